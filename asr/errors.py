@@ -1,0 +1,34 @@
+"""The errors that `asr` raises on purpose; each says what must hold, what came, and what to do."""
+
+from __future__ import annotations
+
+import os
+
+
+class AsrError(Exception):
+    """Something the caller can mend; printed by the commands as one line."""
+
+
+class InputError(AsrError, ValueError):
+    """An argument (array, text, option of a function) is not what it must be."""
+
+
+class ConfigError(AsrError, ValueError):
+    """Options that contradict each other, or a configuration that cannot be read."""
+
+
+class DataError(AsrError, ValueError):
+    """A file (sound, manifest, model) is missing, damaged or not what it should be.
+
+    The message starts with the file, and its line where there is one: `PATH:LINE: what is wrong`.
+    """
+
+    def __init__(self, message: str, *, path: str | os.PathLike[str] | None = None, line: int | None = None):
+        self.path = None if path is None else os.fspath(path)
+        self.line = line
+        place = "" if path is None else f"{self.path}: " if line is None else f"{self.path}:{line}: "
+        super().__init__(place + message)
+
+
+class AsrWarning(UserWarning):
+    """Something was repaired or left out, and the result stands: a truncated file, an unknown character."""
