@@ -1,0 +1,282 @@
+"""Manifests: the list of utterances a model is trained or scored on, kept on disk as a Lhotse CutSet.
+
+One line of JSON per utterance (`.jsonl`, or `.jsonl.gz`): a MonoCut with one supervision, which holds the text and the
+speaker. Lhotse itself reads what is written here, and what Lhotse wrote is read here; reading parses the lines
+directly (no Lhotse objects, no Lhotse installed), so that a manifest of a million lines opens in seconds.
+Format: https://lhotse.readthedocs.io/en/latest/cuts.html
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import soundfile
+
+from asr.errors import DataError, InputError
+
+# An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
+# the padding of compressed formats, and less than a phone.
+_TOLERANCE_SECONDS = 0.025
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Utterance:
+    """One stretch of one channel of an audio file, and what is said in it.
+
+    Args:
+        id: unique within its manifest.
+        audio: the sound file.
+        start_seconds: where the utterance begins in the file, >= 0.
+        duration_seconds: its length, > 0.
+        text: the reference transcript as the corpus has it; may be empty.
+        speaker: who speaks, None when not known.
+        channel: index of the file's channel, 0 for mono.
+    Raises:
+        InputError: a field is outside its range.
+    """
+
+    id: str
+    audio: Path
+    duration_seconds: float
+    text: str
+    start_seconds: float = 0.0
+    speaker: str | None = None
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise InputError("the id of an utterance must not be empty")
+        if not (math.isfinite(self.start_seconds) and self.start_seconds >= 0):
+            raise InputError(f"the start of {self.id!r} must be >= 0 seconds, got {self.start_seconds}")
+        if not (math.isfinite(self.duration_seconds) and self.duration_seconds > 0):
+            raise InputError(f"the duration of {self.id!r} must be > 0 seconds, got {self.duration_seconds}")
+        if self.channel < 0:
+            raise InputError(f"the channel of {self.id!r} must be >= 0, got {self.channel}")
+
+
+def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
+    """Write utterances as a Lhotse CutSet; the file appears complete or not at all.
+
+    The same utterances give the same bytes. Relative audio paths are made absolute, since Lhotse and this module
+    understand a relative path in a manifest differently (from the working directory, and from the manifest's folder).
+
+    Args:
+        utterances: any number, in the order they are to have; their audio files must exist.
+        path: `.jsonl` or `.jsonl.gz`, replaced if it exists; its folder is made.
+    Raises:
+        InputError: another suffix, or two utterances with one id.
+        DataError: an audio file is missing, is not audio, has no such channel, or ends before an utterance in it does.
+        ImportError: Lhotse is not installed.
+    """
+    path = Path(path)
+    _check_suffix(path, InputError)
+    lines = [json.dumps(cut, ensure_ascii=False) + "\n" for cut in _cuts(utterances)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            if path.suffix == ".gz":
+                # No time and no file name in the header.
+                with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                    packed.writelines(line.encode() for line in lines)
+            else:
+                file.writelines(line.encode() for line in lines)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) -> list[Utterance]:
+    """The utterances of a CutSet, written by `write_manifest` or by Lhotse, in the order of its lines.
+
+    Args:
+        path: `.jsonl` or `.jsonl.gz`; a relative audio path in it starts from the manifest's folder.
+        check_audio: also require that every audio file exists (it is not opened).
+    Raises:
+        DataError: with the line, that is not JSON, lacks a key, repeats an id, has an impossible time, or is a cut
+            that is not one stretch of one recording with one text; or the file is missing or damaged.
+    """
+    path = Path(path)
+    _check_suffix(path, DataError)
+    utterances: list[Utterance] = []
+    line_of: dict[str, int] = {}
+    number = 0
+    try:
+        with _open_text(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                utterance = _parse(line, path.parent)
+                first = line_of.setdefault(utterance.id, number)
+                if first != number:
+                    raise InputError(f"ids must differ, but {utterance.id!r} is also on line {first}")
+                if check_audio and not utterance.audio.is_file():
+                    raise InputError(
+                        f"the audio of {utterance.id!r} must be a file, but there is none: {utterance.audio}"
+                    )
+                utterances.append(utterance)
+    except (InputError, OverflowError) as error:  # overflow: a number of hundreds of digits
+        raise DataError(str(error), path=path, line=number) from error
+    except FileNotFoundError as error:
+        raise DataError("no such manifest", path=path) from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
+    return utterances
+
+
+def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None:
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise error(f"a manifest's name must end in .jsonl or .jsonl.gz, got {path.name!r} (lhotse: cuts.to_jsonl)")
+
+
+def _open_text(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+
+
+def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
+    """Each utterance as the dictionary of a Lhotse MonoCut; utterances of one file share one Recording."""
+    try:
+        from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+    except ImportError as error:
+        raise ImportError("writing a manifest needs Lhotse: pip install 'asr[train]'") from error
+
+    recordings: dict[Path, Recording] = {}
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise InputError(f"ids must differ, but {utterance.id!r} comes twice")
+        seen.add(utterance.id)
+        audio = Path(os.path.abspath(utterance.audio))
+        if audio not in recordings:
+            header = _header(audio)
+            recordings[audio] = Recording(
+                id=utterance.id,  # unique, as a file's name might not be
+                sources=[AudioSource(type="file", channels=list(range(header.channels)), source=str(audio))],
+                sampling_rate=header.samplerate,
+                num_samples=header.frames,
+                duration=header.frames / header.samplerate,
+            )
+        recording = recordings[audio]
+        end = utterance.start_seconds + utterance.duration_seconds
+        if end > recording.duration + _TOLERANCE_SECONDS:
+            raise DataError(f"lasts {recording.duration:g} s but {utterance.id!r} ends at {end:g} s", path=audio)
+        if utterance.channel not in recording.channel_ids:
+            raise DataError(
+                f"has {recording.num_channels} channel(s) but {utterance.id!r} is on channel {utterance.channel} "
+                "(the first is 0)",
+                path=audio,
+            )
+        supervision = SupervisionSegment(
+            id=utterance.id,
+            recording_id=recording.id,
+            start=0.0,  # counted from the start of the cut
+            duration=utterance.duration_seconds,
+            channel=utterance.channel,
+            text=utterance.text,
+            speaker=utterance.speaker,
+        )
+        yield MonoCut(
+            id=utterance.id,
+            start=utterance.start_seconds,
+            duration=utterance.duration_seconds,
+            channel=utterance.channel,
+            supervisions=[supervision],
+            recording=recording,
+        ).to_dict()
+
+
+def _header(audio: Path) -> Any:
+    if not audio.is_file():
+        raise DataError("no such audio file", path=audio)
+    try:
+        return soundfile.info(audio)
+    except soundfile.LibsndfileError as error:
+        raise DataError(f"must be audio that libsndfile reads: {error.error_string}", path=audio) from error
+
+
+def _parse(line: str, folder: Path) -> Utterance:
+    """One line of a CutSet as an Utterance. Raises: InputError with what is wrong and what to do."""
+    try:
+        cut = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"each line must be one JSON object: {error}") from error
+    if not isinstance(cut, dict):
+        raise InputError(f"each line must be one JSON object, got {line.strip()[:40]!r}")
+    if "type" not in cut:
+        raise InputError(
+            "each line must be a cut, got one without 'type' (of recordings and supervisions, lhotse makes cuts: "
+            "CutSet.from_manifests(recordings=..., supervisions=...).trim_to_supervisions())"
+        )
+    cut_id = _field(cut, "id", str, "the cut")
+    name = f"cut {cut_id!r}"
+    if cut["type"] != "MonoCut":
+        raise InputError(
+            f"{name} must be a MonoCut, got {cut['type']} (mixed, padded or of several channels: "
+            "write it to audio of its own with lhotse's cuts.save_audios)"
+        )
+    supervisions = _field(cut, "supervisions", list, name)
+    if len(supervisions) != 1:
+        cure = "cuts.trim_to_supervisions()" if supervisions else "cuts.filter(lambda cut: cut.supervisions)"
+        raise InputError(f"{name} must have one supervision, got {len(supervisions)} (lhotse: {cure})")
+    supervision = supervisions[0]
+    start = _field(cut, "start", float, name)
+    duration = _field(cut, "duration", float, name)
+    inner_start = _field(supervision, "start", float, f"the supervision of {name}")
+    inner_end = inner_start + _field(supervision, "duration", float, f"the supervision of {name}")
+    if inner_start < -_TOLERANCE_SECONDS or inner_end > duration + _TOLERANCE_SECONDS:
+        raise InputError(
+            f"the supervision of {name} must lie within it, but spans {inner_start:g} to {inner_end:g} s of "
+            f"{duration:g} s, so that only a part of the text is spoken there (lhotse: cuts.trim_to_supervisions())"
+        )
+    if supervision.get("speaker") is not None:
+        _field(supervision, "speaker", str, f"the supervision of {name}")
+    audio, channel = _source(cut, name, end_seconds=start + duration)
+    return Utterance(
+        id=cut_id,
+        audio=folder / audio,
+        start_seconds=start,
+        duration_seconds=duration,
+        text=_field(supervision, "text", str, f"the supervision of {name}"),
+        speaker=supervision.get("speaker"),
+        channel=channel,
+    )
+
+
+def _source(cut: dict[str, Any], name: str, *, end_seconds: float) -> tuple[str, int]:
+    """The audio file of a cut, and the index of the cut's channel within that file."""
+    channel = _field(cut, "channel", int, name)
+    recording = _field(cut, "recording", dict, name)
+    where = f"the recording of {name}"
+    if recording.get("transforms"):
+        raise InputError(f"{where} must not have transforms (write the changed audio with lhotse's cuts.save_audios)")
+    length = _field(recording, "duration", float, where)
+    if end_seconds > length + _TOLERANCE_SECONDS:
+        raise InputError(f"{name} must end within its recording of {length:g} s, got {end_seconds:g} s")
+    for source in _field(recording, "sources", list, where):
+        channels = _field(source, "channels", list, f"a source of {name}")
+        if channel in channels:
+            if source.get("type") != "file":
+                raise InputError(
+                    f"{where} must be a file, got a source of type {source.get('type')!r} "
+                    "(write the audio to files with lhotse's cuts.save_audios)"
+                )
+            return _field(source, "source", str, f"a source of {name}"), channels.index(channel)
+    raise InputError(f"{where} must have channel {channel}, got none such")
+
+
+def _field(record: Any, key: str, kind: type[Any], where: str) -> Any:
+    """record[key], which must be of this kind (an integer is a float too, a boolean is no number)."""
+    if not isinstance(record, dict):
+        raise InputError(f"{where} must be a JSON object, got {record!r}")
+    if key not in record:
+        raise InputError(f"{where} must have {key!r}")
+    value = record[key]
+    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+        raise InputError(f"{key!r} of {where} must be of type {kind.__name__}, got {value!r}")
+    return float(value) if kind is float else value

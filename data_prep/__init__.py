@@ -1,0 +1,1 @@
+"""One module per public corpus: from its publisher's files to manifests."""

@@ -1,0 +1,295 @@
+"""Manifests against Lhotse itself: it reads what we write, and what it writes is read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import sys
+from pathlib import Path
+
+import lhotse
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.errors import DataError, InputError
+
+
+def sound(path: Path, *, seconds: float = 2.0, channels: int = 1, sample_rate: int = 16000) -> Path:
+    samples = np.random.default_rng(len(path.name)).uniform(-0.5, 0.5, (round(seconds * sample_rate), channels))
+    soundfile.write(path, samples, sample_rate, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture
+def utterances(tmp_path: Path) -> list[Utterance]:
+    one, two = sound(tmp_path / "one.flac"), sound(tmp_path / "two.wav", channels=2, sample_rate=8000)
+    return [
+        Utterance(id="a", audio=one, duration_seconds=2.0, text="HELLO WORLD", speaker="ann"),
+        Utterance(id="b", audio=two, start_seconds=0.25, duration_seconds=0.5, text="好棒\u2028棒", channel=1),
+        Utterance(id="c", audio=two, start_seconds=1.0, duration_seconds=1.0, text=""),
+    ]
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_what_is_written_is_read_back(tmp_path: Path, utterances: list[Utterance], name: str) -> None:
+    write_manifest(utterances, tmp_path / "new" / name)
+    assert read_manifest(tmp_path / "new" / name, check_audio=True) == utterances
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+def test_lhotse_reads_what_is_written(tmp_path: Path, utterances: list[Utterance]) -> None:
+    path = tmp_path / "cuts.jsonl.gz"
+    write_manifest(utterances, path)
+    cuts = CutSet.from_file(path).to_eager()
+    lhotse.validate(cuts, read_data=True)
+    assert [cut.id for cut in cuts] == ["a", "b", "c"]
+    assert [cut.supervisions[0].text for cut in cuts] == [utterance.text for utterance in utterances]
+    assert [cut.supervisions[0].speaker for cut in cuts] == ["ann", None, None]
+    assert cuts["b"].recording == cuts["c"].recording
+    whole, _ = soundfile.read(utterances[1].audio, dtype="float32")
+    np.testing.assert_array_equal(cuts["b"].load_audio()[0], whole[2000:6000, 1])
+    np.testing.assert_array_equal(cuts["c"].load_audio()[0], whole[8000:, 0])
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_what_lhotse_writes_is_read(tmp_path: Path, name: str) -> None:
+    recording = Recording.from_file(sound(tmp_path / "long.wav", seconds=5))
+    supervisions = [
+        SupervisionSegment(id="s1", recording_id="long", start=0.5, duration=1.5, text="one", speaker="x"),
+        SupervisionSegment(id="s2", recording_id="long", start=3, duration=2, text="two"),
+    ]
+    cuts = CutSet.from_manifests(
+        recordings=RecordingSet.from_recordings([recording]),
+        supervisions=SupervisionSet.from_segments(supervisions),
+    ).trim_to_supervisions()
+    cuts.to_file(tmp_path / name)
+    one, two = read_manifest(tmp_path / name)
+    assert (one.audio, one.start_seconds, one.duration_seconds, one.text, one.speaker, one.channel) == (
+        tmp_path / "long.wav", 0.5, 1.5, "one", "x", 0,
+    )  # fmt: skip
+    assert (two.start_seconds, two.duration_seconds, two.text, two.speaker) == (3.0, 2.0, "two", None)
+
+
+def test_the_channel_counts_within_its_file(tmp_path: Path) -> None:
+    sources = [
+        lhotse.AudioSource(type="file", channels=[0, 1], source="stereo.wav"),
+        lhotse.AudioSource(type="file", channels=[2, 5], source="more.wav"),
+    ]
+    recording = Recording(id="r", sources=sources, sampling_rate=16000, num_samples=16000, duration=1.0)
+    supervision = SupervisionSegment(id="c", recording_id="r", start=0, duration=1.0, channel=5, text="x")
+    cut = MonoCut(id="c", start=0, duration=1.0, channel=5, recording=recording, supervisions=[supervision])
+    CutSet.from_cuts([cut]).to_file(tmp_path / "cuts.jsonl")
+    (utterance,) = read_manifest(tmp_path / "cuts.jsonl")
+    assert (utterance.audio, utterance.channel) == (tmp_path / "more.wav", 1)
+
+
+def test_same_utterances_same_bytes(
+    tmp_path: Path, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(utterances, tmp_path / "one.jsonl.gz")
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    write_manifest(utterances, tmp_path / "two.jsonl.gz")
+    assert (tmp_path / "one.jsonl.gz").read_bytes() == (tmp_path / "two.jsonl.gz").read_bytes()
+
+
+def test_no_utterances(tmp_path: Path) -> None:
+    write_manifest([], tmp_path / "cuts.jsonl.gz")
+    assert read_manifest(tmp_path / "cuts.jsonl.gz") == []
+
+
+def test_relative_paths(tmp_path: Path, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read, they start from the manifest's folder; written, from the working directory."""
+    monkeypatch.chdir(tmp_path)
+    relative = Utterance(id="a", audio=Path("one.flac"), duration_seconds=2.0, text="x")
+    write_manifest([relative], tmp_path / "deeper" / "cuts.jsonl")
+    assert read_manifest(tmp_path / "deeper" / "cuts.jsonl")[0].audio == tmp_path / "one.flac"
+    line = (tmp_path / "deeper" / "cuts.jsonl").read_text().replace(str(tmp_path / "one.flac"), "../one.flac")
+    (tmp_path / "deeper" / "cuts.jsonl").write_text(line)
+    monkeypatch.chdir("/")
+    assert (
+        read_manifest(tmp_path / "deeper" / "cuts.jsonl", check_audio=True)[0].audio == tmp_path / "deeper/../one.flac"
+    )
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out" / "cuts.jsonl.gz"
+    write_manifest(utterances, path)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr("asr.data.manifest.os.replace", fail)
+    with pytest.raises(OSError, match="no"):
+        write_manifest(utterances[:1], path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def changed(cut: dict, **changes: object) -> dict:
+    """The cut with fields changed; "supervision.text" names an inner one, None removes it."""
+    cut = json.loads(json.dumps(cut))
+    for name, value in changes.items():
+        *outer, key = name.split("__")
+        place = cut
+        for step in outer:
+            place = cut["supervisions"][0] if step == "supervision" else place[step]
+        if value is None:
+            del place[key]
+        else:
+            place[key] = value
+    return cut
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": None}, "the cut must have 'id'"),
+        ({"id": 7}, "'id' of the cut must be of type str, got 7"),
+        ({"id": ""}, "the id of an utterance must not be empty"),
+        ({"type": None}, r"must be a cut, got one without 'type'.*trim_to_supervisions"),
+        ({"type": "MultiCut"}, r"cut 'b' must be a MonoCut, got MultiCut.*save_audios"),
+        ({"supervisions": []}, r"cut 'b' must have one supervision, got 0 \(lhotse: cuts.filter"),
+        ({"supervisions": [{}, {}]}, r"one supervision, got 2 \(lhotse: cuts.trim_to_supervisions"),
+        ({"supervisions": ["x"]}, "the supervision of cut 'b' must be a JSON object, got 'x'"),
+        ({"supervision__text": None}, "the supervision of cut 'b' must have 'text'"),
+        ({"supervision__text": 3}, "'text' of the supervision of cut 'b' must be of type str, got 3"),
+        ({"supervision__speaker": 3}, "'speaker' of the supervision of cut 'b' must be of type str, got 3"),
+        ({"supervision__start": -0.2}, "must lie within it, but spans -0.2 to 0.3 s of 0.5 s"),
+        ({"supervision__duration": 0.6}, "must lie within it, but spans 0 to 0.6 s of 0.5 s"),
+        ({"duration": -1.0, "supervision__duration": -1.0}, "the duration of 'b' must be > 0 seconds, got -1.0"),
+        ({"duration": True}, "'duration' of cut 'b' must be of type float, got True"),
+        ({"duration": "1"}, "'duration' of cut 'b' must be of type float, got '1'"),
+        ({"duration": 10**400}, "int too large"),
+        ({"duration": float("nan")}, "the duration of 'b' must be > 0 seconds, got nan"),
+        ({"start": -0.5}, "the start of 'b' must be >= 0 seconds, got -0.5"),
+        ({"start": 1.6}, "cut 'b' must end within its recording of 2 s, got 2.1 s"),
+        ({"channel": [0, 1]}, "'channel' of cut 'b' must be of type int"),
+        ({"channel": 2}, "the recording of cut 'b' must have channel 2, got none such"),
+        ({"recording": None}, "cut 'b' must have 'recording'"),
+        ({"recording__transforms": [{"name": "Speed"}]}, "recording of cut 'b' must not have transforms"),
+        ({"recording__sources": [{"type": "command", "channels": [1], "source": "cat x"}]}, "source of type 'command'"),
+    ],
+)  # fmt: skip
+def test_a_bad_cut(tmp_path: Path, utterances: list[Utterance], changes: dict[str, object], message: str) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines[1] = json.dumps(changed(json.loads(lines[1]), **changes))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}:2: .*{message}"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("line", ["", "{", "[" * 100_000, "[1, 2]", "7", "9" * 5000])
+def test_a_line_that_is_no_object(tmp_path: Path, utterances: list[Utterance], line: str) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"cuts.jsonl:4: each line must be one JSON object"):
+        read_manifest(path)
+
+
+def test_cuts_that_lhotse_mixed_or_changed(tmp_path: Path, utterances: list[Utterance]) -> None:
+    write_manifest(utterances, tmp_path / "cuts.jsonl")
+    cut = CutSet.from_file(tmp_path / "cuts.jsonl").to_eager()["a"]
+    for other, message in [
+        (cut.pad(5.0), "must be a MonoCut, got MixedCut"),
+        (cut.perturb_speed(0.9), "must not have transforms"),
+        (cut.drop_supervisions(), "got 0"),
+    ]:
+        CutSet.from_cuts([other]).to_file(tmp_path / "other.jsonl")
+        with pytest.raises(DataError, match=rf"other.jsonl:1: .*{message}"):
+            read_manifest(tmp_path / "other.jsonl")
+
+
+def test_recordings_are_not_cuts(tmp_path: Path) -> None:
+    recordings = RecordingSet.from_recordings([Recording.from_file(sound(tmp_path / "x.wav"))])
+    recordings.to_file(tmp_path / "recordings.jsonl.gz")
+    with pytest.raises(DataError, match=r"recordings.jsonl.gz:1: .*CutSet.from_manifests"):
+        read_manifest(tmp_path / "recordings.jsonl.gz")
+
+
+def test_an_id_twice(tmp_path: Path, utterances: list[Utterance]) -> None:
+    with pytest.raises(InputError, match="ids must differ, but 'a' comes twice"):
+        write_manifest([*utterances, utterances[0]], tmp_path / "cuts.jsonl")
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    path.write_text("\n".join([*lines[:3], lines[0]]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"cuts.jsonl:4: ids must differ, but 'a' is also on line 1"):
+        read_manifest(path)
+
+
+def test_missing_audio_is_an_error_when_asked_for(tmp_path: Path, utterances: list[Utterance]) -> None:
+    write_manifest(utterances, tmp_path / "cuts.jsonl")
+    utterances[1].audio.unlink()
+    assert read_manifest(tmp_path / "cuts.jsonl") == utterances
+    with pytest.raises(DataError, match=r"cuts.jsonl:2: the audio of 'b' must be a file, but there is none: .*two.wav"):
+        read_manifest(tmp_path / "cuts.jsonl", check_audio=True)
+
+
+def test_a_file_that_is_missing_or_damaged(tmp_path: Path, utterances: list[Utterance]) -> None:
+    path = tmp_path / "cuts.jsonl.gz"
+    with pytest.raises(DataError, match="no such manifest"):
+        read_manifest(path)
+    write_manifest(utterances, path)
+    whole = path.read_bytes()
+    for data in (whole[:-20], whole[:100] + b"x" + whole[101:], b"no gzip", gzip.compress(b'"\xff\xfe"\n')):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"cuts.jsonl.gz:\d+: (cannot be read|each line)"):
+            read_manifest(path)
+    with pytest.raises(DataError, match=r"must end in .jsonl or .jsonl.gz, got 'cuts.json' \(lhotse: cuts.to_jsonl\)"):
+        read_manifest(tmp_path / "cuts.json")
+    with pytest.raises(InputError, match=r"must end in .jsonl or .jsonl.gz"):
+        write_manifest(utterances, tmp_path / "cuts.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audio": "none.wav"}, r"none.wav: no such audio file"),
+        ({"audio": "text.wav"}, r"text.wav: must be audio that libsndfile reads: "),
+        ({"start_seconds": 1.6}, r"one.flac: lasts 2 s but 'x' ends at 2.1 s"),
+        ({"channel": 1}, r"one.flac: has 1 channel\(s\) but 'x' is on channel 1"),
+    ],
+)
+def test_audio_that_does_not_hold_its_utterance(
+    tmp_path: Path, utterances: list[Utterance], changes: dict[str, object], message: str
+) -> None:
+    (tmp_path / "text.wav").write_text("not audio")
+    fields = {"id": "x", "audio": "one.flac", "duration_seconds": 0.5, "text": ""} | changes
+    fields["audio"] = tmp_path / str(fields["audio"])
+    with pytest.raises(DataError, match=message):
+        write_manifest([Utterance(**fields)], tmp_path / "cuts.jsonl")
+    assert not (tmp_path / "cuts.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": ""}, "the id of an utterance must not be empty"),
+        ({"start_seconds": -1.0}, "the start of 'x' must be >= 0 seconds, got -1.0"),
+        ({"start_seconds": float("inf")}, "the start of 'x' must be >= 0 seconds, got inf"),
+        ({"duration_seconds": 0.0}, "the duration of 'x' must be > 0 seconds, got 0.0"),
+        ({"channel": -1}, "the channel of 'x' must be >= 0, got -1"),
+    ],
+)
+def test_an_utterance_out_of_range(changes: dict[str, object], message: str) -> None:
+    fields = {"id": "x", "audio": Path("x.wav"), "duration_seconds": 1.0, "text": ""} | changes
+    with pytest.raises(InputError, match=message):
+        Utterance(**fields)
+
+
+def test_without_lhotse(tmp_path: Path, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_manifest(utterances, tmp_path / "cuts.jsonl")
+    monkeypatch.setitem(sys.modules, "lhotse", None)
+    assert read_manifest(tmp_path / "cuts.jsonl") == utterances
+    with pytest.raises(ImportError, match=r"pip install 'asr\[train\]'"):
+        write_manifest(utterances, tmp_path / "other.jsonl")
