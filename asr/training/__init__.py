@@ -1,0 +1,1 @@
+"""Training: configuration, batches, the epoch loop, checkpoints and the log."""

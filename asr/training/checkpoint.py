@@ -1,0 +1,84 @@
+"""Checkpoints of a run folder: written whole, checked when read, the one before kept as a spare."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.errors import DataError
+
+KEEP = 2
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Path:
+    """Write `state` as the checkpoint of `step`, then drop all but the last two.
+
+    Args:
+        folder: the run's `checkpoints`; made if missing.
+        state: tensors, numbers, strings, and lists and dicts of them.
+        step: optimiser steps done; orders the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}.pt"
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path.with_suffix(".sha256"), hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+    write_atomically(path, buffer.getbuffer())
+    for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
+        old.unlink()
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in `path`, tensors on the CPU.
+
+    Raises:
+        DataError: the file is missing, truncated or changed.
+    """
+    try:
+        content = path.read_bytes()
+        digest = path.with_suffix(".sha256").read_text()
+    except OSError as error:
+        raise DataError(f"the checkpoint cannot be read: {error.strerror}", path=path) from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError("the checkpoint is damaged: its checksum does not agree", path=path)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(f"the checkpoint cannot be read: {error}", path=path) from None
+
+
+def latest_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest state that can be read, None if there is no checkpoint, and what is wrong with newer ones.
+
+    Raises:
+        DataError: there are checkpoints, and none can be read.
+    """
+    faults: list[str] = []
+    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+        try:
+            return load_checkpoint(path), faults
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(
+            f"no checkpoint can be read ({'; '.join(faults)}); delete the folder to start again", path=folder
+        )
+    return None, faults
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write the file beside its place, to the disk, and rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,112 @@
+"""What a training is told: the options of the loop, and the whole configuration of an acoustic model's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from asr.augment import AugmentOptions
+from asr.device import Precision
+from asr.encoder import EncoderOptions
+from asr.errors import ConfigError
+from asr.frontend import FrontendOptions
+from asr.text import TextOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How any model is trained: epochs, optimiser, schedule, checkpoints."""
+
+    epochs: int = field(default=80, metadata={"help": "passes over the training data"})
+    seed: int = field(default=0, metadata={"help": "decides initial weights, batches, augmentation and dropout"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate of AdamW"})
+    warmup_epochs: float = field(default=2.0, metadata={"help": "epochs of linear warm-up from zero"})
+    final_learning_rate: float = field(
+        default=0.01, metadata={"help": "share of the peak rate that the cosine decay ends at"}
+    )
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, for matrices only"})
+    clip_norm: float = field(default=5.0, metadata={"help": "gradients are scaled down to this norm"})
+    patience_steps: int = field(
+        default=20, metadata={"help": "stop after so many steps in a row with a loss or gradient that is not finite"}
+    )
+    average_best: int = field(default=5, metadata={"help": "average the weights of so many of the best epochs"})
+    checkpoint_minutes: float = field(default=5.0, metadata={"help": "minutes between checkpoints inside an epoch"})
+    precision: Precision = field(
+        default="auto", metadata={"help": "format of the matrix products; auto: bfloat16 where it is faster"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience_steps", "average_best"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm", "checkpoint_minutes"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
+        for name in ("warmup_epochs", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0.0 <= self.final_learning_rate <= 1.0:
+            raise ConfigError(f"final_learning_rate must be a share in 0..1, not {self.final_learning_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where the utterances are and how they are batched."""
+
+    train: tuple[str, ...] = field(metadata={"help": "training manifests (Lhotse CutSets)"})
+    dev: tuple[str, ...] = field(metadata={"help": "manifests that choices are made on"})
+    batch_seconds: float = field(default=60.0, metadata={"help": "seconds of sound in a batch, padding counted"})
+    max_seconds: float = field(default=30.0, metadata={"help": "longer training utterances are left out, and counted"})
+    unknown_characters: str = field(
+        default="", metadata={"help": "characters to leave out of transcripts, and count, instead of an error"}
+    )
+    noise: str = field(default="", metadata={"help": "folder of background noises for augmentation"})
+    impulse_responses: str = field(default="", metadata={"help": "folder of room impulse responses for augmentation"})
+
+    def __post_init__(self) -> None:
+        for name in ("train", "dev"):
+            if not getattr(self, name):
+                raise ConfigError(f"data.{name} must name at least one manifest")
+        if not 0 < self.max_seconds <= self.batch_seconds:
+            raise ConfigError(
+                f"max_seconds must be positive and at most batch_seconds ({self.batch_seconds}), not {self.max_seconds}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryOptions:
+    """A second CTC target, phones from a lexicon, on a middle layer; only in training, gone from the model folder."""
+
+    lexicon: str = field(
+        default="", metadata={"help": "pronunciations, `WORD PH PH ...` a line; empty: no second target"}
+    )
+    layer: int = field(default=2, metadata={"help": "recurrent layer that the phones are read from, 1 the first"})
+    weight: float = field(default=0.5, metadata={"help": "share of the phones' loss in the sum with the characters'"})
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight < 1.0:
+            raise ConfigError(f"auxiliary weight must be in [0, 1), not {self.weight}")
+        if self.layer < 1:
+            raise ConfigError(f"auxiliary layer must be at least 1, not {self.layer}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """A whole training, as the run folder's config.json keeps it."""
+
+    data: DataOptions
+    text: TextOptions = field(default_factory=TextOptions)
+    frontend: FrontendOptions = field(default_factory=FrontendOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    init: str = field(default="", metadata={"help": "model folder to start from instead of random weights"})
+    name: str = field(default="", metadata={"help": "name of the model"})
+    description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
+
+    def __post_init__(self) -> None:
+        if self.auxiliary.lexicon and self.auxiliary.layer > self.encoder.num_layers:
+            raise ConfigError(
+                f"auxiliary layer must be one of the {self.encoder.num_layers} recurrent layers, "
+                f"not {self.auxiliary.layer}"
+            )

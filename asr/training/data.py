@@ -1,0 +1,108 @@
+"""From manifests to batches: examples, the plan of an epoch, and a thread that prepares the next batches.
+
+What an epoch holds is a pure function of (seed, epoch): which batches, in which order, and how each utterance is
+augmented. A run that resumes in the middle of an epoch only has to skip the batches it has seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.data.manifest import Utterance, read_manifest
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One utterance with its targets."""
+
+    utterance: Utterance
+    text: str
+    labels: tuple[int, ...]
+    phones: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Padded waveforms (B, N) and targets (B, U) with their lengths (B,); `phones` has none for some utterances."""
+
+    examples: tuple[Example, ...]
+    waveforms: Tensor
+    lengths: Tensor
+
+    def targets(self) -> tuple[Tensor, Tensor]:
+        """Labels (B, U) and lengths (B,)."""
+        return pad_labels([example.labels for example in self.examples])
+
+
+def read_utterances(manifests: Sequence[str]) -> list[Utterance]:
+    """The utterances of several manifests, one after the other."""
+    return [utterance for manifest in manifests for utterance in read_manifest(manifest, check_audio=True)]
+
+
+def plan_batches(seconds: np.ndarray, *, batch_seconds: float, rng: np.random.Generator | None) -> list[np.ndarray]:
+    """Which utterances go together: batches of similar length, at most `batch_seconds` each, padding counted.
+
+    Args:
+        seconds: (n,) duration of each utterance.
+        batch_seconds: most seconds of a batch, as its longest utterance x its size; one utterance always fits.
+        rng: shuffles which neighbours in length go together, and the order of batches; None gives longest first.
+    Returns:
+        Arrays of indices into `seconds`; each index is in one of them.
+    """
+    jitter = np.zeros(len(seconds)) if rng is None else rng.uniform(-0.1, 0.1, len(seconds))
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in np.argsort(-seconds * (1.0 + jitter), kind="stable"):
+        longest = max(longest, seconds[index])
+        if not batches or longest * (len(batches[-1]) + 1) > batch_seconds:
+            batches.append([])
+            longest = seconds[index]
+        batches[-1].append(int(index))
+    if rng is not None:
+        rng.shuffle(batches)
+    return [np.array(batch) for batch in batches]
+
+
+def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """(B, N) float32, zeros behind each waveform, and lengths (B,) int64."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    padded = torch.zeros(len(waveforms), int(lengths.max()))
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    return padded, lengths
+
+
+def pad_labels(labels: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """(B, U) int64, zeros behind each sequence, and lengths (B,) int64."""
+    lengths = torch.tensor([len(row) for row in labels])
+    padded = torch.zeros(len(labels), int(lengths.max()), dtype=torch.int64)
+    for row, sequence in zip(padded, labels, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return padded, lengths
+
+
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item], *, depth: int = 4) -> Iterator[Result]:
+    """`function` of each item, in order, computed up to `depth` items ahead in a thread."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,313 @@
+"""The epoch loop, once for every kind of model: read `fit` from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from asr.errors import AsrError
+from asr.training.checkpoint import latest_checkpoint, save_checkpoint
+from asr.training.config import LoopOptions
+from asr.training.log import TrainingLog
+
+CHECKPOINTS = "checkpoints"
+ALL_BLANK_STEPS = 300  # a model may say nothing for the first few hundred steps, and still learn
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoss:
+    """What a task says of one batch.
+
+    Args:
+        loss: scalar to minimise, with its graph.
+        figures: numbers for the log, "loss" among them.
+        skipped: ids of utterances that could not take part.
+        ids: ids of all utterances, to name them when the loss is not finite.
+        blank_share: share of frames whose best label is Φ; 0 where there is no such thing.
+    """
+
+    loss: Tensor
+    figures: Mapping[str, float]
+    skipped: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    blank_share: float = 0.0
+
+
+class Task(Protocol):
+    """What the loop needs of whatever is trained."""
+
+    modules: nn.ModuleDict
+    criterion: str  # the dev figure that decides which epochs are best; the lower, the better
+
+    def num_batches(self, epoch: int) -> int: ...
+    def batches(self, epoch: int, *, start: int) -> Iterator[Any]: ...
+    def loss(self, batch: Any, *, generator: torch.Generator) -> BatchLoss: ...
+    def evaluate(self) -> dict[str, float]: ...
+
+
+class Interrupted(AsrError):
+    """The run was asked to stop, and saved a checkpoint first."""
+
+
+class Diverged(AsrError):
+    """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a run is: everything of its state that is a plain number or name."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    failures: int = 0
+    all_blank: int = 0
+    best: list[tuple[float, float, int]] = field(default_factory=list)  # (criterion, loss, epoch), best first
+
+
+def fit(
+    task: Task,
+    options: LoopOptions,
+    folder: Path,
+    *,
+    note: Callable[[str], None],
+    progress: bool | None = None,
+) -> dict[str, float]:
+    """Train, evaluate each epoch, and leave the average of the best epochs in `task.modules`.
+
+    The same call on the same folder goes on after any kill, from the last checkpoint that can be read.
+
+    Args:
+        task: what to train.
+        options: how.
+        folder: the run folder; `log.jsonl`, `tensorboard/` and `checkpoints/` are made in it.
+        note: called with one sentence for each thing a person should know.
+        progress: a bar on stderr; None: when stderr is a terminal.
+    Returns:
+        The dev figures of the weights left in `task.modules`.
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
+        Diverged: `options.patience_steps` steps in a row were not finite.
+    """
+    optimizer = make_optimizer(task.modules, options)
+    position = resume(task, optimizer, folder, note)
+    log = TrainingLog(folder, step=position.step)
+    saved_at = time.monotonic()
+    with stop_signals() as stop:
+        for epoch in range(position.epoch, options.epochs):
+            task.modules.train()
+            num_batches = task.num_batches(epoch)
+            batches = task.batches(epoch, start=position.batch)
+            bar = tqdm(
+                batches,
+                desc=f"epoch {epoch + 1}/{options.epochs}",
+                total=num_batches,
+                initial=position.batch,
+                unit="batch",
+                disable=None if progress is None else not progress,
+                leave=False,
+            )
+            for batch in bar:
+                rate = learning_rate(options, epoch + position.batch / num_batches)
+                generator = torch.Generator().manual_seed(1_000_003 * options.seed + position.step)
+                result = task.loss(batch, generator=generator)
+                norm = update(task.modules, optimizer, result.loss, rate=rate, clip_norm=options.clip_norm)
+                position.batch += 1
+                position.step += 1
+                log.write("step", step=position.step, **result.figures, rate=rate, gradient_norm=norm)
+                bar.set_postfix(loss=f"{result.figures['loss']:.3f}", refresh=False)
+                watch(position, result, norm, options, note, log)
+                due = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
+                if (stop() or due) and position.batch < num_batches:
+                    save(task, optimizer, position, folder)
+                    saved_at = time.monotonic()
+                if stop() and position.batch < num_batches:
+                    batches.close()  # type: ignore[attr-defined]
+                    raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
+            figures = task.evaluate()
+            log.write("epoch", step=position.step, epoch=epoch + 1, **figures)
+            keep_best(task, position, figures, epoch, options, folder)
+            position.epoch, position.batch = epoch + 1, 0
+            save(task, optimizer, position, folder)
+            drop_others(position, folder)
+            saved_at = time.monotonic()
+            note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
+            if stop() and position.epoch < options.epochs:
+                raise Interrupted(f"stopped after epoch {epoch + 1}; the same command goes on from here")
+    log.close()
+    return average_best(task, position, folder, note)
+
+
+def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.AdamW:
+    """AdamW that decays matrices only: no biases, norms or peepholes."""
+    matrices = [parameter for parameter in modules.parameters() if parameter.ndim >= 2 and min(parameter.shape) > 3]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in modules.parameters() if id(parameter) not in chosen]
+    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+
+
+def learning_rate(options: LoopOptions, epochs_done: float) -> float:
+    """The rate after `epochs_done` epochs: linear warm-up, then half a cosine down to its final share."""
+    if epochs_done < options.warmup_epochs:
+        return options.learning_rate * epochs_done / options.warmup_epochs
+    rest = max(options.epochs - options.warmup_epochs, 1e-9)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min((epochs_done - options.warmup_epochs) / rest, 1.0)))
+    return options.learning_rate * (options.final_learning_rate + (1.0 - options.final_learning_rate) * cosine)
+
+
+def update(
+    modules: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, *, rate: float, clip_norm: float
+) -> float:
+    """One optimiser step with the gradient scaled down to `clip_norm`; gives the norm that it had before.
+
+    Nothing is changed when the loss or the gradient is not finite: the norm that comes back is then not finite either.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    if not loss.isfinite():
+        return math.nan
+    if not loss.requires_grad:  # every utterance of the batch was impossible
+        return 0.0
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(modules.parameters(), clip_norm).item()
+    if math.isfinite(norm):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    return norm
+
+
+def watch(
+    position: Position,
+    result: BatchLoss,
+    norm: float,
+    options: LoopOptions,
+    note: Callable[[str], None],
+    log: TrainingLog,
+) -> None:
+    """Names and counts what goes wrong; raises when it goes wrong too often."""
+
+    def say(sentence: str) -> None:
+        note(sentence)
+        log.write("note", step=position.step, text=sentence)
+
+    if result.skipped:
+        say(f"step {position.step}: no alignment, so not trained on: {', '.join(result.skipped)}")
+    position.failures = 0 if math.isfinite(norm) else position.failures + 1
+    if position.failures:
+        say(f"step {position.step}: loss or gradient not finite, step skipped; the batch held {', '.join(result.ids)}")
+    if position.failures >= options.patience_steps:
+        raise Diverged(
+            f"{position.failures} steps in a row were not finite: lower the learning rate "
+            f"({options.learning_rate:g}), or look at the utterances named above"
+        )
+    position.all_blank = position.all_blank + 1 if result.blank_share > 0.999 else 0
+    if position.all_blank == ALL_BLANK_STEPS:
+        say(
+            f"the model has said nothing but Φ for {ALL_BLANK_STEPS} steps: check that transcripts belong to their "
+            "recordings, try a lower learning rate, a longer warm-up or less dropout, or start with short utterances"
+        )
+
+
+def keep_best(
+    task: Task, position: Position, figures: Mapping[str, float], epoch: int, options: LoopOptions, folder: Path
+) -> None:
+    """Keeps the weights of the best `options.average_best` epochs; ties of the criterion go to the lower loss."""
+    entry = (figures[task.criterion], figures["loss"], epoch + 1)
+    position.best = sorted([*position.best, entry])[: options.average_best]
+    if entry in position.best:
+        state = {name: tensor.contiguous() for name, tensor in task.modules.state_dict().items()}
+        save_file(state, _weights_path(folder, epoch + 1))
+
+
+def drop_others(position: Position, folder: Path) -> None:
+    """Deletes the weights of epochs that are not among the best; after the checkpoint that says so is on the disk."""
+    kept = {_weights_path(folder, epoch) for _, _, epoch in position.best}
+    for path in (folder / CHECKPOINTS).glob("epoch-*.safetensors"):
+        if path not in kept:
+            path.unlink()
+
+
+def average_best(task: Task, position: Position, folder: Path, note: Callable[[str], None]) -> dict[str, float]:
+    """Leaves in `task.modules` the average of the best epochs, or the best epoch where that is better on dev."""
+    states = [load_file(_weights_path(folder, epoch)) for _, _, epoch in position.best]
+    task.modules.load_state_dict(states[0])
+    single = task.evaluate()
+    if len(states) == 1:
+        return single
+    mean = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).float() for name in states[0]}
+    task.modules.load_state_dict(mean)
+    average = task.evaluate()
+    epochs = ", ".join(str(epoch) for _, _, epoch in position.best)
+    better = (average[task.criterion], average["loss"]) <= (single[task.criterion], single["loss"])
+    note(
+        f"average of epochs {epochs}: dev {task.criterion} {average[task.criterion]:.4g}; best epoch alone "
+        f"{single[task.criterion]:.4g}; the {'average' if better else 'best epoch'} is kept"
+    )
+    if not better:
+        task.modules.load_state_dict(states[0])
+    return average if better else single
+
+
+def save(task: Task, optimizer: torch.optim.Optimizer, position: Position, folder: Path) -> None:
+    """Write a checkpoint of everything that the next step depends on."""
+    state = {
+        "modules": task.modules.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "position": asdict(position),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    save_checkpoint(folder / CHECKPOINTS, state, step=position.step)
+
+
+def resume(task: Task, optimizer: torch.optim.Optimizer, folder: Path, note: Callable[[str], None]) -> Position:
+    """The position of the last readable checkpoint, everything of its state put back; or the start."""
+    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    state, faults = latest_checkpoint(folder / CHECKPOINTS)
+    for fault in faults:
+        note(f"{fault}; the checkpoint before it is used")
+    if state is None:
+        return Position()
+    task.modules.load_state_dict(state["modules"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    if state["random_cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["random_cuda"])
+    position = Position(**state["position"])
+    position.best = [(criterion, loss, epoch) for criterion, loss, epoch in position.best]
+    note(f"resuming after step {position.step}, in epoch {position.epoch + 1}")
+    return position
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGINT and SIGTERM only set what the function given tells; a second SIGINT interrupts at once."""
+    received: list[int] = []
+
+    def remember(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _weights_path(folder: Path, epoch: int) -> Path:
+    return folder / CHECKPOINTS / f"epoch-{epoch:04d}.safetensors"

@@ -1,0 +1,55 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tones
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-files", type=int, default=2_000, help="damaged sound files to try (default 2000)")
+    parser.addoption("--seed", type=int, default=0, help="seed of everything random in the tests (default 0)")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--seed")
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="session")
+def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the manifests and the lexicon of `tests.tones`."""
+    folder = tmp_path_factory.mktemp("tones")
+    tones.make_corpus(folder)
+    return folder
+
+
+@pytest.fixture
+def tone_config(tone_corpus: Path) -> Callable[..., object]:
+    """Makes the configuration of a small model of the tones; see `tests.tones.make_config`."""
+    return partial(tones.make_config, tone_corpus)
+
+
+@pytest.fixture(scope="session")
+def tone_run(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The run folder of a model that learnt the tones, phones as a second target; and what the training noted."""
+    from asr.training.acoustic import train_acoustic_model
+    from asr.training.config import AuxiliaryOptions
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    auxiliary = AuxiliaryOptions(lexicon=str(tone_corpus / "lexicon.txt"), layer=1, weight=0.3)
+    config = tones.make_config(tone_corpus, epochs=20, auxiliary=auxiliary, name="tones", description="Tones.")
+    notes: list[str] = []
+    train_acoustic_model(config, folder, device="cpu", note=notes.append)
+    return folder, notes

@@ -1,0 +1,263 @@
+"""Whole trainings of small models: they learn, resume exactly, survive kills, and name what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+import asr
+from asr.acoustic_model import AcousticModel
+from asr.data.manifest import read_manifest, write_manifest
+from asr.errors import ConfigError, DataError
+from asr.options import from_json, to_json
+from asr.training.acoustic import AcousticTask, train_acoustic_model
+from asr.training.config import TrainingConfig
+from asr.training.log import read_log
+from asr.training.loop import BatchLoss, Diverged, Interrupted, fit, update
+from tests.tones import speak
+
+
+def train(config, folder, notes=None):
+    return train_acoustic_model(config, folder, device="cpu", note=(notes if notes is not None else []).append)
+
+
+def losses(folder):
+    return [record["loss"] for record in read_log(folder) if record["kind"] == "step"]
+
+
+def epochs(folder):
+    return [record for record in read_log(folder) if record["kind"] == "epoch"]
+
+
+def test_a_training_learns_and_leaves_what_the_run_folder_promises(tone_run):
+    folder, notes = tone_run
+    assert epochs(folder)[-1]["wer"] == 0.0
+    assert losses(folder)[-1] < 0.2 < 2.0 < losses(folder)[0]
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.json",
+        "log.jsonl",
+        "checkpoints",
+        "tensorboard",
+        "curve.png",
+        "model",
+    }
+    assert any(note.startswith("44 utterances") for note in notes)
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_model_folder_transcribes_and_holds_no_trace_of_the_phones(tone_run):
+    folder, _ = tone_run
+    recognizer = asr.load(folder / "model", device="cpu", precision="float32")
+    for text in ("CAB", "AAB C"):
+        waveform = speak(text, np.random.default_rng(99))
+        assert recognizer.transcribe((waveform, 8000)).text == text
+    assert not [name for name in recognizer.model.state_dict() if "phone" in name]
+    provenance = recognizer.model.config.provenance
+    assert provenance["dev"]["wer"] == 0.0
+    assert from_json(TrainingConfig, provenance["training"]).loop.epochs == 20
+
+
+def test_the_phones_of_words_without_pronunciation_are_left_out_and_named(tone_run):
+    _, notes = tone_run
+    (note,) = (note for note in notes if "no pronunciation" in note)
+    assert "train without phones" in note
+
+
+def test_the_same_configuration_gives_the_same_losses(tone_config, tmp_path):
+    train(tone_config(), tmp_path / "a")
+    train(tone_config(), tmp_path / "b")
+    train(tone_config(seed=1), tmp_path / "c")
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
+
+
+def test_a_run_interrupted_in_an_epoch_resumes_loss_for_loss(tone_config, tmp_path, monkeypatch):
+    config = tone_config()
+    train(config, tmp_path / "whole")
+    interrupt_at(monkeypatch, len(losses(tmp_path / "whole")) // 3 + 1)
+    with pytest.raises(Interrupted, match="stopped in epoch 2; the same command goes on from here"):
+        train(config, tmp_path / "parts")
+    notes: list[str] = []
+    train(config, tmp_path / "parts", notes)
+    assert any(note.startswith("resuming after step") for note in notes)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert epochs(tmp_path / "parts") == epochs(tmp_path / "whole")
+    whole, parts = (AcousticModel.load(tmp_path / name / "model").state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def interrupt_at(monkeypatch, step):
+    """From now on, the signal that a terminal's Ctrl-C sends comes in the middle of that step."""
+    plain, calls = AcousticTask.loss, count(1)
+
+    def loss(task, batch, *, generator):
+        if next(calls) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(task, batch, generator=generator)
+
+    monkeypatch.setattr(AcousticTask, "loss", loss)
+
+
+def test_a_killed_training_resumes_loss_for_loss(tone_config, tmp_path):
+    """SIGKILL in another process, at a moment that nobody chose, twice."""
+    config = tone_config(epochs=12, checkpoint_minutes=0.001)
+    train(config, tmp_path / "whole")
+    (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
+    script = (
+        "import json, sys\nfrom asr.options import from_json\nfrom asr.training.config import TrainingConfig\n"
+        "from asr.training.acoustic import train_acoustic_model\nimport torch\ntorch.set_num_threads(1)\n"
+        f"config = from_json(TrainingConfig, json.load(open({str(tmp_path / 'config.json')!r})))\n"
+        f"train_acoustic_model(config, {str(tmp_path / 'killed')!r}, device='cpu', note=lambda note: None)\n"
+    )
+    rng = np.random.default_rng()
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        log = tmp_path / "killed" / "log.jsonl"
+        have = len(log.read_bytes()) if log.exists() else 0
+        while process.poll() is None and not (log.exists() and len(log.read_bytes()) > have + rng.integers(200, 1500)):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+    train(config, tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(tone_config, tmp_path):
+    train(tone_config(epochs=1), tmp_path)
+    before = losses(tmp_path)
+    train(tone_config(epochs=1), tmp_path)
+    assert losses(tmp_path) == before
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tone_config, tmp_path):
+    config = tone_config()
+    train(config, tmp_path / "whole")
+    train(config, tmp_path / "run")
+    last = sorted((tmp_path / "run" / "checkpoints").glob("step-*.pt"))[-1]
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    notes: list[str] = []
+    train(config, tmp_path / "run", notes)
+    assert any("damaged: its checksum does not agree; the checkpoint before it is used" in note for note in notes)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_when_no_checkpoint_can_be_read_nothing_is_thrown_away(tone_config, tmp_path):
+    train(tone_config(epochs=2), tmp_path)
+    for path in (tmp_path / "checkpoints").glob("step-*.pt"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"no checkpoint can be read .* delete the folder to start again"):
+        train(tone_config(epochs=2), tmp_path)
+
+
+def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tmp_path):
+    train(tone_config(epochs=1), tmp_path)
+    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); resume it with the same"):
+        train(tone_config(epochs=1, seed=5), tmp_path)
+
+
+def test_training_goes_on_from_a_given_model(tone_run, tone_config, tmp_path):
+    folder, _ = tone_run
+    train(tone_config(epochs=1, learning_rate=1e-5, init=str(folder / "model")), tmp_path)
+    assert losses(tmp_path)[0] < 0.5
+    with pytest.raises(ConfigError, match=r"init: the encoder of .* must have the shape"):
+        config = tone_config(init=str(folder / "model"))
+        train(replace(config, encoder=replace(config.encoder, hidden_size=5)), tmp_path / "other")
+
+
+def test_an_impossible_and_a_long_utterance_are_left_out_by_name(tone_config, tone_corpus, tmp_path):
+    utterances = read_manifest(tone_corpus / "train.jsonl.gz")
+    utterances[0] = replace(utterances[0], text="ABC" * 60)
+    longest = max(utterances[1:], key=lambda utterance: utterance.duration_seconds)
+    write_manifest(utterances, tmp_path / "train.jsonl.gz")
+    config = tone_config()
+    data = replace(config.data, train=(str(tmp_path / "train.jsonl.gz"),), max_seconds=longest.duration_seconds - 0.001)
+    notes: list[str] = []
+    task = AcousticTask(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
+    assert len(task.train_examples) <= 42
+    assert any(f"({utterances[0].id})" in note and "more characters than frames" in note for note in notes)
+    assert any(longest.id in note and "longer than max_seconds" in note for note in notes)
+
+
+def test_characters_outside_the_alphabet_are_named_or_counted(tone_config, tone_corpus, tmp_path):
+    utterances = read_manifest(tone_corpus / "train.jsonl.gz")
+    utterances[0] = replace(utterances[0], text="A~B")
+    write_manifest(utterances, tmp_path / "train.jsonl.gz")
+    config = tone_config()
+    config = replace(config, text=replace(config.text, punctuation="keep"))
+    data = replace(config.data, train=(str(tmp_path / "train.jsonl.gz"),), unknown_characters="~")
+    notes: list[str] = []
+    task = AcousticTask(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
+    assert "~" not in task.alphabet.characters
+    assert any("'~' 1 times" in note for note in notes)
+
+
+class BrokenTask:
+    """A linear model of one weight whose loss is what the test says at each step."""
+
+    criterion = "wer"
+
+    def __init__(self, values, *, blank_share=0.0):
+        self.modules = torch.nn.ModuleDict({"model": torch.nn.Linear(1, 1, bias=False)})
+        self.values = values
+        self.blank_share = blank_share
+        self.weights = []
+
+    def num_batches(self, epoch):
+        return len(self.values)
+
+    def batches(self, epoch, *, start):
+        yield from self.values[start:]
+
+    def loss(self, batch, *, generator):
+        self.weights.append(self.modules["model"].weight.item())
+        loss = self.modules["model"].weight.sum() * batch
+        return BatchLoss(loss=loss, figures={"loss": loss.item()}, ids=("u1", "u2"), blank_share=self.blank_share)
+
+    def evaluate(self):
+        return {"wer": 1.0, "loss": 1.0}
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_named(tone_config, tmp_path):
+    task, notes = BrokenTask([1.0, float("nan"), float("inf"), 1.0]), []
+    fit(task, tone_config(epochs=1).loop, tmp_path, note=notes.append)
+    assert task.weights[1] == task.weights[2] == task.weights[3]
+    assert [note for note in notes if "not finite, step skipped; the batch held u1, u2" in note] != []
+
+
+def test_too_many_such_steps_in_a_row_stop_the_run(tone_config, tmp_path):
+    task = BrokenTask([float("nan")] * 5)
+    with pytest.raises(Diverged, match=r"3 steps in a row were not finite: lower the learning rate \(0.02\)"):
+        fit(task, tone_config(epochs=1, patience_steps=3).loop, tmp_path, note=lambda note: None)
+
+
+def test_a_model_that_says_nothing_is_noticed_once_with_a_cure(tone_config, tmp_path):
+    task, notes = BrokenTask([1.0] * 400, blank_share=1.0), []
+    fit(task, tone_config(epochs=2).loop, tmp_path, note=notes.append)
+    assert len([note for note in notes if "nothing but Φ for 300 steps" in note and "learning rate" in note]) == 1
+
+
+def test_an_exploding_gradient_is_clipped():
+    """A relu network whose gradient grows without bound over time: the step it takes is as short as clip_norm says."""
+    torch.manual_seed(0)
+    network = torch.nn.RNN(1, 4, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        network.weight_hh_l0.copy_(2.0 * torch.eye(4))
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    loss = network(torch.ones(1, 40, 1))[0].sum()
+    norm = update(network, torch.optim.SGD(network.parameters(), lr=1.0), loss, rate=1.0, clip_norm=0.5)
+    moved = sum((value - before[name]).square().sum() for name, value in network.named_parameters()).sqrt()
+    assert norm > 1e9
+    assert moved.item() == pytest.approx(0.5, rel=1e-3)
