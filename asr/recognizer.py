@@ -1,0 +1,289 @@
+"""The recogniser: any sound in, transcripts out, in order and in bounded memory; what `asr.load()` returns.
+
+sources ─▶ pieces of at most 30 s ─▶ a window of them, sorted by length, in batches ─▶ log_probs ─▶ transcripts
+           cut at pauses, with                                                         joined where both sides
+           a second of context                                                         of a cut are silent
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from asr.acoustic_model import AcousticModel, find_model
+from asr.audio import Source, Waveform, quietest_cut, stream_audio
+from asr.decoding import DecodingOptions, decode
+from asr.device import Precision, autocast, choose_precision, find_device
+from asr.errors import AsrError, InputError
+from asr.text import BLANK
+from asr.transcript import Timeline, Transcript, join_transcripts
+
+Emission: TypeAlias = np.ndarray  # (T, V) natural log-probabilities
+
+# Long sound is cut in [SHORTEST_PIECE, LONGEST_PIECE), and each piece hears CONTEXT more on both sides, in seconds.
+SHORTEST_PIECE, LONGEST_PIECE, CONTEXT = 10.0, 20.0, 1.0
+# The pieces that are sorted by length together, in seconds of sound: 38 MB.
+WINDOW_SECONDS = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A stretch of one source, from the cut `start` to the cut `end`, in frames of the source, with its context.
+
+    `source` counts from 0; `waveform` begins at `first_frame`. `num_samples` is the length of the whole source, known
+    with its last piece. A source that cannot be read is a piece with its error.
+    """
+
+    source: int
+    waveform: Waveform
+    first_frame: int = 0
+    start: int = 0
+    end: int = 0
+    num_samples: int | None = None
+    error: AsrError | None = None
+
+
+class Recognizer:
+    """Transcribes with one acoustic model.
+
+    Args:
+        model: the acoustic model.
+        device: "cpu", "cuda", "cuda:1", or "auto": CUDA where there is one.
+        precision: format of the matrix products; "auto" measures once which is faster here.
+        batch_size: pieces of sound that go through the model together.
+        decoding: how log-probabilities become text.
+    Raises:
+        InputError: there is no such device, or batch_size is not positive.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        batch_size: int = 16,
+        decoding: DecodingOptions | None = None,
+    ):
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        self.device = find_device(device)
+        self.model = model.to(self.device).eval()
+        self.dtype = choose_precision(precision, self.device, training=False)
+        self.batch_size = batch_size
+        self.decoding = decoding or DecodingOptions()
+
+    def transcribe(self, source: Source, *, channel: int | None = None) -> Transcript:
+        """The transcript of one recording of any length.
+
+        Args:
+            source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
+            channel: the one to take, counted from 0; None averages all of them.
+        Raises:
+            DataError, InputError: the source cannot be read.
+        """
+        (transcript,) = self.transcribe_many([source], channel=channel)
+        return transcript
+
+    def transcribe_many(self, sources: Iterable[Source], *, channel: int | None = None) -> Iterator[Transcript]:
+        """Transcripts of many recordings, in their order; at most ten minutes of sound are held at a time.
+
+        Raises:
+            DataError, InputError: a source cannot be read; those before it have been given.
+        """
+        for result in self.results(sources, channel=channel):
+            if isinstance(result, AsrError):
+                raise result
+            yield result
+
+    def results(
+        self,
+        sources: Iterable[Source],
+        *,
+        channel: int | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[Transcript | AsrError]:
+        """As `transcribe_many`, but a source that cannot be read gives its error in its place, and the rest go on.
+
+        `progress` is called after every batch with the seconds of sound that went through the model in it.
+        """
+        pieces = self._emissions(self._pieces(sources, channel), progress)
+        for _, group in groupby(pieces, key=lambda pair: pair[0].source):
+            yield self._joined(group)
+
+    def log_probs(self, source: Source, *, channel: int | None = None) -> Emission:
+        """(T, V) float32 natural log-probabilities of one recording, which is not cut however long it is.
+
+        A frame begins every `model.frame_seconds`; column 0 is Φ, column i + 1 is `model.alphabet.characters[i]`.
+        """
+        blocks = list(stream_audio(source, sample_rate=self.model.sample_rate, channel=channel))
+        (emission,) = self._forward([np.concatenate(blocks)])
+        return emission
+
+    def _pieces(self, sources: Iterable[Source], channel: int | None) -> Iterator[_Piece]:
+        """All pieces of all sources, in order."""
+        for number, source in enumerate(sources):
+            try:
+                blocks = stream_audio(
+                    source, sample_rate=self.model.sample_rate, channel=channel, block_seconds=LONGEST_PIECE
+                )
+                yield from self._cut(number, blocks)
+            except AsrError as error:
+                yield _Piece(source=number, waveform=np.zeros(0, dtype=np.float32), error=error)
+
+    def _cut(self, source: int, blocks: Iterator[Waveform]) -> Iterator[_Piece]:
+        """The pieces of one source, cut at its pauses; what is held at a time is two blocks."""
+        step, rate = self.model.samples_per_frame, self.model.sample_rate
+        shortest, longest = int(SHORTEST_PIECE * rate), int(LONGEST_PIECE * rate)
+        context = round(CONTEXT * rate / step) * step
+        held = np.zeros(0, dtype=np.float32)  # from sample `first` of the source on
+        first = start = 0  # `start` is the last cut
+        for block in blocks:
+            held = np.concatenate([held, block])
+            while first + len(held) - start > longest + context:
+                offset = start - first
+                cut = first + quietest_cut(held, rate, earliest=offset + shortest, latest=offset + longest, align=step)
+                yield _Piece(
+                    source=source,
+                    waveform=held[: cut + context - first],
+                    first_frame=first // step,
+                    start=start // step,
+                    end=cut // step,
+                )
+                held = held[max(cut - context - first, 0) :]
+                first, start = max(cut - context, 0), cut
+        num_samples = first + len(held)
+        end = self.model.output_length(num_samples)
+        yield _Piece(
+            source=source,
+            waveform=held,
+            first_frame=first // step,
+            start=start // step,
+            end=end,
+            num_samples=num_samples,
+        )
+
+    def _emissions(
+        self, pieces: Iterator[_Piece], progress: Callable[[float], None] | None
+    ) -> Iterator[tuple[_Piece, Emission]]:
+        """Each piece with its log_probs, in order; within a window, pieces of similar length share a batch."""
+        for window in _windows(pieces, num_samples=int(WINDOW_SECONDS * self.model.sample_rate)):
+            by_length = sorted(range(len(window)), key=lambda index: -len(window[index].waveform))
+            emissions: dict[int, Emission] = {}
+            for begin in range(0, len(by_length), self.batch_size):
+                batch = by_length[begin : begin + self.batch_size]
+                waveforms = [window[index].waveform for index in batch]
+                emissions.update(zip(batch, self._forward(waveforms), strict=True))
+                if progress:
+                    progress(sum(map(len, waveforms)) / self.model.sample_rate)
+            for index, piece in enumerate(window):
+                yield piece, emissions.pop(index)
+
+    @torch.inference_mode()
+    def _forward(self, waveforms: Sequence[Waveform]) -> list[Emission]:
+        """log_probs of a batch, each of its own length."""
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        padded = torch.zeros(len(waveforms), max(int(lengths.max()), 1))
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        with autocast(self.dtype, self.device):
+            log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
+        emissions = log_probs.cpu().numpy()
+        return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
+
+    def _joined(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Transcript | AsrError:
+        """The transcript of one source from its pieces; each seam is moved to where both sides are silent."""
+        transcripts: list[Transcript] = []
+        offsets: list[int] = []
+        start, num_samples = 0, 0
+        for piece, emission in pieces:
+            if piece.error:
+                return piece.error
+            end = piece.end
+            if piece.num_samples is None:
+                reach = round(CONTEXT / 2 / self.model.frame_seconds)
+                begin = max(piece.end - reach, start + 1)
+                end = begin + quietest_frame(
+                    emission[begin - piece.first_frame : piece.end + reach - piece.first_frame]
+                )
+            else:
+                num_samples = piece.num_samples
+            own = emission[start - piece.first_frame : end - piece.first_frame]
+            transcripts.append(
+                self._decoded(own, num_samples=None if piece.num_samples is None else num_samples, start=start)
+            )
+            offsets.append(start)
+            start = end
+        timeline = Timeline(
+            frame_seconds=self.model.frame_seconds, duration_seconds=num_samples / self.model.sample_rate
+        )
+        joined = transcripts[0] if len(transcripts) == 1 else join_transcripts(transcripts, offsets, timeline=timeline)
+        return replace(joined, model=self.model.config.name)
+
+    def _decoded(self, emission: Emission, *, num_samples: int | None, start: int) -> Transcript:
+        """Transcript of the frames from `start` on; the last piece of a source ends with its last sample."""
+        seconds = None
+        if num_samples is not None:
+            seconds = max(num_samples - start * self.model.samples_per_frame, 0) / self.model.sample_rate
+        return decode(
+            emission,
+            self.model.alphabet,
+            self.decoding,
+            frame_seconds=self.model.frame_seconds,
+            duration_seconds=seconds,
+        )
+
+
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    batch_size: int = 16,
+    decoding: DecodingOptions | None = None,
+) -> Recognizer:
+    """A recogniser with the model of that name or folder.
+
+    Args:
+        model: a model folder, the name of an embedded model, or None for the default one.
+        device, precision, batch_size, decoding: see `Recognizer`.
+    Raises:
+        DataError: the folder is not a model, or is damaged.
+        InputError: there is no embedded model of that name, or no such device.
+    """
+    loaded = AcousticModel.load(find_model(model))
+    return Recognizer(loaded, device=device, precision=precision, batch_size=batch_size, decoding=decoding)
+
+
+def quietest_frame(emission: Emission) -> int:
+    """The middle of the longest run of frames whose best label is Φ; if there is none, the frame where Φ is likeliest.
+
+    Cut there, a word is split only if nothing else is left to cut.
+    """
+    blank = emission.argmax(axis=1) == BLANK
+    if not blank.any():
+        return int(emission[:, BLANK].argmax())
+    borders = np.flatnonzero(np.diff(blank, prepend=False, append=False))
+    starts, ends = borders[::2], borders[1::2]
+    longest = int(np.argmax(ends - starts))
+    return int(starts[longest] + ends[longest]) // 2
+
+
+def _windows(pieces: Iterator[_Piece], *, num_samples: int) -> Iterator[list[_Piece]]:
+    """Successive pieces together until they hold `num_samples`."""
+    window: list[_Piece] = []
+    held = 0
+    for piece in pieces:
+        window.append(piece)
+        held += len(piece.waveform)
+        if held >= num_samples:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
