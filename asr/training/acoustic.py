@@ -6,9 +6,12 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
+from itertools import chain
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -32,9 +35,10 @@ from asr.training.config import TrainingConfig
 from asr.training.data import (
     Batch,
     Example,
+    make_batch,
     pad_labels,
-    pad_waveforms,
     plan_batches,
+    plan_joins,
     prefetch,
     read_utterances,
 )
@@ -94,15 +98,16 @@ class AcousticTask:
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, augmented, prepared ahead in a thread."""
 
-        def prepare(indices: np.ndarray) -> Batch:
-            waveforms = []
-            for index in indices:
-                rng = np.random.default_rng((self.config.loop.seed, epoch, int(index)))
-                waveform = read_waveform(self.train_examples[index].utterance, self.model.sample_rate)
-                waveforms.append(
-                    augment_waveform(waveform, self.config.augment, self.noises, self.impulse_responses, rng)
-                )
-            return _batch([self.train_examples[index] for index in indices], waveforms)
+        def augmented(utterance: Utterance) -> np.ndarray:
+            rng = np.random.default_rng((self.config.loop.seed, epoch, crc32(utterance.id.encode())))
+            waveform = read_waveform(utterance, self.model.sample_rate)
+            return augment_waveform(waveform, self.config.augment, self.noises, self.impulse_responses, rng)
+
+        def prepare(recordings: list[tuple[int, ...]]) -> Batch:
+            examples = [self._joined([self.train_examples[index] for index in recording]) for recording in recordings]
+            return make_batch(
+                examples, [np.concatenate([augmented(part) for part in example.utterances]) for example in examples]
+            )
 
         return prefetch(prepare, self._plan(epoch)[start:])
 
@@ -128,10 +133,8 @@ class AcousticTask:
         return BatchLoss(
             loss=total,
             figures=figures,
-            skipped=tuple(
-                example.utterance.id for example, ok in zip(batch.examples, possible.tolist(), strict=True) if not ok
-            ),
-            ids=tuple(example.utterance.id for example in batch.examples),
+            skipped=tuple(example.id for example, ok in zip(batch.examples, possible.tolist(), strict=True) if not ok),
+            ids=tuple(example.id for example in batch.examples),
             blank_share=float((log_probs.detach().argmax(dim=-1) == BLANK)[own].float().mean()),
         )
 
@@ -140,7 +143,7 @@ class AcousticTask:
         """Dev WER, CER and loss per character of the current weights, greedily decoded."""
         self.modules.eval()
         words, characters, loss, count = ErrorCounts(), ErrorCounts(), 0.0, 0
-        for batch in self._dev_batches():
+        for batch in self._plain_batches(self.dev_examples):
             with autocast(self.precision, self.device):
                 log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
             targets, target_lengths = batch.targets()
@@ -157,26 +160,42 @@ class AcousticTask:
 
     def train_hours(self) -> float:
         """Hours of speech in the training set, before augmentation."""
-        return sum(example.utterance.duration_seconds for example in self.train_examples) / 3600
+        return sum(example.seconds for example in self.train_examples) / 3600
 
-    def _plan(self, epoch: int) -> list[np.ndarray]:
-        """The batches of an epoch; the first begins with the longest, so that memory runs out at once or never."""
-        seconds = np.array([example.utterance.duration_seconds for example in self.train_examples])
+    def _plan(self, epoch: int) -> list[list[tuple[int, ...]]]:
+        """Batches of recordings of utterances; the very first has the longest, to run out of memory at once."""
+        data = self.config.data
         rng = np.random.default_rng((self.config.loop.seed, epoch))
-        plan = plan_batches(seconds, batch_seconds=self.config.data.batch_seconds, rng=rng)
+        seconds = np.array([example.seconds for example in self.train_examples])
+        recordings = plan_joins(seconds, probability=data.join_probability, max_seconds=data.max_seconds, rng=rng)
+        totals = np.array([seconds[list(recording)].sum() for recording in recordings])
+        plan = plan_batches(totals, batch_seconds=data.batch_seconds, rng=rng)
         if epoch == 0:
-            plan.sort(key=lambda batch: seconds[batch].max() < seconds.max())
-        return plan
+            plan.sort(key=lambda batch: totals[batch].max() < totals.max())
+        return [[recordings[index] for index in batch] for batch in plan]
 
-    def _dev_batches(self) -> Iterator[Batch]:
-        seconds = np.array([example.utterance.duration_seconds for example in self.dev_examples])
-        plan = plan_batches(seconds, batch_seconds=2 * self.config.data.batch_seconds, rng=None)
+    def _joined(self, examples: list[Example]) -> Example:
+        """The example of utterances that follow each other in one recording."""
+        space = self.alphabet.encode(" ") if " " in self.alphabet.characters else []
+        phones = [example.phones for example in examples]
+        return Example(
+            utterances=tuple(chain.from_iterable(example.utterances for example in examples)),
+            text=" ".join(example.text for example in examples),
+            labels=tuple(reduce(lambda before, after: [*before, *space, *after], (e.labels for e in examples))),
+            phones=None if None in phones else tuple(chain.from_iterable(phones)),  # type: ignore[arg-type]
+        )
+
+    def _plain_batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        """All examples as they were recorded, the longest first."""
+        seconds = np.array([example.seconds for example in examples])
 
         def prepare(indices: np.ndarray) -> Batch:
-            examples = [self.dev_examples[index] for index in indices]
-            return _batch(examples, [read_waveform(example.utterance, self.model.sample_rate) for example in examples])
+            batch = [examples[index] for index in indices]
+            return make_batch(
+                batch, [read_waveform(example.utterances[0], self.model.sample_rate) for example in batch]
+            )
 
-        return prefetch(prepare, plan)
+        return prefetch(prepare, plan_batches(seconds, batch_seconds=2 * self.config.data.batch_seconds, rng=None))
 
     def _phone_loss(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> Tensor:
         """CTC loss of the phones per phone, over the utterances whose words all have a pronunciation."""
@@ -238,30 +257,30 @@ class AcousticTask:
             self.dropped.update(tolerated)
         phones = self.lexicon.encode(text) if self.lexicon else None
         return Example(
-            utterance=utterance, text=text, labels=tuple(labels), phones=None if phones is None else tuple(phones)
+            utterances=(utterance,), text=text, labels=tuple(labels), phones=None if phones is None else tuple(phones)
         )
 
     def _usable(self, examples: list[Example], note: Callable[[str], None]) -> list[Example]:
         """The training examples that can be learned from; the others are counted, and the first few named."""
         longest = self.config.data.max_seconds
-        too_long = [example for example in examples if example.utterance.duration_seconds > longest]
+        too_long = [example for example in examples if example.seconds > longest]
         impossible = [example for example in examples if self.model_frames(example) < minimum_frames(example.labels)]
         for faulty, why in (
             (too_long, f"longer than max_seconds ({longest:g})"),
             (impossible, "more characters than frames to say them in: is the transcript of another recording?"),
         ):
             if faulty:
-                names = ", ".join(example.utterance.id for example in faulty[:5])
+                names = ", ".join(example.id for example in faulty[:5])
                 note(f"{len(faulty)} training utterances left out ({names}{', …' * (len(faulty) > 5)}): {why}")
-        out = {example.utterance.id for example in too_long + impossible}
-        usable = [example for example in examples if example.utterance.id not in out]
+        out = {example.id for example in too_long + impossible}
+        usable = [example for example in examples if example.id not in out]
         if not usable:
             raise DataError("no training utterance can be used", path=self.config.data.train[0])
         return usable
 
     def model_frames(self, example: Example) -> int:
         """Frames of log_probs that an example has at normal speed."""
-        samples = round(example.utterance.duration_seconds * self.config.frontend.sample_rate)
+        samples = round(example.seconds * self.config.frontend.sample_rate)
         return self.config.encoder.output_length(self.config.frontend.num_frames(samples))
 
     def _report_left_out(self, note: Callable[[str], None]) -> None:
@@ -281,18 +300,8 @@ class AcousticTask:
 
     def _fit_normalization(self) -> None:
         """Estimates the global mean and variance on the training set, without augmentation."""
-
-        def prepare(indices: np.ndarray) -> tuple[Tensor, Tensor]:
-            return pad_waveforms(
-                [read_waveform(self.train_examples[index].utterance, self.model.sample_rate) for index in indices]
-            )
-
-        self.model.frontend.fit_normalization(prefetch(prepare, self._plan(0)))
-
-
-def _batch(examples: list[Example], waveforms: list[np.ndarray]) -> Batch:
-    padded, lengths = pad_waveforms(waveforms)
-    return Batch(examples=tuple(examples), waveforms=padded, lengths=lengths)
+        batches = self._plain_batches(self.train_examples)
+        self.model.frontend.fit_normalization((batch.waveforms, batch.lengths) for batch in batches)
 
 
 def train_acoustic_model(

@@ -55,6 +55,10 @@ class DataOptions:
     train: tuple[str, ...] = field(metadata={"help": "training manifests (Lhotse CutSets)"})
     dev: tuple[str, ...] = field(metadata={"help": "manifests that choices are made on"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of sound in a batch, padding counted"})
+    join_probability: float = field(
+        default=0.0,
+        metadata={"help": "chance that an utterance is followed by another in one recording; drawn each epoch"},
+    )
     max_seconds: float = field(default=30.0, metadata={"help": "longer training utterances are left out, and counted"})
     unknown_characters: str = field(
         default="", metadata={"help": "characters to leave out of transcripts, and count, instead of an error"}
@@ -66,6 +70,8 @@ class DataOptions:
         for name in ("train", "dev"):
             if not getattr(self, name):
                 raise ConfigError(f"data.{name} must name at least one manifest")
+        if not 0.0 <= self.join_probability < 1.0:
+            raise ConfigError(f"join_probability must be in [0, 1), not {self.join_probability}")
         if not 0 < self.max_seconds <= self.batch_seconds:
             raise ConfigError(
                 f"max_seconds must be positive and at most batch_seconds ({self.batch_seconds}), not {self.max_seconds}"

@@ -24,30 +24,71 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One utterance with its targets."""
+    """One utterance, or several that follow each other in one recording, with the targets."""
 
-    utterance: Utterance
+    utterances: tuple[Utterance, ...]
     text: str
     labels: tuple[int, ...]
     phones: tuple[int, ...] | None = None
 
+    @property
+    def id(self) -> str:
+        """The id of the utterance, or those of all with + between them."""
+        return "+".join(utterance.id for utterance in self.utterances)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all utterances."""
+        return sum(utterance.duration_seconds for utterance in self.utterances)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Padded waveforms (B, N) and targets (B, U) with their lengths (B,); `phones` has none for some utterances."""
+    """Waveforms (B, N), zeros behind each one's length, and what is said in them."""
 
     examples: tuple[Example, ...]
     waveforms: Tensor
     lengths: Tensor
 
     def targets(self) -> tuple[Tensor, Tensor]:
-        """Labels (B, U) and lengths (B,)."""
+        """Labels (B, U), zeros behind each one's length, and the lengths (B,)."""
         return pad_labels([example.labels for example in self.examples])
+
+
+def make_batch(examples: Sequence[Example], waveforms: Sequence[np.ndarray]) -> Batch:
+    """The batch of some examples and their waveforms."""
+    padded, lengths = pad_waveforms(waveforms)
+    return Batch(examples=tuple(examples), waveforms=padded, lengths=lengths)
 
 
 def read_utterances(manifests: Sequence[str]) -> list[Utterance]:
     """The utterances of several manifests, one after the other."""
     return [utterance for manifest in manifests for utterance in read_manifest(manifest, check_audio=True)]
+
+
+def plan_joins(
+    seconds: np.ndarray, *, probability: float, max_seconds: float, rng: np.random.Generator
+) -> list[tuple[int, ...]]:
+    """Which utterances follow each other in one recording: a model that only ever heard one fails on many.
+
+    Args:
+        seconds: (n,) duration of each utterance.
+        probability: that an utterance is followed by another one, as long as both fit.
+        max_seconds: most seconds of a recording.
+        rng: decides who follows whom.
+    Returns:
+        Tuples of indices into `seconds`; each index is in one of them.
+    """
+    recordings: list[tuple[int, ...]] = []
+    total = np.inf
+    for index in map(int, rng.permutation(len(seconds))):
+        if rng.random() < probability and total + seconds[index] <= max_seconds:
+            recordings[-1] += (index,)
+            total += seconds[index]
+        else:
+            recordings.append((index,))
+            total = seconds[index]
+    return recordings
 
 
 def plan_batches(seconds: np.ndarray, *, batch_seconds: float, rng: np.random.Generator | None) -> list[np.ndarray]:

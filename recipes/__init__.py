@@ -1,0 +1,1 @@
+"""Recipes: a public corpus, the choices made for it, and the figures to expect."""

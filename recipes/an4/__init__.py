@@ -1,0 +1,1 @@
+"""CMU AN4: names, numbers and spelled letters."""

@@ -1,0 +1,135 @@
+"""AN4, from the corpus as CMU publishes it to a trained model and its error rates on the official test set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from asr.acoustic_model import AcousticModel
+from asr.augment import AugmentOptions
+from asr.cli.arguments import Parser, at_least
+from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.evaluate import table
+from asr.data.manifest import read_manifest
+from asr.encoder import EncoderOptions
+from asr.evaluation import ErrorRate, Evaluation, evaluate
+from asr.recognizer import load
+from asr.training.acoustic import train_acoustic_model
+from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
+from asr.training.loop import Interrupted
+from data_prep import an4
+
+PROG = "recipes/an4/run.py"
+DESCRIPTION = "US English names, numbers, dates and spelled letters, as in AN4; not general English"
+EXAMPLES = """\
+Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
+on. The corpus goes to OUTPUT/data, the run to OUTPUT/seed-N, the model, in half
+precision and with its error rates, to OUTPUT/seed-N/an4.
+
+examples:
+  python recipes/an4/run.py
+  python recipes/an4/run.py --source ~/corpora/an4 --output runs/an4 --seed 1
+"""
+
+
+def configuration(manifests: dict[str, Path], *, seed: int, epochs: int) -> TrainingConfig:
+    """The choices of this recipe, made on dev; README.md beside this file says what each gave."""
+    return TrainingConfig(
+        data=DataOptions(
+            train=(str(manifests["train"]),),
+            dev=(str(manifests["dev"]),),
+            batch_seconds=80.0,
+            max_seconds=16.0,
+            join_probability=0.5,
+        ),
+        augment=AugmentOptions(
+            speeds=(0.85, 0.925, 1.0, 1.075, 1.15), time_mask_max_frames=40, frequency_mask_max_bins=27
+        ),
+        encoder=EncoderOptions(num_layers=4, hidden_size=256, dropout=0.35),
+        auxiliary=AuxiliaryOptions(lexicon=str(manifests["lexicon"]), layer=2, weight=0.5),
+        loop=LoopOptions(epochs=epochs, seed=seed),
+        name="an4",
+        description=DESCRIPTION,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of the recipe with these arguments, those of the process if None."""
+    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+
+
+def make_parser() -> Parser:
+    """The command line of the recipe."""
+    parser = Parser(
+        PROG,
+        usage="python recipes/an4/run.py [--source PATH] [--output DIR] [--seed N] [OPTION...]",
+        description="Train a model on AN4 and measure it on the official test set.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("--source", type=Path, metavar="PATH", help="the corpus or its archive (default: download it)")
+    parser.add_argument("--output", type=Path, default=Path("runs/an4"), metavar="DIR", help="default: runs/an4")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
+    parser.add_argument("--epochs", type=at_least(1), default=120, metavar="N", help="default: 120")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """The stages, one after the other; each finds what an earlier call has done."""
+
+    def note(sentence: str) -> None:
+        if not args.quiet:
+            say(sentence, prog=PROG)
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    folder = args.output / f"seed-{args.seed}"
+    manifests = an4.prepare(source=args.source, output=args.output / "data")
+    try:
+        train_acoustic_model(
+            configuration(manifests, seed=args.seed, epochs=args.epochs),
+            folder,
+            device=args.device,
+            note=note,
+            progress=False if args.quiet and args.progress is None else args.progress,
+        )
+    except Interrupted as interrupted:
+        say(interrupted, prog=PROG)
+        return INTERRUPTED
+    model = AcousticModel.load(folder / "model")
+    model.save(folder / "an4", half=True)
+    evaluations = {
+        split: evaluate(load(folder / "an4", device=args.device), read_manifest(manifests[split]))
+        for split in ("dev", "test")
+    }
+    model.config = replace(model.config, provenance={**model.config.provenance, **provenance(evaluations)})
+    model.save(folder / "an4", half=True)
+    for split, evaluation in evaluations.items():
+        write_result("\n".join([*table(evaluation, model=str(folder / "an4"), manifest=str(manifests[split])), "", ""]))
+    return 0
+
+
+def provenance(evaluations: dict[str, Evaluation]) -> dict[str, object]:
+    """What the model folder says of its data and its error rates."""
+
+    def rate(measured: ErrorRate) -> dict[str, object]:
+        counts = measured.counts
+        interval = [round(bound, 4) for bound in measured.interval or ()]
+        return {"rate": round(counts.rate, 4), "errors": counts.errors, "of": counts.reference_length, "95%": interval}
+
+    return {
+        "corpus": "CMU AN4 (Census), train without seven speakers, http://www.speech.cs.cmu.edu/databases/an4/",
+        "licence": "CMU's BSD-style terms, free for any purpose",
+        "results": {
+            split: {"wer": rate(evaluation.wer), "cer": rate(evaluation.cer)}
+            for split, evaluation in evaluations.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
