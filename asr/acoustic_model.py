@@ -38,9 +38,14 @@ class ModelConfig:
 
     Args:
         characters: the alphabet's, label 1 first.
+        text: how transcripts were normalised before they became labels.
+        frontend: what the features are.
+        encoder: shape of the recurrent stack.
         name: what `asr.load` calls it.
         description: what it is good for, in a sentence, for `asr-transcribe --list-models`.
         provenance: data, licence, seed, versions and measured error rates, as JSON values.
+    Raises:
+        InputError: the characters are no alphabet.
     """
 
     characters: tuple[str, ...]
@@ -51,16 +56,28 @@ class ModelConfig:
     description: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        Alphabet(self.characters)
+
 
 class AcousticModel(nn.Module):
-    """Waveforms to log-probabilities of the labels; what a model folder holds."""
+    """Waveforms to log-probabilities of the labels; what a model folder holds.
 
-    def __init__(self, config: ModelConfig):
+    Args:
+        config: what the parts are.
+        initialize: give the encoder random weights; without, it has none (they are on torch's meta device) until
+            `load_state_dict(..., assign=True)`, which is faster and leaves the random state alone.
+    """
+
+    def __init__(self, config: ModelConfig, *, initialize: bool = True):
         super().__init__()
         self.config = config
         self.alphabet = Alphabet(config.characters)
         self.frontend = Frontend(config.frontend)
-        self.encoder = Encoder(config.encoder, num_features=config.frontend.num_features, num_labels=self.alphabet.size)
+        with torch.device("cpu" if initialize else "meta"):
+            self.encoder = Encoder(
+                config.encoder, num_features=config.frontend.num_features, num_labels=self.alphabet.size
+            )
 
     @property
     def sample_rate(self) -> int:
@@ -99,34 +116,50 @@ class AcousticModel(nn.Module):
         Args:
             folder: where; its parent is made.
             half: store float16 weights, half the size; they are float32 again when loaded.
+        Raises:
+            InputError: a weight is not finite, or too large for float16.
+            ConfigError: there is something else than a model folder in that place.
         """
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        dtype = torch.float16 if half else torch.float32
-        weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
+        folder = Path(folder).resolve()
+        _check_replaceable(folder)
+        weights = self._stored_weights(torch.float16 if half else torch.float32)
         config = {"format_version": FORMAT_VERSION, **to_json(self.config)}
+        text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+        folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            temporary.chmod(0o755)
+            temporary.chmod(0o755)  # mkdtemp's folders are closed to everyone else
             save_file(weights, temporary / WEIGHTS_FILE)
-            text = json.dumps(config, ensure_ascii=False, indent=2)
-            (temporary / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-            replace_folder(temporary, folder)
+            (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+            _replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def _stored_weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """All tensors on the CPU in `dtype`; the frontend's statistics, which are few and exact, in float32."""
+        weights = {}
+        for name, tensor in self.state_dict().items():
+            kept = torch.float32 if name.startswith("frontend.") else dtype
+            weights[name] = tensor.detach().to("cpu", kept).contiguous()
+            if not weights[name].isfinite().all():
+                raise InputError(
+                    f"every weight must be finite in {str(kept).removeprefix('torch.')} to be saved, "
+                    f"but tensor {name!r} is not"
+                )
+        return weights
+
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> AcousticModel:
-        """The model in `folder`, in evaluation mode on `device`.
+    def load(cls, folder: str | os.PathLike[str]) -> AcousticModel:
+        """The model in `folder`, in evaluation mode on the CPU.
 
         Raises:
             DataError: no model there, a newer format, an unknown or wrong option, a missing or extra tensor, a wrong
                 shape, a damaged file; the message says which.
         """
         folder = Path(folder)
-        model = cls(read_config(folder))
-        model.load_state_dict(_read_weights(folder / WEIGHTS_FILE, expected=model.state_dict()))
-        return model.to(device).eval()
+        model = cls(read_config(folder), initialize=False)
+        model.load_state_dict(_read_weights(folder / WEIGHTS_FILE, expected=model.state_dict()), assign=True)
+        return model.eval()
 
 
 def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
@@ -140,7 +173,7 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
         raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=folder)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"the model's configuration cannot be read as JSON: {error}", path=path) from None
     if not isinstance(values, dict):
         raise DataError("the model's configuration must be a JSON object", path=path)
@@ -150,11 +183,9 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
         advice = "; install a newer version of asr" if newer else ""
         raise DataError(f"format_version must be {FORMAT_VERSION}, not {version!r}{advice}", path=path)
     try:
-        config = from_json(ModelConfig, values)
-        Alphabet(config.characters)
+        return from_json(ModelConfig, values)
     except AsrError as error:
         raise DataError(str(error), path=path) from None
-    return config
 
 
 def _read_weights(path: Path, *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,27 +204,34 @@ def _read_weights(path: Path, *, expected: Mapping[str, Tensor]) -> dict[str, Te
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(expected[name].shape)}, not {tuple(tensor.shape)}"
             raise DataError(f"tensor {name!r} must have shape {shapes}", path=path)
-        if not tensor.isfinite().all():
+        weights[name] = tensor.to(torch.float32, copy=True)  # a copy: what was read lies in the mapped file
+        if not weights[name].isfinite().all():
             raise DataError(f"tensor {name!r} holds values that are not finite", path=path)
-    return {name: tensor.float() for name, tensor in weights.items()}
+    return weights
 
 
-def replace_folder(new: Path, folder: Path) -> None:
+def _check_replaceable(folder: Path) -> None:
+    """Raises ConfigError if something stands in this place that is neither a model folder nor an empty one."""
+    is_model = (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_model and not is_free:
+        raise ConfigError(f"{folder} exists and is not a model folder; it is left as it is: choose another place")
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
     """Puts the folder `new` in the place of `folder`, which may exist; both on one file system."""
     if not folder.exists():
-        os.rename(new, folder)
+        new.rename(folder)
         return
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
-        raise ConfigError(f"{folder} exists and is not a model folder; it is left as it is: choose another place")
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    os.rename(folder, aside / "model")
+    old = folder.rename(aside / folder.name)
     try:
-        os.rename(new, folder)
-    except OSError:
-        os.rename(aside / "model", folder)
+        new.rename(folder)
+    except BaseException:  # Ctrl-C as well: there is a moment without a model in its place
+        old.rename(folder)
+        aside.rmdir()
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def embedded_models() -> dict[str, Path]:

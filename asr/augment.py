@@ -51,6 +51,9 @@ class AugmentOptions:
     gain_db: tuple[float, float] = field(
         default=(0.0, 0.0), metadata={"help": "lowest and highest change of level in dB"}
     )
+    pause_seconds: float = field(
+        default=0.0, metadata={"help": "longest pause, silent or faintly noisy, put before or after an utterance"}
+    )
     time_masks: int = field(default=2, metadata={"help": "stretches of frames masked in each utterance"})
     time_mask_max_frames: int = field(default=50, metadata={"help": "frames of the longest time mask"})
     time_mask_max_fraction: float = field(
@@ -69,6 +72,8 @@ class AugmentOptions:
             low, high = getattr(self, name)
             if not -math.inf < low <= high < math.inf:
                 raise ConfigError(f"{name} must be a lower and a higher finite number, not {low} and {high}")
+        if not 0 <= self.pause_seconds < math.inf:
+            raise ConfigError(f"pause_seconds must be 0 or more, not {self.pause_seconds}")
         for name in ("time_masks", "time_mask_max_frames", "frequency_masks", "frequency_mask_max_bins"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
@@ -187,6 +192,29 @@ def reverberate(waveform: Waveform, impulse_response: Waveform) -> Waveform:
     if wet_energy == 0:
         return waveform
     return (wet * math.sqrt(_energy(waveform) / wet_energy)).astype(np.float32)
+
+
+def add_pause(waveform: Waveform, max_samples: int, rng: np.random.Generator) -> Waveform:
+    """The waveform with a pause before or after it: what says nothing must be transcribed as nothing.
+
+    Half of the pauses are digital silence, as editors leave it; the rest white noise of -90 to -50 dB of full scale.
+
+    Args:
+        waveform: (N,) float32.
+        max_samples: the pause lasts 0 to so many samples, each number as likely; 0 gives the waveform back.
+        rng: decides length, place and noise.
+    Returns:
+        (N',) float32, N' >= N.
+    Raises:
+        InputError: the waveform is not (N,) floating point.
+    """
+    _check("waveform", waveform)
+    if not max_samples:
+        return waveform
+    num_samples = rng.integers(max_samples + 1)
+    level = 0.0 if rng.random() < 0.5 else 10.0 ** (rng.uniform(-90.0, -50.0) / 20.0)
+    pause = (level * rng.standard_normal(num_samples)).astype(np.float32)
+    return np.concatenate((pause, waveform) if rng.random() < 0.5 else (waveform, pause))
 
 
 def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random.Generator) -> Waveform:

@@ -28,6 +28,8 @@ Emission: TypeAlias = np.ndarray  # (T, V) natural log-probabilities
 
 # Long sound is cut in [SHORTEST_PIECE, LONGEST_PIECE), and each piece hears CONTEXT more on both sides, in seconds.
 SHORTEST_PIECE, LONGEST_PIECE, CONTEXT = 10.0, 20.0, 1.0
+# Sound that never leaves the least step of 16 bits is silence; normalised, it would be magnified into something.
+SILENCE = 2.0**-15
 # The pieces that are sorted by length together, in seconds of sound: 38 MB.
 WINDOW_SECONDS = 600.0
 
@@ -195,6 +197,10 @@ class Recognizer:
         with autocast(self.dtype, self.device):
             log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
         emissions = log_probs.cpu().numpy()
+        for waveform, emission in zip(waveforms, emissions, strict=True):
+            if np.abs(waveform).max(initial=0.0) < SILENCE:
+                emission[:] = -np.inf
+                emission[:, BLANK] = 0.0
         return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
     def _joined(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Transcript | AsrError:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from asr.augment import (
     AugmentOptions,
     add_noise,
+    add_pause,
     augment_waveform,
     change_speed,
     random_gain,
@@ -361,3 +362,27 @@ def test_bad_arrays_are_refused():
         reverberate(waveform, np.zeros(9, dtype=np.float32))
     with pytest.raises(InputError, match=r"features must be \(batch, frames, bins\) with one length each"):
         spec_augment(torch.zeros(2, 5, 3), torch.tensor([5]), AugmentOptions(), torch.Generator())
+
+
+def test_a_pause_is_put_before_or_after_and_is_silent_or_faint(rng):
+    waveform = sine(500)
+    places, levels = set(), []
+    for _ in range(300):
+        longer = add_pause(waveform, 100, rng)
+        added = len(longer) - len(waveform)
+        assert 0 <= added <= 100
+        before = np.array_equal(longer[added:], waveform)
+        assert before or np.array_equal(longer[: len(waveform)], waveform)
+        assert longer.dtype == np.float32
+        if added > 50:
+            places.add(before)
+            levels.append(np.abs(longer[:added] if before else longer[len(waveform) :]).max())
+    assert places == {True, False}
+    assert 0.3 < np.mean(np.array(levels) == 0) < 0.7
+    assert max(levels) < 5 * 10 ** (-50 / 20)
+    assert add_pause(waveform, 0, rng) is waveform
+
+
+def test_a_negative_pause_is_refused():
+    with pytest.raises(ConfigError, match="pause_seconds must be 0 or more, not -1"):
+        AugmentOptions(pause_seconds=-1)

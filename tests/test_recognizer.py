@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_long_sound_loses_and_doubles_nothing_at_its_seams(recognizer, rng):
     reference = " ".join(texts)
     errors_of_parts = word_errors(reference, " ".join(part.text for part in parts)).rate
     assert word_errors(reference, whole.text).rate <= errors_of_parts + 0.01
-    assert all(before.end <= after.start for before, after in zip(whole.words, whole.words[1:], strict=False))
+    assert all(before.end <= after.start for before, after in pairwise(whole.words))
     # The first word of each sentence that both heard alike begins where the sentence begins, however far in.
     begins = np.cumsum([0, *map(len, waveforms)]) / RATE
     starts = np.array([word.start for word in whole.words])
@@ -97,7 +98,7 @@ def test_pieces_cover_every_frame_once(recognizer, rng):
     assert len(pieces) > 3
     assert pieces[0].start == 0
     assert pieces[-1].end == recognizer.model.output_length(len(waveform))
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         assert before.end == after.start
     for piece in pieces:
         first = piece.first_frame * step

@@ -1,6 +1,6 @@
 """Normalisation against hand-worked spellings and its own invariances; the alphabet against its inverse."""
 
-# ruff: noqa: RUF001 (the full-width characters are meant)
+
 from __future__ import annotations
 
 import dataclasses

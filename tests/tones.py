@@ -66,7 +66,7 @@ def make_config(corpus: Path, **changes) -> TrainingConfig:
             max_seconds=6.0,
         ),
         "frontend": FrontendOptions(sample_rate=8000, num_mel_bins=20),
-        "augment": AugmentOptions(frequency_mask_max_bins=2, time_mask_max_fraction=0.05),
+        "augment": AugmentOptions(pause_seconds=0.3, frequency_mask_max_bins=2, time_mask_max_fraction=0.05),
         "encoder": EncoderOptions(
             reduction="stack", time_strides=(2,), num_layers=2, hidden_size=32, dropout=0.0, pool_after_layer=1
         ),

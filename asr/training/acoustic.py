@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from itertools import chain
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -18,19 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from asr.acoustic_model import AcousticModel, ModelConfig
-from asr.augment import augment_waveform, read_sounds, spec_augment
+from asr.augment import add_pause, augment_waveform, read_sounds, spec_augment
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.decoding import decode
-from asr.device import autocast, choose_precision, find_device
+from asr.device import autocast, choose_precision
 from asr.errors import ConfigError, DataError
 from asr.metrics import ErrorCounts, character_errors, word_errors
-from asr.options import first_difference, to_json
-from asr.plots import training_curve
 from asr.text import BLANK, Alphabet, normalize
-from asr.training.checkpoint import write_atomically
 from asr.training.config import TrainingConfig
 from asr.training.data import (
     Batch,
@@ -43,8 +36,7 @@ from asr.training.data import (
     read_utterances,
 )
 from asr.training.lexicon import Lexicon
-from asr.training.log import read_log
-from asr.training.loop import BatchLoss, fit
+from asr.training.loop import BatchLoss
 
 
 class AcousticTask:
@@ -68,6 +60,10 @@ class AcousticTask:
         model = self._make_model(texts)
         self.alphabet = model.alphabet
         self.lexicon = Lexicon(config.auxiliary.lexicon) if config.auxiliary.lexicon else None
+        self.modules = nn.ModuleDict({"model": model})
+        if self.lexicon:
+            self.modules["phones"] = nn.Linear(model.encoder.width, self.lexicon.size)
+        self.modules.to(device)
         self.dropped: Counter[str] = Counter()
         self.train_examples = self._usable([self._example(*pair) for pair in zip(train, texts, strict=True)], note)
         self.dev_examples = [
@@ -75,14 +71,10 @@ class AcousticTask:
             for utterance in read_utterances(config.data.dev)
         ]
         self._report_left_out(note)
-        self.modules = nn.ModuleDict({"model": model})
-        if self.lexicon:
-            self.modules["phones"] = nn.Linear(model.encoder.width, self.lexicon.size)
-        self.modules.to(device)
         self.noises = read_sounds(config.data.noise, config.frontend.sample_rate)
         self.impulse_responses = read_sounds(config.data.impulse_responses, config.frontend.sample_rate)
         self.precision = choose_precision(config.loop.precision, device, training=True)
-        if model.config.frontend.normalization == "global":
+        if config.frontend.normalization == "global" and not config.init:
             self._fit_normalization()
 
     @property
@@ -97,11 +89,13 @@ class AcousticTask:
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, augmented, prepared ahead in a thread."""
+        options = self.config.augment
 
         def augmented(utterance: Utterance) -> np.ndarray:
             rng = np.random.default_rng((self.config.loop.seed, epoch, crc32(utterance.id.encode())))
             waveform = read_waveform(utterance, self.model.sample_rate)
-            return augment_waveform(waveform, self.config.augment, self.noises, self.impulse_responses, rng)
+            waveform = augment_waveform(waveform, options, self.noises, self.impulse_responses, rng)
+            return add_pause(waveform, round(options.pause_seconds * self.model.sample_rate), rng)
 
         def prepare(recordings: list[tuple[int, ...]]) -> Batch:
             examples = [self._joined([self.train_examples[index] for index in recording]) for recording in recordings]
@@ -120,20 +114,23 @@ class AcousticTask:
             log_probs, lengths, layers = model.encoder.forward_with_layers(features, feature_lengths.to(self.device))
         targets, target_lengths = batch.targets()
         losses = ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK)
-        possible = losses.isfinite()
-        characters = target_lengths[possible.cpu()].sum().clamp(min=1)
-        total = losses[possible].sum() / characters
+        summed, characters = sum_possible(losses, target_lengths)
+        total = summed / max(characters, 1)
         figures = {"loss": total.detach().item()}
+        skipped = [
+            example.id for example, loss in zip(batch.examples, losses.tolist(), strict=True) if loss == math.inf
+        ]
         if self.lexicon:
             hidden, hidden_lengths = layers[auxiliary.layer - 1]
-            phone_loss = self._phone_loss(batch, hidden, hidden_lengths)
+            phone_loss, without_phones = self._phone_loss(batch, hidden, hidden_lengths)
             figures["phone_loss"] = phone_loss.detach().item()
             total = (1.0 - auxiliary.weight) * total + auxiliary.weight * phone_loss
+            skipped += [f"{id_} (its phones)" for id_ in without_phones if id_ not in skipped]
         own = torch.arange(log_probs.shape[1], device=self.device) < lengths[:, None]
         return BatchLoss(
             loss=total,
             figures=figures,
-            skipped=tuple(example.id for example, ok in zip(batch.examples, possible.tolist(), strict=True) if not ok),
+            skipped=tuple(skipped),
             ids=tuple(example.id for example in batch.examples),
             blank_share=float((log_probs.detach().argmax(dim=-1) == BLANK)[own].float().mean()),
         )
@@ -148,8 +145,9 @@ class AcousticTask:
                 log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
             targets, target_lengths = batch.targets()
             losses = ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK)
-            loss += losses[losses.isfinite()].sum().item()
-            count += int(target_lengths.sum())
+            summed, spoken = sum_possible(losses, target_lengths)
+            loss += summed.item()
+            count += spoken
             for example, emission, length in zip(
                 batch.examples, log_probs.cpu().numpy(), lengths.tolist(), strict=True
             ):
@@ -176,12 +174,12 @@ class AcousticTask:
 
     def _joined(self, examples: list[Example]) -> Example:
         """The example of utterances that follow each other in one recording."""
-        space = self.alphabet.encode(" ") if " " in self.alphabet.characters else []
+        text = " ".join(example.text for example in examples if example.text)
         phones = [example.phones for example in examples]
         return Example(
             utterances=tuple(chain.from_iterable(example.utterances for example in examples)),
-            text=" ".join(example.text for example in examples),
-            labels=tuple(reduce(lambda before, after: [*before, *space, *after], (e.labels for e in examples))),
+            text=text,
+            labels=tuple(self.alphabet.encode(text, dropped=Counter())),  # what is dropped has been reported
             phones=None if None in phones else tuple(chain.from_iterable(phones)),  # type: ignore[arg-type]
         )
 
@@ -197,17 +195,20 @@ class AcousticTask:
 
         return prefetch(prepare, plan_batches(seconds, batch_seconds=2 * self.config.data.batch_seconds, rng=None))
 
-    def _phone_loss(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """CTC loss of the phones per phone, over the utterances whose words all have a pronunciation."""
+    def _phone_loss(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, list[str]]:
+        """CTC loss per phone over the utterances whose words all have a pronunciation; ids without an alignment."""
         rows = [row for row, example in enumerate(batch.examples) if example.phones is not None]
         if not rows:
-            return hidden.new_zeros((), dtype=torch.float32)
+            return hidden.new_zeros((), dtype=torch.float32), []
         with autocast(self.precision, self.device):
             logits = self.modules["phones"](hidden[rows])
         phones, phone_lengths = pad_labels([batch.examples[row].phones or () for row in rows])
         losses = ctc_loss(logits.float().log_softmax(dim=-1), phones, lengths[rows], phone_lengths, blank=BLANK)
-        possible = losses.isfinite()
-        return losses[possible].sum() / phone_lengths[possible.cpu()].sum().clamp(min=1)
+        summed, count = sum_possible(losses, phone_lengths)
+        impossible = [
+            batch.examples[row].id for row, loss in zip(rows, losses.tolist(), strict=True) if loss == math.inf
+        ]
+        return summed / max(count, 1), impossible
 
     def _make_model(self, texts: list[str]) -> AcousticModel:
         """A new model with the alphabet of the texts, or the one that the configuration starts from."""
@@ -241,20 +242,16 @@ class AcousticTask:
 
     def _example(self, utterance: Utterance, text: str, *, dev: bool = False) -> Example:
         """The utterance with its labels; a character outside the alphabet is an error that names the utterance."""
-        tolerated: Counter[str] | None = Counter() if dev or self.config.data.unknown_characters else None
-        try:
-            labels = self.alphabet.encode(text, dropped=tolerated)
-        except ValueError as error:
-            raise DataError(f"the transcript of {utterance.id!r}: {error}", path=utterance.audio) from None
-        if tolerated:
-            unexpected = set(tolerated) - set(self.config.data.unknown_characters)
-            if unexpected and not dev:
-                raise DataError(
-                    f"the transcript of {utterance.id!r} has {sorted(unexpected)}, which the alphabet lacks; "
-                    "name them in data.unknown_characters to leave them out",
-                    path=utterance.audio,
-                )
-            self.dropped.update(tolerated)
+        dropped: Counter[str] = Counter()
+        labels = self.alphabet.encode(text, dropped=dropped)
+        unexpected = set(dropped) - set(self.config.data.unknown_characters)
+        if unexpected and not dev:
+            raise DataError(
+                f"the alphabet must have the characters of {utterance.id!r}, but lacks "
+                f"{', '.join(map(repr, sorted(unexpected)))}; name them in data.unknown_characters to leave them out",
+                path=utterance.audio,
+            )
+        self.dropped.update(dropped)
         phones = self.lexicon.encode(text) if self.lexicon else None
         return Example(
             utterances=(utterance,), text=text, labels=tuple(labels), phones=None if phones is None else tuple(phones)
@@ -263,25 +260,25 @@ class AcousticTask:
     def _usable(self, examples: list[Example], note: Callable[[str], None]) -> list[Example]:
         """The training examples that can be learned from; the others are counted, and the first few named."""
         longest = self.config.data.max_seconds
-        too_long = [example for example in examples if example.seconds > longest]
-        impossible = [example for example in examples if self.model_frames(example) < minimum_frames(example.labels)]
-        for faulty, why in (
-            (too_long, f"longer than max_seconds ({longest:g})"),
-            (impossible, "more characters than frames to say them in: is the transcript of another recording?"),
-        ):
-            if faulty:
-                names = ", ".join(example.id for example in faulty[:5])
-                note(f"{len(faulty)} training utterances left out ({names}{', …' * (len(faulty) > 5)}): {why}")
-        out = {example.id for example in too_long + impossible}
-        usable = [example for example in examples if example.id not in out]
+        usable: list[Example] = []
+        faulty: dict[str, list[str]] = {}
+        for example in examples:
+            num_frames = self.model.output_length(round(example.seconds * self.model.sample_rate))
+            if example.seconds > longest:
+                faulty.setdefault(f"longer than max_seconds ({longest:g})", []).append(example.id)
+            elif num_frames < minimum_frames(example.labels):
+                why = "more characters than frames to say them in: is the transcript of another recording?"
+                faulty.setdefault(why, []).append(example.id)
+            else:
+                usable.append(example)
+        for why, ids in faulty.items():
+            names = ", ".join(ids[:5]) + ", …" * (len(ids) > 5)
+            note(f"{len(ids)} training utterances left out ({names}): {why}")
         if not usable:
-            raise DataError("no training utterance can be used", path=self.config.data.train[0])
+            raise DataError(
+                "at least one utterance must be usable, but none is", path=", ".join(self.config.data.train)
+            )
         return usable
-
-    def model_frames(self, example: Example) -> int:
-        """Frames of log_probs that an example has at normal speed."""
-        samples = round(example.seconds * self.config.frontend.sample_rate)
-        return self.config.encoder.output_length(self.config.frontend.num_frames(samples))
 
     def _report_left_out(self, note: Callable[[str], None]) -> None:
         """Says which characters, and which words' phones, are left out."""
@@ -301,74 +298,14 @@ class AcousticTask:
     def _fit_normalization(self) -> None:
         """Estimates the global mean and variance on the training set, without augmentation."""
         batches = self._plain_batches(self.train_examples)
-        self.model.frontend.fit_normalization((batch.waveforms, batch.lengths) for batch in batches)
+        frontend = self.model.frontend.eval()  # without dither
+        frontend.fit_normalization((batch.waveforms.to(self.device), batch.lengths) for batch in batches)
 
 
-def train_acoustic_model(
-    config: TrainingConfig,
-    folder: str | os.PathLike[str],
-    *,
-    device: str = "auto",
-    note: Callable[[str], None] = print,
-    progress: bool | None = None,
-) -> AcousticModel:
-    """Train a model in a run folder, or go on with a run that was interrupted there.
+def sum_possible(losses: Tensor, target_lengths: Tensor) -> tuple[Tensor, int]:
+    """The sum of the losses (B,) of the targets that have an alignment, a scalar, and the labels in those targets.
 
-    Args:
-        config: everything that decides the result; the run folder keeps it as config.json.
-        folder: the run folder: log.jsonl, curve.png, tensorboard/, checkpoints/, and model/ at the end.
-        device: "cpu", "cuda", or "auto" for CUDA where there is one.
-        note: called with one sentence for each thing a person should know.
-        progress: bars on stderr; None: when stderr is a terminal.
-    Returns:
-        The trained model, as it stands in `folder/model`.
-    Raises:
-        ConfigError: the folder holds a run of another configuration.
-        DataError: the manifests or the lexicon cannot be used.
-        Interrupted, Diverged: see `fit`.
+    Only an infinite loss means that there is none; a NaN stays, for the loop to notice.
     """
-    folder = Path(folder)
-    claim_run_folder(folder, config)
-    torch.manual_seed(config.loop.seed)
-    task = AcousticTask(config, device=find_device(device), note=note)
-    millions = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
-    note(
-        f"{len(task.train_examples)} utterances, {task.train_hours():.2f} hours, to train on, "
-        f"{len(task.dev_examples)} to choose by; {millions:.1f} M weights, "
-        f"{str(task.precision).removeprefix('torch.')} on {task.device}"
-    )
-    figures = fit(task, config.loop, folder, note=note, progress=progress)
-    provenance = {
-        "training": to_json(config),
-        "dev": {name: round(value, 5) for name, value in figures.items()},
-        "hours": round(task.train_hours(), 3),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-    model = task.model
-    model.config = replace(model.config, provenance=provenance)
-    model.save(folder / "model")
-    training_curve(read_log(folder), folder / "curve.png")
-    return model.eval()
-
-
-def claim_run_folder(folder: Path, config: TrainingConfig) -> None:
-    """Writes config.json into a new run folder; an old one must hold the same configuration.
-
-    Raises:
-        ConfigError: the folder's run has other options; the first that differs is named.
-    """
-    path = folder / "config.json"
-    values = to_json(config)
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-        if difference := first_difference(before, values):
-            raise ConfigError(
-                f"{folder} holds a run with other options ({difference}); "
-                "resume it with the same, or choose another folder"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(values, ensure_ascii=False, indent=2) + "\n").encode())
+    possible = losses != torch.inf
+    return losses[possible].sum(), int(target_lengths[possible.cpu()].sum())

@@ -17,12 +17,17 @@ KEEP = 2
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Path:
-    """Write `state` as the checkpoint of `step`, then drop all but the last two.
+    """Write `state` as the checkpoint of `step`, then drop all but this and the one before.
+
+    Checkpoints of later steps, which a run has that fell back to an earlier one, go as well, and so does what a kill
+    in the middle of writing left.
 
     Args:
         folder: the run's `checkpoints`; made if missing.
         state: tensors, numbers, strings, and lists and dicts of them.
         step: optimiser steps done; orders the files.
+    Returns:
+        The file of the checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
@@ -30,9 +35,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Path:
     torch.save(state, buffer)
     write_atomically(path.with_suffix(".sha256"), hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
     write_atomically(path, buffer.getbuffer())
-    for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
-        old.unlink()
-        old.with_suffix(".sha256").unlink(missing_ok=True)
+    steps = sorted(other.stem for other in folder.glob("step-*.pt") if other.stem <= path.stem)
+    for other in folder.glob("*step-*"):  # .step-* are files half written
+        if other.stem not in steps[-KEEP:]:
+            other.unlink()
     return path
 
 
@@ -40,14 +46,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in `path`, tensors on the CPU.
 
     Raises:
-        DataError: the file is missing, truncated or changed.
+        DataError: the file or its checksum is missing, truncated or changed.
     """
     try:
         content = path.read_bytes()
-        digest = path.with_suffix(".sha256").read_text()
+        digest = path.with_suffix(".sha256").read_bytes()
     except OSError as error:
-        raise DataError(f"the checkpoint cannot be read: {error.strerror}", path=path) from None
-    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError(f"the checkpoint cannot be read: {error.strerror}", path=error.filename) from None
+    if hashlib.sha256(content).hexdigest().encode() != digest:
         raise DataError("the checkpoint is damaged: its checksum does not agree", path=path)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from asr.augment import AugmentOptions
-from asr.device import Precision
+from asr.device import Precision, check_precision
 from asr.encoder import EncoderOptions
 from asr.errors import ConfigError
 from asr.frontend import FrontendOptions
@@ -35,6 +35,9 @@ class LoopOptions:
     )
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
         for name in ("epochs", "patience_steps", "average_best"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -42,8 +45,8 @@ class LoopOptions:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
         for name in ("warmup_epochs", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, not {getattr(self, name)}")
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0.0 <= self.final_learning_rate <= 1.0:
             raise ConfigError(f"final_learning_rate must be a share in 0..1, not {self.final_learning_rate}")
 
@@ -68,8 +71,8 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         for name in ("train", "dev"):
-            if not getattr(self, name):
-                raise ConfigError(f"data.{name} must name at least one manifest")
+            if not getattr(self, name) or isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} must be a tuple of at least one manifest, not {getattr(self, name)!r}")
         if not 0.0 <= self.join_probability < 1.0:
             raise ConfigError(f"join_probability must be in [0, 1), not {self.join_probability}")
         if not 0 < self.max_seconds <= self.batch_seconds:
@@ -90,9 +93,9 @@ class AuxiliaryOptions:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < 1.0:
-            raise ConfigError(f"auxiliary weight must be in [0, 1), not {self.weight}")
+            raise ConfigError(f"weight must be in [0, 1), not {self.weight}")
         if self.layer < 1:
-            raise ConfigError(f"auxiliary layer must be at least 1, not {self.layer}")
+            raise ConfigError(f"layer must be at least 1, not {self.layer}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.auxiliary.lexicon and self.auxiliary.layer > self.encoder.num_layers:
             raise ConfigError(
-                f"auxiliary layer must be one of the {self.encoder.num_layers} recurrent layers, "
+                f"auxiliary.layer must be one of the encoder's {self.encoder.num_layers} layers, "
                 f"not {self.auxiliary.layer}"
             )
+        for option, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
+            if getattr(self.augment, option) > 0 and not getattr(self.data, folder):
+                raise ConfigError(f"augment.{option} needs a folder of sounds in data.{folder}, but there is none")

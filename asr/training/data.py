@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from asr.data.manifest import Utterance, read_manifest
+from asr.errors import DataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,8 +63,15 @@ def make_batch(examples: Sequence[Example], waveforms: Sequence[np.ndarray]) -> 
 
 
 def read_utterances(manifests: Sequence[str]) -> list[Utterance]:
-    """The utterances of several manifests, one after the other."""
-    return [utterance for manifest in manifests for utterance in read_manifest(manifest, check_audio=True)]
+    """The utterances of several manifests, one after the other; their audio files exist.
+
+    Raises:
+        DataError: a manifest cannot be read, or there is no utterance in any of them.
+    """
+    utterances = [utterance for manifest in manifests for utterance in read_manifest(manifest, check_audio=True)]
+    if not utterances:
+        raise DataError("manifests must hold utterances, but there are none", path=", ".join(manifests))
+    return utterances
 
 
 def plan_joins(

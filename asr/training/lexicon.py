@@ -10,32 +10,40 @@ from pathlib import Path
 from asr.errors import DataError
 
 _VARIANT = re.compile(r"\(\d+\)$")
+_COMMENT = re.compile(r"^;;;.*|(^|\s)#.*")
 
 
 class Lexicon:
     """Words and their phones, as labels with Φ = 0.
 
+    Words are looked up in upper case; phones are taken as they are written, with CMUdict's digits of stress.
+
     Args:
-        path: lines of `WORD PH PH ...` (CMUdict, Kaldi's lexicon.txt); `WORD(2)` is a variant, and the first of
-            several counts; `;;;` and `#` begin comments.
+        path: lines of `WORD PH PH ...` in UTF-8 (CMUdict, Kaldi's lexicon.txt, but not lexiconp.txt, whose second
+            column is a number); `WORD(2)` is a variant, and the first of several counts; `;;;` at the start of a line
+            and `#` at the start or after white space begin comments.
     Raises:
-        DataError: the file is missing or empty, or a line has a word without phones.
+        DataError: the file is missing, empty or not UTF-8, or a line has a word without phones.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         path = Path(path)
-        if not path.is_file():
-            raise DataError("the lexicon does not exist", path=path)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise DataError(f"the lexicon cannot be read: {error.strerror}", path=path) from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"the lexicon must be UTF-8: {error}", path=path) from None
         self._phones: dict[str, tuple[str, ...]] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip() or line.startswith(";;;"):
+        for number, line in enumerate(lines, start=1):
+            if not (entry := _COMMENT.sub("", line).split()):
                 continue
-            word, *phones = line.split(" #")[0].split()
+            word, *phones = entry
             if not phones:
-                raise DataError(f"the word {word!r} has no phones", path=path, line=number)
+                raise DataError(f"each word must have phones, but {word!r} has none", path=path, line=number)
             self._phones.setdefault(_VARIANT.sub("", word).upper(), tuple(phones))
         if not self._phones:
-            raise DataError("the lexicon holds no words", path=path)
+            raise DataError("a lexicon must have words, but this one has none", path=path)
         self.phones = tuple(sorted({phone for phones in self._phones.values() for phone in phones}))
         self._labels = {phone: label for label, phone in enumerate(self.phones, start=1)}
 

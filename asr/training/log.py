@@ -1,8 +1,9 @@
-"""The log of a run: `log.jsonl`, the same figures for TensorBoard, and their curve as a picture."""
+"""The log of a run: `log.jsonl`, and the same figures for TensorBoard."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ class TrainingLog:
 
     A record has a kind ("step", "epoch", "note"), the optimiser steps done, and any figures. After a kill the log may
     be ahead of the checkpoint that the run resumes from: what it has beyond `step` is dropped, since it comes again.
+
+    Args:
+        folder: the run folder; made if missing.
+        step: optimiser steps done by the checkpoint that the run resumes from; 0 begins the log anew.
+    Raises:
+        DataError: the log to go on with is damaged other than in its last line.
     """
 
     def __init__(self, folder: Path, *, step: int = 0):
@@ -28,14 +35,16 @@ class TrainingLog:
         self._board = _summary_writer(folder / "tensorboard", purge_step=step + 1)
 
     def write(self, kind: str, *, step: int, **figures: Any) -> None:
-        """Append one record; numbers go to TensorBoard too, as `kind/name`."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
+        """Append one record; numbers go to TensorBoard too, as `kind/name`. JSON has no NaN or infinity: null."""
+        record = {name: None if _is_not_finite(value) else value for name, value in figures.items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
         self._file.flush()
         for name, value in figures.items():
             if self._board is not None and isinstance(value, int | float):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
+        """End the log; nothing can be written any more."""
         self._file.close()
         if self._board is not None:
             self._board.close()
@@ -44,25 +53,31 @@ class TrainingLog:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The records of a run's log; a last line cut short by a kill is left out.
 
+    Returns:
+        What `TrainingLog.write` was given, in order; figures that were not finite are None.
     Raises:
         DataError: there is no log, or another line is not a record.
     """
     path = folder / LOG_FILE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise DataError(f"the log cannot be read: {error.strerror}", path=path) from None
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            record["step"]
+            _ = record["kind"], record["step"]
         except (ValueError, KeyError, TypeError):
             if number == len(lines):
                 break
             raise DataError(f"not a record of the log: {line[:60]!r}", path=path, line=number) from None
         records.append(record)
     return records
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _summary_writer(folder: Path, *, purge_step: int) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,8 +71,9 @@ class Position:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    failures: int = 0
-    all_blank: int = 0
+    failures: int = 0  # steps skipped in a row
+    skipped: int = 0  # steps skipped in all
+    all_blank: int = 0  # steps in a row in which the model said only Φ
     best: list[tuple[float, float, int]] = field(default_factory=list)  # (criterion, loss, epoch), best first
 
 
@@ -99,12 +100,12 @@ def fit(
     Raises:
         Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
         Diverged: `options.patience_steps` steps in a row were not finite.
+        DataError: there are checkpoints, but none can be read; or the log is damaged.
     """
     optimizer = make_optimizer(task.modules, options)
     position = resume(task, optimizer, folder, note)
-    log = TrainingLog(folder, step=position.step)
     saved_at = time.monotonic()
-    with stop_signals() as stop:
+    with stop_signals() as stop, closing(TrainingLog(folder, step=position.step)) as log:
         for epoch in range(position.epoch, options.epochs):
             task.modules.train()
             num_batches = task.num_batches(epoch)
@@ -128,29 +129,29 @@ def fit(
                 log.write("step", step=position.step, **result.figures, rate=rate, gradient_norm=norm)
                 bar.set_postfix(loss=f"{result.figures['loss']:.3f}", refresh=False)
                 watch(position, result, norm, options, note, log)
-                due = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
-                if (stop() or due) and position.batch < num_batches:
+                stopping, due = stop(), time.monotonic() - saved_at > 60 * options.checkpoint_minutes
+                if (stopping or due) and position.batch < num_batches:
                     save(task, optimizer, position, folder)
                     saved_at = time.monotonic()
-                if stop() and position.batch < num_batches:
+                if stopping and position.batch < num_batches:
                     batches.close()  # type: ignore[attr-defined]
                     raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
             figures = task.evaluate()
             log.write("epoch", step=position.step, epoch=epoch + 1, **figures)
+            best_before = position.best
             keep_best(task, position, figures, epoch, options, folder)
             position.epoch, position.batch = epoch + 1, 0
             save(task, optimizer, position, folder)
-            drop_others(position, folder)
+            drop_others([*best_before, *position.best], folder)
             saved_at = time.monotonic()
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
             if stop() and position.epoch < options.epochs:
                 raise Interrupted(f"stopped after epoch {epoch + 1}; the same command goes on from here")
-    log.close()
     return average_best(task, position, folder, note)
 
 
 def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: no biases, norms or peepholes."""
+    """AdamW that decays matrices only: no biases and norms, nor what is 3 wide (convolution kernels, peepholes)."""
     matrices = [parameter for parameter in modules.parameters() if parameter.ndim >= 2 and min(parameter.shape) > 3]
     chosen = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in modules.parameters() if id(parameter) not in chosen]
@@ -206,7 +207,11 @@ def watch(
         say(f"step {position.step}: no alignment, so not trained on: {', '.join(result.skipped)}")
     position.failures = 0 if math.isfinite(norm) else position.failures + 1
     if position.failures:
-        say(f"step {position.step}: loss or gradient not finite, step skipped; the batch held {', '.join(result.ids)}")
+        position.skipped += 1
+        say(
+            f"step {position.step}: loss or gradient not finite, step skipped; the batch held {', '.join(result.ids)} "
+            f"({position.skipped} skipped so far)"
+        )
     if position.failures >= options.patience_steps:
         raise Diverged(
             f"{position.failures} steps in a row were not finite: lower the learning rate "
@@ -231,9 +236,9 @@ def keep_best(
         save_file(state, _weights_path(folder, epoch + 1))
 
 
-def drop_others(position: Position, folder: Path) -> None:
-    """Deletes the weights of epochs that are not among the best; after the checkpoint that says so is on the disk."""
-    kept = {_weights_path(folder, epoch) for _, _, epoch in position.best}
+def drop_others(best: Sequence[tuple[float, float, int]], folder: Path) -> None:
+    """Deletes the weights of other epochs than `best`: those of the last checkpoint, and of its spare."""
+    kept = {_weights_path(folder, epoch) for _, _, epoch in best}
     for path in (folder / CHECKPOINTS).glob("epoch-*.safetensors"):
         if path not in kept:
             path.unlink()

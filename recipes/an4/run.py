@@ -19,9 +19,9 @@ from asr.data.manifest import read_manifest
 from asr.encoder import EncoderOptions
 from asr.evaluation import ErrorRate, Evaluation, evaluate
 from asr.recognizer import load
-from asr.training.acoustic import train_acoustic_model
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
 from asr.training.loop import Interrupted
+from asr.training.run import train_acoustic_model
 from data_prep import an4
 
 PROG = "recipes/an4/run.py"
@@ -48,7 +48,10 @@ def configuration(manifests: dict[str, Path], *, seed: int, epochs: int) -> Trai
             join_probability=0.5,
         ),
         augment=AugmentOptions(
-            speeds=(0.85, 0.925, 1.0, 1.075, 1.15), time_mask_max_frames=40, frequency_mask_max_bins=27
+            speeds=(0.85, 0.925, 1.0, 1.075, 1.15),
+            pause_seconds=1.0,
+            time_mask_max_frames=40,
+            frequency_mask_max_bins=27,
         ),
         encoder=EncoderOptions(num_layers=4, hidden_size=256, dropout=0.35),
         auxiliary=AuxiliaryOptions(lexicon=str(manifests["lexicon"]), layer=2, weight=0.5),

@@ -20,10 +20,11 @@ from asr.acoustic_model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 from asr.options import from_json, to_json
-from asr.training.acoustic import AcousticTask, train_acoustic_model
+from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import BatchLoss, Diverged, Interrupted, fit, update
+from asr.training.run import train_acoustic_model
 from tests.tones import speak
 
 
@@ -64,7 +65,7 @@ def test_the_model_folder_transcribes_and_holds_no_trace_of_the_phones(tone_run)
     assert not [name for name in recognizer.model.state_dict() if "phone" in name]
     provenance = recognizer.model.config.provenance
     assert provenance["dev"]["wer"] == 0.0
-    assert from_json(TrainingConfig, provenance["training"]).loop.epochs == 20
+    assert from_json(TrainingConfig, provenance["training"]).loop.epochs == 30
 
 
 def test_the_phones_of_words_without_pronunciation_are_left_out_and_named(tone_run):
@@ -114,7 +115,7 @@ def test_a_killed_training_resumes_loss_for_loss(tone_config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
     script = (
         "import json, sys\nfrom asr.options import from_json\nfrom asr.training.config import TrainingConfig\n"
-        "from asr.training.acoustic import train_acoustic_model\nimport torch\ntorch.set_num_threads(1)\n"
+        "from asr.training.run import train_acoustic_model\nimport torch\ntorch.set_num_threads(1)\n"
         f"config = from_json(TrainingConfig, json.load(open({str(tmp_path / 'config.json')!r})))\n"
         f"train_acoustic_model(config, {str(tmp_path / 'killed')!r}, device='cpu', note=lambda note: None)\n"
     )

@@ -1,0 +1,117 @@
+"""A training in its run folder: configuration in, log, checkpoints, curve and model out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.acoustic_model import AcousticModel
+from asr.device import Precision, choose_precision, find_device
+from asr.errors import ConfigError
+from asr.options import first_difference, from_json, to_json
+from asr.plots import training_curve
+from asr.training.acoustic import AcousticTask
+from asr.training.checkpoint import write_atomically
+from asr.training.config import TrainingConfig
+from asr.training.log import read_log
+from asr.training.loop import fit
+
+
+def train_acoustic_model(
+    config: TrainingConfig,
+    folder: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    note: Callable[[str], None] = print,
+    progress: bool | None = None,
+) -> AcousticModel:
+    """Train a model in a run folder, or go on with a run that was interrupted there.
+
+    Args:
+        config: everything that decides the result; the run folder keeps it as config.json.
+        folder: the run folder: log.jsonl, curve.png, tensorboard/, checkpoints/, and model/ at the end.
+        device: "cpu", "cuda", or "auto" for CUDA where there is one.
+        note: called with one sentence for each thing a person should know.
+        progress: bars on stderr; None: when stderr is a terminal.
+    Returns:
+        The trained model, as it stands in `folder/model`.
+    Raises:
+        ConfigError: the folder holds a run of another configuration.
+        DataError: the manifests or the lexicon cannot be used.
+        Interrupted, Diverged: see `fit`.
+    """
+    folder = Path(folder)
+    place = find_device(device)
+    config = claim_run_folder(folder, config, device=place)
+    torch.manual_seed(config.loop.seed)
+    task = AcousticTask(config, device=place, note=note)
+    millions = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
+    note(
+        f"{len(task.train_examples)} utterances, {task.train_hours():.2f} hours, to train on, "
+        f"{len(task.dev_examples)} to choose by; {millions:.1f} M weights, {config.loop.precision} on {place}"
+    )
+    figures = fit(task, config.loop, folder, note=note, progress=progress)
+    provenance = {
+        "training": without_folders(to_json(config)),
+        "hours": round(task.train_hours(), 3),
+        "dev": {name: round(value, 5) for name, value in figures.items()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    model = task.model
+    model.config = replace(model.config, provenance=provenance)
+    model.save(folder / "model")
+    try:
+        training_curve(read_log(folder), folder / "curve.png")
+    except ImportError:
+        note("curve.png is not drawn: it needs matplotlib, which comes with pip install 'asr[train]'")
+    return model.eval()
+
+
+def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.device) -> TrainingConfig:
+    """The configuration to train with, its precision settled; a new run folder gets it as config.json.
+
+    An old run folder must hold the same configuration. Its precision stands where "auto" is asked for: measured again,
+    it might come out otherwise, and the run would go on with other losses.
+
+    Raises:
+        ConfigError: the folder's run has other options; the first that differs is named.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        dtype = choose_precision(config.loop.precision, device, training=True)
+        config = with_precision(config, "bfloat16" if dtype == torch.bfloat16 else "float32")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n").encode())
+        return config
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+    if config.loop.precision == "auto":
+        config = with_precision(config, from_json(TrainingConfig, before, where=str(path)).loop.precision)
+    if difference := first_difference(before, to_json(config)):
+        raise ConfigError(
+            f"{folder} holds a run with other options ({difference}); resume it with the same, or choose another folder"
+        )
+    return config
+
+
+def with_precision(config: TrainingConfig, precision: Precision) -> TrainingConfig:
+    """The configuration with that precision."""
+    return replace(config, loop=replace(config.loop, precision=precision))
+
+
+def without_folders(values: Any) -> Any:
+    """JSON values with the last part only of whatever is a path: what a model tells of its training to strangers."""
+    if isinstance(values, dict):
+        return {name: without_folders(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [without_folders(value) for value in values]
+    return Path(values).name if isinstance(values, str) and os.sep in values else values
