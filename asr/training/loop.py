@@ -156,7 +156,7 @@ def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.Adam
     chosen = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in modules.parameters() if id(parameter) not in chosen]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def learning_rate(options: LoopOptions, epochs_done: float) -> float:
