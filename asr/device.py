@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch import nn
 from asr.errors import ConfigError, InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+MakeCell: TypeAlias = Callable[[int, int], nn.Module]
 
 GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a near tie is not worth the digits
 TRIAL_WIDTH = 256
@@ -42,13 +44,18 @@ def find_device(name: str) -> torch.device:
     raise InputError(f"device must be auto, cpu or a CUDA device of this machine, not {name!r}{reason}")
 
 
-def choose_precision(precision: Precision, device: torch.device, *, training: bool) -> torch.dtype:
+def choose_precision(precision: Precision, device: torch.device, *, make_cell: MakeCell, training: bool) -> torch.dtype:
     """The dtype to compute in: what was asked for or, for "auto", what a trial on this machine shows to be faster.
 
-    The trial runs a small LSTM a few times in each format (0.05 s; 0.2 s for training) and leaves random states alone;
-    processors with bfloat16 matrix units gain 1.5 to 5 times, others lose. On a GPU bfloat16 is taken where it is
-    supported in hardware.
+    The trial runs a recurrent layer a few times in each format (0.05 s; 0.2 s for training) and leaves random states
+    alone. With bfloat16 matrix units an LSTM gains 1.5 to 5 times, while a GRU may lose on the same processor. On a GPU
+    bfloat16 is taken where it is supported in hardware.
 
+    Args:
+        precision: "float32", "bfloat16" or "auto".
+        device: where to compute.
+        make_cell: the kind of layer that most of the time goes to: (width, hidden size) to a module.
+        training: whether gradients will be computed too.
     Raises:
         ConfigError: there is no such precision.
     """
@@ -59,7 +66,7 @@ def choose_precision(precision: Precision, device: torch.device, *, training: bo
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type != "cpu":
         return torch.float32
-    seconds = _trial_seconds(training=training)
+    seconds = _trial_seconds(make_cell, training=training)
     return torch.bfloat16 if seconds[torch.bfloat16] * GAIN < seconds[torch.float32] else torch.float32
 
 
@@ -74,17 +81,17 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
-def _trial_seconds(*, training: bool) -> dict[torch.dtype, float]:
-    """The least of three times of an LSTM step on the CPU in each format, after one to warm up."""
+def _trial_seconds(make_cell: MakeCell, *, training: bool) -> dict[torch.dtype, float]:
+    """The least of three times of a step on the CPU in each format, after one to warm up."""
     with torch.random.fork_rng(devices=[]):
-        lstm = nn.LSTM(TRIAL_WIDTH, TRIAL_WIDTH, batch_first=True)
+        cell = make_cell(TRIAL_WIDTH, TRIAL_WIDTH)
     inputs = torch.zeros(*(TRAINING_TRIAL if training else INFERENCE_TRIAL), TRIAL_WIDTH)
     least = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for attempt in range(4):
         for dtype in least:  # in turn, so that what else the machine does slows down both
             start = time.perf_counter()
             with torch.set_grad_enabled(training), autocast(dtype, torch.device("cpu")):
-                outputs, _ = lstm(inputs)
+                outputs, _ = cell(inputs)
             if training:
                 outputs.float().sum().backward()
             if attempt > 0:

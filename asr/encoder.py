@@ -5,7 +5,8 @@
 
 A backward direction is a forward one over the sequence reversed *within its own length*: padding stays behind the
 last frame in both directions, so an utterance gives the same output alone and in any batch, without packed sequences
-(which are exact too, but leave the fast CPU kernels: 2.5 to 5 times slower, `tests/benchmarks/bench_encoder.py`).
+(which are exact too, but leave the fast CPU kernels: an LSTM trains 2 to 3 times slower, see
+`tests/benchmarks/bench_encoder.py`).
 
 Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_length` is the whole formula.
 """

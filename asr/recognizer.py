@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ from asr.acoustic_model import AcousticModel, find_model
 from asr.audio import Source, Waveform, quietest_cut, stream_audio
 from asr.decoding import DecodingOptions, decode
 from asr.device import Precision, autocast, choose_precision, find_device
+from asr.encoder import make_cell
 from asr.errors import AsrError, InputError
 from asr.text import BLANK
 from asr.transcript import Timeline, Transcript, join_transcripts
@@ -77,7 +79,9 @@ class Recognizer:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         self.device = find_device(device)
         self.model = model.to(self.device).eval()
-        self.dtype = choose_precision(precision, self.device, training=False)
+        self.dtype = choose_precision(
+            precision, self.device, make_cell=partial(make_cell, model.config.encoder.cell), training=False
+        )
         self.batch_size = batch_size
         self.decoding = decoding or DecodingOptions()
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from zlib import crc32
 
@@ -21,6 +22,7 @@ from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.decoding import decode
 from asr.device import autocast, choose_precision
+from asr.encoder import make_cell
 from asr.errors import ConfigError, DataError
 from asr.metrics import ErrorCounts, character_errors, word_errors
 from asr.text import BLANK, Alphabet, normalize
@@ -73,7 +75,9 @@ class AcousticTask:
         self._report_left_out(note)
         self.noises = read_sounds(config.data.noise, config.frontend.sample_rate)
         self.impulse_responses = read_sounds(config.data.impulse_responses, config.frontend.sample_rate)
-        self.precision = choose_precision(config.loop.precision, device, training=True)
+        self.precision = choose_precision(
+            config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
+        )
         if config.frontend.normalization == "global" and not config.init:
             self._fit_normalization()
 

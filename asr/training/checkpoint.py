@@ -83,8 +83,11 @@ def latest_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write the file beside its place, to the disk, and rename it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -88,9 +88,9 @@ def plan_joins(
         Tuples of indices into `seconds`; each index is in one of them.
     """
     recordings: list[tuple[int, ...]] = []
-    total = np.inf
+    total = 0.0
     for index in map(int, rng.permutation(len(seconds))):
-        if rng.random() < probability and total + seconds[index] <= max_seconds:
+        if rng.random() < probability and recordings and total + seconds[index] <= max_seconds:
             recordings[-1] += (index,)
             total += seconds[index]
         else:

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from asr.acoustic_model import AcousticModel
 from asr.device import Precision, choose_precision, find_device
+from asr.encoder import make_cell
 from asr.errors import ConfigError
 from asr.options import first_difference, from_json, to_json
 from asr.plots import training_curve
@@ -85,7 +87,9 @@ def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.devi
     """
     path = folder / "config.json"
     if not path.exists():
-        dtype = choose_precision(config.loop.precision, device, training=True)
+        dtype = choose_precision(
+            config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
+        )
         config = with_precision(config, "bfloat16" if dtype == torch.bfloat16 else "float32")
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, (json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n").encode())

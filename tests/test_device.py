@@ -1,0 +1,95 @@
+"""Devices by name, and the choice of a number format."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from asr import device
+from asr.device import autocast, choose_precision, find_device
+from asr.encoder import Cell, make_cell
+from asr.errors import ConfigError, InputError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("has_cuda", "expected"), [(False, "cpu"), (True, "cuda")])
+def test_auto_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch, has_cuda: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    assert find_device("auto") == torch.device(expected)
+
+
+def test_a_device_goes_by_its_name() -> None:
+    assert find_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cpu:x", "meta"])
+def test_a_name_that_is_none_of_a_device_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"device must be auto, cpu or a CUDA device of this machine, not '{name}'"):
+        find_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none_is_refused_with_torchs_reason() -> None:
+    with pytest.raises(InputError, match=r"not 'cuda': \w[^\n]+$"):
+        find_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_cuda_device_that_the_machine_lacks_is_refused() -> None:
+    assert find_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(InputError, match="not 'cuda:99': "):
+        find_device("cuda:99")
+
+
+def test_a_precision_that_is_named_is_taken_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(device, "_trial_seconds")
+    assert choose_precision("float32", CPU, make_cell=nn.LSTM, training=True) == torch.float32
+    assert choose_precision("bfloat16", CPU, make_cell=nn.LSTM, training=False) == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["float64", "float16", "Tensor", ""])
+def test_another_precision_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"precision must be one of auto, float32, bfloat16, not '{name}'"):
+        choose_precision(name, CPU, make_cell=nn.LSTM, training=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(2.0, torch.bfloat16), (1.1, torch.float32), (0.5, torch.float32)])
+def test_auto_takes_bfloat16_only_where_it_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, gain: float, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(
+        device, "_trial_seconds", lambda make_cell, *, training: {torch.float32: gain, torch.bfloat16: 1.0}
+    )
+    assert choose_precision("auto", CPU, make_cell=nn.LSTM, training=True) == expected
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_asks_a_gpu_for_bfloat16_in_hardware(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: supported)
+    assert choose_precision("auto", torch.device("cuda"), make_cell=nn.LSTM, training=True) == expected
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("cell", get_args(Cell))
+def test_the_trial_times_both_formats_and_leaves_the_random_state_alone(cell: Cell, training: bool) -> None:
+    before = torch.get_rng_state()
+    seconds = device._trial_seconds(partial(make_cell, cell), training=training)
+    assert seconds.keys() == {torch.float32, torch.bfloat16}
+    assert all(0 < value < 10 for value in seconds.values())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_autocast_runs_matrix_products_in_the_format() -> None:
+    matrix = torch.eye(3)
+    for dtype in (torch.float32, torch.bfloat16):
+        with autocast(dtype, CPU):
+            assert (matrix @ matrix).dtype == dtype
+    assert (matrix @ matrix).dtype == torch.float32
