@@ -82,9 +82,9 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
             return value
         raise ConfigError(f"{name} must be one of {', '.join(map(str, arguments))}, not {value!r}")
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
+        if value is None:
             return None
-        (hint,) = (argument for argument in arguments if argument is not type(None))
+        (hint,) = (argument for argument in arguments if argument is not type(None))  # only `X | None` is supported
         return _convert(hint, value, name=name)
     if origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
