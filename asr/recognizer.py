@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from asr.acoustic_model import AcousticModel, find_model
+from asr.acoustic_model import AcousticModel, find_model, pad_waveforms
 from asr.audio import Source, Waveform, quietest_cut, stream_audio
 from asr.decoding import DecodingOptions, decode
 from asr.device import Precision, autocast, choose_precision, find_device
@@ -194,10 +194,7 @@ class Recognizer:
     @torch.inference_mode()
     def _forward(self, waveforms: Sequence[Waveform]) -> list[Emission]:
         """log_probs of a batch, each of its own length."""
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        padded = torch.zeros(len(waveforms), max(int(lengths.max()), 1))
-        for row, waveform in zip(padded, waveforms, strict=True):
-            row[: len(waveform)] = torch.from_numpy(waveform)
+        padded, lengths = pad_waveforms(waveforms)
         with autocast(self.dtype, self.device):
             log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
         emissions = log_probs.cpu().numpy()

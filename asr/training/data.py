@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr.acoustic_model import pad_waveforms
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
 
@@ -121,15 +122,6 @@ def plan_batches(seconds: np.ndarray, *, batch_seconds: float, rng: np.random.Ge
     if rng is not None:
         rng.shuffle(batches)
     return [np.array(batch) for batch in batches]
-
-
-def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """(B, N) float32, zeros behind each waveform, and lengths (B,) int64."""
-    lengths = torch.tensor([len(waveform) for waveform in waveforms])
-    padded = torch.zeros(len(waveforms), int(lengths.max()))
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
-    return padded, lengths
 
 
 def pad_labels(labels: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
