@@ -45,6 +45,7 @@ from tqdm import tqdm
 
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import AsrWarning, DataError
+from asr.files import write_whole
 from data_prep.download import download, extract
 
 URL = "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz"
@@ -128,11 +129,11 @@ def prepare(
             raise DataError(f"holds no audio for the {split} set of AN4", path=corpus / "wav")
     for split, members in splits.items():
         write_manifest(members, made[split])
-    _write_text(made["lexicon"], lexicon)
+    write_whole(made["lexicon"], lexicon)
     if problems:
         warnings.warn(f"{corpus}: not all of AN4, figures are not comparable: {'; '.join(problems)}", AsrWarning, 2)
     else:
-        _write_text(marker, state)
+        write_whole(marker, state)
     return made
 
 
@@ -287,12 +288,3 @@ def _byte_order(paths: Sequence[Path]) -> str:
 
 def _hidden(progress: bool | None) -> bool | None:
     return None if progress is None else not progress  # for tqdm, None is: hidden unless stderr is a terminal
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

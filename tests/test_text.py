@@ -1,6 +1,5 @@
 """Normalisation against hand-worked spellings and its own invariances; the alphabet against its inverse."""
 
-
 from __future__ import annotations
 
 import dataclasses

@@ -21,6 +21,7 @@ from typing import IO, Any
 import soundfile
 
 from asr.errors import DataError, InputError
+from asr.files import write_whole
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
@@ -79,19 +80,9 @@ def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]
     path = Path(path)
     _check_suffix(path, InputError)
     lines = [json.dumps(cut, ensure_ascii=False) + "\n" for cut in _cuts(utterances)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            if path.suffix == ".gz":
-                # No time and no file name in the header.
-                with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-                    packed.writelines(line.encode() for line in lines)
-            else:
-                file.writelines(line.encode() for line in lines)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = "".join(lines).encode()
+    # The header of gzip gets no time and no file name: the same utterances, the same bytes.
+    write_whole(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) -> list[Utterance]:

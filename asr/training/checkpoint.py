@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from asr.errors import DataError
+from asr.files import write_whole
 
 KEEP = 2
 
@@ -33,8 +33,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Path:
     path = folder / f"step-{step:08d}.pt"
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path.with_suffix(".sha256"), hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
-    write_atomically(path, buffer.getbuffer())
+    write_whole(path.with_suffix(".sha256"), hashlib.sha256(buffer.getbuffer()).hexdigest())
+    write_whole(path, buffer.getbuffer())
     steps = sorted(other.stem for other in folder.glob("step-*.pt") if other.stem <= path.stem)
     for other in folder.glob("*step-*"):  # .step-* are files half written
         if other.stem not in steps[-KEEP:]:
@@ -78,16 +78,3 @@ def latest_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
             f"no checkpoint can be read ({'; '.join(faults)}); delete the folder to start again", path=folder
         )
     return None, faults
-
-
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write the file beside its place, to the disk, and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
-from asr.training.checkpoint import write_atomically
+from asr.files import write_whole
 
 LOG_FILE = "log.jsonl"
 
@@ -30,7 +30,7 @@ class TrainingLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / LOG_FILE
         kept = [record for record in read_log(folder) if record["step"] <= step] if step and self.path.exists() else []
-        write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._board = _summary_writer(folder / "tensorboard", purge_step=step + 1)
 

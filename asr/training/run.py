@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +19,13 @@ from asr.acoustic_model import AcousticModel
 from asr.device import Precision, choose_precision, find_device
 from asr.encoder import make_cell
 from asr.errors import ConfigError
+from asr.files import write_whole
 from asr.options import first_difference, from_json, to_json
 from asr.plots import training_curve
 from asr.training.acoustic import AcousticTask
-from asr.training.checkpoint import write_atomically
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
-from asr.training.loop import fit
+from asr.training.loop import CHECKPOINTS, fit
 
 
 def train_acoustic_model(
@@ -45,12 +47,19 @@ def train_acoustic_model(
     Returns:
         The trained model, as it stands in `folder/model`.
     Raises:
-        ConfigError: the folder holds a run of another configuration.
+        ConfigError: the folder holds a run of another configuration, or another process trains in it.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
     """
-    folder = Path(folder)
     place = find_device(device)
+    with locked(Path(folder)):
+        return _train(config, Path(folder), place=place, note=note, progress=progress)
+
+
+def _train(
+    config: TrainingConfig, folder: Path, *, place: torch.device, note: Callable[[str], None], progress: bool | None
+) -> AcousticModel:
+    """`train_acoustic_model`, in a folder that is this process's own."""
     config = claim_run_folder(folder, config, device=place)
     torch.manual_seed(config.loop.seed)
     task = AcousticTask(config, device=place, note=note)
@@ -76,6 +85,24 @@ def train_acoustic_model(
     return model.eval()
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training in the same folder; the system lifts the lock when the process ends.
+
+    Raises:
+        ConfigError: another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"another process is training in {folder}; wait for it, or choose another folder"
+            ) from None
+        yield
+
+
 def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.device) -> TrainingConfig:
     """The configuration to train with, its precision settled; a new run folder gets it as config.json.
 
@@ -86,13 +113,12 @@ def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.devi
         ConfigError: the folder's run has other options; the first that differs is named.
     """
     path = folder / "config.json"
-    if not path.exists():
+    if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: a first try may have named a wrong file
         dtype = choose_precision(
             config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
         )
         config = with_precision(config, "bfloat16" if dtype == torch.bfloat16 else "float32")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n").encode())
+        write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
         return config
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from asr.cli.command import INTERRUPTED, run_command, say, write_result
 from asr.cli.evaluate import table
 from asr.data.manifest import read_manifest
 from asr.encoder import EncoderOptions
-from asr.evaluation import Evaluation, evaluate
+from asr.evaluation import ErrorRate, Evaluation, evaluate
 from asr.recognizer import load
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
 from asr.training.loop import Interrupted
@@ -120,18 +120,17 @@ def run(args: argparse.Namespace) -> int:
 def provenance(evaluations: dict[str, Evaluation]) -> dict[str, object]:
     """What the model folder says of its data and its error rates."""
 
-    def rates(evaluation: Evaluation) -> dict[str, object]:
-        values: dict[str, object] = {}
-        for name, measured in (("wer", evaluation.wer), ("cer", evaluation.cer)):
-            values[name] = round(measured.counts.rate, 5)
-            values[f"{name}_interval"] = [round(bound, 5) for bound in measured.interval or ()]
-            values[f"{name}_counts"] = asdict(measured.counts)
-        return values
+    def values(measured: ErrorRate) -> dict[str, object]:
+        interval = [round(bound, 5) for bound in measured.interval or ()]
+        return {"rate": round(measured.counts.rate, 5), "interval": interval, **asdict(measured.counts)}
 
     return {
         "corpus": "CMU AN4 (Census), train without seven speakers, http://www.speech.cs.cmu.edu/databases/an4/",
         "licence": "CMU's BSD-style terms, free for any purpose",
-        **{f"AN4 {split}": rates(evaluation) for split, evaluation in evaluations.items()},
+        "results": {
+            f"AN4 {split}": {"wer": values(evaluation.wer), "cer": values(evaluation.cer)}
+            for split, evaluation in evaluations.items()
+        },
     }
 
 

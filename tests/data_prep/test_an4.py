@@ -120,7 +120,7 @@ def test_interrupted_it_is_not_taken_for_complete(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(an4, "_write_text", interrupt)  # the manifests are written, the lexicon and the marker are not
+        patch.setattr(an4, "write_whole", interrupt)  # the manifests are written, the lexicon and the marker are not
         with pytest.raises(KeyboardInterrupt):
             an4.prepare(source=other, output=tmp_path / "out")
     an4.prepare(source=one, output=tmp_path / "out")

@@ -12,7 +12,7 @@ import torch
 
 from asr.errors import DataError
 from asr.training import checkpoint
-from asr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, write_atomically
+from asr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 
 
 def state(step: int) -> dict[str, Any]:
@@ -173,24 +173,3 @@ def test_after_a_fall_back_the_damaged_one_makes_room_for_good_ones(tmp_path: Pa
     save(tmp_path, 90)
     assert [name for name in names(tmp_path) if name.endswith(".pt")] == ["step-00000080.pt", "step-00000090.pt"]
     assert latest_checkpoint(tmp_path)[1] == []
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space left on device"):
-        write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["file"]
-
-
-def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), fsync(file)))
-    monkeypatch.setattr(os, "replace", lambda source, target: (events.append("replace"), replace(source, target)))
-    write_atomically(tmp_path / "file", memoryview(b"content"))
-    assert events == ["fsync", "replace"]
-    assert names(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_bytes() == b"content"

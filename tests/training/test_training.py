@@ -24,7 +24,7 @@ from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import BatchLoss, Diverged, Interrupted, fit, update
-from asr.training.run import train_acoustic_model
+from asr.training.run import locked, train_acoustic_model
 from tests.tones import speak
 
 
@@ -167,6 +167,19 @@ def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tm
     train(tone_config(epochs=1), tmp_path)
     with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); resume it with the same"):
         train(tone_config(epochs=1, seed=5), tmp_path)
+
+
+def test_two_trainings_in_one_folder_do_not_mix(tone_config, tmp_path):
+    with locked(tmp_path), pytest.raises(ConfigError, match=r"another process is training in .*; wait for it"):
+        train(tone_config(epochs=1), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_first_try_with_a_wrong_manifest_does_not_hold_the_folder(tone_config, tmp_path):
+    config = tone_config(epochs=1)
+    with pytest.raises(DataError, match=r"none\.jsonl"):
+        train(replace(config, data=replace(config.data, train=("none.jsonl",))), tmp_path)
+    train(config, tmp_path)
 
 
 def test_training_goes_on_from_a_given_model(tone_run, tone_config, tmp_path):

@@ -1,0 +1,173 @@
+"""Command-line flags, made from the frozen option dataclasses, so that a name, a default and a help text stand once.
+
+beam_width: int = field(default=1, metadata={"help": "..."})   ->   --beam-width INT   ... (default: 1)
+TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size INT
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+import asr
+from asr.options import from_json
+
+Options = TypeVar("Options")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which has the flags of every command."""
+
+    def __init__(self, prog: str, *, usage: str, description: str, examples: str):
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        group = self.add_argument_group("options of every command")
+        group.add_argument("--version", action="version", version=f"asr {asr.__version__}")
+        group.add_argument("--quiet", action="store_true", help="no progress, notes or warnings; errors still show")
+        group.add_argument(
+            "--progress",
+            action=argparse.BooleanOptionalAction,
+            help="show a progress bar on stderr (default: where that is a terminal)",
+        )
+        group.add_argument("--debug", action="store_true", help="show the traceback of an error, and all warnings")
+        group.add_argument(
+            "--device", default="auto", help="cpu, cuda, cuda:1 ...; auto: CUDA where there is one (default: auto)"
+        )
+        group.add_argument(
+            "--threads", type=at_least(1), metavar="N", help="processor threads (default: as many as torch finds best)"
+        )
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The arguments; a flag that is none of them is an error, with the one that was perhaps meant."""
+        parsed, unknown = self.parse_known_args(arguments)
+        if unknown:
+            near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"unknown argument {unknown[0]!r}" + (f": did you mean {near[0]}?" if near else ""))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A parser of integers that refuses those below `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {number}")
+        return number
+
+    return parse
+
+
+def disable_progress(args: argparse.Namespace) -> bool | None:
+    """The `disable` of tqdm: as the flags say, or None, which shows a bar where stderr is a terminal."""
+    if args.progress is not None:
+        return not args.progress
+    return True if args.quiet else None
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "") -> None:
+    """Add a flag for each field of the dataclass `kind`, and under dotted names for those of dataclasses inside it."""
+    group = parser.add_argument_group(title, "\n".join(textwrap.wrap(_first_line(kind), 76)))
+    hints = typing.get_type_hints(kind)
+    for entry in fields(kind):
+        name, hint = prefix + entry.name, hints[entry.name]
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            add_options(parser, hint, title=name, prefix=f"{name}.")
+        else:
+            group.add_argument(
+                "--" + name.replace("_", "-"),
+                dest=name,
+                default=argparse.SUPPRESS,
+                help=_help(entry),
+                **_reading(hint),
+            )
+
+
+def given_values(args: argparse.Namespace, kind: type[Any], *, prefix: str = "") -> dict[str, Any]:
+    """The values that flags of `add_options` were given, nested as `asr.options.from_json` wants them."""
+    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(kind)
+    for entry in fields(kind):
+        name = prefix + entry.name
+        if is_dataclass(hint := hints[entry.name]):
+            assert isinstance(hint, type)
+            if inner := given_values(args, hint, prefix=f"{name}."):
+                values[entry.name] = inner
+        elif hasattr(args, name):
+            values[entry.name] = getattr(args, name)
+    return values
+
+
+def given_options(args: argparse.Namespace, kind: type[Options]) -> Options:
+    """The dataclass `kind` as flags of `add_options` say, the defaults for the rest.
+
+    Raises:
+        ConfigError: the dataclass refuses the values.
+    """
+    return from_json(kind, given_values(args, kind))
+
+
+def _first_line(kind: type[Any]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0]
+
+
+def _help(entry: Field[Any]) -> str:
+    text = entry.metadata["help"].replace("%", "%%")
+    if entry.default is MISSING:
+        return f"{text} (required)"
+    if entry.default in ("", None):
+        return text
+    if isinstance(entry.default, bool):
+        return f"{text} (default: {'yes' if entry.default else 'no'})"
+    if isinstance(entry.default, tuple):
+        return f"{text} (default: {','.join(map(str, entry.default))})"
+    return f"{text} (default: {entry.default})"
+
+
+def _reading(hint: Any) -> dict[str, Any]:
+    """How argparse reads a value of that type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _reading(inner)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if origin is typing.Literal:
+        return {"type": type(arguments[0]), "choices": arguments}
+    if origin is tuple:
+        return {"type": _sequence_of(arguments[0]), "metavar": f"{_METAVARS[arguments[0]]},..."}
+    return {"type": hint, "metavar": _METAVARS[hint]}
+
+
+_METAVARS: dict[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT"}
+
+
+def _sequence_of(kind: type[Any]) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in text.split(",") if part)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"must be {_METAVARS[kind]}s with commas between them, not {text!r}"
+            ) from None
+
+    return parse

@@ -1,0 +1,108 @@
+"""What happens around every command: errors and warnings as single lines on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from asr.errors import AsrError, AsrWarning, ConfigError, InputError
+
+# 0 is fine. A shell adds 128 to the signal that ended a program: SIGINT, SIGPIPE.
+DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED = 1, 2, 128 + 2, 128 + 13
+
+
+def run_command(
+    prog: str,
+    parse: Callable[[Sequence[str]], argparse.Namespace],
+    work: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """The exit status of a command: 0 fine, 1 something was wrong with the data, 2 wrong usage.
+
+    Results go to stdout, everything else to stderr. An `AsrError` or an operating system's error is one line there, and
+    so is a warning of ours; any other exception is a fault of the program and keeps its traceback.
+
+    Args:
+        prog: name of the command, which begins each line on stderr.
+        parse: from the command line to arguments, `quiet` and `debug` among them; raises SystemExit as argparse does.
+        work: the command; gets the parsed arguments.
+        arguments: the command line without the program; None takes that of the process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may lack the letters
+    try:
+        try:
+            status = _attempt(prog, parse, work, sys.argv[1:] if arguments is None else arguments)
+        except SystemExit as exit_:  # argparse: --help, --version, wrong usage
+            status = exit_.code if isinstance(exit_.code, int) else 0
+        except KeyboardInterrupt:
+            say("interrupted", prog=prog)
+            status = INTERRUPTED
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has had enough; nothing more may be written, even at exit
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return PIPE_CLOSED
+    return status
+
+
+def say(message: object, *, prog: str) -> None:
+    """Writes one line to stderr, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def write_result(text: str) -> None:
+    """Writes to stdout at once, so that results can be followed, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stdout, end="")
+    sys.stdout.flush()
+
+
+def _attempt(
+    prog: str,
+    parse: Callable[[Sequence[str]], argparse.Namespace],
+    work: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str],
+) -> int:
+    args = parse(arguments)
+    try:
+        with _warnings_as_lines(prog, quiet=args.quiet, debug=args.debug):
+            return work(args)
+    except BrokenPipeError:
+        raise
+    except (AsrError, OSError) as error:
+        if args.debug:
+            traceback.print_exc()
+        say(f"error: {_sentence(error)}", prog=prog)
+        return USAGE_WRONG if isinstance(error, ConfigError | InputError) else DATA_WRONG
+
+
+def _sentence(error: AsrError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+@contextmanager
+def _warnings_as_lines(prog: str, *, quiet: bool, debug: bool) -> Iterator[None]:
+    """Each of our warnings becomes a line; those of other libraries, which are for programmers, show with --debug."""
+
+    def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+        kind = "" if issubclass(category, AsrWarning) else f"{category.__name__}: "
+        say(f"warning: {kind}{message}", prog=prog)
+
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore" if quiet else "always", AsrWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield

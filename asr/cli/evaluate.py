@@ -1,0 +1,212 @@
+"""asr-evaluate: how well a model transcribes a manifest whose text is known."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.cli.arguments import Parser, at_least, disable_progress
+from asr.cli.command import DATA_WRONG, run_command, say, write_result
+from asr.cli.recognizer import add_recognizer_flags, load_recognizer
+from asr.errors import ConfigError
+from asr.files import write_whole
+
+if TYPE_CHECKING:
+    from asr.data.manifest import Utterance
+    from asr.evaluation import ErrorRate, Evaluation
+    from asr.metrics import AlignedPair, PairedTest
+    from asr.text import TextOptions
+
+PROG = "asr-evaluate"
+NUM_CONFUSIONS = 10
+
+_EXAMPLES = """\
+conventions:
+  References and hypotheses are normalised as the model's training text was
+  (with --compare: as that of MODEL). Rates are all errors over all reference
+  words or characters; intervals are bootstrapped over speakers where the
+  manifest knows more than one, else over utterances. For Chinese, CER without
+  spaces comes first. Utterances that cannot be read are reported on stderr and
+  in no figure, and the exit status is 1. It is 2 where the command line is
+  wrong.
+
+examples:
+  asr-evaluate runs/an4/model data/an4/test.jsonl.gz
+  asr-evaluate runs/an4/model data/an4/dev.jsonl.gz --errors 20
+  asr-evaluate runs/b/model data/an4/test.jsonl.gz --compare runs/a/model
+  asr-evaluate an4 data/an4/test.jsonl.gz --format json | jq .wer.rate
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `asr-evaluate` with these arguments, those of the process if None."""
+    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+
+
+def make_parser() -> Parser:
+    """The command line of `asr-evaluate`."""
+    parser = Parser(
+        PROG,
+        usage="asr-evaluate MODEL MANIFEST [--errors N] [--compare OTHER] [OPTION...]",
+        description="Word and character error rates of a model on a manifest, with 95 % intervals.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("model", metavar="MODEL", help="an embedded model or a model folder")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
+    parser.add_argument(
+        "--errors", type=at_least(1), metavar="N", help="show the N utterances with most errors, and what was confused"
+    )
+    parser.add_argument("--compare", metavar="OTHER", help="another model, for a paired test on the same utterances")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures and texts to a JSON file too")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
+    add_recognizer_flags(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates as the arguments say; the exit status."""
+    if args.format == "json" and args.errors:
+        raise ConfigError("--errors belongs to --format table; the json lists every utterance")
+    from asr.data.manifest import read_manifest
+
+    utterances = read_manifest(args.manifest)
+    evaluation = _evaluation(args, args.model, utterances, text=None)
+    document = {"manifest": str(args.manifest), **evaluation.to_json()}
+    lines = [*table(evaluation, model=args.model, manifest=str(args.manifest))]
+    if args.compare:
+        from asr.evaluation import compare
+
+        other = _evaluation(args, args.compare, utterances, text=evaluation.text)
+        test = compare(evaluation, other)
+        document["compare"] = {**other.to_json(), **vars(test)}
+        lines += ["", *table(other, model=args.compare), "", *paired_lines(test, args.model, args.compare, evaluation)]
+    if args.errors:
+        width = shutil.get_terminal_size().columns
+        lines += ["", *error_lines(evaluation, args.errors, width=width)]
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    if args.output:
+        write_whole(args.output, text)
+    write_result(text if args.format == "json" else "\n".join([*lines, ""]))
+    return DATA_WRONG if evaluation.unreadable else 0
+
+
+def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator[str]:
+    """The error rates with their intervals and counts, and the speed, in lines of at most 80 columns.
+
+    Long names of the model and manifest may go beyond.
+    """
+    count = len(evaluation.utterances)
+    speakers = len(set(evaluation.speakers)) if evaluation.speakers else 0
+    yield f"model  {model}"
+    if manifest:
+        said_by = f", {speakers} speakers" if speakers else ""
+        yield f"data   {manifest}"
+        yield f"       {count} utterances{said_by}, {_duration(evaluation.audio_seconds)}"
+    yield f"time   {_duration(evaluation.seconds)}, real-time factor {evaluation.real_time_factor:.4f}"
+    yield ""
+    yield f"{'':5}{'rate':>9}{'95 % interval':>19}{'errors':>8}{'sub':>7}{'ins':>7}{'del':>7}{'of':>9}"
+    rows = {"wer": ("WER", evaluation.wer, "words"), "cer": ("CER", evaluation.cer, "chars")}
+    for key in sorted(rows, key=lambda key: key != evaluation.headline):
+        yield _row(*rows[key])
+    if evaluation.wer.interval or evaluation.cer.interval:
+        yield f"     intervals: bootstrap over {f'the {speakers} speakers' if speakers else 'utterances'}"
+    if evaluation.unreadable:
+        yield f"     {len(evaluation.unreadable)} could not be read, and not counted"
+
+
+def paired_lines(test: PairedTest, model: str, other: str, evaluation: Evaluation) -> Iterator[str]:
+    """What the paired test of two models says."""
+    name = evaluation.headline.upper()
+    yield f"{name} of {model} - {name} of {other}:"
+    yield (
+        f"     {100 * test.difference:+.2f} points, 95 % interval {100 * test.low:+.2f} to {100 * test.high:+.2f}, "
+        f"p = {test.p_value:.2g}"
+    )
+
+
+def error_lines(evaluation: Evaluation, count: int, *, width: int) -> Iterator[str]:
+    """The utterances with most errors, reference above hypothesis, and the most frequent confusions."""
+    for utterance in evaluation.worst(count):
+        errors = utterance.words if evaluation.headline == "wer" else utterance.characters
+        speaker = f", speaker {utterance.speaker}" if utterance.speaker else ""
+        yield f"{utterance.id}{speaker}: {errors.errors} errors in {errors.reference_length}"
+        yield from aligned_lines(evaluation.aligned(utterance), width=width)
+        yield ""
+    confusions = evaluation.confusions()
+    if not confusions:
+        yield "no errors"
+        return
+    yield "most frequent errors:"
+    ranked = sorted(confusions.items(), key=lambda item: (-item[1], str(item[0])))
+    for (reference, hypothesis), times in ranked[:NUM_CONFUSIONS]:
+        if reference is None:
+            what = f"{hypothesis} inserted"
+        elif hypothesis is None:
+            what = f"{reference} left out"
+        else:
+            what = f"{reference} -> {hypothesis}"
+        yield f"{times:6}  {what}"
+
+
+def aligned_lines(steps: Sequence[AlignedPair], *, width: int) -> Iterator[str]:
+    """Reference over hypothesis in columns, with S, I or D below what differs; wrapped to the width."""
+    from tqdm.utils import disp_len
+
+    rows: list[list[str]] = [[], [], []]
+    used = 0
+    for step in steps:
+        mark = "" if step.operation == "match" else step.operation[0].upper()
+        cells = ["*" if token is None else str(token) for token in (step.reference, step.hypothesis)] + [mark]
+        column = max(map(disp_len, cells))
+        if rows[0] and used + 1 + column > width - len("  REF "):
+            yield from _labelled(rows)
+            rows, used = [[], [], []], 0
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell + " " * (column - disp_len(cell)))
+        used += column + 1
+    yield from _labelled(rows)
+
+
+def _labelled(rows: list[list[str]]) -> Iterator[str]:
+    for label, row in zip(("REF", "HYP", "   "), rows, strict=True):
+        yield f"  {label} {' '.join(row)}".rstrip()
+
+
+def _evaluation(
+    args: argparse.Namespace, model: str, utterances: list[Utterance], *, text: TextOptions | None
+) -> Evaluation:
+    """One model's evaluation, with a progress bar, its unreadable utterances named on stderr."""
+    recognizer = load_recognizer(args, model)
+    from tqdm import tqdm
+
+    from asr.evaluation import evaluate
+
+    with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
+        evaluation = evaluate(recognizer, utterances, text=text, progress=bar.update)
+    for id_, reason in evaluation.unreadable:
+        say(f"error: utterance {id_!r}: {reason}", prog=PROG)
+    return evaluation
+
+
+def _row(name: str, rate: ErrorRate, unit: str) -> str:
+    counts = rate.counts
+    interval = f"{100 * rate.interval[0]:.2f} to {100 * rate.interval[1]:.2f} %" if rate.interval else "-"
+    return (
+        f"{name:5}{100 * counts.rate:>7.2f} %{interval:>19}{counts.errors:>8}{counts.substitutions:>7}"
+        f"{counts.insertions:>7}{counts.deletions:>7}{counts.reference_length:>9} {unit}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

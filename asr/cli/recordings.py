@@ -1,0 +1,90 @@
+"""Which recordings a list of paths means, and what the result of each is called."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from asr.errors import DataError
+
+# What is taken from a folder; a file that is named itself may have any suffix.
+AUDIO_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
+        *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sound to transcribe: its path ("-" is standard input), and a name that no other one of the list has.
+
+    The name is the path within the walked folder, or the file name alone, without the suffix: it is the utterance of a
+    ctm line and, with the format as its suffix, the file that a result is written to.
+    """
+
+    path: str
+    name: str
+
+
+def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
+    """The recordings that the paths mean, in their order; folders are walked, each one's files sorted by path.
+
+    In folders only files with an audio suffix count; hidden files and folders, and links to folders, are passed over.
+    A name that is taken (whether in upper or lower case, as some file systems do not tell them apart) gets -2, -3 ...
+
+    Args:
+        paths: files, folders, and "-" for standard input; a file need not exist.
+    Returns:
+        Recordings, and in the place of a folder that holds none or cannot be listed, an error that says so.
+    """
+    taken: set[str] = set()
+    found: list[Recording | DataError] = []
+    for path in paths:
+        if path == "-":
+            found.append(Recording(path, _untaken("stdin", taken)))
+        elif os.path.isdir(path):
+            for item in _walk(path):
+                if isinstance(item, DataError):
+                    found.append(item)
+                else:
+                    found.append(Recording(os.path.join(path, item), _untaken(item.with_suffix("").as_posix(), taken)))
+        else:
+            found.append(Recording(path, _untaken(Path(path).stem, taken)))
+    return found
+
+
+def _walk(folder: str) -> Iterator[PurePath | DataError]:
+    """Paths within the folder, sorted, or what is wrong."""
+    errors: list[DataError] = []
+
+    def remember(error: OSError) -> None:
+        errors.append(DataError(f"cannot be listed: {error.strerror}", path=error.filename))
+
+    inside: list[PurePath] = []
+    num_others = 0
+    for parent, folders, files in os.walk(folder, onerror=remember):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        sounds = [
+            name for name in files if not name.startswith(".") and PurePath(name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+        num_others += len(files) - len(sounds)
+        inside += (PurePath(os.path.relpath(os.path.join(parent, name), folder)) for name in sounds)
+    yield from errors
+    if not inside and not errors:
+        yield DataError(f"no sound files in this folder or below ({num_others} others were passed over)", path=folder)
+    yield from sorted(inside)
+
+
+def _untaken(name: str, taken: set[str]) -> str:
+    """The name, with a number if it is taken; it is taken then."""
+    candidate, number = name, 1
+    while (key := unicodedata.normalize("NFC", candidate).casefold()) in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(key)
+    return candidate

@@ -1,0 +1,186 @@
+"""asr-train: manifests in, a run folder with a model in it out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.cli.arguments import Parser, add_options, given_values
+from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.errors import ConfigError
+from asr.options import from_json, to_json
+
+if TYPE_CHECKING:
+    from asr.training.config import TrainingConfig
+
+PROG = "asr-train"
+
+_EXAMPLES = """\
+where options come from:
+  The defaults; over them, for text, frontend and encoder, those of the --init
+  model; over them the --config file; over that the flags. A --config file is
+  JSON with the names of the flags, {"encoder": {"hidden_size": 320}, ...}, and
+  need not have all; every run folder has one, config.json. Paths are relative
+  to the working directory.
+
+the run folder:
+  config.json, log.jsonl, curve.png, tensorboard/, checkpoints/, and at the end
+  model/, whose path is all that goes to standard output. Ctrl-C (once) saves a
+  checkpoint; the same command goes on from there, and so does, without the
+  other flags, asr-train --run DIR --resume.
+
+examples:
+  asr-train --run runs/a --data.train train.jsonl.gz --data.dev dev.jsonl.gz
+  asr-train --run runs/b --config runs/a/config.json --encoder.hidden-size 320
+  asr-train --run runs/b --resume
+  asr-train --run runs/mine --init runs/a/model --loop.learning-rate 3e-4 \\
+            --data.train mine.jsonl.gz --data.dev dev.jsonl.gz
+  asr-train --recipe an4 --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `asr-train` with these arguments, those of the process if None."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if any(argument.partition("=")[0] == "--recipe" for argument in arguments):
+        return run_command(PROG, parse_recipe, run_recipe, arguments)
+    return run_command(PROG, lambda given: make_parser().parse(given), run, arguments)
+
+
+def make_parser() -> Parser:
+    """The command line of `asr-train`, with a flag for each field of `TrainingConfig`."""
+    from asr.training.config import TrainingConfig
+
+    parser = Parser(
+        PROG,
+        usage="asr-train --run DIR [--config FILE] [--resume] [--GROUP.OPTION VALUE...]\n"
+        "       asr-train --recipe NAME [OPTION...]",
+        description="Train an acoustic model, or go on with a training that was interrupted.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
+    parser.add_argument("--recipe", metavar="NAME", help="run recipes/NAME/run.py with all other arguments instead")
+    add_options(parser, TrainingConfig, title="model")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains as the arguments say; the exit status."""
+    config = read_training_config(args)
+    import torch
+
+    from asr.training.loop import Interrupted
+    from asr.training.run import train_acoustic_model
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+    def note(sentence: str) -> None:
+        if not args.quiet:
+            say(sentence, prog=PROG)
+
+    try:
+        train_acoustic_model(
+            config,
+            args.run,
+            device=args.device,
+            note=note,
+            progress=False if args.quiet and args.progress is None else args.progress,
+        )
+    except Interrupted as interrupted:
+        say(interrupted, prog=PROG)
+        return INTERRUPTED
+    write_result(f"{args.run / 'model'}\n")
+    return 0
+
+
+def read_training_config(args: argparse.Namespace) -> TrainingConfig:
+    """The configuration that flags, file, run folder and initial model make together.
+
+    Raises:
+        ConfigError: options that are unknown, wrong, missing or contradict each other, or a file that is not JSON.
+        InputError, DataError: the initial model is none.
+    """
+    from asr.training.config import TrainingConfig
+
+    path = args.config
+    if args.resume:
+        if path:
+            raise ConfigError("--resume takes the configuration from the run folder: leave out --config")
+        path = args.run / "config.json"
+        if not path.is_file():
+            raise ConfigError(f"no run to resume in {args.run}: it has no config.json")
+    values = merged(_read_json(path) if path else {}, given_values(args, TrainingConfig))
+    if values.get("init"):
+        from asr.acoustic_model import find_model, read_config
+
+        folder = find_model(values["init"])
+        model = read_config(folder)
+        parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
+        values = merged(parts, {**values, "init": str(folder)})
+    data = values.get("data")
+    for name, use in (("train", "to train on"), ("dev", "to choose the best epochs by")):
+        if not isinstance(data, Mapping) or name not in data:
+            raise ConfigError(f"the manifests {use} must be given: --data.{name}, or data.{name} in the --config file")
+    return from_json(TrainingConfig, values)
+
+
+def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with those of `over` in their place, group by group."""
+    result = dict(values)
+    for key, value in over.items():
+        before = result.get(key)
+        result[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def parse_recipe(arguments: Sequence[str]) -> argparse.Namespace:
+    """The name after --recipe, and all other arguments, --help among them, for the recipe itself."""
+    parser = argparse.ArgumentParser(PROG, add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe", nargs="?", default="")
+    args, rest = parser.parse_known_args(arguments)
+    return argparse.Namespace(recipe=args.recipe or "", rest=rest, quiet="--quiet" in rest, debug="--debug" in rest)
+
+
+def run_recipe(args: argparse.Namespace) -> int:
+    """Runs `main` of `recipes.NAME.run` with the other arguments; its exit status.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    names = recipe_names()
+    if args.recipe not in names:
+        raise ConfigError(f"--recipe must be one of {', '.join(names) or '(there are none)'}; got {args.recipe!r}")
+    return importlib.import_module(f"recipes.{args.recipe}.run").main(args.rest)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that can be imported, sorted."""
+    try:
+        recipes = importlib.import_module("recipes")
+    except ModuleNotFoundError:
+        return []
+    return sorted({path.parent.name for folder in recipes.__path__ for path in Path(folder).glob("*/run.py")})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} must hold JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a JSON object of options, not a {type(values).__name__}")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

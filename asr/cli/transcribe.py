@@ -1,0 +1,187 @@
+"""asr-transcribe: recordings in, text out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from asr.cli.arguments import Parser, at_least, disable_progress
+from asr.cli.command import DATA_WRONG, run_command, say, write_result
+from asr.cli.recognizer import add_recognizer_flags, load_recognizer
+from asr.cli.recordings import Recording, find_recordings
+from asr.errors import AsrError, ConfigError, DataError
+from asr.files import write_whole
+from asr.formats import WRITERS, to_json
+from asr.transcript import Transcript
+
+PROG = "asr-transcribe"
+# Formats whose results can follow each other and still be told apart.
+_CONCATENABLE = ("txt", "json", "ctm")
+
+_EXAMPLES = """\
+what is written:
+  One file, or - for standard input, gives its bare text. Several files, or a
+  folder, give one line each: the path, a tab, the text. json is one object a
+  line, with the path under "audio"; a ctm line begins with the name of the
+  file without its suffix. srt, vtt and tsv of several files, and several
+  formats at once, need --output.
+
+  With --output DIR, talk.wav becomes DIR/talk.txt, and the subfolders of a
+  folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Where two
+  would have one name, the later ones get -2, -3 ...; older results are
+  replaced.
+
+  A file that cannot be read is reported on stderr, the others are done, and
+  the exit status is 1. It is 2 where the command line is wrong.
+
+examples:
+  asr-transcribe talk.wav
+  asr-transcribe talk.mp3 --format srt > talk.srt
+  asr-transcribe recordings/ --format txt,json --output transcripts/
+  sox talk.wav -t wav - trim 0 10 | asr-transcribe -
+  asr-transcribe recordings/ | grep -i hello
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `asr-transcribe` with these arguments, those of the process if None."""
+    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+
+
+def make_parser() -> Parser:
+    """The command line of `asr-transcribe`."""
+    parser = Parser(
+        PROG,
+        usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
+        description="Transcribe recordings: the text goes to standard output, or into files.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="a sound file, a folder of them, or - for stdin")
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        type=_formats,
+        action="extend",
+        metavar="FORMAT,...",
+        help=f"{', '.join(WRITERS)}; several with commas between them (default: txt)",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
+    parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
+    parser.add_argument(
+        "--list-models", action="store_true", help="show the embedded models and what they are good for"
+    )
+    add_recognizer_flags(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribes what the arguments name; the exit status."""
+    if args.list_models:
+        write_result(describe_models())
+        return 0
+    formats = list(dict.fromkeys(args.formats or ["txt"]))
+    found = find_recordings(args.paths)
+    several = len(found) > 1 or any(Path(path).is_dir() for path in args.paths)
+    _check(args, formats, several=several)
+
+    from tqdm import tqdm
+
+    num_failed = 0
+    heard_seconds = 0.0
+    with tqdm(total=len(found), unit="file", disable=disable_progress(args), leave=False) as bar:
+
+        def show(seconds: float) -> None:
+            nonlocal heard_seconds
+            heard_seconds += seconds
+            bar.set_postfix_str(f"{heard_seconds / 60:.1f} min of sound")
+
+        for recording, result in _results(args, found, show):
+            if recording is None or isinstance(result, AsrError):
+                num_failed += 1
+                say(f"error: {result}", prog=PROG)
+            else:
+                _write(result, recording, formats, folder=args.output, labelled=several)
+            bar.update()
+    if num_failed and len(found) > 1:
+        say(f"{num_failed} of {len(found)} could not be transcribed", prog=PROG)
+    return DATA_WRONG if num_failed else 0
+
+
+def describe_models() -> str:
+    """The embedded models: name, what each is good for, language, size, and the error rates in its provenance."""
+    from asr.acoustic_model import DEFAULT_MODEL, embedded_models, read_config
+
+    lines = []
+    for name, folder in embedded_models().items():
+        config = read_config(folder)
+        megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        facts = [f"{config.text.language}, {megabytes:.1f} MB"]
+        for split, rates in config.provenance.get("results", {}).items():
+            facts.append(f"{split}: " + ", ".join(f"{unit.upper()} {rates[unit]['rate']:.1%}" for unit in rates))
+        lines.append(f"{name} (default)" if name == DEFAULT_MODEL else name)
+        lines.append(f"  {config.description}")
+        lines.append(f"  {'; '.join(facts)}")
+    return "\n".join([*lines, ""]) if lines else "no models are embedded: give --model a model folder\n"
+
+
+def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> None:
+    """Raises: ConfigError: arguments that do not go together."""
+    if not args.paths:
+        raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
+    if args.output is not None:
+        if args.output.exists() and not args.output.is_dir():
+            raise ConfigError(f"--output must be a folder; {args.output} is a file")
+        return
+    if len(formats) > 1:
+        raise ConfigError(f"several formats ({', '.join(formats)}) need --output DIR")
+    if several and formats[0] not in _CONCATENABLE:
+        raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
+
+
+def _results(
+    args: argparse.Namespace, found: list[Recording | DataError], progress: Callable[[float], None]
+) -> Iterator[tuple[Recording | None, Transcript | AsrError]]:
+    """Each of `found` in order, None if it is an error, with what became of it."""
+    sources = [item.path for item in found if isinstance(item, Recording)]
+    if sources:
+        results = load_recognizer(args, args.model).results(sources, channel=args.channel, progress=progress)
+    for item in found:
+        yield (item, next(results)) if isinstance(item, Recording) else (None, item)
+
+
+def _write(
+    transcript: Transcript, recording: Recording, formats: list[str], *, folder: Path | None, labelled: bool
+) -> None:
+    transcript = replace(transcript, name=recording.name)
+    for name in formats:
+        text = _json_line(transcript, recording.path) if name == "json" else WRITERS[name](transcript)
+        if folder is not None:
+            write_whole(folder / f"{recording.name}.{name}", text)
+        else:
+            write_result(f"{_one_line(recording.path)}\t{text}" if labelled and name == "txt" else text)
+
+
+def _json_line(transcript: Transcript, path: str) -> str:
+    return json.dumps({"audio": path, **json.loads(to_json(transcript))}, ensure_ascii=False) + "\n"
+
+
+def _one_line(path: str) -> str:
+    """The path, its tabs and line ends written as escapes."""
+    return path.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+
+
+def _formats(text: str) -> list[str]:
+    names = [name.strip().lower() for name in text.split(",")]
+    for name in names:
+        if name not in WRITERS:
+            raise argparse.ArgumentTypeError(f"unknown format {name!r}; known are {', '.join(WRITERS)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

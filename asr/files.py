@@ -1,0 +1,35 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file to write, which takes the place of `path` once the block ends, and vanishes if it fails.
+
+    It is written in the same folder, which is made if missing, and is on the disk before it gets its name:
+    after a kill or a power cut there is the old file or the new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:
+    """Write a file, text as UTF-8 (what UTF-8 cannot hold as an escape); see `replacing`."""
+    with replacing(path) as file:
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)

@@ -1,0 +1,149 @@
+"""Training throughput of the trainer on a manifest, and its share of a bare loop over the same encoder.
+
+    python tests/benchmarks/bench_training.py --manifest train.jsonl.gz
+    python tests/benchmarks/bench_training.py --manifest train.jsonl.gz --batches 10 --threads 2 --precision float32
+
+trainer   `asr.training.loop.fit` with an AcousticTask, one epoch: sound files, augmentation, features, log,
+          TensorBoard, the epoch's checkpoint; the dev evaluation and the closing averages are left out
+bare      the same encoder and optimiser on random features of the same shapes, in the same order, with torch's CTC
+          loss: what the matrix products cost at least
+batches   reading and augmenting alone, features: frontend and masks alone, checkpoint: writing one alone; in the
+          trainer the first of these runs in a thread beside the rest
+
+Hours of audio count what goes through the model: after the change of speed, without padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from timing import machine, ratios, spread, take_turns
+from torch import nn
+
+from asr.augment import spec_augment
+from asr.device import autocast, find_device
+from asr.training.acoustic import AcousticTask
+from asr.training.config import DataOptions, LoopOptions, TrainingConfig
+from asr.training.data import Batch
+from asr.training.loop import Position, fit, make_optimizer, save
+
+TARGET_SHARE = 0.85
+
+
+class FirstBatches(AcousticTask):
+    """The task with epochs of `limit` batches at most, and no evaluation."""
+
+    limit: int = sys.maxsize
+
+    def _plan(self, epoch: int) -> list[list[tuple[int, ...]]]:
+        return super()._plan(epoch)[: self.limit]
+
+    def evaluate(self) -> dict[str, float]:
+        return {"wer": 1.0, "loss": 1.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", required=True, help="utterances to train on (a Lhotse CutSet)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="(default: auto)")
+    parser.add_argument("--device", default="cpu", help="(default: cpu)")
+    parser.add_argument("--batches", type=int, default=sys.maxsize, metavar="N", help="of an epoch (default: all)")
+    parser.add_argument("--batch-seconds", type=float, default=60.0, help="sound in a batch (default: 60)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    config = TrainingConfig(
+        data=DataOptions(train=(args.manifest,), dev=(args.manifest,), batch_seconds=args.batch_seconds),
+        loop=LoopOptions(epochs=1, warmup_epochs=0.0, average_best=1, precision=args.precision),
+    )
+    task = FirstBatches(config, device=find_device(args.device), note=print)
+    task.limit = args.batches
+    batches = list(task.batches(0, start=0))
+    hours = sum(int(batch.lengths.sum()) for batch in batches) / task.model.sample_rate / 3600
+
+    print(machine("torch", "numpy"))
+    print(
+        f"{len(batches)} batches of {args.batch_seconds:g} s with padding, {3600 * hours:.0f} s of audio, "
+        f"{args.threads} threads, {task.precision}, {task.device}; median (range) of {args.rounds}"
+    )
+    seconds = take_turns(
+        {
+            "trainer": lambda: train(task),
+            "bare": bare_loop(task, batches),
+            "batches": lambda: list(task.batches(0, start=0)),
+            "features": lambda: make_features(task, batches),
+            "checkpoint": lambda: checkpoint(task),
+        },
+        rounds=args.rounds,
+    )
+    for name in ("trainer", "bare"):
+        print(
+            f"{name:10} {spread([hours / (value / 3600) for value in seconds[name]], digits=1)} hours of audio an hour"
+        )
+    for name in ("batches", "features", "checkpoint"):
+        print(
+            f"{name:10} {spread(ratios(seconds, name, 'trainer'), unit='%', scale=100, digits=1)} of the trainer's time"
+        )
+    shares = ratios(seconds, "bare", "trainer")
+    met = "met" if statistics.median(shares) >= TARGET_SHARE else "MISSED"
+    print(f"trainer's share of the bare loop's throughput: {spread(shares)}; target {TARGET_SHARE} {met}")
+
+
+def train(task: FirstBatches) -> None:
+    """One epoch in a new run folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        fit(task, task.config.loop, Path(folder), note=lambda sentence: None, progress=False)
+
+
+def bare_loop(task: AcousticTask, batches: list[Batch]) -> Callable[[], None]:
+    """One epoch on random features; lengths and targets are those of the batches."""
+    frontend = task.config.frontend
+    encoder = task.model.encoder
+    criterion = nn.CTCLoss(reduction="sum", zero_infinity=True)
+    shapes = []
+    for batch in batches:
+        lengths = frontend.num_frames(batch.lengths)
+        shapes.append((len(lengths), int(lengths.max()), lengths, *batch.targets()))
+    longest = max(size * frames for size, frames, *_ in shapes)
+    noise = torch.randn(longest * frontend.num_features, device=task.device)
+
+    def run() -> None:
+        optimizer = make_optimizer(task.modules, task.config.loop)
+        task.modules.train()
+        for size, frames, lengths, targets, target_lengths in shapes:
+            features = noise[: size * frames * frontend.num_features].view(size, frames, -1)
+            with autocast(task.precision, task.device):
+                log_probs, output_lengths = encoder(features, lengths.to(task.device))
+            loss = criterion(log_probs.transpose(0, 1), targets.to(task.device), output_lengths, target_lengths)
+            optimizer.zero_grad()
+            (loss / target_lengths.sum()).backward()
+            nn.utils.clip_grad_norm_(task.modules.parameters(), task.config.loop.clip_norm).item()
+            optimizer.step()
+
+    return run
+
+
+@torch.no_grad()
+def make_features(task: AcousticTask, batches: list[Batch]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for batch in batches:
+        features, lengths = task.model.frontend(batch.waveforms.to(task.device), batch.lengths)
+        spec_augment(features, lengths, task.config.augment, generator)
+
+
+def checkpoint(task: AcousticTask) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save(task, make_optimizer(task.modules, task.config.loop), Position(), Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from asr.cli.command import run_command, write_result
+from asr.errors import AsrError, AsrWarning, ConfigError, DataError, InputError
+from asr.files import write_whole
+
+
+def run(work, *, quiet: bool = False, debug: bool = False) -> int:
+    return run_command("prog", lambda _: argparse.Namespace(quiet=quiet, debug=debug), lambda _: work(), [])
+
+
+def raiser(error: BaseException):
+    def work() -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ConfigError("a and b contradict"), 2, "prog: error: a and b contradict"),
+        (InputError("must be positive"), 2, "prog: error: must be positive"),
+        (DataError("is empty", path="x.wav", line=3), 1, "prog: error: x.wav:3: is empty"),
+        (AsrError("diverged"), 1, "prog: error: diverged"),
+        (DataError("two\nlines", path="x"), 1, "prog: error: x: two lines"),
+        (PermissionError(13, "Permission denied", "out/x.txt"), 1, "prog: error: out/x.txt: Permission denied"),
+        (OSError("disk is gone"), 1, "prog: error: disk is gone"),
+        (KeyboardInterrupt(), 130, "prog: interrupted"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(error, status, line, capsys):
+    assert run(raiser(error), quiet=True) == status
+    assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_debug_shows_where_and_keeps_the_status(capsys):
+    assert run(raiser(ConfigError("wrong")), debug=True) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "raise error" in printed
+    assert printed.endswith("prog: error: wrong\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+
+
+def test_the_status_is_what_the_command_returns(capsys):
+    assert run(lambda: write_result("text\n") or 1) == 1
+    assert capsys.readouterr() == ("text\n", "")
+
+
+def warn_thrice() -> int:
+    for _ in range(2):
+        warnings.warn(AsrWarning("x.wav: truncated"), stacklevel=1)
+    warnings.warn("for programmers", FutureWarning, stacklevel=1)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        ({}, ["prog: warning: x.wav: truncated"] * 2),
+        ({"quiet": True}, []),
+        (
+            {"debug": True},
+            ["prog: warning: x.wav: truncated"] * 2 + ["prog: warning: FutureWarning: for programmers"],
+        ),
+    ],
+)
+def test_warnings_are_lines(flags, lines, capsys):
+    assert run(warn_thrice, **flags) == 0
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_warnings_are_left_as_they_were():
+    show, filters = warnings.showwarning, list(warnings.filters)
+    run(warn_thrice)
+    assert warnings.showwarning is show and warnings.filters == filters
+
+
+LINES = """
+import argparse, sys
+from asr.cli.command import run_command, write_result
+def work(args):
+    for number in range(100_000):
+        write_result(f"{number}\\n")
+    return 0
+sys.exit(run_command("prog", lambda _: argparse.Namespace(quiet=False, debug=False), work, []))
+"""
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    with subprocess.Popen([sys.executable, "-c", LINES], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 128 + signal.SIGPIPE
+
+
+def test_ctrl_c_ends_with_130_and_without_a_traceback():
+    code = LINES.replace("100_000", "10**12")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"0\n"
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed == b"prog: interrupted\n"
+
+
+def test_letters_that_the_terminal_lacks_are_escaped():
+    code = LINES.replace("100_000", "1").replace('f"{number}\\n"', '"\\u597d\\n"')
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+    assert done.stdout == b"\\u597d\n"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(lambda: write_whole(tmp_path / "file" / "x.txt", "text")) == 1
+    assert capsys.readouterr().err == f"prog: error: {tmp_path / 'file'}: File exists\n"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from asr.cli.recordings import Recording, find_recordings
+from asr.errors import DataError
+
+
+def test_a_folder_gives_its_sounds_sorted_with_their_place_in_it(sounds):
+    assert find_recordings([str(sounds)]) == [
+        Recording(str(sounds / "a.flac"), "a"),
+        Recording(str(sounds / "b.wav"), "b"),
+        Recording(str(sounds / "day 1" / "a.wav"), "day 1/a"),
+        Recording(str(sounds / "day 1" / "c.wav"), "day 1/c"),
+    ]
+
+
+def test_paths_keep_their_order_and_their_spelling():
+    paths = ["z.wav", "-", "./missing/a.v2.mp3", "noise"]
+    names = ["z", "stdin", "a.v2", "noise"]
+    assert find_recordings(paths) == [Recording(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def test_names_that_are_taken_get_numbers():
+    paths = ["x/a.wav", "y/a.wav", "a-2.wav", "y/a.wav", "A.flac", "-", "-"]
+    found = find_recordings(paths)
+    assert [item.name for item in found] == ["a", "a-2", "a-2-2", "a-3", "A-4", "stdin", "stdin-2"]
+    assert len({item.name.casefold() for item in found}) == len(paths)
+
+
+def test_one_name_in_two_unicode_forms_is_taken():
+    assert [item.name for item in find_recordings(["é.wav", "e\u0301.wav"])] == ["é", "e\u0301-2"]
+
+
+def test_two_folders_with_the_same_inside(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.WAV").touch()
+    found = find_recordings([str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path)])
+    assert [item.name for item in found] == ["a", "a-2", "one/a", "two/a"]
+
+
+def test_a_folder_without_sounds_is_an_error_that_counts_what_it_has(tmp_path):
+    (tmp_path / "below").mkdir()
+    for name in ("a.txt", "below/b.doc", ".c.wav"):
+        (tmp_path / name).touch()
+    found = find_recordings(["x.wav", str(tmp_path), "y.wav"])
+    assert [getattr(item, "name", None) for item in found] == ["x", None, "y"]
+    assert isinstance(found[1], DataError)
+    assert str(found[1]) == f"{tmp_path}: no sound files in this folder or below (3 others were passed over)"
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    def walk(folder, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{folder}/closed"))
+        return iter([(folder, [], ["a.wav"])])
+
+    monkeypatch.setattr(os, "walk", walk)
+    error, sound = find_recordings([str(tmp_path)])
+    assert str(error) == f"{tmp_path}/closed: cannot be listed: Permission denied"
+    assert sound == Recording(str(tmp_path / "a.wav"), "a")
+
+
+def test_a_link_back_to_a_folder_ends(tmp_path):
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert find_recordings([str(tmp_path)]) == [Recording(str(Path(tmp_path) / "a.wav"), "a")]

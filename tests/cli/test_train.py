@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import asr
+from asr.acoustic_model import AcousticModel
+from asr.cli.train import main, make_parser, merged, read_training_config, recipe_names
+from asr.errors import ConfigError, InputError
+from asr.options import to_json
+from asr.training.config import TrainingConfig
+from asr.training.loop import Interrupted
+
+
+def read(line: str) -> TrainingConfig:
+    return read_training_config(make_parser().parse(line.split()))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+DATA = "--data.train t.jsonl --data.dev d1.jsonl,d2.jsonl"
+
+
+def test_flags_alone(folder):
+    config = read(f"--run r {DATA} --encoder.hidden-size 32 --loop.epochs 3 --no-encoder.bidirectional")
+    assert config.data.train == ("t.jsonl",) and config.data.dev == ("d1.jsonl", "d2.jsonl")
+    assert config.encoder.hidden_size == 32 and not config.encoder.bidirectional
+    assert config.loop.epochs == 3
+    defaults = TrainingConfig(data=config.data)
+    assert config.encoder.num_layers == defaults.encoder.num_layers and config.text == defaults.text
+
+
+def test_flags_go_over_the_file_and_the_file_over_the_defaults(folder):
+    values = {
+        "data": {"train": ["t.jsonl"], "dev": ["d.jsonl"], "batch_seconds": 40.0},
+        "encoder": {"hidden_size": 32, "num_layers": 3},
+        "name": "file",
+    }
+    (folder / "c.json").write_text(json.dumps(values))
+    config = read("--run r --config c.json --encoder.hidden-size 64 --data.dev e.jsonl")
+    assert (config.encoder.hidden_size, config.encoder.num_layers, config.name) == (64, 3, "file")
+    assert (config.data.train, config.data.dev, config.data.batch_seconds) == (("t.jsonl",), ("e.jsonl",), 40.0)
+
+
+def test_the_configuration_of_a_run_makes_the_same_run(folder, tone_config):
+    (folder / "c.json").write_text(json.dumps(to_json(tone_config())))
+    assert read("--run r --config c.json") == tone_config()
+
+
+def test_resume_reads_the_run_folder(folder, tone_config):
+    (folder / "r").mkdir()
+    (folder / "r" / "config.json").write_text(json.dumps(to_json(tone_config())))
+    assert read("--run r --resume") == tone_config()
+
+
+def test_an_initial_model_brings_its_shape(folder, model):
+    config = read(f"--run r {DATA} --init {model} --encoder.dropout 0.2")
+    given = AcousticModel.load(model).config
+    assert (config.text, config.frontend) == (given.text, given.frontend)
+    assert to_json(config.encoder) == {**to_json(given.encoder), "dropout": 0.2}
+    assert config.init == model
+    with pytest.raises(InputError, match="no model 'nix'"):
+        read(f"--run r {DATA} --init nix")
+
+
+def test_merged_goes_into_groups_and_changes_neither():
+    below, over = {"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 4}, "c": {"z": 5}}
+    assert merged(below, over) == {"a": {"x": 1, "y": 4}, "b": 3, "c": {"z": 5}}
+    assert below == {"a": {"x": 1, "y": 2}, "b": 3} and over == {"a": {"y": 4}, "c": {"z": 5}}
+    assert merged({"a": 1}, {"a": {"x": 2}}) == {"a": {"x": 2}}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--run r", "the manifests to train on must be given: --data.train, or data.train in the --config file"),
+        ("--run r --data.train a", "the manifests to choose the best epochs by must be given: --data.dev"),
+        ("--run r --resume", "no run to resume in r: it has no config.json"),
+        ("--run r --resume --config c.json", "--resume takes the configuration from the run folder"),
+        ("--run r --config c.json", "c.json cannot be read: No such file or directory"),
+        ("--run r --config text.json", "text.json must hold JSON: Expecting value"),
+        ("--run r --config list.json", "list.json must hold a JSON object of options, not a list"),
+        (f"--run r --config odd.json {DATA}", "encoder: unknown option 'hidden'; known are"),
+        (f"--run r --config datalist.json {DATA}", "unknown option 'oops'"),
+        (f"--run r {DATA} --encoder.dropout 1", "encoder: dropout must be in [0, 1), not 1.0"),
+    ],
+)
+def test_configurations_that_are_refused(folder, line, message):
+    files = {"text": "x", "list": "[]", "odd": '{"encoder": {"hidden": 3}}', "datalist": '{"data": [], "oops": 1}'}
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read(line)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("", 2, "the following arguments are required: --run"),
+        ("--run r --encoder.hidden 3", 2, "unknown argument '--encoder.hidden': did you mean --encoder.hidden-size?"),
+        ("--run r --encoder.cell gur", 2, "argument --encoder.cell: invalid choice: 'gur'"),
+        ("--run r", 2, "the manifests to train on must be given"),
+        (f"--run r {DATA}", 1, "t.jsonl: no such manifest"),
+    ],
+)
+def test_errors_are_one_line(folder, line, status, message, capsys):
+    assert main(line.split()) == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"asr-train: error: {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_training_prints_the_models_folder_and_notes_on_stderr(folder, tone_config, capsys):
+    (folder / "c.json").write_text(json.dumps(to_json(tone_config(epochs=1))))
+    assert main(["--run", "r", "--config", "c.json", "--name", "mine", "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "r/model\n"
+    assert all(line.startswith("asr-train: ") for line in printed.err.splitlines())
+    assert "asr-train: epoch 1: dev wer" in printed.err
+    assert asr.load("r/model", device="cpu").model.config.name == "mine"
+
+    assert main(["--run", "r", "--resume", "--quiet", "--device", "cpu"]) == 0  # all epochs are done
+    assert capsys.readouterr() == ("r/model\n", "")
+    assert main(["--run", "r", "--resume", "--loop.epochs", "2"]) == 2
+    assert "holds a run with other options (loop.epochs was 1, now 2)" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_ends_with_130(folder, monkeypatch, capsys):
+    def interrupted(*arguments, **more):
+        raise Interrupted("stopped in epoch 1; the same command goes on from here")
+
+    monkeypatch.setattr("asr.training.run.train_acoustic_model", interrupted)
+    assert main(f"--run r {DATA}".split()) == 130
+    assert capsys.readouterr() == ("", "asr-train: stopped in epoch 1; the same command goes on from here\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "progress", "notes"), [("", None, 1), ("--quiet", False, 0), ("--progress --quiet", True, 0)]
+)
+def test_what_is_shown(folder, monkeypatch, capsys, flags, progress, notes):
+    given = {}
+
+    def train(config, run, *, note, **more):
+        note("a note")
+        given.update(more)
+
+    monkeypatch.setattr("asr.training.run.train_acoustic_model", train)
+    assert main(f"--run r {DATA} {flags}".split()) == 0
+    assert given == {"device": "auto", "progress": progress}
+    assert capsys.readouterr().err == "asr-train: a note\n" * notes
+
+
+RECIPE = """
+def main(argv):
+    print(argv)
+    return 3
+"""
+
+
+@pytest.fixture
+def recipes(folder, monkeypatch) -> Iterator[None]:
+    """A package `recipes` with one recipe, in the place of ours."""
+    (folder / "recipes" / "demo").mkdir(parents=True)
+    (folder / "recipes" / "empty").mkdir()
+    (folder / "recipes" / "demo" / "run.py").write_text(RECIPE)
+    (folder / "recipes" / "__init__.py").touch()
+    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "recipes"}
+    monkeypatch.syspath_prepend(folder)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "recipes"]:
+        del sys.modules[name]
+    sys.modules.update(ours)
+
+
+def test_a_recipe_gets_all_other_arguments(recipes, capsys):
+    assert main(["--source", "x", "--recipe", "demo", "--help", "--epochs=3"]) == 3
+    assert capsys.readouterr().out == "['--source', 'x', '--help', '--epochs=3']\n"
+    assert main(["--recipe=demo"]) == 3
+
+
+@pytest.mark.parametrize("line", ["--recipe nix", "--recipe", "--recipe empty", "--recipe demo.run"])
+def test_an_unknown_recipe_is_told_with_the_known_ones(recipes, line, capsys):
+    assert main(line.split()) == 2
+    name = line.removeprefix("--recipe").strip()
+    assert capsys.readouterr().err == f"asr-train: error: --recipe must be one of demo; got {name!r}\n"
+
+
+def test_our_recipes_are_found():
+    assert "an4" in recipe_names()
+
+
+def test_help_fits_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--encoder.hidden-size INT" in printed and "--auxiliary.lexicon" in printed
+    assert max(map(len, printed.splitlines())) <= 80

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import asr
+from asr.acoustic_model import AcousticModel
+from asr.cli.transcribe import main
+from asr.formats import WRITERS
+from tests.cli.conftest import SPOKEN
+from tests.tones import speak
+
+
+@pytest.fixture
+def recognizer(model) -> asr.Recognizer:
+    return asr.load(model, device="cpu", precision="float32")
+
+
+@pytest.fixture
+def transcribe(model, capsys):
+    """Runs the command; (status, lines on stdout, lines on stderr)."""
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        status = main(["--model", model, "--precision", "float32", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return status, printed.out.splitlines(), printed.err.splitlines()
+
+    return run
+
+
+def test_one_file_gives_its_bare_text(transcribe, sounds, texts):
+    assert transcribe(sounds / "b.wav") == (0, [texts[1]], [])
+
+
+def test_several_files_give_path_tab_text_in_order(transcribe, sounds, texts):
+    paths = [str(sounds / "b.wav"), str(sounds / "a.flac")]
+    assert transcribe(*paths) == (0, [f"{paths[0]}\t{texts[1]}", f"{paths[1]}\t{texts[0]}"], [])
+
+
+def test_a_folder_is_labelled_even_with_one_file(transcribe, sounds, texts, tmp_path):
+    expected = [f"{sounds}/{name}\t{text}" for name, text in zip(SPOKEN, texts, strict=True)]
+    assert transcribe(sounds) == (0, expected, [])
+    (tmp_path / "one").mkdir()
+    os.link(sounds / "a.flac", tmp_path / "one" / "a.flac")
+    assert transcribe(tmp_path / "one") == (0, [f"{tmp_path}/one/a.flac\t{texts[0]}"], [])
+
+
+def test_a_path_stays_on_its_line(transcribe, sounds, texts):
+    odd = sounds / "day 1" / "tab\tand\nline.wav"
+    (sounds / "b.wav").rename(odd)
+    _, lines, _ = transcribe(odd, sounds / "a.flac")
+    assert lines[0] == f"{sounds}/day 1/tab\\tand\\nline.wav\t{texts[1]}"
+
+
+def test_standard_input(transcribe, sounds, texts, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((sounds / "b.wav").read_bytes())))
+    assert transcribe("-") == (0, [texts[1]], [])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_format_is_that_of_the_writer(transcribe, recognizer, sounds, name):
+    status, lines, errors = transcribe(sounds / "b.wav", "--format", name)
+    written = WRITERS[name](replace(recognizer.transcribe(sounds / "b.wav"), name="b"))
+    if name == "json":
+        assert json.loads(lines[0]) == {"audio": str(sounds / "b.wav"), **json.loads(written)}
+        assert json.loads(lines[0])["options"] == {"beam_width": 1}
+    else:
+        assert lines == written.splitlines()
+    assert (status, errors) == (0, [])
+
+
+def test_json_and_ctm_of_several_can_be_told_apart(transcribe, sounds, texts):
+    _, lines, _ = transcribe(sounds, "--format", "json")
+    documents = [json.loads(line) for line in lines]
+    assert [document["audio"] for document in documents] == [f"{sounds}/{name}" for name in SPOKEN]
+    assert [document["text"] for document in documents] == texts
+    _, lines, _ = transcribe(sounds, "--format", "ctm")
+    names = ["a", "b", "day_1/a", "day_1/c"]
+    expected = [(name, word) for name, text in zip(names, texts, strict=True) for word in text.split()]
+    assert [(line.split()[0], line.split()[4]) for line in lines] == expected
+
+
+def test_output_is_a_file_for_each_recording_and_format(transcribe, sounds, texts, tmp_path):
+    out = tmp_path / "out" / "here"
+    arguments = [sounds, sounds / "b.wav", "--format", "txt,srt", "--format", "json", "--output", out]
+    assert transcribe(*arguments) == (0, [], [])
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    stems = ["a", "b", "b-2", "day 1/a", "day 1/c"]
+    assert found == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("txt", "srt", "json"))
+    assert (out / "b-2.txt").read_text() == (out / "b.txt").read_text() == f"{texts[1]}\n"
+    assert (out / "day 1" / "a.txt").read_text() == f"{texts[2]}\n"
+    assert texts[2] in (out / "day 1" / "a.srt").read_text()
+    assert json.loads((out / "day 1" / "c.json").read_text())["audio"] == f"{sounds}/day 1/c.wav"
+
+
+def test_a_bad_file_among_many_is_named_and_the_others_are_done(transcribe, sounds, texts, tmp_path):
+    (sounds / "day 1" / "b.wav").write_bytes(b"RIFF this is no sound")
+    missing = tmp_path / "missing.wav"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    status, lines, errors = transcribe(missing, sounds, empty)
+    assert status == 1
+    assert [line.split("\t")[1] for line in lines] == texts
+    assert errors[0] == f"asr-transcribe: error: {missing}: cannot be opened: No such file or directory"
+    assert errors[1].startswith(f"asr-transcribe: error: {sounds}/day 1/b.wav: ")
+    assert errors[2].startswith(f"asr-transcribe: error: {empty}: no sound files")
+    assert errors[3:] == ["asr-transcribe: 3 of 7 could not be transcribed"]
+
+
+def test_a_truncated_file_is_used_and_quiet_hides_that_it_is(transcribe, sounds):
+    content = (sounds / "day 1" / "a.wav").read_bytes()
+    cut = sounds / "cut.wav"
+    cut.write_bytes(content[: len(content) // 2])
+    status, lines, errors = transcribe(cut)
+    assert status == 0 and len(lines) == 1
+    assert len(errors) == 1 and errors[0].startswith(f"asr-transcribe: warning: {cut}: truncated")
+    assert transcribe(cut, "--quiet") == (0, lines, [])
+
+
+def test_channel(transcribe, recognizer, rng, tmp_path):
+    waveforms = np.stack([speak("CAB A", rng), speak("BC AB", rng)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", waveforms, 8000, subtype="FLOAT")
+    texts = [recognizer.transcribe((channel.astype(np.float32), 8000)).text for channel in waveforms.T]
+    assert texts[0] != texts[1]
+    for channel, text in enumerate(texts):
+        assert transcribe(tmp_path / "stereo.wav", "--channel", channel) == (0, [text], [])
+    status, _, errors = transcribe(tmp_path / "stereo.wav", "--channel", 2)
+    assert status == 1 and "channel must be below the number of channels, 2; got 2" in errors[0]
+
+
+def test_one_file_that_fails_is_one_line(transcribe, tmp_path):
+    path = tmp_path / "missing.wav"
+    error = f"asr-transcribe: error: {path}: cannot be opened: No such file or directory"
+    assert transcribe(path) == (1, [], [error])
+
+
+def test_threads(transcribe, sounds, texts):
+    before = torch.get_num_threads()
+    try:
+        assert transcribe(sounds / "b.wav", "--threads", before + 1) == (0, [texts[1]], [])
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_flags_reach_the_recognizer(monkeypatch, capsys):
+    given = {}
+
+    def load(model, **options):
+        given.update(options, model=model)
+        raise asr.InputError("enough")
+
+    monkeypatch.setattr("asr.recognizer.load", load)
+    line = "x.wav --model m --device cuda:1 --precision bfloat16 --batch-size 3 --beam-width 1"
+    assert main(line.split()) == 2
+    decoding = asr.DecodingOptions(beam_width=1)
+    options = {"device": "cuda:1", "precision": "bfloat16", "batch_size": 3, "decoding": decoding}
+    assert given == {"model": "m", **options}
+    assert main(["x.wav"]) == 2
+    assert given == {"model": None, "device": "auto", "precision": "auto", "batch_size": 16, "decoding": decoding}
+    assert capsys.readouterr().err == "asr-transcribe: error: enough\n" * 2
+
+
+def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sounds, capsys):
+    assert main([str(sounds), "--model", model, "--progress"]) == 0
+    printed = capsys.readouterr()
+    assert "/4 [" in printed.err and "min of sound" in printed.err
+    assert "/4 [" not in printed.out and len(printed.out.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "give at least one PATH: a sound file, a folder, or - for standard input"),
+        ("x.wav --format srt,txt", "several formats (srt, txt) need --output DIR"),
+        ("x.wav y.wav --format vtt", "vtt of several recordings needs --output DIR"),
+        ("x.wav --beam-width 2", "beam_width must be 1 (greedy); got 2"),
+        ("x.wav --model no-such-model", "no model 'no-such-model'"),
+        ("x.wav --format xml", "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ctm, tsv"),
+        ("x.wav --batch-size 0", "argument --batch-size: must be at least 1, not 0"),
+        ("x.wav --channel -1", "argument --channel: must be at least 0, not -1"),
+        ("x.wav --precision half", "argument --precision: invalid choice: 'half'"),
+        ("x.wav --modle y", "unknown argument '--modle': did you mean --model?"),
+    ],
+)
+def test_wrong_usage(line, message, capsys):
+    assert main(line.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"asr-transcribe: error: {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_folder_is_several_recordings_for_the_formats_too(transcribe, sounds):
+    (sounds / "day 1" / "c.wav").unlink()
+    status, _, errors = transcribe(sounds / "day 1", "--format", "srt")
+    assert (status, errors) == (2, ["asr-transcribe: error: srt of several recordings needs --output DIR"])
+
+
+def test_output_must_be_a_folder(transcribe, sounds):
+    status, lines, errors = transcribe(sounds, "--output", sounds / "notes.txt")
+    assert (status, lines) == (2, [])
+    assert errors == [f"asr-transcribe: error: --output must be a folder; {sounds / 'notes.txt'} is a file"]
+
+
+def test_a_folder_that_is_no_model(capsys, sounds):
+    assert main([str(sounds / "b.wav"), "--model", str(sounds)]) == 1
+    error = f"asr-transcribe: error: {sounds}: not a model folder: it has no config.json\n"
+    assert capsys.readouterr() == ("", error)
+
+
+def test_list_models(model, monkeypatch, tmp_path, capsys):
+    loaded = AcousticModel.load(model)
+    rates = {"wer": {"rate": 0.0501, "errors": 39}, "cer": {"rate": 0.0249, "errors": 64}}
+    loaded.config = replace(loaded.config, provenance={"corpus": "tones", "results": {"test": rates}})
+    loaded.save(tmp_path / "an4")
+    loaded.config = replace(loaded.config, provenance={}, description="Other tones.")
+    loaded.save(tmp_path / "tones")
+    megabytes = sum(path.stat().st_size for path in (tmp_path / "an4").iterdir()) / 1e6
+    monkeypatch.setattr(
+        "asr.acoustic_model.embedded_models", lambda: {name: tmp_path / name for name in ("an4", "tones")}
+    )
+    assert main(["--list-models"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "an4 (default)",
+        "  Tones.",
+        f"  en, {megabytes:.1f} MB; test: WER 5.0%, CER 2.5%",
+        "tones",
+        "  Other tones.",
+        f"  en, {megabytes:.1f} MB",
+    ]
+
+
+def test_no_models_to_list(monkeypatch, capsys):
+    monkeypatch.setattr("asr.acoustic_model.embedded_models", dict)
+    assert main(["--list-models"]) == 0
+    assert capsys.readouterr().out == "no models are embedded: give --model a model folder\n"
+
+
+MODULES = """
+import sys
+from asr.cli.transcribe import main
+status = main(sys.argv[1:])
+print(status, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def loaded_modules(*arguments: object) -> tuple[int, set[str]]:
+    """The status of the command in an interpreter of its own, and the top-level modules that it loaded."""
+    command = [sys.executable, "-c", MODULES, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    status, *names = done.stdout.splitlines()[-1].split()
+    return int(status), set(names)
+
+
+@pytest.mark.parametrize(("line", "status"), [("--help", 0), ("--version", 0), ("x --beam-width 2", 2), ("--wrong", 2)])
+def test_help_and_wrong_usage_load_nothing_slow(line, status):
+    got, modules = loaded_modules(*line.split())
+    assert got == status
+    assert not modules & {"torch", "soundfile", "soxr", "safetensors", "librosa", "lhotse"}
+
+
+def test_transcribing_loads_no_more_than_it_needs(model, sounds):
+    status, modules = loaded_modules(sounds / "b.wav", "--model", model)
+    assert status == 0 and "torch" in modules
+    assert not modules & {"librosa", "torchaudio", "lhotse", "scipy", "numba", "matplotlib", "tensorboard"}
+
+
+def test_help_fits_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "examples:" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_paths_need_not_be_absolute(transcribe, sounds, texts, monkeypatch):
+    monkeypatch.chdir(sounds)
+    assert transcribe("b.wav") == (0, [texts[1]], [])
+    status, lines, _ = transcribe(Path("day 1"))
+    assert (status, lines) == (0, [f"day 1/a.wav\t{texts[2]}", f"day 1/c.wav\t{texts[3]}"])
