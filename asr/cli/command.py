@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -33,6 +35,7 @@ def run_command(
         work: the command; gets the parsed arguments.
         arguments: the command line without the program; None takes that of the process.
     """
+    atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may lack the letters
     try:
