@@ -131,6 +131,7 @@ class AcousticModel(nn.Module):
         try:
             temporary.chmod(0o755)  # mkdtemp's folders are closed to everyone else
             save_file(weights, temporary / WEIGHTS_FILE)
+            (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else, too
             (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
             _replace_folder(temporary, folder)
         finally:

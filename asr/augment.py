@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import soxr
@@ -23,10 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio import read_audio
+from asr.audio import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
 
-Waveform: TypeAlias = NDArray[np.float32]
 Choice = TypeVar("Choice")
 
 SOUND_SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".wav"})
@@ -246,7 +245,7 @@ def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, gen
         options: numbers and sizes of masks.
         generator: on any device; those of one device in the same state give the same masks.
     Returns:
-        (B, T, M) on the device of `features`; the tensor that came if there are no masks.
+        (B, T, M) on the device of `features`, a new tensor.
     Raises:
         InputError: shapes do not agree.
     """

@@ -14,9 +14,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file to write, which takes the place of `path` once the block ends, and vanishes if it fails.
 
     It is written in the same folder, which is made if missing, and is on the disk before it gets its name:
-    after a kill or a power cut there is the old file or the new one.
+    after a kill or a power cut there is the old file or the new one. A device or pipe, such as /dev/stdout, is written
+    to and keeps its place.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -122,7 +122,7 @@ def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.devi
         return config
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     if config.loop.precision == "auto":
         config = with_precision(config, from_json(TrainingConfig, before, where=str(path)).loop.precision)

@@ -91,14 +91,15 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     folder = args.output / f"seed-{args.seed}"
-    manifests = an4.prepare(source=args.source, output=args.output / "data")
+    progress = False if args.quiet and args.progress is None else args.progress
+    manifests = an4.prepare(source=args.source, output=args.output / "data", progress=progress)
     try:
         train_acoustic_model(
             configuration(manifests, seed=args.seed, epochs=args.epochs),
             folder,
             device=args.device,
             note=note,
-            progress=False if args.quiet and args.progress is None else args.progress,
+            progress=progress,
         )
     except Interrupted as interrupted:
         say(interrupted, prog=PROG)

@@ -110,7 +110,7 @@ def interrupt_at(monkeypatch, step):
 
 def test_a_killed_training_resumes_loss_for_loss(tone_config, tmp_path):
     """SIGKILL in another process, at a moment that nobody chose, twice."""
-    config = tone_config(epochs=12, checkpoint_minutes=0.001)
+    config = tone_config(epochs=8, checkpoint_minutes=0.004)
     train(config, tmp_path / "whole")
     (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
     script = (
