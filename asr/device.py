@@ -6,6 +6,7 @@ Only matrix products run in bfloat16 (autocast); weights, log-softmax, CTC and t
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +16,10 @@ import torch
 from torch import nn
 
 from asr.errors import ConfigError, InputError
+
+# oneDNN keeps what it compiled for each shape of a recurrent layer, and every batch has another: with its default of
+# 1024 entries, hours of sound or of training grow by gigabytes. It reads this when the first layer runs.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 Precision = Literal["auto", "float32", "bfloat16"]
 MakeCell: TypeAlias = Callable[[int, int], nn.Module]

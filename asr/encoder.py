@@ -147,7 +147,7 @@ class ConvReduction(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         hidden = features.unsqueeze(1)  # (B, T, M) -> (B, 1, T, M)
         for stride, convolution in zip(self.strides, self.convolutions, strict=True):
-            hidden = hidden * valid(lengths, hidden.shape[2])[:, None, :, None]
+            hidden = hidden.masked_fill(~valid(lengths, hidden.shape[2])[:, None, :, None], 0.0)
             hidden = torch.relu(convolution(hidden))
             lengths = -(-lengths // stride)
         hidden = hidden.transpose(1, 2).flatten(2)  # (B, C, T', M') -> (B, T', C * M')
@@ -163,7 +163,7 @@ class StackReduction(nn.Module):
         self.width = num_features * self.stride
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        features = features * valid(lengths, features.shape[1])[:, :, None]
+        features = features.masked_fill(~valid(lengths, features.shape[1])[:, :, None], 0.0)
         features = nn.functional.pad(features, (0, 0, 0, -features.shape[1] % self.stride))
         batch, frames, bins = features.shape
         return features.reshape(batch, frames // self.stride, bins * self.stride), -(-lengths // self.stride)

@@ -30,7 +30,9 @@ Emission: TypeAlias = np.ndarray  # (T, V) natural log-probabilities
 
 # Long sound is cut in [SHORTEST_PIECE, LONGEST_PIECE), and each piece hears CONTEXT more on both sides, in seconds.
 SHORTEST_PIECE, LONGEST_PIECE, CONTEXT = 10.0, 20.0, 1.0
-# Sound that never leaves the least step of 16 bits is silence; normalised, it would be magnified into something.
+# Φ for so many seconds stands between words, not in one.
+PAUSE = 0.6
+# Sound below the least step of 16 bits is silence; normalised, it would be magnified into something.
 SILENCE = 2.0**-15
 # The pieces that are sorted by length together, in seconds of sound: 38 MB.
 WINDOW_SECONDS = 600.0
@@ -205,46 +207,63 @@ class Recognizer:
         return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
     def _joined(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Transcript | AsrError:
-        """The transcript of one source from its pieces; each seam is moved to where both sides are silent."""
+        """The transcript of one source from its pieces.
+
+        Both pieces at a cut have heard what is around it, and the seam between them is put where both hear Φ for
+        longest. If that is a pause between words, what came before is decoded, so that memory stays bounded; if not,
+        it is decoded together with what follows, as if it had never been cut.
+        """
         transcripts: list[Transcript] = []
         offsets: list[int] = []
-        start, num_samples = 0, 0
+        parts: list[Emission] = []  # of the stretch that begins at frame `start` and has come to frame `seam`
+        start = seam = 0
+        before: tuple[_Piece, Emission] | None = None
         for piece, emission in pieces:
             if piece.error:
                 return piece.error
-            end = piece.end
-            if piece.num_samples is None:
-                reach = round(CONTEXT / 2 / self.model.frame_seconds)
-                begin = max(piece.end - reach, start + 1)
-                end = begin + quietest_frame(
-                    emission[begin - piece.first_frame : piece.end + reach - piece.first_frame]
-                )
-            else:
-                num_samples = piece.num_samples
-            own = emission[start - piece.first_frame : end - piece.first_frame]
-            transcripts.append(
-                self._decoded(own, num_samples=None if piece.num_samples is None else num_samples, start=start)
-            )
-            offsets.append(start)
-            start = end
-        timeline = Timeline(
-            frame_seconds=self.model.frame_seconds, duration_seconds=num_samples / self.model.sample_rate
-        )
-        joined = transcripts[0] if len(transcripts) == 1 else join_transcripts(transcripts, offsets, timeline=timeline)
-        return replace(joined, model=self.model.config.name)
+            if before is not None:
+                begin = seam
+                seam, num_silent = self._seam(*before, piece, emission, earliest=begin)
+                parts.append(before[1][begin - before[0].first_frame : seam - before[0].first_frame])
+                if num_silent * self.model.frame_seconds >= PAUSE:
+                    transcripts.append(self._decoded(parts, num_samples=None))
+                    offsets.append(start)
+                    parts, start = [], seam
+            before = piece, emission
+        assert before is not None and before[0].num_samples is not None  # every source has a last piece
+        piece, emission = before
+        num_samples = before[0].num_samples
+        parts.append(emission[seam - piece.first_frame :])
+        transcripts.append(self._decoded(parts, num_samples=num_samples - start * self.model.samples_per_frame))
+        offsets.append(start)
+        if len(transcripts) == 1:
+            return transcripts[0]
+        duration_seconds = num_samples / self.model.sample_rate
+        timeline = Timeline(frame_seconds=self.model.frame_seconds, duration_seconds=duration_seconds)
+        return join_transcripts(transcripts, offsets, timeline=timeline)
 
-    def _decoded(self, emission: Emission, *, num_samples: int | None, start: int) -> Transcript:
-        """Transcript of the frames from `start` on; the last piece of a source ends with its last sample."""
-        seconds = None
-        if num_samples is not None:
-            seconds = max(num_samples - start * self.model.samples_per_frame, 0) / self.model.sample_rate
-        return decode(
-            emission,
+    def _seam(
+        self, left: _Piece, heard_left: Emission, right: _Piece, heard_right: Emission, *, earliest: int
+    ) -> tuple[int, int]:
+        """The frame of the source where the right piece takes over, and how many frames around it are silent."""
+        reach = round(CONTEXT / 2 / self.model.frame_seconds)
+        begin, end = max(left.end - reach, earliest), left.end + reach
+        frame, num_silent = quietest_frame(
+            heard_left[begin - left.first_frame : end - left.first_frame],
+            heard_right[begin - right.first_frame : end - right.first_frame],
+        )
+        return begin + frame, num_silent
+
+    def _decoded(self, parts: Sequence[Emission], *, num_samples: int | None) -> Transcript:
+        """Transcript of successive emissions; of so many samples, or None for all that their frames cover."""
+        transcript = decode(
+            np.concatenate(parts),
             self.model.alphabet,
             self.decoding,
             frame_seconds=self.model.frame_seconds,
-            duration_seconds=seconds,
+            duration_seconds=None if num_samples is None else max(num_samples, 0) / self.model.sample_rate,
         )
+        return replace(transcript, model=self.model.config.name)
 
 
 def load(
@@ -268,18 +287,21 @@ def load(
     return Recognizer(loaded, device=device, precision=precision, batch_size=batch_size, decoding=decoding)
 
 
-def quietest_frame(emission: Emission) -> int:
-    """The middle of the longest run of frames whose best label is Φ; if there is none, the frame where Φ is likeliest.
+def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:
+    """The middle of the longest run of frames whose best label is Φ in both emissions, and the length of the run.
 
-    Cut there, a word is split only if nothing else is left to cut.
+    Where they never agree on Φ: the frame where both find it likeliest, and 0. The longer emission counts as far as the
+    shorter one goes.
     """
-    blank = emission.argmax(axis=1) == BLANK
+    num_frames = min(len(left), len(right))
+    left, right = left[:num_frames], right[:num_frames]
+    blank = (left.argmax(axis=1) == BLANK) & (right.argmax(axis=1) == BLANK)
     if not blank.any():
-        return int(emission[:, BLANK].argmax())
+        return int(np.minimum(left[:, BLANK], right[:, BLANK]).argmax()), 0
     borders = np.flatnonzero(np.diff(blank, prepend=False, append=False))
     starts, ends = borders[::2], borders[1::2]
     longest = int(np.argmax(ends - starts))
-    return int(starts[longest] + ends[longest]) // 2
+    return int(starts[longest] + ends[longest]) // 2, int(ends[longest] - starts[longest])
 
 
 def _windows(pieces: Iterator[_Piece], *, num_samples: int) -> Iterator[list[_Piece]]:

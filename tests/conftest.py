@@ -49,7 +49,9 @@ def tone_run(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     auxiliary = AuxiliaryOptions(lexicon=str(tone_corpus / "lexicon.txt"), layer=1, weight=0.3)
-    config = tones.make_config(tone_corpus, epochs=30, auxiliary=auxiliary, name="tones", description="Tones.")
+    config = tones.make_config(
+        tone_corpus, epochs=30, warmup_epochs=2.0, auxiliary=auxiliary, name="tones", description="Tones."
+    )
     notes: list[str] = []
     train_acoustic_model(config, folder, device="cpu", note=notes.append)
     return folder, notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 from typing import get_args
 
@@ -93,3 +95,23 @@ def test_autocast_runs_matrix_products_in_the_format() -> None:
         with autocast(dtype, CPU):
             assert (matrix @ matrix).dtype == dtype
     assert (matrix @ matrix).dtype == torch.float32
+
+
+SHAPES = """
+import asr.device, random, torch
+torch.set_num_threads(1)
+lstm = torch.nn.LSTM(32, 32, batch_first=True)
+random.seed(0)
+shapes = random.sample([(batch, frames) for batch in range(2, 12) for frames in range(10, 100)], 600)
+resident = []
+for batch, frames in shapes:
+    outputs, _ = lstm(torch.randn(batch, frames, 32, requires_grad=True))
+    outputs.sum().backward()
+    resident.append(int(open("/proc/self/statm").read().split()[1]) * 4096)
+print(resident[-1] - resident[100])
+"""
+
+
+def test_memory_does_not_grow_with_the_shapes_that_batches_have() -> None:
+    done = subprocess.run([sys.executable, "-c", SHAPES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50e6

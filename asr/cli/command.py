@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import io
 import os
 import sys
 import traceback
@@ -35,9 +36,11 @@ def run_command(
         work: the command; gets the parsed arguments.
         arguments: the command line without the program; None takes that of the process.
     """
-    atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
+    if arguments is None:  # the process is ours
+        atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may lack the letters
+        if isinstance(stream, io.TextIOWrapper):  # a notebook has others
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters
     try:
         try:
             status = _attempt(prog, parse, work, sys.argv[1:] if arguments is None else arguments)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from asr.audio import Waveform, read_audio
+import numpy as np
+
+from asr.audio import Waveform, stream_audio
 from asr.data.manifest import Utterance
 from asr.errors import DataError
 
@@ -13,12 +15,19 @@ def read_waveform(utterance: Utterance, sample_rate: int) -> Waveform:
     Raises:
         DataError: the recording cannot be read, or ends before the utterance begins.
     """
-    waveform = read_audio(utterance.audio, sample_rate=sample_rate, channel=utterance.channel)
     start = round(utterance.start_seconds * sample_rate)
-    if start >= len(waveform):
+    end = start + round(utterance.duration_seconds * sample_rate)
+    parts: list[Waveform] = []
+    position = 0
+    for block in stream_audio(utterance.audio, sample_rate=sample_rate, channel=utterance.channel):
+        parts.append(block[max(start - position, 0) : max(end - position, 0)])
+        position += len(block)
+        if position >= end:
+            break
+    if start >= position:
         raise DataError(
             f"the recording must reach the start of {utterance.id!r}, {utterance.start_seconds:g} s, "
-            f"but ends at {len(waveform) / sample_rate:g} s",
+            f"but ends at {position / sample_rate:g} s",
             path=utterance.audio,
         )
-    return waveform[start : start + round(utterance.duration_seconds * sample_rate)]
+    return np.concatenate(parts)

@@ -47,6 +47,8 @@ class LoopOptions:
         for name in ("warmup_epochs", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(f"warmup_epochs must be less than the {self.epochs} epochs, not {self.warmup_epochs}")
         if not 0.0 <= self.final_learning_rate <= 1.0:
             raise ConfigError(f"final_learning_rate must be a share in 0..1, not {self.final_learning_rate}")
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from asr.errors import AsrError
+from asr.files import write_whole
 from asr.training.checkpoint import latest_checkpoint, save_checkpoint
 from asr.training.config import LoopOptions
 from asr.training.log import TrainingLog
@@ -84,6 +86,7 @@ def fit(
     *,
     note: Callable[[str], None],
     progress: bool | None = None,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Train, evaluate each epoch, and leave the average of the best epochs in `task.modules`.
 
@@ -95,6 +98,7 @@ def fit(
         folder: the run folder; `log.jsonl`, `tensorboard/` and `checkpoints/` are made in it.
         note: called with one sentence for each thing a person should know.
         progress: a bar on stderr; None: when stderr is a terminal.
+        after_epoch: called when the log has another epoch.
     Returns:
         The dev figures of the weights left in `task.modules`.
     Raises:
@@ -120,7 +124,7 @@ def fit(
                 leave=False,
             )
             for batch in bar:
-                rate = learning_rate(options, epoch + position.batch / num_batches)
+                rate = learning_rate(options, epoch + (position.batch + 1) / num_batches)
                 generator = torch.Generator().manual_seed(1_000_003 * options.seed + position.step)
                 result = task.loss(batch, generator=generator)
                 norm = update(task.modules, optimizer, result.loss, rate=rate, clip_norm=options.clip_norm)
@@ -144,6 +148,7 @@ def fit(
             save(task, optimizer, position, folder)
             drop_others([*best_before, *position.best], folder)
             saved_at = time.monotonic()
+            after_epoch()
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
             if stop() and position.epoch < options.epochs:
                 raise Interrupted(f"stopped after epoch {epoch + 1}; the same command goes on from here")
@@ -178,11 +183,9 @@ def update(
     optimizer.zero_grad(set_to_none=True)
     if not loss.isfinite():
         return math.nan
-    if not loss.requires_grad:  # every utterance of the batch was impossible
-        return 0.0
     loss.backward()
     norm = nn.utils.clip_grad_norm_(modules.parameters(), clip_norm).item()
-    if math.isfinite(norm):
+    if math.isfinite(norm) and norm > 0:  # 0: every utterance was impossible, and momentum alone must not go on
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
@@ -233,7 +236,7 @@ def keep_best(
     position.best = sorted([*position.best, entry])[: options.average_best]
     if entry in position.best:
         state = {name: tensor.contiguous() for name, tensor in task.modules.state_dict().items()}
-        save_file(state, _weights_path(folder, epoch + 1))
+        write_whole(_weights_path(folder, epoch + 1), serialize(state))
 
 
 def drop_others(best: Sequence[tuple[float, float, int]], folder: Path) -> None:

@@ -6,12 +6,12 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -68,9 +68,10 @@ def _train(
         f"{len(task.train_examples)} utterances, {task.train_hours():.2f} hours, to train on, "
         f"{len(task.dev_examples)} to choose by; {millions:.1f} M weights, {config.loop.precision} on {place}"
     )
-    figures = fit(task, config.loop, folder, note=note, progress=progress)
+    task.rehearse()
+    figures = fit(task, config.loop, folder, note=note, progress=progress, after_epoch=partial(draw_curve, folder))
     provenance = {
-        "training": without_folders(to_json(config)),
+        "training": to_json(without_folders(config)),
         "hours": round(task.train_hours(), 3),
         "dev": {name: round(value, 5) for name, value in figures.items()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -78,11 +79,13 @@ def _train(
     model = task.model
     model.config = replace(model.config, provenance=provenance)
     model.save(folder / "model")
-    try:
-        training_curve(read_log(folder), folder / "curve.png")
-    except ImportError:
-        note("curve.png is not drawn: it needs matplotlib, which comes with pip install 'asr[train]'")
     return model.eval()
+
+
+def draw_curve(folder: Path) -> None:
+    """Draws the log's curve.png; not where matplotlib, which comes with asr[train], is missing."""
+    if find_spec("matplotlib"):
+        training_curve(read_log(folder), folder / "curve.png")
 
 
 @contextmanager
@@ -126,7 +129,7 @@ def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.devi
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     if config.loop.precision == "auto":
         config = with_precision(config, from_json(TrainingConfig, before, where=str(path)).loop.precision)
-    if difference := first_difference(before, to_json(config)):
+    if difference := first_difference(to_json(from_json(TrainingConfig, before, where=str(path))), to_json(config)):
         raise ConfigError(
             f"{folder} holds a run with other options ({difference}); resume it with the same, or choose another folder"
         )
@@ -138,10 +141,20 @@ def with_precision(config: TrainingConfig, precision: Precision) -> TrainingConf
     return replace(config, loop=replace(config.loop, precision=precision))
 
 
-def without_folders(values: Any) -> Any:
-    """JSON values with the last part only of whatever is a path: what a model tells of its training to strangers."""
-    if isinstance(values, dict):
-        return {name: without_folders(value) for name, value in values.items()}
-    if isinstance(values, list):
-        return [without_folders(value) for value in values]
-    return Path(values).name if isinstance(values, str) and os.sep in values else values
+def without_folders(config: TrainingConfig) -> TrainingConfig:
+    """The configuration with the names only of files and folders: what a model tells strangers of its training."""
+
+    def names(paths: Iterable[str]) -> tuple[str, ...]:
+        return tuple(Path(path).name for path in paths)
+
+    (noise, impulse_responses, lexicon, init) = names(
+        (config.data.noise, config.data.impulse_responses, config.auxiliary.lexicon, config.init)
+    )
+    data = replace(
+        config.data,
+        train=names(config.data.train),
+        dev=names(config.data.dev),
+        noise=noise,
+        impulse_responses=impulse_responses,
+    )
+    return replace(config, data=data, auxiliary=replace(config.auxiliary, lexicon=lexicon), init=init)

@@ -70,7 +70,12 @@ def test_an_update_that_is_not_finite_changes_nothing() -> None:
 
 def test_a_batch_of_which_nothing_can_be_learnt_changes_nothing() -> None:
     layer = nn.Linear(1, 1)
-    assert update(layer, make_optimizer(layer, OPTIONS), torch.zeros(()), rate=0.1, clip_norm=1.0) == 0.0
+    optimizer = make_optimizer(layer, OPTIONS)
+    update(layer, optimizer, layer(torch.ones(1, 1)).sum(), rate=0.1, clip_norm=1.0)  # gives it momentum
+    before = [parameter.clone() for parameter in layer.parameters()]
+    nothing = layer(torch.ones(1, 1))[:0].sum()
+    assert update(layer, optimizer, nothing, rate=0.1, clip_norm=1.0) == 0.0
+    assert all(torch.equal(one, other) for one, other in zip(before, layer.parameters(), strict=True))
 
 
 def test_only_the_weights_of_the_best_epochs_stay(tmp_path: Path) -> None:
