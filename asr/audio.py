@@ -39,6 +39,13 @@ Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
 _RatedBlock: TypeAlias = tuple[int, Waveform]
 _RatedBlocks: TypeAlias = Generator[_RatedBlock, None, None]
 
+# What is taken from a folder; a file that is named itself may have any suffix.
+SOUND_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
+        *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
+    )
+)
 # A damaged header may state any rate; beyond these a resampler would multiply the samples, and nothing records there.
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
 # Full scale is 1. Float files scaled as 32-bit integers exist; beyond that lies damage whose square overflows float32.

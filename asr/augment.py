@@ -23,12 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio import Waveform, read_audio
+from asr.audio import SOUND_SUFFIXES, Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
 
 Choice = TypeVar("Choice")
-
-SOUND_SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".wav"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,9 @@ class AugmentOptions:
     pause_seconds: float = field(
         default=0.0, metadata={"help": "longest pause, silent or faintly noisy, put before or after an utterance"}
     )
+    background_probability: float = field(
+        default=0.0, metadata={"help": "share of utterances replaced by noise alone, in which nothing is said"}
+    )
     time_masks: int = field(default=2, metadata={"help": "stretches of frames masked in each utterance"})
     time_mask_max_frames: int = field(default=50, metadata={"help": "frames of the longest time mask"})
     time_mask_max_fraction: float = field(
@@ -64,7 +65,7 @@ class AugmentOptions:
     def __post_init__(self) -> None:
         if not self.speeds or not all(0.1 <= speed <= 10 for speed in self.speeds):
             raise ConfigError(f"speeds must be one or more factors between 0.1 and 10, not {self.speeds}")
-        for name in ("reverb_probability", "noise_probability", "time_mask_max_fraction"):
+        for name in ("reverb_probability", "noise_probability", "background_probability", "time_mask_max_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         for name in ("noise_snr_db", "gain_db"):
@@ -151,12 +152,7 @@ def add_noise(waveform: Waveform, noise: Waveform, snr_db: float, rng: np.random
     """
     _check("waveform", waveform)
     _check("noise", noise, empty=False)
-    length = len(waveform)
-    if len(noise) < length:
-        stretch = np.resize(np.roll(noise, -rng.integers(len(noise))), length)
-    else:
-        start = rng.integers(len(noise) - length + 1)
-        stretch = noise[start : start + length]
+    stretch = _stretch(noise, len(waveform), rng)
     speech_energy, noise_energy = _energy(waveform), _energy(stretch)
     if speech_energy == 0 or noise_energy == 0:
         return waveform
@@ -214,6 +210,32 @@ def add_pause(waveform: Waveform, max_samples: int, rng: np.random.Generator) ->
     level = 0.0 if rng.random() < 0.5 else 10.0 ** (rng.uniform(-90.0, -50.0) / 20.0)
     pause = (level * rng.standard_normal(num_samples)).astype(np.float32)
     return np.concatenate((pause, waveform) if rng.random() < 0.5 else (waveform, pause))
+
+
+def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Generator) -> Waveform:
+    """Noise without speech, to learn to say nothing from: made, or where there are some, half the time one of `noises`.
+
+    What is made has a power that falls with frequency to a power of 0 (white) to 2 (brown), evenly drawn. The level is
+    -90 to -10 dB of full scale (root mean square), evenly drawn.
+
+    Args:
+        num_samples: how long.
+        noises: waveforms, none of them empty or silent; a stretch is looped where it is too short.
+        rng: decides everything.
+    Returns:
+        (num_samples,) float32.
+    """
+    if not num_samples:
+        return np.zeros(0, dtype=np.float32)
+    if noises and rng.random() < 0.5:
+        noise = _stretch(_draw(noises, rng), num_samples, rng)
+    else:
+        spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+        frequency = np.maximum(np.arange(len(spectrum)), 1.0)
+        noise = np.fft.irfft(spectrum * frequency ** (-rng.uniform(0.0, 2.0) / 2.0), num_samples)
+    level = 10.0 ** (rng.uniform(-90.0, -10.0) / 20.0)
+    power = _energy(noise) / num_samples
+    return (noise * (level / math.sqrt(power) if power else 0.0)).astype(np.float32)
 
 
 def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random.Generator) -> Waveform:
@@ -285,8 +307,7 @@ def read_sounds(folder: str | Path, sample_rate: int) -> list[Waveform]:
         raise DataError("this must be a folder of sound files, but there is none here", path=folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
     if not paths:
-        suffixes = ", ".join(sorted(SOUND_SUFFIXES))
-        raise DataError(f"this folder must hold sound files ({suffixes}), but it holds none", path=folder)
+        raise DataError("this folder must hold sound files (.wav, .flac, .opus ...), but it holds none", path=folder)
     sounds = []
     for path in paths:
         sound = read_audio(path, sample_rate=sample_rate)
@@ -294,6 +315,14 @@ def read_sounds(folder: str | Path, sample_rate: int) -> list[Waveform]:
             raise DataError("a noise or impulse response must not be silent or empty; take this file out", path=path)
         sounds.append(sound)
     return sounds
+
+
+def _stretch(noise: Waveform, length: int, rng: np.random.Generator) -> Waveform:
+    """`length` samples of the noise from a random start; a shorter noise is looped."""
+    if len(noise) < length:
+        return np.resize(np.roll(noise, -rng.integers(len(noise))), length)
+    start = rng.integers(len(noise) - length + 1)
+    return noise[start : start + length]
 
 
 def _masks(lengths: Tensor, largest: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import ConfigError
+from asr.options import check_choices
 
 Cell = Literal["rnn-tanh", "rnn-relu", "gru", "lstm", "peephole-lstm"]
 Length = TypeVar("Length", int, Tensor)
@@ -50,6 +51,7 @@ class EncoderOptions:
     dropout: float = field(default=0.35, metadata={"help": "dropout after the reduction and after each layer"})
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("conv_channels", "num_layers", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")

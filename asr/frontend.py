@@ -30,12 +30,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, get_args, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from asr.errors import ConfigError, InputError
+from asr.options import check_choices
 
 SAMPLE_SCALE = 2.0**15  # Kaldi's unit: one step of a 16-bit sample
 
@@ -94,14 +95,12 @@ class FrontendOptions:
     )
 
     def __post_init__(self) -> None:
-        for name, choices in (("kind", Kind), ("window", Window), ("normalization", Normalization)):
-            if getattr(self, name) not in get_args(choices):
-                raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}")
+        check_choices(self)
         for name, low, high in (
-            ("sample_rate", 1, math.inf),
+            ("sample_rate", 1, 1_000_000),
             ("frame_length_ms", 0, 1000),
             ("frame_shift_ms", 0, 1000),
-            ("num_mel_bins", 1, math.inf),
+            ("num_mel_bins", 1, 10_000),
             ("num_ceps", 1, self.num_mel_bins if self.kind == "mfcc" else math.inf),
             ("cepstral_lifter", 0, math.inf),
             ("preemphasis", 0, 1),

@@ -40,6 +40,17 @@ def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
+def check_choices(options: Any) -> None:
+    """Nothing, if every `Literal` field of the dataclass `options` holds one of its choices; for `__post_init__`.
+
+    Raises:
+        ConfigError: one does not; it is named, with its choices.
+    """
+    for name, hint in typing.get_type_hints(type(options)).items():
+        if typing.get_origin(hint) is typing.Literal:
+            _convert(hint, getattr(options, name), name=name)
+
+
 def first_difference(before: Any, after: Any, *, where: str = "") -> str:
     """Where two results of `to_json` differ, with both values; empty if nowhere."""
     if isinstance(before, dict) and isinstance(after, dict):

@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from asr.errors import ConfigError, InputError
+from asr.options import check_choices
 
 BLANK: Final = 0
 """The label of Φ, the CTC blank, which stands for no character."""
 
 _CHINESE = frozenset({"zh", "cmn", "yue"})
-_HAN = re.compile("[\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+HAN = "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # inside [ ] of a pattern
+_HAN = re.compile(f"[{HAN}]")
 _SPACE_BESIDE_HAN = re.compile(f"(?<={_HAN.pattern}) | (?={_HAN.pattern})")
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\uff07", "'"))
@@ -47,9 +49,7 @@ class TextOptions:
                 "language must be a BCP-47 primary tag of two or three lower-case letters, "
                 f"without a region or script; got {self.language!r}; give for example 'en' or 'zh'"
             )
-        for name, choices in (("case", get_args(Case)), ("punctuation", get_args(Punctuation))):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        check_choices(self)
 
 
 def normalize(text: str, options: TextOptions) -> str:
@@ -121,8 +121,7 @@ class Alphabet:
     """The characters of a model and their labels: Φ is label 0 (`BLANK`), `characters[i]` is label i + 1.
 
     A character is one code point of text in NFC: é is one, while an accent or vowel sign that NFC leaves apart (as in
-    Devanagari) is a character of its own. The space between words is a character like any other. For JSON there are
-    `to_list` and `from_list`.
+    Devanagari) is a character of its own. The space between words is a character like any other.
 
     Args:
         characters: V - 1 different characters, at least one, each a str of one code point, in label order.
@@ -215,17 +214,6 @@ class Alphabet:
         if isinstance(texts, str):
             raise InputError(f"texts must be several texts, not one str; got {_excerpt(texts, 0)!r}; put it in a list")
         return cls(tuple(sorted({character for text in texts for character in unicodedata.normalize("NFC", text)})))
-
-    def to_list(self) -> list[str]:
-        """The characters as JSON keeps them, label 1 first; Φ is not among them."""
-        return list(self.characters)
-
-    @classmethod
-    def from_list(cls, characters: list[str]) -> Alphabet:
-        """The alphabet that `to_list` gave; checked like any other."""
-        if not isinstance(characters, list):
-            raise InputError(f"characters must be a list of str, as `to_list` gives it; got {characters!r}")
-        return cls(tuple(characters))
 
 
 def _fault(character: object) -> str | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asr.errors import InputError
+from asr.text import HAN
 
-_HAN = "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_HAN}][^\w\s]*|[^\s{_HAN}]+")
-_BETWEEN_HAN = re.compile(rf"(?<=[{_HAN}]) (?=[{_HAN}])")
+_WORD = re.compile(rf"[{HAN}][^\w\s]*|[^\s{HAN}]+")
+_BETWEEN_HAN = re.compile(rf"(?<=[{HAN}]) (?=[{HAN}])")
 _SHORTEST_REST = 0.002  # seconds; see Timeline.num_frames
 
 

@@ -309,7 +309,7 @@ def test_sounds_of_a_folder(tmp_path):
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match="nowhere: this must be a folder of sound files, but there is none"):
         read_sounds(tmp_path / "nowhere", 16000)
-    with pytest.raises(DataError, match=r"this folder must hold sound files \(.flac, .*\), but it holds none"):
+    with pytest.raises(DataError, match=r"this folder must hold sound files \(.wav, .*\), but it holds none"):
         read_sounds(tmp_path, 16000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(100, dtype=np.float32), 16000)
     with pytest.raises(DataError, match=r"silent.wav: a noise or impulse response must not be silent or empty"):

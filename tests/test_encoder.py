@@ -176,6 +176,8 @@ def test_every_cell_learns_to_spell_by_ctc(cell):
     ("changes", "message"),
     [
         ({"num_layers": 0}, "num_layers must be at least 1, not 0"),
+        ({"cell": "sru"}, "cell must be one of rnn-tanh, rnn-relu, gru, lstm, peephole-lstm, not 'sru'"),
+        ({"merge": "mean"}, "merge must be one of sum, concat, not 'mean'"),
         ({"hidden_size": -1}, "hidden_size must be at least 1, not -1"),
         ({"conv_channels": 0}, "conv_channels must be at least 1"),
         ({"time_strides": ()}, "time_strides must be one or more integers"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import unicodedata
 from collections import Counter
 
@@ -127,9 +126,9 @@ def test_options_refuse_a_language_that_is_no_primary_tag(language: str) -> None
 
 
 def test_options_refuse_unknown_choices() -> None:
-    with pytest.raises(ConfigError, match="case must be one of upper, lower, keep; got 'title'"):
+    with pytest.raises(ConfigError, match="case must be one of upper, lower, keep, not 'title'"):
         TextOptions(case="title")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="punctuation must be one of drop, keep; got True"):
+    with pytest.raises(ConfigError, match="punctuation must be one of drop, keep, not True"):
         TextOptions(punctuation=True)  # type: ignore[arg-type]
 
 
@@ -160,9 +159,9 @@ def test_alphabet_composes_before_it_looks_up() -> None:
     assert alphabet.encode("cafe\u0301") == alphabet.encode("caf\u00e9") == [2, 1, 3, 4]
 
 
-def test_alphabet_survives_json_and_is_a_value() -> None:
+def test_alphabet_is_a_value() -> None:
     alphabet = Alphabet.from_texts(["A好 '"])
-    again = Alphabet.from_list(json.loads(json.dumps(alphabet.to_list())))
+    again = Alphabet(alphabet.characters)
     assert again == alphabet
     assert hash(again) == hash(alphabet)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -233,5 +232,3 @@ def test_alphabet_refuses_what_is_no_list_of_texts() -> None:
         Alphabet.from_texts("ABC")
     with pytest.raises(InputError, match="at least one character"):
         Alphabet.from_texts(["", ""])
-    with pytest.raises(InputError, match="characters must be a list of str"):
-        Alphabet.from_list("ABC")  # type: ignore[arg-type]

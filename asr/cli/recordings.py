@@ -8,15 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from asr.audio import SOUND_SUFFIXES
 from asr.errors import DataError
-
-# What is taken from a folder; a file that is named itself may have any suffix.
-AUDIO_SUFFIXES = frozenset(
-    (
-        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
-        *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def _walk(folder: str) -> Iterator[PurePath | DataError]:
     for parent, folders, files in os.walk(folder, onerror=remember):
         folders[:] = [name for name in folders if not name.startswith(".")]
         sounds = [
-            name for name in files if not name.startswith(".") and PurePath(name).suffix.lower() in AUDIO_SUFFIXES
+            name for name in files if not name.startswith(".") and PurePath(name).suffix.lower() in SOUND_SUFFIXES
         ]
         num_others += len(files) - len(sounds)
         inside += (PurePath(os.path.relpath(os.path.join(parent, name), folder)) for name in sounds)

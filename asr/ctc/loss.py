@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.ctc.collapse import minimum_frames
 from asr.errors import InputError
 
 
@@ -72,33 +71,6 @@ def ctc_loss(
         # Not zero_infinity=True: that would also report a loss of 0, and hide the utterance.
         emissions.register_hook(lambda gradient: gradient.masked_fill(~finite, 0.0))
     return losses
-
-
-def check_targets(
-    targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int, num_labels: int
-) -> None:
-    """Nothing, if every target is well formed and has an alignment in its frames.
-
-    `ctc_loss` refuses malformed targets too, but gives an infinite loss to one that is merely too long; this is for a
-    caller that wants to refuse it.
-
-    Args:
-        targets, input_lengths, target_lengths, blank: as for `ctc_loss`.
-        num_labels: V, blank included.
-    Raises:
-        InputError: a shape, dtype, length, label or the blank is wrong, or a target needs more frames than it has.
-    """
-    labels, input_lengths, target_lengths = _checked_targets(
-        targets, input_lengths, target_lengths, blank=blank, num_labels=num_labels
-    )
-    utterances = labels.split(target_lengths.tolist())
-    for row, (tokens, num_frames) in enumerate(zip(utterances, input_lengths.tolist(), strict=True)):
-        needed = minimum_frames(tokens)
-        if needed > num_frames:
-            raise InputError(
-                f"targets[{row}] needs {needed} frames ({len(tokens)} labels, {needed - len(tokens)} repeats) "
-                f"but input_lengths[{row}] is {num_frames}"
-            )
 
 
 def _back_end(

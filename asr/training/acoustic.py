@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.acoustic_model import AcousticModel, ModelConfig
-from asr.augment import add_pause, augment_waveform, read_sounds, spec_augment
+from asr.augment import add_pause, augment_waveform, background, read_sounds, spec_augment
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance
@@ -101,11 +101,17 @@ class AcousticTask:
             waveform = augment_waveform(waveform, options, self.noises, self.impulse_responses, rng)
             return add_pause(waveform, round(options.pause_seconds * self.model.sample_rate), rng)
 
+        def recorded(recording: tuple[int, ...]) -> tuple[Example, np.ndarray]:
+            example = self._joined([self.train_examples[index] for index in recording])
+            rng = np.random.default_rng((self.config.loop.seed, epoch, crc32(example.id.encode()), 1))
+            if rng.random() < options.background_probability:
+                num_samples = round(example.seconds * self.model.sample_rate)
+                silent = replace(example, text="", labels=(), phones=() if self.lexicon else None)
+                return silent, background(num_samples, self.noises, rng)
+            return example, np.concatenate([augmented(part) for part in example.utterances])
+
         def prepare(recordings: list[tuple[int, ...]]) -> Batch:
-            examples = [self._joined([self.train_examples[index] for index in recording]) for recording in recordings]
-            return make_batch(
-                examples, [np.concatenate([augmented(part) for part in example.utterances]) for example in examples]
-            )
+            return make_batch(*zip(*map(recorded, recordings), strict=True))
 
         return prefetch(prepare, self._plan(epoch)[start:])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from asr.errors import DataError
@@ -61,7 +60,3 @@ class Lexicon:
         if self.unknown(text):
             return None
         return [self._labels[phone] for word in text.upper().split() for phone in self._phones[word]]
-
-    def decode(self, labels: Sequence[int]) -> list[str]:
-        """The phones of the labels."""
-        return [self.phones[label - 1] for label in labels]

@@ -50,6 +50,7 @@ def configuration(manifests: dict[str, Path], *, seed: int, epochs: int) -> Trai
         augment=AugmentOptions(
             speeds=(0.85, 0.925, 1.0, 1.075, 1.15),
             pause_seconds=1.0,
+            background_probability=0.03,
             time_mask_max_frames=40,
             frequency_mask_max_bins=27,
         ),
@@ -77,7 +78,7 @@ def make_parser() -> Parser:
     parser.add_argument("--source", type=Path, metavar="PATH", help="the corpus or its archive (default: download it)")
     parser.add_argument("--output", type=Path, default=Path("runs/an4"), metavar="DIR", help="default: runs/an4")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
-    parser.add_argument("--epochs", type=at_least(1), default=100, metavar="N", help="default: 100")
+    parser.add_argument("--epochs", type=at_least(1), default=150, metavar="N", help="default: 150")
     return parser
 
 

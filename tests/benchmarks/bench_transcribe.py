@@ -6,8 +6,8 @@
 start     new processes in turn, files cached, until each writes: Python alone, `import asr`, `import torch`, and
           asr-transcribe with its first text. What it takes beyond torch is ours: imports, model, and the sound.
 imports   packages that asr-transcribe loads beyond torch's own, by the time that their modules take
-many      asr-transcribe of --folder; of one long file made of the recording; of many copies of the recording: seconds
-          of computing per second of sound (model loading included), and peak memory against the bound
+many      asr-transcribe of --folder; of one long file made of the recording; of many files of it, half to three times
+          as long: seconds of computing per second of sound (model loading included), and peak memory against the bound
 
 Exit status 1: a process needed more memory than the bound. Run it from the repository, or with asr installed.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,7 +55,7 @@ def main() -> int:
     parser.add_argument("--model", help="name or folder (default: a model of the default shape with random weights)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--hours", type=float, default=3.0, help="length of the long file; 0: none (default: 3)")
-    parser.add_argument("--files", type=int, default=1000, help="copies of the recording; 0: none (default: 1000)")
+    parser.add_argument("--files", type=int, default=1000, help="files of different lengths; 0: none (default: 1000)")
     parser.add_argument("--rounds", type=int, default=5, help="of the start, and of the folder (default: 5)")
     args = parser.parse_args()
 
@@ -79,11 +78,13 @@ def main() -> int:
             peaks.append(report_many(f"{args.hours:g} hours in one file", command, long, scratch / "out", rounds=1))
             long.unlink()
         if args.files:
-            copies = scratch / "copies"
-            copies.mkdir()
+            many = scratch / "many"
+            many.mkdir()
+            length = duration(args.recording)
             for number in range(args.files):
-                shutil.copy(args.recording, copies / f"{number:06d}{args.recording.suffix}")
-            peaks.append(report_many(f"{args.files} copies", command, copies, scratch / "out", rounds=1))
+                seconds = length * (0.5 + 2.5 * number / args.files)
+                write_repeated(args.recording, many / f"{number:06d}.flac", seconds=seconds)
+            peaks.append(report_many(f"{args.files} files", command, many, scratch / "out", rounds=1))
     return int(any(peak > BOUND_GIGABYTES for peak in peaks))
 
 
@@ -183,11 +184,13 @@ def duration(path: Path) -> float:
 
 
 def write_repeated(recording: Path, path: Path, *, seconds: float) -> None:
-    """Writes the recording again and again until the file is so long; no more than one copy is held."""
+    """Writes the recording again and again until the file is so long, or its beginning; no more than one is held."""
     samples, rate = soundfile.read(recording, dtype="int16", always_2d=True)
     with soundfile.SoundFile(path, "w", samplerate=rate, channels=samples.shape[1], subtype="PCM_16") as file:
-        for _ in range(round(seconds * rate / len(samples))):
-            file.write(samples)
+        remaining = round(seconds * rate)
+        while remaining > 0:
+            file.write(samples[:remaining])
+            remaining -= len(samples)
 
 
 if __name__ == "__main__":

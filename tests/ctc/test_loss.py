@@ -7,7 +7,7 @@ import torch
 from enumeration import labelling_probabilities
 from torch import Tensor
 
-from asr.ctc.loss import check_targets, ctc_loss
+from asr.ctc.loss import ctc_loss
 from asr.errors import InputError
 
 
@@ -251,22 +251,6 @@ def test_malformed_batches_are_refused(change, message):
     ctc_loss(**GOOD)
     with pytest.raises(InputError, match=message):
         ctc_loss(**(GOOD | change))
-
-
-def test_check_targets_names_the_first_that_does_not_fit():
-    tokens = [1, 2] * 12 + [3, 4, 4, 5, 5, 1, 1, 2, 2, 3, 3, 4]  # 36 labels, 5 repeats
-    targets = torch.zeros(4, 36, dtype=torch.int64)
-    targets[3] = torch.tensor(tokens)
-    message = r"targets\[3\] needs 41 frames \(36 labels, 5 repeats\) but input_lengths\[3\] is 38"
-    with pytest.raises(InputError, match=message):
-        check_targets(targets, integers(0, 3, 1, 38), integers(0, 0, 0, 36), blank=0, num_labels=6)
-    check_targets(targets, integers(0, 3, 1, 41), integers(0, 0, 0, 36), blank=0, num_labels=6)
-    concatenated = torch.tensor(tokens)
-    check_targets(concatenated, integers(0, 3, 1, 41), integers(0, 0, 0, 36), blank=0, num_labels=6)
-    with pytest.raises(InputError, match=r"targets\[3\] needs 41"):
-        check_targets(concatenated, integers(0, 3, 1, 40), integers(0, 0, 0, 36), blank=0, num_labels=6)
-    with pytest.raises(InputError, match=r"targets\[3\] must hold labels in 0 \.\. 4"):
-        check_targets(targets, integers(0, 3, 1, 41), integers(0, 0, 0, 36), blank=0, num_labels=5)
 
 
 @pytest.mark.gpu
