@@ -1,16 +1,17 @@
-"""Harder training data from the data there is: speed, rooms, noise and loudness on waveforms, masks on features.
+"""Harder training data from the data there is: speed, rooms, noise, level, codecs on waveforms, masks on features.
 
-    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ frontend ─▶ spec_augment
+    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ spec_augment
 
-The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level. Functions over
-waveforms are numpy in, numpy out; whatever they draw comes from the generator they are given, so equal generators give
-equal results, and what comes in is never written to.
+The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level, a line carries
+what was recorded, a file keeps it. Functions over waveforms are numpy in, numpy out; whatever they draw comes from the
+generator they are given, so equal generators give equal results, and what comes in is never written to.
 
 Source: Ko et al. 2015 (speed), Ko et al. 2017 (reverberation and noise), Park et al. 2019 (SpecAugment).
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import soundfile
 import soxr
 import torch
 from numpy.typing import NDArray
@@ -27,6 +29,11 @@ from asr.audio import SOUND_SUFFIXES, Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
 
 Choice = TypeVar("Choice")
+
+TELEPHONE_RATE = 8000  # Hz: what a telephone line samples at, so that nothing above 4 kHz passes
+
+# libsndfile's scale from 0 (best) to below 1, at which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
+MP3_COMPRESSION = (0.5, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,12 @@ class AugmentOptions:
     gain_db: tuple[float, float] = field(
         default=(0.0, 0.0), metadata={"help": "lowest and highest change of level in dB"}
     )
+    telephone_probability: float = field(
+        default=0.0, metadata={"help": "share of utterances passed through a telephone line: 8 kHz, G.711"}
+    )
+    mp3_probability: float = field(
+        default=0.0, metadata={"help": "share of utterances passed through MP3 of a low bit rate"}
+    )
     pause_seconds: float = field(
         default=0.0, metadata={"help": "longest pause, silent or faintly noisy, put before or after an utterance"}
     )
@@ -65,7 +78,14 @@ class AugmentOptions:
     def __post_init__(self) -> None:
         if not self.speeds or not all(0.1 <= speed <= 10 for speed in self.speeds):
             raise ConfigError(f"speeds must be one or more factors between 0.1 and 10, not {self.speeds}")
-        for name in ("reverb_probability", "noise_probability", "background_probability", "time_mask_max_fraction"):
+        for name in (
+            "reverb_probability",
+            "noise_probability",
+            "telephone_probability",
+            "mp3_probability",
+            "background_probability",
+            "time_mask_max_fraction",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         for name in ("noise_snr_db", "gain_db"):
@@ -85,6 +105,8 @@ def augment_waveform(
     noises: Sequence[Waveform],
     impulse_responses: Sequence[Waveform],
     rng: np.random.Generator,
+    *,
+    sample_rate: int = 16000,
 ) -> Waveform:
     """The waveform as it might have been recorded another time: `options` says how, `rng` decides.
 
@@ -94,6 +116,7 @@ def augment_waveform(
         noises: waveforms at the same rate, none of them empty; one is drawn for each utterance that gets noise.
         impulse_responses: the same for rooms.
         rng: decides everything; two in the same state give the same result.
+        sample_rate: of the waveform, in Hz; only the telephone and MP3 depend on it.
     Returns:
         (N',) float32, N' = round(N / speed); the array that came where nothing was drawn for it.
     Raises:
@@ -112,7 +135,13 @@ def augment_waveform(
     if rng.random() < options.noise_probability:
         snr_db = rng.uniform(*options.noise_snr_db)
         waveform = add_noise(waveform, _draw(noises, rng), snr_db, rng)
-    return random_gain(waveform, options.gain_db, rng)
+    waveform = random_gain(waveform, options.gain_db, rng)
+    # An option that is off draws nothing, so that adding it to this module changed no training that is without it.
+    if options.telephone_probability and rng.random() < options.telephone_probability:
+        waveform = telephone(waveform, sample_rate)
+    if options.mp3_probability and rng.random() < options.mp3_probability:
+        waveform = mp3(waveform, sample_rate, compression=rng.uniform(*MP3_COMPRESSION))
+    return waveform
 
 
 def change_speed(waveform: Waveform, factor: float) -> Waveform:
@@ -227,6 +256,7 @@ def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Gene
     """
     if not num_samples:
         return np.zeros(0, dtype=np.float32)
+    noise: NDArray[np.floating]
     if noises and rng.random() < 0.5:
         noise = _stretch(_draw(noises, rng), num_samples, rng)
     else:
@@ -251,6 +281,62 @@ def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random
     _check("waveform", waveform)
     gain = rng.uniform(*gain_db)
     return waveform if gain == 0 else waveform * np.float32(10 ** (gain / 20))
+
+
+def telephone(waveform: Waveform, sample_rate: int) -> Waveform:
+    """The waveform as it comes out of a telephone line: nothing above 4 kHz, 8 bits a sample on G.711's scale (mu-law).
+
+    Its lower edge, 300 Hz in a handset and none in a computer, is left to the masks of `spec_augment`.
+
+    Args:
+        waveform: (N,) float32; what exceeds [-1, 1] is clipped.
+        sample_rate: in Hz, at least 8000.
+    Returns:
+        (N,) float32 at the same rate.
+    Raises:
+        InputError: the waveform is not (N,) floating point, or the rate is below the line's.
+    Source: ITU-T Recommendation G.711.
+    """
+    _check("waveform", waveform)
+    if sample_rate < TELEPHONE_RATE:
+        raise InputError(f"a telephone line needs at least {TELEPHONE_RATE} Hz, not {sample_rate}")
+    if not len(waveform):
+        return waveform
+    line = soxr.resample(waveform, sample_rate, TELEPHONE_RATE)
+    coding = {"samplerate": TELEPHONE_RATE, "format": "RAW", "subtype": "ULAW"}
+    coded = io.BytesIO()
+    soundfile.write(coded, line, **coding)
+    coded.seek(0)
+    heard, _ = soundfile.read(coded, dtype="float32", channels=1, **coding)
+    return _fit(soxr.resample(heard, TELEPHONE_RATE, sample_rate), len(waveform))
+
+
+def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform:
+    """The waveform as an MP3 file keeps it, at the same times.
+
+    Args:
+        waveform: (N,) float32.
+        sample_rate: in Hz, one that MP3 has (8000, 11025, 12000 and their doubles and fourfolds).
+        compression: 0 (best) to 0.99, libsndfile's scale.
+    Returns:
+        (N,) float32.
+    Raises:
+        InputError: the waveform is not (N,) floating point, or libsndfile cannot write such a file.
+    """
+    _check("waveform", waveform)
+    if not len(waveform):
+        return waveform
+    file = io.BytesIO()
+    try:
+        soundfile.write(file, waveform, sample_rate, format="MP3", compression_level=compression)
+        file.seek(0)
+        heard, _ = soundfile.read(file, dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise InputError(
+            f"MP3 of {sample_rate} Hz at compression {compression:g} must be something that libsndfile "
+            f"{soundfile.__libsndfile_version__} writes: {error.error_string}"
+        ) from error
+    return _fit(heard, len(waveform))
 
 
 def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
@@ -323,6 +409,11 @@ def _stretch(noise: Waveform, length: int, rng: np.random.Generator) -> Waveform
         return np.resize(np.roll(noise, -rng.integers(len(noise))), length)
     start = rng.integers(len(noise) - length + 1)
     return noise[start : start + length]
+
+
+def _fit(waveform: Waveform, length: int) -> Waveform:
+    """`length` samples: a few are cut off, or zeros put behind, where a codec or a resampler rounded."""
+    return np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
 
 
 def _masks(lengths: Tensor, largest: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from asr.augment import (
     add_noise,
     add_pause,
     augment_waveform,
+    background,
     change_speed,
+    mp3,
     random_gain,
     read_sounds,
     reverberate,
     spec_augment,
+    telephone,
 )
 from asr.errors import ConfigError, DataError, InputError
 
@@ -147,10 +151,119 @@ def test_gain_is_drawn_from_the_range():
     assert random_gain(waveform, (0.0, 0.0), rng) is waveform
 
 
+# Telephone and MP3
+
+
+def mu_law_step(level: float) -> float:
+    """The widest step of G.711's mu-law near a level, of its definition: eight segments that double, each of 16 steps.
+
+    In units of full scale: 8159 is the largest input, 33 the bias; segment s holds |x| + 33 in [2^(s+5), 2^(s+6)).
+    """
+    segment = int(math.log2(abs(level) * 8159 + 33)) - 5
+    return 2 ** (segment + 1) / 8159
+
+
+@pytest.mark.parametrize("level", [0.9, 0.3, 0.01])
+def test_a_telephone_line_keeps_the_band_and_quantises_in_steps(level):
+    passed = np.float32(level / 0.3) * sine(997)  # which divides no rate: many different samples
+    heard = telephone(passed, 16000)
+    assert heard.dtype == np.float32
+    assert heard.shape == passed.shape
+    middle = slice(400, -400)  # where the resampler has both sides
+    largest = mu_law_step(level) / 2
+    wrong = np.abs(heard - passed)[middle]
+    assert wrong.max() < 2.5 * largest  # between the samples of the line errors add up
+    assert wrong.max() > 0.5 * largest
+    assert np.abs(telephone(sine(6000), 16000)[middle]).max() < 1e-3
+
+
+def test_a_telephone_line_of_another_rate():
+    assert len(telephone(sine(1000, 4410), 44100)) == 4410
+    with pytest.raises(InputError, match="a telephone line needs at least 8000 Hz, not 7999"):
+        telephone(sine(100), 7999)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 2, 333, 1601])
+def test_lines_and_files_keep_the_length(num_samples):
+    waveform = random_waveform(num_samples)
+    assert len(telephone(waveform, 16000)) == num_samples
+    assert len(mp3(waveform, 16000, compression=0.9)) == num_samples
+
+
+def test_mp3_stays_in_time_and_loses_more_where_it_is_smaller():
+    waveform = random_waveform(16000) + sine(440)
+
+    def ratio(compression: float) -> float:
+        heard = mp3(waveform, 16000, compression=compression)
+        assert heard.dtype == np.float32
+        lags = np.fft.irfft(np.fft.rfft(heard) * np.fft.rfft(waveform).conj())
+        assert lags.argmax() == 0
+        return 10 * math.log10(energy(waveform) / energy(heard - waveform))
+
+    assert 25 > ratio(0.0) > ratio(0.5) > ratio(0.99) > 3
+
+
+def test_what_mp3_cannot_hold_is_refused():
+    with pytest.raises(InputError, match="MP3 of 16000 Hz at compression 1 must be something that libsndfile"):
+        mp3(sine(440), 16000, compression=1.0)
+    with pytest.raises(InputError, match="MP3 of 12345 Hz"):
+        mp3(sine(440), 12345, compression=0.5)
+
+
+# Background
+
+
+def slope(waveform: NDArray[np.floating]) -> float:
+    """The power that the power falls with, between 50 Hz and 5 kHz."""
+    power = np.abs(np.fft.rfft(waveform)) ** 2
+    frequency = np.fft.rfftfreq(len(waveform), 1 / 16000)
+    edges = np.geomspace(50, 5000, 9)
+    bands = [power[(frequency >= low) & (frequency < high)].mean() for low, high in pairwise(edges)]
+    return -float(np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])), np.log(bands), 1)[0])
+
+
+def test_background_has_every_level_and_colour(rng):
+    made = [background(16000, [], rng) for _ in range(300)]
+    assert all(noise.dtype == np.float32 and noise.shape == (16000,) for noise in made)
+    levels = [10 * math.log10(energy(noise) / 16000) for noise in made]
+    assert -90.01 <= min(levels) < -85
+    assert -15 < max(levels) <= -9.99
+    assert np.mean(levels) == pytest.approx(-50, abs=5)
+    slopes = [slope(noise) for noise in made]
+    assert -0.2 < min(slopes) < 0.2
+    assert 1.8 < max(slopes) < 2.2
+    assert np.mean(slopes) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("noise_samples", [3, 300, 90_000])
+def test_half_of_the_background_is_one_of_the_noises(rng, noise_samples):
+    noise = np.resize(np.array([0.1, -0.2, 0.3], dtype=np.float32), noise_samples)  # looped too, its period is 3
+    noise.flags.writeable = False
+    made = [background(4000, [noise], rng) for _ in range(200)]
+    periodic = [np.array_equal(waveform[3:], waveform[:-3]) for waveform in made]
+    assert np.mean(periodic) == pytest.approx(0.5, abs=0.12)
+    levels = [10 * math.log10(energy(waveform) / 4000) for waveform in made]
+    assert -90.01 <= min(levels) < -80
+    assert -20 < max(levels) <= -9.99
+
+
+def test_a_background_may_be_empty_or_a_sample(rng):
+    noises = [random_waveform(50)]
+    for _ in range(20):
+        assert background(0, noises, rng).shape == (0,)
+        assert np.isfinite(background(1, noises, rng)).all()
+
+
 # All together
 
 EVERYTHING = AugmentOptions(
-    speeds=(0.9, 1.1), reverb_probability=0.7, noise_probability=0.7, noise_snr_db=(0.0, 20.0), gain_db=(-6.0, 6.0)
+    speeds=(0.9, 1.1),
+    reverb_probability=0.7,
+    noise_probability=0.7,
+    noise_snr_db=(0.0, 20.0),
+    gain_db=(-6.0, 6.0),
+    telephone_probability=0.7,
+    mp3_probability=0.2,
 )
 
 
@@ -184,6 +297,8 @@ def test_probabilities_are_those_of_the_options():
     assert share_changed(noise_probability=1.0) == 1
     assert share_changed(noise_probability=0.3) == pytest.approx(0.3, abs=0.05)
     assert share_changed(reverb_probability=0.6) == pytest.approx(0.6, abs=0.05)
+    assert share_changed(telephone_probability=0.4) == pytest.approx(0.4, abs=0.05)
+    assert share_changed(mp3_probability=0.1) == pytest.approx(0.1, abs=0.03)
     lengths = {len(augment_waveform(waveform, AugmentOptions(), [], [], rng)) for _ in range(100)}
     assert lengths == {45, 50, 56}
 
@@ -326,6 +441,9 @@ def test_bad_folders_are_refused(tmp_path):
         ({"speeds": (1.0, 0.0)}, "speeds must be one or more factors"),
         ({"noise_probability": 1.5}, "noise_probability must be between 0 and 1, not 1.5"),
         ({"reverb_probability": math.nan}, "reverb_probability must be between 0 and 1, not nan"),
+        ({"telephone_probability": 2}, "telephone_probability must be between 0 and 1, not 2"),
+        ({"mp3_probability": -1}, "mp3_probability must be between 0 and 1, not -1"),
+        ({"background_probability": 1.1}, "background_probability must be between 0 and 1, not 1.1"),
         ({"time_mask_max_fraction": -0.1}, "time_mask_max_fraction must be between 0 and 1, not -0.1"),
         ({"noise_snr_db": (20.0, 5.0)}, "noise_snr_db must be a lower and a higher finite number, not 20.0 and 5.0"),
         ({"gain_db": (0.0, math.inf)}, "gain_db must be a lower and a higher finite number"),

@@ -1,0 +1,1 @@
+"""General English: openly licensed collections."""

@@ -1,0 +1,89 @@
+"""The recipe of general English, whole, on a few seconds of tones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.encoder import EncoderOptions
+from data_prep import an4
+from recipes.english import run as recipe
+from tests import tones
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[str]:
+    """The flags for a collection of tones with a corpus of each kind, two noises, a room, a dictionary and a text."""
+    rng = np.random.default_rng(0)
+    for corpus, splits in (
+        ("common_voice_deltas", ("train",) * 12 + ("dev",) * 2),
+        ("speechocean762", ("test", "test")),
+    ):
+        folder = tmp_path / "collection" / corpus
+        folder.mkdir(parents=True)
+        lines = ["path\ttranscript\tspeaker\tseconds\tsplit\n"]
+        for number, split in enumerate(splits):
+            text = " ".join("".join(rng.choice(list("ABC"), 3)) for _ in range(4))
+            waveform = np.repeat(tones.speak(text, rng), 2)
+            soundfile.write(folder / f"{number}.flac", waveform, 16000)
+            lines.append(f"{number}.flac\t{text.lower()}\t{split}-{number % 2}\t{len(waveform) / 16000:.2f}\t{split}\n")
+        (folder / "manifest.tsv").write_text("".join(lines))
+    for name in ("background/rain", "background/city", "rir/room"):
+        path = tmp_path / "noise" / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(8000), 16000)
+    (tmp_path / "cmudict.dict").write_text("abc EY1 B IY1 S IY1\ncab K AE1 B\nbac B AE1 K\n")
+    (tmp_path / "book.txt").write_text("Abc. It was.\n")
+    return [
+        *("--source", str(tmp_path / "collection")),
+        *("--noise", str(tmp_path / "noise")),
+        *("--cmudict", str(tmp_path / "cmudict.dict")),
+        *("--text", str(tmp_path / "book.txt")),
+        *("--output", str(tmp_path / "out")),
+    ]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tone_corpus: Path) -> None:
+    """An encoder that trains in seconds, and tones in the place of AN4."""
+    full = EncoderOptions
+
+    def tiny(**options: float) -> EncoderOptions:
+        return full(**{**options, "hidden_size": 16, "conv_channels": 2})
+
+    manifests = {split: tone_corpus / f"{'train' if split == 'train' else 'dev'}.jsonl.gz" for split in an4._COMPLETE}
+    manifests["dev"] = tone_corpus / "dev.jsonl.gz"
+    monkeypatch.setattr(recipe, "EncoderOptions", tiny)
+    monkeypatch.setattr(an4, "prepare", lambda **_: manifests)
+
+
+@pytest.mark.usefixtures("small")
+def test_all_stages(tmp_path: Path, sources: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert recipe.main([*sources, "--epochs", "2", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    measured = ("common_voice_deltas-dev", "speechocean762-test", "an4-dev", "an4-test")
+    assert out.count("WER") >= len(measured)
+    config = json.loads((tmp_path / "out" / "seed-0" / "english" / "config.json").read_text())
+    assert tuple(config["provenance"]["results"]) == measured
+    corpora = config["provenance"]["corpora"]
+    assert sorted(corpora) == ["an4", "common_voice_deltas"]
+    assert "CC0 1.0" in corpora["common_voice_deltas"]
+    assert (tmp_path / "out" / "data" / "lm.txt").read_text() == "ABC\nIT WAS\n"
+    assert recipe.main([*sources, "--epochs", "2", "--quiet"]) == 0  # again: nothing left to train
+    assert capsys.readouterr().out.count("WER") == out.count("WER")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--noise", "n", "--cmudict", "c"], "the following arguments are required: --source"),
+        (["--source", "s", "--noise", "n", "--cmudict", "c", "--epochs", "1"], "must be at least 2, not 1"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recipe.main(arguments) == 2
+    assert message in capsys.readouterr().err
