@@ -1,0 +1,104 @@
+"""The arrays of an n-gram model: a trie of its n-grams, without files, text or compiled code.
+
+Nodes are numbered by length, then by context, then by last word, so that the continuations of a context are consecutive
+and sorted:
+
+    node 0             the empty context
+    node 1 + w         the word w alone
+    longer ones        children of node c are first_children[c] .. first_children[c + 1] - 1, by ascending word
+
+A state is the node of the longest context that the model can tell apart from shorter ones; of two texts with the same
+state the model says the same from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class NgramTables(NamedTuple):
+    """An n-gram model of N nodes, the first C of them contexts (all but the longest n-grams), as numba takes it.
+
+    words:           (N,) int32, the last word of the n-gram; words[0] is -1
+    log_probs:       (N,) float32, natural logarithm of its probability after its context
+    next_states:     (N,) int32, the state after it: a node below C
+    back_offs:       (C,) float32, natural logarithm of the weight paid for a word that does not continue the context
+    back_off_states: (C,) int32, the state to look in then: the longest shorter context
+    first_children:  (C + 1,) int32
+    num_words:       words are 0 .. num_words - 1; 0 is <unk>
+    start_state:     the state after <s>, where a sentence begins
+    empty_state:     the state that knows nothing of what was before: 0
+    end_word:        </s>, or 0 where the model has none
+    """
+
+    words: np.ndarray
+    log_probs: np.ndarray
+    next_states: np.ndarray
+    back_offs: np.ndarray
+    back_off_states: np.ndarray
+    first_children: np.ndarray
+    num_words: int
+    start_state: int
+    empty_state: int
+    end_word: int
+
+
+class Level(NamedTuple):
+    """The n-grams of one length, sorted by context and word, as they enter `assemble`: arrays (n,).
+
+    contexts, suffixes: int, nodes of the n-gram without its last word, and of the longest end of it that is in the
+    model (0 for single words); words: int; log_probs, back_offs: float, natural logarithms.
+    """
+
+    contexts: np.ndarray
+    words: np.ndarray
+    suffixes: np.ndarray
+    log_probs: np.ndarray
+    back_offs: np.ndarray
+
+
+def assemble(levels: Sequence[Level], *, start_word: int, end_word: int) -> NgramTables:
+    """The tables of a model, from its n-grams of each length, single words first.
+
+    Lengths of which there are no n-grams may only come last; they are left out, unless the back-offs before them weigh.
+    A context that nothing continues and whose back-off weighs nothing says what its suffix says, and is no state.
+    """
+    levels = list(levels)
+    while not len(levels[-1].words) and not levels[-2].back_offs.any():
+        levels.pop()
+    num_nodes = 1 + np.cumsum([0, *(len(level.words) for level in levels)])
+    num_contexts = int(num_nodes[-2])
+    next_states = np.zeros(num_nodes[-1], np.int32)
+    back_off_states = np.zeros(num_contexts, np.int32)
+    back_offs = np.concatenate([[0], *(level.back_offs for level in levels[:-1])]).astype(np.float32)
+    num_children = np.bincount(np.concatenate([level.contexts for level in levels]), minlength=num_contexts)
+    matters = (num_children > 0) | (back_offs != 0)
+    for level, start, stop in zip(levels, num_nodes[:-1], num_nodes[1:], strict=True):
+        shorter = next_states[level.suffixes]
+        next_states[start:stop] = shorter
+        if stop <= num_contexts:
+            back_off_states[start:stop] = shorter
+            next_states[start:stop][matters[start:stop]] = np.flatnonzero(matters[start:stop]) + start
+    return NgramTables(
+        words=np.concatenate([[-1], *(level.words for level in levels)]).astype(np.int32),
+        log_probs=np.concatenate([[0], *(level.log_probs for level in levels)]).astype(np.float32),
+        next_states=next_states,
+        back_offs=back_offs,
+        back_off_states=back_off_states,
+        first_children=np.concatenate([[1], 1 + np.cumsum(num_children)]).astype(np.int32),
+        num_words=len(levels[0].words),
+        start_state=int(next_states[1 + start_word]) if start_word >= 0 else 0,
+        empty_state=0,
+        end_word=end_word,
+    )
+
+
+def level_bounds(tables: NgramTables) -> list[int]:
+    """Where the nodes of each length begin, single words first; then N."""
+    bounds = [1, 1 + tables.num_words]
+    while bounds[-2] < len(tables.back_offs):  # the longest are no contexts
+        bounds.append(int(tables.first_children[bounds[-1]]))
+    return bounds

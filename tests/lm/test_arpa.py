@@ -1,0 +1,324 @@
+"""ARPA files: what may be in them, what may not, and KenLM's word for it."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import random
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import AsrWarning, DataError
+from asr.lm import arpa
+from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.ngram import NgramModel
+
+TEXT = """\\data\\
+ngram 1=5
+ngram 2=4
+ngram 3=2
+
+\\1-grams:
+-2.0\t<unk>
+-99\t<s>\t-0.3
+-1.0\t</s>
+-0.7\tone\t-0.2
+-0.9\ttwo\t-0.1
+
+\\2-grams:
+-0.4\t<s> one\t-0.05
+-0.3\tone two
+-0.6\ttwo </s>
+-0.8\ttwo one\t-0.25
+
+\\3-grams:
+-0.1\t<s> one two
+-0.2\ttwo one two
+
+\\end\\
+"""
+SENTENCE = ["one", "two", "one", "two", "three"]
+# <s> one two | one backs off: one two (no weight), then two one | two one two | three: one two, two, nothing | end
+EXPECTED = [-0.4, -0.1, 0 - 0.8, -0.2, 0 - 0.1 - 2.0, -1.0]
+
+
+def log10_scores(path, words=SENTENCE):
+    return NgramModel(*read_arpa(path)).score(words) / np.log(10)
+
+
+def write(folder, content: str | bytes, name="lm.arpa"):
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_scores_worked_by_hand(tmp_path):
+    np.testing.assert_allclose(log10_scores(write(tmp_path, TEXT)), EXPECTED, atol=1e-6)
+
+
+def reorder(text: str) -> str:
+    """The n-grams of each length backwards."""
+    parts = text.split("\n\n")
+    backwards = ["\n".join([lines[0], *lines[:0:-1]]) for part in parts[1:-1] if (lines := part.split("\n"))]
+    return "\n\n".join([parts[0], *backwards, parts[-1]])
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\t", "  "),
+        lambda text: text.replace(" ", "\t").replace("ngram\t", "ngram "),
+        lambda text: text.replace("\n", "  \t\n"),
+        lambda text: text.replace("\n", "\n\n"),
+        lambda text: text.replace("\n", "\n \t\r\n"),
+        lambda text: text.replace("ngram 1=5", "ngram  1 = 5"),
+        lambda text: text.replace("<unk>", "<UNK>"),
+        lambda text: text.replace("-99", "0"),
+        lambda text: text.replace("<s> one two", "<s> one two\t-0.5"),  # the longest have no use for a back-off
+        lambda text: text.replace("-0.6\ttwo </s>", "-0.6\ttwo </s>\t0"),
+        lambda text: text.rstrip("\n"),
+        lambda text: text + "anything else\n\\data\\",
+        lambda text: "\ufeff" + text,
+        lambda text: "made by a tool\n\\a comment\n\n" + text,
+        reorder,
+    ],
+)
+def test_other_spellings_of_the_same_model(tmp_path, spell):
+    assert spell(TEXT) != TEXT
+    np.testing.assert_allclose(log10_scores(write(tmp_path, spell(TEXT))), EXPECTED, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
+def test_pieces_of_any_size_are_read_alike(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(arpa, "_READ_BYTES", max(size, 3))  # three for the byte-order mark
+    np.testing.assert_allclose(log10_scores(write(tmp_path, TEXT)), EXPECTED, atol=1e-6)
+    with pytest.raises(DataError, match=r"lm.arpa:14: .*must be 0 or less, not 0.4"):
+        read_arpa(write(tmp_path, TEXT.replace("-0.4\t<s>", "0.4\t<s>")))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_packed_files_are_known_by_their_bytes(tmp_path, pack):
+    np.testing.assert_allclose(log10_scores(write(tmp_path, pack(TEXT.encode()))), EXPECTED, atol=1e-6)
+    with pytest.raises(DataError, match=r"lm.arpa: the language model is damaged or truncated: "):
+        read_arpa(write(tmp_path, pack(TEXT.encode())[:-20]))
+
+
+def test_words_of_any_script_and_shape(tmp_path):
+    words = ["été", "我", "\\end\\", "-1.5", "a\u00a0b", "1=5"]
+    lines = "".join(f"-1\t{word}\n" for word in words)
+    path = write(tmp_path, f"\\data\\\nngram 1={len(words) + 1}\n\\1-grams:\n{lines}-2 </s>\n\\end\\\n")
+    model = NgramModel(*read_arpa(path))
+    assert model.words == ("<unk>", *words, "</s>")
+    np.testing.assert_allclose(model.score(words) / np.log(10), [-1] * len(words) + [-2])
+
+
+def test_without_unk_unknown_words_cost_a_hundred(tmp_path):
+    path = write(tmp_path, TEXT.replace("-2.0\t<unk>\n", "").replace("1=5", "1=4"))
+    np.testing.assert_allclose(log10_scores(path), [*EXPECTED[:4], -100.1, -1.0], atol=1e-5)
+
+
+def test_without_start_sentences_begin_from_nothing(tmp_path):
+    path = write(tmp_path, "\\data\\\nngram 1=2\n\\1-grams:\n-1 a -0.5\n-2 </s>\n\\end\\\n")
+    model = NgramModel(*read_arpa(path))
+    assert model.tables.start_state == model.tables.empty_state == 0
+    np.testing.assert_allclose(model.score(["a"]) / np.log(10), [-1, -2], atol=1e-6)
+
+
+def test_without_end_there_is_a_warning(tmp_path):
+    path = write(tmp_path, "\\data\\\nngram 1=2\n\\1-grams:\n-1 a\n-3 <unk>\n\\end\\\n")
+    with pytest.warns(AsrWarning, match=r"lm.arpa: has no </s>; ends of sentences are scored as <unk>"):
+        model = NgramModel(*read_arpa(path))
+    np.testing.assert_allclose(model.score(["a"]) / np.log(10), [-1, -3], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("ngram 2=4", "ngram 2=5", 3, "promises 5 n-grams of 2, but has 4; it is damaged, or was edited"),
+        ("ngram 3=2", "ngram 3=1", 4, "promises 1 n-grams of 3, but has 2"),
+        ("ngram 2=4", "ngram 3=4", 3, "ngram 2=COUNT must come next, but here is 'ngram 3=4'"),
+        ("ngram 2=4", "ngrams: 4", 3, "ngram 2=COUNT must come next, but here is 'ngrams: 4'"),
+        ("\\2-grams:", "\\3-grams:", 13, r"\\2-grams: must come next, but here is '\\\\3-grams:'"),
+        ("\\3-grams:", "\\end\\", 19, r"\\3-grams: must come next, but here is '\\\\end\\\\'"),
+        ("\\end\\", "\\4-grams:", 23, r"\\end\\ must come next, but here is '\\\\4-grams:'"),
+        ("\\end\\\n", "", None, r"truncated: it ends without \\end\\"),
+        (TEXT[110:], "", None, r"truncated: it ends without \\end\\"),
+        ("\\data\\\n", "", None, r"must be an ARPA file, which has a line \\data\\, and this one has none; .*KenLM"),
+        ("one two\n-0.6", "one two three -1 -2\n-0.6", 15, "of 2 needs 3 columns, or 4 with .* has 6"),
+        ("one two\n-0.6", "one\n-0.6", 15, "of 2 needs 3 columns, or 4 with .* has 2"),
+        ("-0.7\tone\t-0.2", "-0.7\tone\tmore\t-0.2", 10, "of 1 needs 2 columns, or 3 with .* has 4"),
+        ("-0.3\tone", "0.3\tone", 15, "log10 of a probability must be 0 or less, not 0.3"),
+        ("-0.3\tone", "nan\tone", 15, "a finite number must stand where 'nan' does"),
+        ("-0.3\tone", "-inf\tone", 15, "a finite number must stand where '-inf' does"),
+        ("-0.3\tone", "-0,3\tone", 15, "a finite number must stand where '-0,3' does"),
+        ("-0.25", "inf", 17, "a finite number must stand where 'inf' does"),
+        ("-0.25", "three", 17, "a finite number must stand where 'three' does"),
+        ("-0.2\ttwo one two", "-0.2\ttwo one six", 21, "words must be listed among the 1-grams, but 'six' is not"),
+        ("-0.2\ttwo one two", "-0.2\tone one two", 21, "'one one two' needs 'one one' among the 2-grams"),
+        ("-0.2\ttwo one two", "-0.2\t<s> one two", 21, "may stand once, but '<s> one two' stood before in line 20"),
+        ("-0.9\ttwo", "-0.9\tone", 11, "may stand once, but 'one' stood before"),
+        ("-1.0\t</s>", "-1.0\t<UNK>", 9, "may stand once, but '<UNK>' stood before"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, old, new, line, message):
+    assert TEXT.count(old) == 1
+    path = write(tmp_path, TEXT.replace(old, new))
+    with pytest.raises(DataError, match=message) as error:
+        read_arpa(path)
+    assert (error.value.path, error.value.line) == (str(path), line)
+
+
+def test_words_must_be_utf8(tmp_path):
+    path = write(tmp_path, TEXT.encode().replace(b"-0.9\ttwo", b"-0.9\ttw\xf3"))
+    with pytest.raises(DataError, match=r"lm.arpa:11: words must be UTF-8, and b'tw\\xf3' is not; convert the file"):
+        read_arpa(path)
+
+
+def test_back_offs_weigh_where_nothing_longer_is_listed(tmp_path):
+    text = "\\data\\\nngram 1=2\nngram 2=0\n\\1-grams:\n-1 a BACKOFF\n-2 </s>\n\\2-grams:\n\\end\\\n"
+    path = write(tmp_path, text.replace("BACKOFF", "-0.5"))
+    np.testing.assert_allclose(log10_scores(path, ["a"]), [-1, -2.5], atol=1e-6)
+    write_arpa(path, *read_arpa(path))
+    np.testing.assert_allclose(log10_scores(path, ["a"]), [-1, -2.5], atol=1e-6)
+    assert NgramModel(*read_arpa(write(tmp_path, text.replace("BACKOFF", "")))).order == 1
+
+
+@pytest.mark.parametrize("content", ["", "\\data\\\n\\end\\\n", "\\data\\\nngram 1=0\n\\1-grams:\n\\end\\\n"])
+def test_a_model_must_have_words(tmp_path, content):
+    with pytest.raises(DataError, match=r"must have words|must be an ARPA file"):
+        read_arpa(write(tmp_path, content))
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(DataError, match=r"none\.arpa: the language model cannot be read: No such file"):
+        read_arpa(tmp_path / "none.arpa")
+    with pytest.raises(DataError, match="the language model cannot be read: Is a directory"):
+        read_arpa(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.arpa", "x.arpa.gz", "x.arpa.xz"])
+def test_what_is_written_is_read_again(tmp_path, name, monkeypatch):
+    words, tables = read_arpa(write(tmp_path, TEXT))
+    write_arpa(tmp_path / name, words, tables)
+    content = (tmp_path / name).read_bytes()
+    monkeypatch.setattr(arpa, "_WRITE_LINES", 2)
+    write_arpa(tmp_path / name, words, tables)
+    if name != "x.arpa.xz":
+        assert (tmp_path / name).read_bytes() == content
+    again, tables_again = read_arpa(tmp_path / name)
+    assert again == words
+    for field, value in tables._asdict().items():
+        np.testing.assert_allclose(getattr(tables_again, field), value, atol=1e-5, err_msg=field)
+
+
+def test_written_files_are_plain(tmp_path):
+    write_arpa(tmp_path / "x.arpa", *read_arpa(write(tmp_path, TEXT)))
+    filled = TEXT.replace("-2.0\t<unk>", "-2\t<unk>\t0").replace("-1.0\t</s>", "-1\t</s>\t0")
+    filled = filled.replace("one two\n-0.6\ttwo </s>", "one two\t0\n-0.6\ttwo </s>\t0")
+    lines = (tmp_path / "x.arpa").read_text().split("\n")
+    assert sorted(lines) == sorted(filled.split("\n"))
+
+
+Gram = tuple[str, ...]
+Grams = dict[Gram, tuple[float, float]]  # log10 of probability and back-off
+
+
+@st.composite
+def random_models(draw, *, closed: bool) -> tuple[list[Grams], random.Random]:
+    """N-grams of each length, any at all whose contexts are there and, if `closed`, whose ends are too; and chance."""
+    generator = random.Random(draw(st.integers(0, 2**32)))
+    words = ["<unk>", "<s>", "</s>", *"abcde"[: draw(st.integers(1, 5))]][draw(st.integers(0, 1)) :]
+    levels = [[(word,) for word in words]]
+    for _ in range(draw(st.integers(1, 4))):
+        grams = [
+            (*context, word)
+            for context in levels[-1]
+            for word in words
+            if context[-1] != "</s>" and word != "<s>" and "<unk>" not in (*context, word)
+        ]
+        if closed and len(levels) > 1:
+            grams = [gram for gram in grams if gram[1:] in levels[-1]]
+        if not grams:
+            break
+        levels.append(generator.sample(grams, generator.randint(1, min(len(grams), 30))))
+    return [
+        {
+            gram: (round(generator.uniform(-5, 0), 4), round(generator.choice([0, generator.uniform(-2, 0.5)]), 4))
+            for gram in grams
+        }
+        for grams in levels
+    ], generator
+
+
+def write_grams(path, levels: list[Grams]) -> None:
+    lines = ["\\data\\", *(f"ngram {n}={len(grams)}" for n, grams in enumerate(levels, start=1))]
+    for n, grams in enumerate(levels, start=1):
+        lines += ["", f"\\{n}-grams:"]
+        for gram, (log_prob, back_off) in grams.items():
+            lines.append(f"{log_prob}\t{' '.join(gram)}" + (f"\t{back_off}" if back_off and n < len(levels) else ""))
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]))
+
+
+def random_sentences(levels: list[Grams], generator: random.Random) -> list[list[str]]:
+    choices = [*(word for (word,) in levels[0] if word not in ("<s>", "</s>")), "unheard"]
+    return [generator.choices(choices, k=length) for length in range(12)]
+
+
+def backed_off(grams: Grams, context: Gram, word: str) -> float:
+    """log10 p(word | context), by the definition of ARPA files."""
+    if (*context, word) in grams:
+        return grams[*context, word][0]
+    if not context:
+        return grams.get(("<unk>",), (-100.0, 0.0))[0]
+    return grams.get(context, (0.0, 0.0))[1] + backed_off(grams, context[1:], word)
+
+
+@settings(max_examples=60, deadline=None)
+@given(model=random_models(closed=False))
+def test_scores_are_what_arpa_files_mean(tmp_path_factory, model):
+    levels, generator = model
+    write_grams(path := tmp_path_factory.mktemp("arpa") / "lm.arpa", levels)
+    ours = NgramModel(*read_arpa(path))
+    grams = {gram: numbers for level in levels for gram, numbers in level.items()}
+    for sentence in random_sentences(levels, generator):
+        known = ["<s>", *(word if (word,) in grams else "<unk>" for word in sentence), "</s>"]
+        expected = [
+            backed_off(grams, tuple(known[max(i - len(levels) + 1, 0) : i]), known[i]) for i in range(1, len(known))
+        ]
+        np.testing.assert_allclose(ours.score(sentence) / np.log(10), expected, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(model=random_models(closed=True))
+def test_kenlm_scores_random_models_alike(tmp_path_factory, model):
+    kenlm = pytest.importorskip("kenlm", reason="kenlm, the oracle of n-gram scores, is not installed")
+    levels, generator = model
+    write_grams(path := tmp_path_factory.mktemp("arpa") / "lm.arpa", levels)
+    ours, theirs = NgramModel(*read_arpa(path)), kenlm.Model(os.fspath(path))
+    for sentence in random_sentences(levels, generator):
+        expected = [score for score, _, _ in theirs.full_scores(" ".join(sentence))]
+        np.testing.assert_allclose(ours.score(sentence) / np.log(10), expected, atol=1e-4)
+        expected = [score for score, _, _ in theirs.full_scores(" ".join(sentence), bos=False, eos=False)]
+        np.testing.assert_allclose(ours.score(sentence, begin=False, end=False) / np.log(10), expected, atol=1e-4)
+
+
+def test_ends_of_ngrams_that_are_not_listed_are_passed_over(tmp_path):
+    """After a b c d, with neither b c d nor c d in the model, what is known is d; as in pruned models of SRILM."""
+    grams = [{(word,): (-1.0, -0.5) for word in ("</s>", "a", "b", "c", "d")}]
+    grams += [{("a", "b"): (-0.1, 0.0), ("b", "c"): (-0.1, 0.0), ("d", "a"): (-0.2, 0.0)}]
+    grams += [{("a", "b", "c"): (-0.1, 0.0)}, {("a", "b", "c", "d"): (-0.1, 0.0)}]
+    write_grams(tmp_path / "lm.arpa", grams)
+    found = NgramModel(*read_arpa(tmp_path / "lm.arpa")).score(["a", "b", "c", "d", "a"], end=False) / np.log(10)
+    np.testing.assert_allclose(found, [-1, -0.1, -0.1, -0.1, -0.2], atol=1e-6)
+
+
+def test_a_good_file_gives_no_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_arpa(write(tmp_path, TEXT))
