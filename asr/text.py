@@ -116,6 +116,11 @@ def _can_touch(neighbour: str, kinds: str) -> bool:
     return unicodedata.category(neighbour)[0] in kinds and not _HAN.match(neighbour)
 
 
+def is_han(character: str) -> bool:
+    """Whether a character is Chinese, and a word by itself where words are not parted by spaces."""
+    return _HAN.match(character) is not None
+
+
 @dataclass(frozen=True)
 class Alphabet:
     """The characters of a model and their labels: Φ is label 0 (`BLANK`), `characters[i]` is label i + 1.

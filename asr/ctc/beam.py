@@ -1,0 +1,463 @@
+"""Prefix beam search: the most probable texts of an emission, with an n-gram model, a lexicon and hotwords.
+
+The search holds the `beam_width` best prefixes. Each has the probability of all its alignments to the frames so far,
+apart by what they end with: Φ, or the last label itself, because only after Φ does the same label begin a new token:
+
+    p_blank(y, t)     = p(y, t-1) p_t(Φ)                        p = p_blank + p_nonblank
+    p_nonblank(yc, t) = p_nonblank(yc, t-1) p_t(c) + { p_blank(y, t-1) p_t(c)   if y ends with c
+                                                     { p(y, t-1) p_t(c)         if not
+
+Everything else that ranks a prefix (the *bonus*: language model, words, hotwords) is a function of its labels alone.
+
+The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and stands for "none"). A frame is one
+pass over the beam, which gives each prefix its new probabilities, and one over the pairs of a prefix and a label that
+can still come among the best: a pair that makes a prefix of the beam is part of the first pass, so the second only
+finds new ones, and may leave out all that fall short of the worst that would be kept. Nodes are made for what is kept,
+and freed when neither they nor their descendants are in the beam.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
+from asr.ctc.machine_code import KernelModule
+from asr.ctc.trie import Lexicon
+from asr.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from asr.lm.tables import NgramTables
+
+# What the compiled code reads and writes; a field in CAPITALS is the address of an array.
+LABEL = np.dtype([("kind", "i8"), ("word", "i8"), ("gain_unmatched", "f8")])
+NODE = np.dtype(
+    [
+        ("parent", "i8"),
+        ("label", "i8"),  # the last of the prefix; -1 if it is empty
+        ("depth", "i8"),
+        ("first_child", "i8"),
+        ("next_sibling", "i8"),  # of a free node: the next free one
+        ("slot", "i8"),  # place in the beam, or OUTSIDE, or FREE
+        ("num_words", "i8"),  # complete ones, as in all counts and scores here
+        ("num_unknown", "i8"),
+        ("spelling", "i8"),  # of the open word: node of the lexicon, or OFF
+        ("hotword", "i8"),  # node of the open match
+        ("lm_state", "i8"),
+        ("closing_state", "i8"),  # after the open word, once asked; else -1
+        ("closing_score", "f8"),
+        ("lm_score", "f8"),
+        ("hotword_score", "f8"),
+        ("bonus", "f8"),
+    ]
+)
+ROOT, OUTSIDE, FREE, OFF = 1, -1, -2, -1
+ACTIVE = np.dtype([("node", "i8"), ("blank", "f8"), ("nonblank", "f8"), ("total", "f8")])
+CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or one and a label that makes a new one of it
+    [("node", "i8"), ("label", "i8"), ("blank", "f8"), ("nonblank", "f8"), ("total", "f8"), ("score", "f8")]
+)
+STATE = np.dtype(
+    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free")]
+    + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES")]
+)
+FINAL = np.dtype(
+    [("node", "i8"), ("num_words", "i8"), ("num_unknown", "i8")]
+    + [(name, "f8") for name in ("acoustic_score", "lm_score", "hotword_score", "score")]
+)
+_LM_ARRAYS = {
+    "words": np.int32,
+    "log_probs": np.float32,
+    "next_states": np.int32,
+    "back_offs": np.float32,
+    "back_off_states": np.int32,
+    "first_children": np.int32,
+}
+_LM_NUMBERS = ("num_words", "start_state", "empty_state", "end_word")
+RULES = np.dtype(
+    [(name, "i8") for name in ("num_labels", "blank", "beam_width", "open_tokens")]
+    + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
+    + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
+    + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
+    + [(name, "f8") for name in ("lm_weight", "word_bonus", "unknown_word_score")]
+    + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
+)
+NO_LM, LM_OF_WORDS, LM_OF_LABELS = 0, 1, 2
+
+_BLOCK_FRAMES = 1024
+_kernels = KernelModule(
+    "asr.ctc.beam_kernel",
+    depends_on=("asr.ctc.beam", "asr.ctc.hotwords", "asr.ctc.trie", "asr.lm.query", "asr.lm.tables"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamOptions:
+    """What a beam search keeps, and how it weighs a text y of complete words:
+
+        score(y) = log p_ctc(y) + lm_weight log p_lm(y) + word_bonus |words| + unknown_word_score |unknown words|
+                   + weights of its hotwords
+
+    With all pruning off and a beam wide enough for every prefix, the n best are exact.
+    """
+
+    beam_width: int = field(default=16, metadata={"help": "prefixes kept while decoding"})
+    token_threshold: float | None = field(
+        default=None,
+        metadata={"help": "labels below this log-probability in a frame begin no new prefix; none: all do"},
+    )
+    score_threshold: float | None = field(
+        default=None, metadata={"help": "prefixes this many nats or more below the best are dropped; none: kept"}
+    )
+    blank_threshold: float | None = field(
+        default=None,
+        metadata={"help": "frames whose blank is more probable than this count as nothing but blank; none: no frame"},
+    )
+    open_tokens: int | None = field(
+        default=1000,
+        metadata={
+            "help": "prefixes that part from the best one before its last tokens, this many, are dropped; none: kept"
+        },
+    )
+    lm_weight: float = field(default=0.5, metadata={"help": "factor of the language model's log-probabilities"})
+    word_bonus: float = field(default=0.0, metadata={"help": "added for each word, in nats"})
+    unknown_word_score: float = field(
+        default=-5.0, metadata={"help": "added for each word that is not in the lexicon, in nats"}
+    )
+    only_lexicon: bool = field(default=False, metadata={"help": "spell words of the lexicon and no others"})
+
+    def __post_init__(self) -> None:
+        if type(self.beam_width) is not int or self.beam_width < 1:
+            raise ConfigError(f"beam_width must be an integer, 1 or above; got {self.beam_width!r}")
+        if self.token_threshold is not None and not self.token_threshold <= 0:
+            raise ConfigError(f"token_threshold must be a log-probability, at most 0; got {self.token_threshold!r}")
+        if self.score_threshold is not None and not self.score_threshold > 0:
+            raise ConfigError(f"score_threshold must be above 0 nats; got {self.score_threshold!r}")
+        if self.blank_threshold is not None and not 0 < self.blank_threshold < 1:
+            raise ConfigError(
+                f"blank_threshold must be a probability, above 0 and below 1; got {self.blank_threshold!r}"
+            )
+        if self.open_tokens is not None and (type(self.open_tokens) is not int or self.open_tokens < 1):
+            raise ConfigError(f"open_tokens must be an integer, 1 or above; got {self.open_tokens!r}")
+        if not 0 <= self.lm_weight < math.inf:
+            raise ConfigError(f"lm_weight must be finite, 0 or above; got {self.lm_weight!r}")
+        for name in ("word_bonus", "unknown_word_score"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be finite; got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BeamHypothesis:
+    """One of the n best texts, and what its score is made of, all in nats.
+
+    Args:
+        tokens: (U,) int64 labels, blanks removed.
+        score: the sum that `BeamOptions` gives.
+        acoustic_score: log-probability of the tokens, over those of their alignments that stayed in the beam.
+        lm_score: log-probability of the words (or labels) in the language model with the end of the text, unweighted.
+        num_words: complete words; the last one is complete where the text ends.
+        num_unknown: those of them that are not in the lexicon; 0 without one.
+        hotword_score: sum of the weights of the matches.
+        hotwords: the matches, from left to right.
+    """
+
+    tokens: np.ndarray
+    score: float
+    acoustic_score: float
+    lm_score: float
+    num_words: int
+    num_unknown: int
+    hotword_score: float
+    hotwords: tuple[HotwordMatch, ...]
+
+
+class BeamSearch:
+    """A prefix beam search for emissions of V labels. It keeps nothing of them: any number of threads may share it.
+
+    Prefixes with the same score go by age: one that came into the beam in an earlier frame before a later one, then
+    the one whose parent comes first, then the one with the lower label. So results do not depend on threads, or on the
+    pieces in which an emission comes.
+
+    A word is a run of labels without a delimiter, or one standalone label (as a Chinese character may be).
+
+    Args:
+        num_labels: V, blank included.
+        blank: index of the blank label, 0 <= blank < V.
+        options: None means the defaults.
+        delimiters: labels between words; by default there are none, and a text is one word.
+        standalone: labels that are words of their own.
+        lexicon: words and their spelling; needed for a language model of words, and for `only_lexicon`.
+        lm: an n-gram model of the lexicon's words; with `label_words`, of labels.
+        label_words: (V,) integers, the number of each label in a language model of labels; the blank's is not read.
+        hotwords: what to expect, see `Hotwords`.
+    Raises:
+        InputError: a label is not one of the V or has two roles, or the parts do not fit together as said above.
+    Source: Graves 2012, "Supervised sequence labelling", section 7.5; Hannun et al. 2014, "First-pass large vocabulary
+        continuous speech recognition using bi-directional recurrent DNNs", algorithm 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_labels: int,
+        blank: int,
+        options: BeamOptions | None = None,
+        delimiters: Iterable[int] = (),
+        standalone: Iterable[int] = (),
+        lexicon: Lexicon | None = None,
+        lm: NgramTables | None = None,
+        label_words: Sequence[int] | np.ndarray | None = None,
+        hotwords: Hotwords | None = None,
+    ):
+        if not 0 <= blank < num_labels:
+            raise InputError(f"blank must be one of the {num_labels} labels, 0 .. {num_labels - 1}; got {blank}")
+        self.options = options or BeamOptions()
+        self.num_labels, self.blank = num_labels, blank
+        self._hotwords = hotwords or Hotwords((), ())
+        self._kinds = np.full(num_labels, PART, dtype=np.int32)
+        for name, labels, kind in (("delimiters", delimiters, DELIMITER), ("standalone", standalone, STANDALONE)):
+            for label in self._checked(labels, name=name):
+                if self._kinds[label] != PART:
+                    raise InputError(f"{name} must hold labels that are not delimiters already; got {label}")
+                self._kinds[label] = kind
+        self._checked(self._hotwords.labels, name="hotwords")
+        if lexicon is not None:
+            for label in self._checked(lexicon.labels, name="spellings"):
+                if self._kinds[label] == DELIMITER:
+                    raise InputError(f"spellings must hold no delimiters; got {label}")
+        elif self.options.only_lexicon:
+            raise InputError("only_lexicon needs a lexicon; give one, or leave it off")
+        if lm is None and label_words is not None:
+            raise InputError("label_words needs a language model; give lm, or leave it off")
+        if lm is not None and lexicon is None and label_words is None:
+            raise InputError(
+                "lm needs a lexicon (for a model of words) or label_words (for one of labels); got neither"
+            )
+        words = np.full(num_labels, -1) if label_words is None else np.asarray(label_words)
+        if words.shape != (num_labels,) or words.dtype.kind not in "iu":
+            raise InputError(
+                f"label_words must be one integer for each of the {num_labels} labels; "
+                f"got shape {words.shape} in {words.dtype}"
+            )
+        self._set_rules(words, lexicon, lm, LM_OF_WORDS if label_words is None else LM_OF_LABELS)
+
+        # The empty prefix, alone in the beam.
+        self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * self.options.beam_width, next_free=0)
+        root = self._first_nodes[ROOT]
+        root["label"], root["closing_state"], root["lm_state"] = -1, -1, self._rules[0]["lm_start_state"]
+        self._first_beam = np.zeros(self.options.beam_width, dtype=ACTIVE)
+        self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
+
+    def decode(self, emission: np.ndarray, *, num_best: int = 1) -> list[BeamHypothesis]:
+        """The n best texts of an emission, the best first.
+
+        Args:
+            emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.
+            num_best: how many at most; there are no more than prefixes in the beam.
+        Returns:
+            Texts by falling score, without those of probability zero; none at all if there is nothing else, or nothing
+            that the lexicon allows.
+        Raises:
+            InputError: emission is not (T, V) or not floating, or num_best is below 1.
+        """
+        state = self.start()
+        state.advance(emission)
+        return state.finish(num_best=num_best)
+
+    def decode_many(
+        self, emissions: Sequence[np.ndarray], *, num_best: int = 1, num_threads: int = 1
+    ) -> list[list[BeamHypothesis]]:
+        """`decode` for each of the emissions, in their order, on `num_threads` threads; the same on any number."""
+        if num_threads < 1:
+            raise InputError(f"num_threads must be 1 or above; got {num_threads}")
+        if num_threads == 1:
+            return [self.decode(emission, num_best=num_best) for emission in emissions]
+        with ThreadPoolExecutor(num_threads) as pool:
+            return list(pool.map(lambda emission: self.decode(emission, num_best=num_best), emissions))
+
+    def start(self) -> BeamState:
+        """A search that has seen no frame yet, for an emission that comes in pieces."""
+        return BeamState(self)
+
+    def _checked(self, labels: Iterable[int], *, name: str) -> list[int]:
+        labels = [int(label) for label in labels]
+        for label in labels:
+            if not 0 <= label < self.num_labels or label == self.blank:
+                raise InputError(
+                    f"{name} must hold labels 0 .. {self.num_labels - 1} without the blank, {self.blank}; got {label}"
+                )
+        return labels
+
+    def _set_rules(
+        self, label_words: np.ndarray, lexicon: Lexicon | None, lm: NgramTables | None, lm_units: int
+    ) -> None:
+        """All of the search as one record for the compiled code."""
+        options = self.options
+        hotword_records = self._hotwords.records(self._kinds)
+        # The most that a new label can add to a bonus: the language model never adds, and no hotword begins in a word.
+        unknown = max(options.unknown_word_score, 0.0) if lexicon is not None else 0.0
+        closing = max(options.word_bonus, 0.0) + unknown
+        words_gain = closing + unknown
+        labels = np.zeros(self.num_labels, dtype=LABEL)
+        labels["kind"], labels["word"] = self._kinds, label_words
+        labels["gain_unmatched"] = np.choose(self._kinds, [unknown, closing, words_gain + hotword_records["step"][0]])
+
+        rules = np.zeros(1, dtype=RULES)
+        rules["num_labels"], rules["blank"], rules["beam_width"] = self.num_labels, self.blank, options.beam_width
+        rules["open_tokens"] = np.iinfo(np.int64).max if options.open_tokens is None else options.open_tokens
+        rules["token_threshold"] = -np.inf if options.token_threshold is None else options.token_threshold
+        rules["score_threshold"] = np.inf if options.score_threshold is None else options.score_threshold
+        rules["skipped_above"] = np.inf if options.blank_threshold is None else math.log(options.blank_threshold)
+        rules["has_lexicon"], rules["only_lexicon"] = lexicon is not None, options.only_lexicon
+        rules["has_words"] = lm is not None or lexicon is not None or options.word_bonus != 0
+        rules["has_hotwords"] = self._hotwords.weights.size > 0
+        rules["words_gain"] = words_gain
+        rules["largest_gain"] = words_gain + hotword_records["step"].max()
+        rules["lm_weight"], rules["word_bonus"] = options.lm_weight, options.word_bonus
+        rules["unknown_word_score"] = options.unknown_word_score
+        arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
+        if lexicon is not None:
+            arrays["LEXICON"] = lexicon.records
+        if lm is not None:
+            rules["lm_units"] = lm_units
+            for name in _LM_NUMBERS:
+                rules[f"lm_{name}"] = getattr(lm, name)
+            for name, dtype in _LM_ARRAYS.items():
+                arrays[f"LM_{name.upper()}"] = np.ascontiguousarray(getattr(lm, name), dtype=dtype)
+        self._rules, self._arrays = rules, arrays
+        self._set_addresses()
+
+    def _set_addresses(self) -> None:
+        """They hold for as long as the arrays are kept."""
+        for name, values in self._arrays.items():
+            self._rules[name] = values.ctypes.data
+        self._rules_at = self._rules.ctypes.data
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_addresses()  # those of a copy, or of the same arrays in another process, are others
+
+
+class BeamState:
+    """A search under way: what `BeamSearch.start` gives. One thread at a time.
+
+    Its memory is that of the prefixes of the beam from where they part, plus eight bytes for each token before that.
+    """
+
+    def __init__(self, search: BeamSearch):
+        self._search = search
+        width = search.options.beam_width
+        self._agreed = array("q")
+        self._state = np.zeros(1, dtype=STATE)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._keep("NODES", search._first_nodes.copy())
+        self._keep("BEAM", search._first_beam.copy())
+        self._keep("CANDIDATES", np.empty(4 * width, dtype=CANDIDATE))
+        self._keep("SCORES", np.empty(4 * width))
+        self._keep("INDICES", np.empty(max(2 * width, search.num_labels), dtype=np.int64))
+        self._state["num_active"], self._state["root"] = 1, ROOT
+        self._state["first_free"], self._state["num_free"] = ROOT + 1, len(search._first_nodes) - ROOT - 1
+        self._state_at = self._state.ctypes.data
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name, values in self._arrays.items():
+            self._keep(name, values)
+        self._state_at = self._state.ctypes.data
+
+    def advance(self, emission: np.ndarray) -> None:
+        """Take the next frames: (T, V) as for `BeamSearch.decode`. Pieces give what the whole would."""
+        if emission.ndim != 2 or emission.shape[1] != self._search.num_labels:
+            raise InputError(f"emission must be (T, {self._search.num_labels}); got shape {emission.shape}")
+        if emission.dtype.kind != "f":
+            raise InputError(f"emission must hold floating-point numbers; got {emission.dtype}")
+        for start in range(0, len(emission), _BLOCK_FRAMES):
+            self._agree()
+            block = np.ascontiguousarray(emission[start : start + _BLOCK_FRAMES], dtype=np.float64)
+            frame, kernel = 0, _kernels["advance"]
+            while True:
+                frame = kernel(self._search._rules_at, self._state_at, block.ctypes.data, frame, len(block))
+                if frame == len(block):
+                    break
+                self._double_nodes()
+
+    def stable_prefix(self) -> np.ndarray:
+        """(U,) int64 tokens that every prefix in the beam begins with: no later frame can change them."""
+        self._agree()
+        return np.array(self._agreed, dtype=np.int64)
+
+    def finish(self, *, num_best: int = 1) -> list[BeamHypothesis]:
+        """The n best texts if the emission ends here, as `BeamSearch.decode` gives them; more frames may still come."""
+        if num_best < 1:
+            raise InputError(f"num_best must be 1 or above; got {num_best}")
+        finals = np.zeros(self._search.options.beam_width, dtype=FINAL)
+        num_finals = _kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
+        finals = finals[:num_finals]
+        order = np.argsort(-finals["score"], kind="stable")[:num_best]
+        return [self._hypothesis(final) for final in finals[order].tolist() if final[-1] > -math.inf]
+
+    def _hypothesis(self, final: tuple[Any, ...]) -> BeamHypothesis:
+        node, num_words, num_unknown, acoustic_score, lm_score, hotword_score, score = final
+        nodes = self._arrays["NODES"]
+        labels = np.empty(len(nodes), dtype=np.int64)
+        length = _kernels["trace"](nodes.ctypes.data, node, labels.ctypes.data, len(labels))
+        tokens = np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
+        matches = self._search._hotwords.find(tokens.tolist(), self._search._kinds) if hotword_score else ()
+        return BeamHypothesis(
+            tokens=tokens,
+            score=score,
+            acoustic_score=acoustic_score,
+            lm_score=lm_score,
+            num_words=num_words,
+            num_unknown=num_unknown,
+            hotword_score=hotword_score,
+            hotwords=tuple(matches),
+        )
+
+    def _agree(self) -> None:
+        """Take the tokens on the way to the root, below which the prefixes part, out of the tree."""
+        nodes, state = self._arrays["NODES"], self._state[0]
+        labels = []
+        node = int(state["root"])
+        while parent := int(nodes[node]["parent"]):
+            labels.append(int(nodes[node]["label"]))
+            nodes[node]["parent"] = 0
+            nodes[parent]["slot"], nodes[parent]["next_sibling"] = FREE, state["first_free"]
+            state["first_free"] = node = parent
+            state["num_free"] += 1
+        self._agreed.extend(reversed(labels))
+
+    def _double_nodes(self) -> None:
+        nodes, state = self._arrays["NODES"], self._state[0]
+        self._keep("NODES", _with_free_nodes(nodes, len(nodes), next_free=int(state["first_free"])))
+        state["first_free"] = len(nodes)
+        state["num_free"] += len(nodes)
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        self._arrays[name] = array
+        self._state[name] = array.ctypes.data
+
+
+def _with_free_nodes(nodes: np.ndarray, number: int, *, next_free: int) -> np.ndarray:
+    """More nodes: new free ones at the end, each leading to the next, and the last of them to `next_free`."""
+    longer = np.zeros(len(nodes) + number, dtype=NODE)
+    longer[: len(nodes)] = nodes
+    longer["slot"][len(nodes) :] = FREE
+    longer["next_sibling"][len(nodes) :] = [*range(len(nodes) + 1, len(longer)), next_free]
+    return longer
+
+
+def warm_up(on_compile: Callable[[], object] | None = None) -> None:
+    """Nothing, once the search is ready to run: what the first `advance` would do.
+
+    The first process on a machine compiles it, in seconds; later ones load what was kept, in a fraction of one.
+
+    Args:
+        on_compile: called if it has to be compiled, before it begins: the place to say why it takes a while.
+    """
+    _kernels.load(on_compile=on_compile)

@@ -1,0 +1,447 @@
+"""The beam search in compiled code; `asr/ctc/beam.py` says what it does, and `asr/ctc/machine_code.py` how it runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.extending import intrinsic
+from numba.extending import register_jitable
+from numba.np.arrayobj import make_array, populate_array
+
+from asr.ctc.beam import (
+    ACTIVE,
+    CANDIDATE,
+    FINAL,
+    FREE,
+    LABEL,
+    LM_OF_LABELS,
+    LM_OF_WORDS,
+    NO_LM,
+    NODE,
+    OFF,
+    OUTSIDE,
+    RULES,
+    STATE,
+)
+from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
+from asr.ctc.trie import LEXICON_NODE, find_child
+from asr.lm.query import query
+from asr.lm.tables import NgramTables
+
+_OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_compiled: Any = numba.njit(**_OPTIONS)
+_query = _compiled(query.py_func)
+for _function in (find_child, spot, spot_end):
+    register_jitable(_function)
+
+
+def _array_at(typing_context, address, dtype):
+    """The array of a dtype that begins at an address; it does not know where it ends."""
+    array = types.Array(dtype.dtype, 1, "C")
+
+    def generate(context, builder, signature, arguments):
+        result = make_array(array)(context, builder)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+        populate_array(
+            result,
+            data=builder.inttoptr(arguments[0], result.data.type),
+            shape=[context.get_constant(types.intp, 0)],
+            strides=[size],
+            itemsize=size,
+            meminfo=None,
+        )
+        return result._getvalue()
+
+    return array(types.int64, dtype), generate
+
+
+_array: Any = intrinsic(_array_at)
+
+
+class _Tables(NamedTuple):
+    """What the search looks things up in."""
+
+    labels: np.ndarray
+    lexicon: np.ndarray
+    hotwords: np.ndarray
+    lm: NgramTables
+
+
+@_compiled
+def _tables(rules):
+    lm = NgramTables(
+        _array(rules.LM_WORDS, np.int32),
+        _array(rules.LM_LOG_PROBS, np.float32),
+        _array(rules.LM_NEXT_STATES, np.int32),
+        _array(rules.LM_BACK_OFFS, np.float32),
+        _array(rules.LM_BACK_OFF_STATES, np.int32),
+        _array(rules.LM_FIRST_CHILDREN, np.int32),
+        rules.lm_num_words,
+        rules.lm_start_state,
+        rules.lm_empty_state,
+        rules.lm_end_word,
+    )
+    lexicon, hotwords = _array(rules.LEXICON, LEXICON_NODE), _array(rules.HOTWORDS, HOTWORD_NODE)
+    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, lm)
+
+
+@_compiled
+def advance(rules_at, state_at, emission_at, first_frame, num_frames):
+    """Search through the frames from first_frame on; -> frames done, fewer than all when nodes run out.
+
+    One function, because numba has LLVM compile each one once more in all that call it.
+    """
+    rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
+    tables = _tables(rules)
+    nodes, beam = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE)
+    candidates, scores = _array(state.CANDIDATES, CANDIDATE), _array(state.SCORES, np.float64)
+    live = left = _array(state.INDICES, np.int64)
+    width = rules.beam_width
+    for t in range(first_frame, num_frames):
+        frame = _array(emission_at + t * rules.num_labels * 8, np.float64)
+        if frame[rules.blank] > rules.skipped_above:
+            for slot in range(state.num_active):
+                active = beam[slot]
+                active.total += frame[rules.blank]
+                active.blank, active.nonblank = active.total, -np.inf
+            continue
+        if state.num_free < width:
+            return t
+
+        # The prefixes of the beam go on: with Φ, with their last label, or with it as a new token of their parent.
+        count = np.int64(0)
+        highest, lowest, top = -np.inf, np.inf, -np.inf
+        for slot in range(state.num_active):
+            active = beam[slot]
+            node = nodes[active.node]
+            blank = active.total + frame[rules.blank]
+            nonblank = -np.inf
+            if node.label >= 0:
+                nonblank = active.nonblank + frame[node.label]
+                parent = nodes[node.parent]  # of the root: the scratch row
+                if node.parent > 0 and parent.slot >= 0:
+                    before = beam[parent.slot].blank if parent.label == node.label else beam[parent.slot].total
+                    nonblank = _log_add(nonblank, before + frame[node.label])
+            total = _log_add(blank, nonblank)
+            score = total + node.bonus
+            if active.total + node.bonus > top:
+                top = active.total + node.bonus
+            if score > -np.inf:
+                candidate = candidates[count]
+                candidate.node, candidate.label = active.node, -1
+                candidate.blank, candidate.nonblank = blank, nonblank
+                candidate.total, candidate.score = total, score
+                count += 1
+                if score > highest:
+                    highest = score
+                if score < lowest:
+                    lowest = score
+
+        # What does not get above the bar is not among the best, and need not be looked at.
+        bar = highest - rules.score_threshold
+        if count == width and lowest > bar:
+            bar = lowest
+        num_live = 0
+        likeliest = -np.inf
+        for label in range(rules.num_labels):
+            log_prob = frame[label]
+            if label != rules.blank and log_prob >= rules.token_threshold and top + log_prob + rules.largest_gain > bar:
+                live[num_live] = label
+                num_live += 1
+                if log_prob > likeliest:
+                    likeliest = log_prob
+
+        # New prefixes: those that are not in the beam.
+        for slot in range(state.num_active):
+            active = beam[slot]
+            node = nodes[active.node]
+            if not active.total + node.bonus + likeliest + rules.largest_gain > bar:
+                continue
+            in_word = node.label >= 0 and tables.labels[node.label].kind == PART
+            unmatched = in_word and node.hotword == 0
+            matched_gain = rules.words_gain + tables.hotwords[node.hotword].step
+            for i in range(num_live):
+                label = live[i]
+                acoustic = (active.blank if label == node.label else active.total) + frame[label]
+                gain = tables.labels[label].gain_unmatched if unmatched else matched_gain
+                if not acoustic + node.bonus + gain > bar:
+                    continue
+                child = _child(nodes, active.node, label)
+                if child > 0 and nodes[child].slot >= 0:
+                    continue
+                score = acoustic
+                if rules.has_hotwords and not rules.has_words:
+                    boundary = not in_word or tables.labels[label].kind != PART
+                    hotword, weight = spot(tables.hotwords, node.hotword, boundary, label)
+                    score += node.hotword_score + weight + tables.hotwords[hotword].potential
+                    if not score > bar:
+                        continue
+                elif rules.has_words:
+                    if not _extend(nodes, active.node, label, np.int64(0), tables, rules):
+                        continue
+                    score += nodes[0].bonus
+                    if not score > bar:
+                        continue
+                candidate = candidates[count]
+                candidate.node, candidate.label = active.node, label
+                candidate.blank, candidate.nonblank = -np.inf, acoustic
+                candidate.total, candidate.score = acoustic, score
+                count += 1
+                if score > highest:
+                    highest = score
+                if count == 4 * width:  # as many as there is room for
+                    worst = _keep_best(candidates, scores, count, width)
+                    if worst > bar:
+                        bar = worst
+                    count = width
+        if count > width:
+            _keep_best(candidates, scores, count, width)
+            count = width
+
+        # The candidates become the beam, and those that are new get a node.
+        num_left = state.num_active
+        for slot in range(num_left):
+            left[slot] = beam[slot].node
+            nodes[left[slot]].slot = OUTSIDE
+        num_kept, best = 0, np.int64(0)
+        for i in range(count):
+            candidate = candidates[i]
+            if not candidate.score > highest - rules.score_threshold:
+                continue
+            at, label = candidate.node, candidate.label
+            if label >= 0:
+                above = at
+                at = _child(nodes, above, label)
+                if at == 0:
+                    at = state.first_free
+                    state.first_free = nodes[at].next_sibling
+                    state.num_free -= 1
+                    _extend(nodes, above, label, at, tables, rules)
+                    nodes[at].parent, nodes[at].first_child = above, 0
+                    nodes[at].next_sibling = nodes[above].first_child
+                    nodes[above].first_child = at
+            if candidate.score == highest and best == 0:
+                best = at
+            nodes[at].slot = num_kept
+            active = beam[num_kept]
+            active.node = at
+            active.blank, active.nonblank, active.total = candidate.blank, candidate.nonblank, candidate.total
+            num_kept += 1
+
+        # A dispute that has become too old goes to the best, and those up to half its age with it, so that the next
+        # one is a while away.
+        if best > 0 and nodes[best].depth - nodes[state.root].depth > rules.open_tokens:
+            agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens // 2)
+            num_candidates, num_kept = num_kept, 0
+            for slot in range(num_candidates):
+                at = beam[slot].node
+                if nodes[at].depth >= nodes[agreed].depth and _ancestor(nodes, at, nodes[agreed].depth) == agreed:
+                    nodes[at].slot = num_kept
+                    beam[num_kept] = beam[slot]
+                    num_kept += 1
+                else:
+                    nodes[at].slot = OUTSIDE
+                    left[num_left] = at
+                    num_left += 1
+        state.num_active = num_kept
+
+        # A node that is neither in the beam nor above one that is goes, and perhaps its parent with it.
+        for i in range(num_left):
+            at = left[i]
+            while nodes[at].slot == OUTSIDE and nodes[at].first_child == 0 and at != state.root:
+                above = nodes[at].parent
+                if nodes[above].first_child == at:
+                    nodes[above].first_child = nodes[at].next_sibling
+                else:
+                    sibling = nodes[above].first_child
+                    while nodes[sibling].next_sibling != at:
+                        sibling = nodes[sibling].next_sibling
+                    nodes[sibling].next_sibling = nodes[at].next_sibling
+                nodes[at].slot, nodes[at].next_sibling = FREE, state.first_free
+                state.first_free = at
+                state.num_free += 1
+                at = above
+
+        while nodes[state.root].slot == OUTSIDE:
+            child = nodes[state.root].first_child
+            if child == 0 or nodes[child].next_sibling > 0:
+                break
+            state.root = child
+    return num_frames
+
+
+@_compiled
+def _extend(nodes, parent, label, node, tables, rules):
+    """Fill in what its labels say about a prefix and one more label; -> False if the lexicon forbids it."""
+    before, after = nodes[parent], nodes[node]
+    kind = tables.labels[label].kind
+    boundary = kind != PART or before.label < 0 or tables.labels[before.label].kind != PART
+    spelling = before.spelling
+    num_words, num_unknown = before.num_words, before.num_unknown
+    lm_score, lm_state = before.lm_score, before.lm_state
+    if boundary:
+        allowed, num_words, num_unknown, lm_score, lm_state = _close(nodes, parent, tables, rules)
+        if not allowed:
+            return False
+        spelling = 0
+    if rules.has_lexicon and kind != DELIMITER and spelling != OFF:
+        spelling = find_child(tables.lexicon, spelling, label)
+        if spelling < 0:
+            if rules.only_lexicon:
+                return False
+            num_unknown += 1
+            spelling = OFF
+    if rules.lm_units == LM_OF_LABELS:
+        log_prob, lm_state = _query(tables.lm, lm_state, tables.labels[label].word)
+        lm_score += log_prob
+    hotword, gain = spot(tables.hotwords, before.hotword, boundary, label)
+    hotword_score = before.hotword_score + gain
+
+    after.label, after.depth = label, before.depth + 1
+    after.num_words, after.num_unknown = num_words, num_unknown
+    after.spelling = spelling
+    after.hotword, after.hotword_score = hotword, hotword_score
+    after.lm_score, after.lm_state = lm_score, lm_state
+    after.closing_state = -1
+    after.bonus = _bonus(lm_score, num_words, num_unknown, hotword_score + tables.hotwords[hotword].potential, rules)
+    return True
+
+
+@_compiled
+def _close(nodes, node, tables, rules):
+    """Scores of a prefix once its last word is complete: allowed, num_words, num_unknown, lm_score, lm_state."""
+    prefix = nodes[node]
+    num_words, num_unknown = prefix.num_words, prefix.num_unknown
+    lm_score, lm_state = prefix.lm_score, prefix.lm_state
+    if prefix.label < 0 or tables.labels[prefix.label].kind == DELIMITER:
+        return True, num_words, num_unknown, lm_score, lm_state
+    word = -1
+    if rules.has_lexicon and prefix.spelling != OFF:
+        word = tables.lexicon[prefix.spelling].word
+        if word < 0:
+            if rules.only_lexicon:
+                return False, num_words, num_unknown, lm_score, lm_state
+            num_unknown += 1
+    if rules.lm_units == LM_OF_WORDS:
+        if prefix.closing_state < 0:
+            prefix.closing_score, prefix.closing_state = _query(tables.lm, lm_state, word)
+        lm_score += prefix.closing_score
+        lm_state = prefix.closing_state
+    return True, num_words + 1, num_unknown, lm_score, lm_state
+
+
+@_compiled
+def _bonus(lm_score, num_words, num_unknown, hotword_score, rules):
+    bonus = rules.word_bonus * num_words + rules.unknown_word_score * num_unknown + hotword_score
+    if rules.lm_weight > 0.0:  # 0 times -inf is not 0
+        bonus += rules.lm_weight * lm_score
+    return bonus
+
+
+@_compiled
+def _child(nodes, parent, label):
+    """The node of a prefix and one more label, or 0."""
+    child = nodes[parent].first_child
+    while child > 0 and nodes[child].label != label:
+        child = nodes[child].next_sibling
+    return child
+
+
+@_compiled
+def _ancestor(nodes, node, depth):
+    while nodes[node].depth > depth:
+        node = nodes[node].parent
+    return node
+
+
+@_compiled
+def _log_add(a, b):
+    """log(exp(a) + exp(b)); what is too small to change the larger one in float64 is left out."""
+    if a < b:
+        a, b = b, a
+    if b - a > -37.0:  # false for two -inf, whose difference is NaN
+        return a + math.log1p(math.exp(b - a))
+    return a
+
+
+@_compiled
+def _keep_best(candidates, scores, count, width):
+    """Move the `width` best of more candidates to the front, in their order; -> the score of the worst of them."""
+    for i in range(count):
+        scores[i] = candidates[i].score
+    low, high = 0, count - 1  # Hoare's selection: scores[width - 1] becomes the width-th largest
+    while low < high:
+        pivot = scores[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while scores[i] > pivot:
+                i += 1
+            while scores[j] < pivot:
+                j -= 1
+            if i <= j:
+                scores[i], scores[j] = scores[j], scores[i]
+                i += 1
+                j -= 1
+        if width - 1 <= j:
+            high = j
+        elif width - 1 >= i:
+            low = i
+        else:
+            break
+    worst = scores[width - 1]
+    ties = width
+    for i in range(count):
+        if candidates[i].score > worst:
+            ties -= 1
+    kept = 0
+    for i in range(count):
+        score = candidates[i].score
+        if score > worst or (score == worst and ties > 0):
+            if score == worst:
+                ties -= 1
+            candidates[kept] = candidates[i]
+            kept += 1
+    return worst
+
+
+@_compiled
+def finish(rules_at, state_at, finals_at):
+    """Fill in the scores of the prefixes in the beam as whole texts; -> their number."""
+    rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
+    nodes, beam, finals = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE), _array(finals_at, FINAL)
+    tables = _tables(rules)
+    for slot in range(state.num_active):
+        node = beam[slot].node
+        allowed, num_words, num_unknown, lm_score, lm_state = _close(nodes, node, tables, rules)
+        if rules.lm_units != NO_LM and tables.lm.end_word > 0:
+            log_prob, lm_state = _query(tables.lm, lm_state, tables.lm.end_word)
+            lm_score += log_prob
+        hotword_score = nodes[node].hotword_score + spot_end(tables.hotwords, nodes[node].hotword)
+        final = finals[slot]
+        final.node = node
+        final.num_words, final.num_unknown = num_words, num_unknown
+        final.acoustic_score = beam[slot].total
+        final.lm_score, final.hotword_score = lm_score, hotword_score
+        final.score = -np.inf
+        if allowed:
+            final.score = beam[slot].total + _bonus(lm_score, num_words, num_unknown, hotword_score, rules)
+    return state.num_active
+
+
+@_compiled
+def trace(nodes_at, node, labels_at, num_labels):
+    """Write the labels on the way to a node, those behind the agreed ones, backwards; -> how many there are."""
+    nodes, labels = _array(nodes_at, NODE), _array(labels_at, np.int64)
+    length = 0
+    while nodes[node].parent > 0:
+        length += 1
+        labels[num_labels - length] = nodes[node].label
+        node = nodes[node].parent
+    return length
+
+
+KERNELS = [advance, finish, trace]

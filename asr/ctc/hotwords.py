@@ -1,0 +1,176 @@
+"""Words and phrases that a beam search is told to expect, and where they are in a text of labels.
+
+A hotword is a sequence of labels: a word, or words with a delimiter between them. It counts where it stands as whole
+words, by the rule of leftmost and longest: read from the left; at the start of each word take the longest hotword that
+begins there and ends with a word; go on behind it, or with the next word if there is none. So NEW YORK is not also NEW,
+no label counts twice, and a text has one set of matches, whatever the search went through to find it.
+
+While a prefix is being spelled, it is not known yet what will match. The search carries one node of a trie along, that
+of the leftmost match still open, and ranks the prefix by what was completed before it, plus a potential:
+
+    potential(n) = max over the hotwords h that begin with n of   weight(h) * labels of n / labels of h
+                   or, if it is more, what is left when n fails
+
+When the match fails, because no hotword goes on with the next label, the labels behind its longest whole part (behind
+its first word, if there is no such part) have to be read again. What comes of it depends on the node alone, so it is
+worked out beforehand, as the failure links of Aho and Corasick are: the search never reads a label twice, and its time
+does not depend on the number of hotwords.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr.ctc.trie import TRIE_FIELDS, Trie, find_child
+from asr.errors import InputError
+
+#: what a label does to words: inside one, between two, or a word of its own
+PART, DELIMITER, STANDALONE = 0, 1, 2
+
+HOTWORD_NODE = np.dtype(
+    [*TRIE_FIELDS, ("fail", "i8"), ("weight", "f8"), ("fail_gain", "f8"), ("potential", "f8"), ("step", "f8")]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HotwordMatch:
+    """Hotword number `index` at the tokens [start, end)."""
+
+    index: int
+    start: int
+    end: int
+
+
+class Hotwords:
+    """Label sequences with a weight each, for a beam search.
+
+    Args:
+        spellings: H sequences of labels without blanks; a phrase holds the delimiters between its words.
+        weights: (H,) finite and > 0, in nats: what a whole match adds to the score of a text.
+    Raises:
+        InputError: a spelling is empty, comes twice or does not hold labels; or a weight is missing or not positive.
+    """
+
+    def __init__(self, spellings: Sequence[Sequence[int]], weights: Sequence[float]):
+        self._trie = Trie(spellings, name="hotwords")
+        self._spellings = [tuple(spelling) for spelling in spellings]
+        self.weights = np.asarray(weights, dtype=np.float64)
+        if self.weights.shape != self._trie.ends.shape:
+            raise InputError(f"weights must be one for each of the {len(spellings)} hotwords; got {len(weights)}")
+        if (wrong := np.flatnonzero(~(np.isfinite(self.weights) & (self.weights > 0)))).size:
+            raise InputError(f"weights[{wrong[0]}] must be finite and above 0; got {self.weights[wrong[0]]}")
+        trie = self._trie
+        edges = zip(trie.parents.tolist(), trie.labels.tolist(), strict=True)
+        self._children = {edge: node for node, edge in enumerate(edges)}
+        self._index = {node: index for index, node in enumerate(trie.ends.tolist())}
+        self.labels = np.unique(trie.labels[1:])
+
+    def find(self, tokens: Sequence[int], kinds: np.ndarray) -> list[HotwordMatch]:
+        """The leftmost longest matches in a text, from left to right.
+
+        Args:
+            tokens: (U,) labels, blanks removed.
+            kinds: (V,) PART, DELIMITER or STANDALONE for each label.
+        """
+        length = len(tokens)
+        is_part = [kind == PART for kind in kinds[list(tokens)].tolist()]
+        boundary = [i in (0, length) or not (is_part[i - 1] and is_part[i]) for i in range(length + 1)]
+        matches: list[HotwordMatch] = []
+        start = 0
+        while start < length:
+            node, end = 0, start
+            for i in range(start, length if boundary[start] else start):
+                node = self._children.get((node, tokens[i]), -1)
+                if node < 0:
+                    break
+                if boundary[i + 1] and node in self._index:
+                    index, end = self._index[node], i + 1
+            if end > start:
+                matches.append(HotwordMatch(index, start, end))
+            start = max(end, start + 1)
+        return matches
+
+    def records(self, kinds: np.ndarray) -> np.ndarray:
+        """(N + 1,) trie records for `spot` and `spot_end`: weight, potential and failure link of each node, and `step`,
+        the most that one more label can add to what a prefix is ranked by.
+
+        Args:
+            kinds: (V,) PART, DELIMITER or STANDALONE for each label.
+        Raises:
+            InputError: a hotword begins or ends with a delimiter.
+        """
+        for index, spelling in enumerate(self._spellings):
+            if DELIMITER in (kinds[spelling[0]], kinds[spelling[-1]]):
+                raise InputError(f"hotwords[{index}] must begin and end with a word; got a delimiter in {spelling}")
+        trie = self._trie
+        records = trie.records(HOTWORD_NODE)
+        records["weight"][trie.ends] = self.weights
+        potentials = np.zeros(len(trie.labels))
+        for spelling, weight, end in zip(self._spellings, self.weights, trie.ends, strict=True):
+            above = int(end)
+            for length in range(len(spelling), 0, -1):
+                potentials[above] = max(potentials[above], weight * length / len(spelling))
+                above = int(trie.parents[above])
+        readable = records.view(np.recarray)
+        for node in range(1, len(trie.labels)):  # by length: what a failure leads to is shorter
+            parent, label = int(trie.parents[node]), int(trie.labels[node])
+            if parent:
+                boundary = bool(kinds[label] != PART or kinds[trie.labels[parent]] != PART)
+                if boundary and records["weight"][parent] > 0:
+                    state, gain = 0, records["weight"][parent]
+                else:
+                    state, gain = int(records["fail"][parent]), records["fail_gain"][parent]
+                state, more = spot(readable, state, boundary, label)
+                records["fail"][node], records["fail_gain"][node] = state, gain + more
+                potentials[node] = max(potentials[node], gain + more + potentials[state])
+        steps = np.zeros(len(trie.labels))
+        np.maximum.at(steps, trie.parents[1:], potentials[1:] - potentials[trie.parents[1:]])
+        for node in range(1, len(trie.labels)):
+            fail, weight = records["fail"][node], records["weight"][node]
+            after = max(
+                records["fail_gain"][node] + potentials[fail] + steps[fail], weight + steps[0] if weight else 0.0
+            )
+            steps[node] = max(steps[node], after - potentials[node])
+        records["potential"][:-1], records["step"][:-1] = potentials, steps
+        return records
+
+
+def spot(records, state, boundary, label):
+    """The node after one more label, and the weight of the matches that are whole and over with it.
+
+    Plain Python that numba can compile.
+
+    Args:
+        records: `Hotwords.records`.
+        state: node of the open match; 0 if there is none.
+        boundary: whether the label stands at the start of a word, or is itself no part of one.
+        label: of the text.
+    """
+    gain = 0.0
+    while state != 0 or boundary:
+        child = find_child(records, state, label)
+        if child >= 0:
+            return child, gain
+        if state == 0:
+            break
+        if boundary and records[state].weight > 0.0:
+            gain += records[state].weight
+            state = 0
+        else:
+            gain += records[state].fail_gain
+            state = records[state].fail
+    return 0, gain
+
+
+def spot_end(records, state):
+    """The weight of the matches that are whole where the text ends."""
+    gain = 0.0
+    while state != 0:
+        if records[state].weight > 0.0:
+            return gain + records[state].weight
+        gain += records[state].fail_gain
+        state = records[state].fail
+    return gain
