@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from asr.acoustic_model import AcousticModel as AcousticModel
     from asr.audio import duration_seconds as duration_seconds
     from asr.audio import read_audio as read_audio
+    from asr.ctc.alignment import align as align
     from asr.ctc.loss import ctc_loss as ctc_loss
+    from asr.decoding import Decoder as Decoder
     from asr.decoding import DecodingOptions as DecodingOptions
     from asr.decoding import decode as decode
     from asr.errors import AsrError as AsrError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from asr.errors import ConfigError as ConfigError
     from asr.errors import DataError as DataError
     from asr.errors import InputError as InputError
+    from asr.label_decoder import build_decoder as build_decoder
     from asr.metrics import cer as cer
     from asr.metrics import wer as wer
     from asr.recognizer import Recognizer as Recognizer
@@ -42,7 +45,9 @@ _HOME = {
     "AcousticModel": "acoustic_model",
     "duration_seconds": "audio",
     "read_audio": "audio",
+    "align": "ctc.alignment",
     "ctc_loss": "ctc.loss",
+    "Decoder": "decoding",
     "DecodingOptions": "decoding",
     "decode": "decoding",
     "AsrError": "errors",
@@ -50,6 +55,7 @@ _HOME = {
     "ConfigError": "errors",
     "DataError": "errors",
     "InputError": "errors",
+    "build_decoder": "label_decoder",
     "cer": "metrics",
     "wer": "metrics",
     "Recognizer": "recognizer",

@@ -1,30 +1,237 @@
-"""From log-probabilities to a `Transcript`: the one door to the decoders."""
+"""From log-probabilities to a `Transcript`: greedily, or by a prefix beam search with all that helps it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.ctc.greedy import BestPath, best_path
-from asr.errors import ConfigError, InputError
-from asr.text import BLANK, Alphabet
-from asr.transcript import Hypothesis, Timeline, Transcript, Word, find_words
+from asr.ctc import beam
+from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch
+from asr.ctc.greedy import best_path
+from asr.ctc.hotwords import Hotwords
+from asr.ctc.trie import Lexicon
+from asr.errors import AsrWarning, ConfigError, DataError, InputError
+from asr.metrics import align as align_words
+from asr.options import from_json, to_json
+from asr.text import BLANK, Alphabet, is_han
+from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
+
+if TYPE_CHECKING:
+    from asr.lm.ngram import NgramModel
+
+HOTWORD_WEIGHT = 6.0  # nats, where none is given
+BEAM_WIDTH = 16  # where something needs a beam and nobody said how wide
 
 _SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
+_NEED_A_BEAM = ("lm", "lexicon", "hotwords")
+_NUM_WEIGHED = 32  # hypotheses that confidences are made of: those behind them have next to no probability
+_LEAST_SCORE = -1e9  # of a text that is impossible; JSON has no infinity
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodingOptions:
-    """How log-probabilities become text."""
+class DecodingOptions(BeamOptions):
+    """How log-probabilities become text: greedily (a beam of 1), or by a prefix beam search.
+
+    In Python `hotwords` may also be a mapping of words to weights.
+    """
 
     beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
+    num_best: int = field(default=1, metadata={"help": "hypotheses to give, the best first"})
+    lm: str = field(
+        default="", metadata={"help": "n-gram language model of words or characters, an ARPA file (.arpa, .gz, .xz)"}
+    )
+    lexicon: str = field(
+        default="", metadata={"help": "file with a word a line: the lexicon, in place of the language model's words"}
+    )
+    hotwords: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"},
+    )
+    confidence_temperature: float = field(
+        default=1.0,
+        metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
+    )
 
     def __post_init__(self) -> None:
-        if type(self.beam_width) is not int or self.beam_width != 1:
-            raise ConfigError(f"beam_width must be 1 (greedy); got {self.beam_width!r}")
+        if isinstance(self.hotwords, Mapping):
+            object.__setattr__(self, "hotwords", _entries(self.hotwords))
+        super().__post_init__()
+        if isinstance(self.hotwords, str) or not all(isinstance(entry, str) for entry in self.hotwords):
+            raise ConfigError(f"hotwords must be a tuple of words, or words with their weights; got {self.hotwords!r}")
+        if type(self.num_best) is not int or self.num_best < 1:
+            raise ConfigError(f"num_best must be an integer, 1 or above; got {self.num_best!r}")
+        if not 0 < self.confidence_temperature < math.inf:
+            raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
+        if self.only_lexicon and not (self.lexicon or self.lm):
+            raise ConfigError("only_lexicon needs a lexicon or a language model of words; give one, or leave it off")
+        if self.beam_width == 1:
+            given = [name for name in _NEED_A_BEAM if getattr(self, name)] + ["num_best"] * (self.num_best > 1)
+            if given:
+                raise ConfigError(
+                    f"{' and '.join(given)} need{'s' * (len(given) == 1)} a beam; set beam_width to 2 or more, "
+                    f"{BEAM_WIDTH} for example; got 1 (greedy)"
+                )
+
+    def changed(self, changes: Mapping[str, Any]) -> DecodingOptions:
+        """These options with some others: a model's own, as a person wants them.
+
+        What needs a beam gets one of `BEAM_WIDTH` where these options are greedy and no other width is asked for; and
+        where greedy decoding is asked for, what needs a beam goes.
+
+        Raises:
+            ConfigError: a change is wrong, or two contradict each other.
+        """
+        changes = dict(changes)
+        if isinstance(hotwords := changes.get("hotwords"), Mapping):
+            changes["hotwords"] = _entries(hotwords)
+        wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1
+        if changes.get("beam_width") == 1:
+            changes = {"lm": "", "lexicon": "", "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}
+        elif wants_beam and self.beam_width == 1:
+            changes.setdefault("beam_width", BEAM_WIDTH)
+        return from_json(DecodingOptions, {**to_json(self), **changes})
+
+
+class Decoder:
+    """Decodes the emissions of one alphabet: what the options name is read once, here. Threads may share it.
+
+    Args:
+        alphabet: characters of the labels.
+        options: None means the defaults, greedy decoding.
+    Raises:
+        DataError: the language model, the lexicon or a file of hotwords cannot be read.
+        InputError: a hotword or a word of the lexicon file cannot be spelled in the alphabet; it is named.
+    """
+
+    def __init__(self, alphabet: Alphabet, options: DecodingOptions | None = None):
+        self.alphabet = alphabet
+        self.options = options or DecodingOptions()
+        self._hotwords: tuple[str, ...] = ()
+        self._search = self._make_search() if self.options.beam_width > 1 else None
+
+    def decode(
+        self, log_probs: Any, *, frame_seconds: float = 1.0, duration_seconds: float | None = None
+    ) -> Transcript:
+        """The transcript of one utterance; see `decode`."""
+        emission = checked_log_probs(log_probs, num_labels=self.alphabet.size)
+        num_frames = len(emission)
+        timeline = Timeline(
+            frame_seconds=frame_seconds,
+            duration_seconds=num_frames * frame_seconds if duration_seconds is None else duration_seconds,
+        )
+        if num_frames > timeline.num_frames + 1:
+            raise InputError(
+                f"duration_seconds must reach the last of the {num_frames} frames of {frame_seconds} s, but one at "
+                f"most; {timeline.duration_seconds} s have {timeline.num_frames} frames"
+            )
+        hypotheses, confidences = self._greedy(emission) if self._search is None else self._beam(emission, timeline)
+        best = hypotheses[0]
+        spelled = self.alphabet.decode(best.tokens)
+        places = list(find_words(spelled))
+        return Transcript(
+            text=best.text,
+            words=tuple(_words(spelled, places, best.spans, confidences, timeline))[::-1],
+            hypotheses=tuple(hypotheses),
+            timeline=timeline,
+            options={"beam_width": 1} if self._search is None else asdict(self.options),  # the others did nothing
+        )
+
+    def _greedy(self, emission: np.ndarray) -> tuple[list[Hypothesis], list[float]]:
+        """The best path as a hypothesis, and the confidence of each of its words."""
+        best = best_path(emission, blank=BLANK)
+        spelled = self.alphabet.decode(best.tokens)
+        logs = np.log(best.confidences)
+        hypothesis = Hypothesis(
+            text=" ".join(spelled.split()),
+            score=best.score,
+            tokens=tuple(best.tokens.tolist()),
+            spans=tuple((start, end) for start, end in best.spans.tolist()),
+        )
+        return [hypothesis], [float(np.exp(logs[start:end].mean())) for start, end in find_words(spelled)]
+
+    def _beam(self, emission: np.ndarray, timeline: Timeline) -> tuple[list[Hypothesis], list[float]]:
+        """The best hypotheses of the search, and the confidence of each word of the first."""
+        assert self._search is not None
+        found = self._search.decode(emission, num_best=max(self.options.num_best, _NUM_WEIGHED))
+        if not found:  # nothing is possible, or nothing that the lexicon allows
+            score = max(float(emission[:, BLANK].sum()), _LEAST_SCORE)
+            return [Hypothesis(text="", score=score, tokens=(), spans=())], []
+        texts = [self.alphabet.decode(hypothesis.tokens.tolist()) for hypothesis in found]
+        readings = [[text[start:end] for start, end in find_words(text)] for text in texts]
+        scores = np.array([hypothesis.score for hypothesis in found])
+        confidences = word_posteriors(readings, scores / self.options.confidence_temperature)
+        kept = zip(texts, found[: self.options.num_best], strict=False)
+        return [self._hypothesis(text, hypothesis, emission, timeline) for text, hypothesis in kept], confidences
+
+    def _hypothesis(self, text: str, found: BeamHypothesis, emission: np.ndarray, timeline: Timeline) -> Hypothesis:
+        """One hypothesis of the search, its labels put in their places by forced alignment."""
+        from asr.ctc.alignment import token_spans
+
+        spans = token_spans(emission, found.tokens, blank=BLANK).tolist()
+        return Hypothesis(
+            text=" ".join(text.split()),
+            score=found.score,
+            tokens=tuple(found.tokens.tolist()),
+            spans=tuple((start, end) for start, end in spans),
+            acoustic=found.acoustic_score,
+            ngram=found.lm_score if self.options.lm else None,
+            hotwords=tuple(
+                SpottedHotword(
+                    text=self._hotwords[match.index],
+                    start_frame=min(spans[match.start][0], timeline.num_frames - 1),
+                    end_frame=min(spans[match.end - 1][1], timeline.num_frames),
+                )
+                for match in found.hotwords
+            ),
+        )
+
+    def _make_search(self) -> BeamSearch:
+        options, alphabet = self.options, self.alphabet
+        _warm_up()
+        lm = _read_lm(options.lm) if options.lm else None
+        label_words = None
+        if lm is not None and lm.over_characters and not options.lexicon:
+            label_words = _label_words(lm, alphabet)
+        words: Sequence[str] = ()
+        if options.lexicon:
+            words = _read_words(options.lexicon, alphabet)
+        elif lm is not None and label_words is None:
+            words = lm.words[1:]  # without <unk>
+        spellings: dict[tuple[int, ...], int] = {}
+        hotword_weights: dict[tuple[int, ...], float] = {}
+        for word in words:
+            if spelling := spell(word, alphabet):
+                spellings.setdefault(spelling, _number(lm, word))
+        for text, weight in _parse_hotwords(options.hotwords):
+            spelling = spell(text, alphabet)
+            if not spelling:
+                missing = [repr(character) for character in dict.fromkeys(text) if not spell(character, alphabet)]
+                raise InputError(
+                    "hotwords must be spelled in the model's alphabet; "
+                    f"{text!r} has {', '.join(missing) or 'no characters'}"
+                )
+            hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
+        self._hotwords = tuple(alphabet.decode(spelling) for spelling in hotword_weights)
+        labelled = list(enumerate(alphabet.characters, start=1))
+        return BeamSearch(
+            num_labels=alphabet.size,
+            blank=BLANK,
+            options=options,
+            delimiters=[label for label, character in labelled if character == " "],
+            standalone=[label for label, character in labelled if is_han(character)],
+            lexicon=Lexicon(list(spellings), list(spellings.values())) if spellings else None,
+            lm=None if lm is None else lm.tables,
+            label_words=label_words,
+            hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
+        )
 
 
 def decode(
@@ -35,12 +242,15 @@ def decode(
     frame_seconds: float = 1.0,
     duration_seconds: float | None = None,
 ) -> Transcript:
-    """Transcript of one utterance: the collapsed best path, cut into words.
+    """Transcript of one utterance; for many with the same options, what those name is read once.
 
-    The confidence of a character is the geometric mean of its posteriors over the frames of its span; that of a word,
-    the geometric mean of the confidences of its characters. A word lasts from the first frame of its first character
-    to the last frame of its last one. If that lies past the end of the sound (a front end may pad the last frame into
-    being), it is moved back inside, and words before it as far as they must.
+    A word lasts from the first frame of its first character to the last frame of its last one, in the best path
+    (greedy) or in the most probable alignment of the chosen text (beam), so no language model, hotword or pruning
+    moves it. If that lies past the end of the sound (a front end may pad the last frame into being), it is moved back
+    inside, and words before it as far as they must.
+
+    The confidence of a word is, greedily, the geometric mean of the posteriors of its characters, each over its frames;
+    with a beam, the share of probability of the hypotheses that have the word in this place.
 
     Args:
         log_probs: (T, V) floating natural log-probabilities, a NumPy array or a torch tensor on any device; V is
@@ -51,59 +261,162 @@ def decode(
         duration_seconds: of the sound, whose end lies in the last frame or the one before, or later; None means
             T * frame_seconds.
     Returns:
-        Text and words without white space around them or doubled, and one hypothesis with its score in nats.
+        Text and words without white space around them or doubled, and `options.num_best` hypotheses at most, with
+        their scores in nats.
     Raises:
         InputError: log_probs has another shape or type, NaN, or rows that do not sum to 1 once exponentiated; or the
-            sound is too short for its frames.
+            sound is too short for its frames; or a hotword cannot be spelled.
+        DataError: a file that the options name cannot be read.
     """
-    options = options or DecodingOptions()
-    emission = _checked_emission(log_probs, alphabet)
-    num_frames = len(emission)
-    timeline = Timeline(
-        frame_seconds=frame_seconds,
-        duration_seconds=num_frames * frame_seconds if duration_seconds is None else duration_seconds,
-    )
-    if num_frames > timeline.num_frames + 1:
-        raise InputError(
-            f"duration_seconds must reach the last of the {num_frames} frames of {frame_seconds} s, but one at most; "
-            f"{timeline.duration_seconds} s have {timeline.num_frames} frames"
-        )
-    best = best_path(emission, blank=BLANK)
-    spelled = alphabet.decode(best.tokens)
-    text = " ".join(spelled.split())
-    hypothesis = Hypothesis(
-        text=text,
-        score=best.score,
-        tokens=tuple(best.tokens.tolist()),
-        spans=tuple((start, end) for start, end in best.spans.tolist()),
-    )
-    return Transcript(
-        text=text,
-        words=tuple(_words(spelled, best, timeline))[::-1],
-        hypotheses=(hypothesis,),
-        timeline=timeline,
-        options=asdict(options),
-    )
+    decoder = _kept_decoder(alphabet, options or DecodingOptions())
+    return decoder.decode(log_probs, frame_seconds=frame_seconds, duration_seconds=duration_seconds)
 
 
-def _words(spelled: str, best: BestPath, timeline: Timeline) -> Iterator[Word]:
+def _warm_up() -> None:
+    """Loads the compiled search and aligner, or compiles them, and says so."""
+    from asr.ctc import alignment
+
+    said: list[None] = []
+
+    def say() -> None:
+        if not said:
+            warnings.warn("compiling the beam search, once on this machine: some seconds", AsrWarning, stacklevel=2)
+        said.append(None)
+
+    beam.warm_up(say)
+    alignment.warm_up(say)
+
+
+def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(f"{word}:{nats:g}" for word, nats in hotwords.items())
+
+
+@lru_cache(maxsize=8)
+def _kept_decoder(alphabet: Alphabet, options: DecodingOptions) -> Decoder:
+    return Decoder(alphabet, options)
+
+
+def word_posteriors(readings: Sequence[Sequence[str]], scores: np.ndarray) -> list[float]:
+    """The probability of each word of the first reading: of all readings that have it in this place.
+
+    Args:
+        readings: words of each hypothesis, the best first; a word is in the same place where a shortest alignment with
+            the first reading pairs it with itself.
+        scores: (n,) natural log-probabilities, up to a constant.
+    Returns:
+        One value in 0 .. 1 for each word of the first reading.
+    """
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    totals = np.zeros(len(readings[0]))
+    for reading, share in zip(readings, shares, strict=True):
+        aligned = (pair for pair in align_words(readings[0], reading) if pair.operation != "insertion")
+        totals += share * np.array([pair.operation == "match" for pair in aligned], dtype=float)
+    return np.minimum(totals, 1.0).tolist()
+
+
+def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
+    """The labels of a text, as it is or in the upper or lower case that the alphabet has; none if it lacks a character.
+
+    White space counts as single spaces.
+    """
+    text = " ".join(text.split())
+    for variant in (text, text.upper(), text.lower()):
+        dropped: Counter[str] = Counter()
+        labels = alphabet.encode(variant, dropped=dropped)
+        if not dropped:
+            return tuple(labels)
+    return ()
+
+
+@lru_cache(maxsize=2)
+def _read_lm(path: str) -> NgramModel:
+    from asr.lm.ngram import NgramModel
+
+    return NgramModel.read(path)
+
+
+def _number(lm: NgramModel | None, word: str) -> int:
+    """The word's number in the language model, in whatever case; 0, <unk>, if it has none."""
+    if lm is None:
+        return 0
+    return next((lm.vocabulary[form] for form in (word, word.upper(), word.lower()) if form in lm.vocabulary), 0)
+
+
+def _label_words(lm: NgramModel, alphabet: Alphabet) -> np.ndarray:
+    """(V,) the number of each label in a language model of characters; 0 for Φ, which has none."""
+    spelled = (lm.space if character == " " else character for character in alphabet.characters)
+    return np.array([0, *(_number(lm, character) for character in spelled)])
+
+
+def _read_words(path: str, alphabet: Alphabet) -> list[str]:
+    """The words of a lexicon file.
+
+    Raises:
+        DataError: it cannot be read, has no word, or a line is not one word spelled in the alphabet.
+    """
+    words = []
+    for number, line in _lines(path):
+        if len(line.split()) > 1:
+            raise DataError(f"a line of a lexicon must be one word, not {line!r}", path=path, line=number)
+        if not spell(line, alphabet):
+            raise DataError(f"{line!r} cannot be spelled in the model's alphabet", path=path, line=number)
+        words.append(line)
+    if not words:
+        raise DataError("a lexicon must have at least one word; it has none", path=path)
+    return words
+
+
+def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Text and weight of each hotword; `@file` stands for the lines of a file."""
+    for entry in entries:
+        if entry.startswith("@"):
+            yield from _parse_hotwords(line for _, line in _lines(entry[1:]))
+            continue
+        text, colon, number = entry.rpartition(":")
+        try:
+            weight = float(number) if colon else HOTWORD_WEIGHT
+        except ValueError:
+            raise InputError(f"a hotword must be WORD or WORD:NATS; got {entry!r}") from None
+        if not 0 < weight < math.inf:
+            raise InputError(f"the weight of a hotword must be finite and above 0 nats; got {entry!r}")
+        yield text if colon else entry, weight
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines that are not empty."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"this file of words cannot be read: {error.strerror}", path=path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"a file of words must be UTF-8: {error}", path=path) from None
+    return ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _words(
+    spelled: str,
+    places: Sequence[tuple[int, int]],
+    spans: Sequence[tuple[int, int]],
+    confidences: Sequence[float],
+    timeline: Timeline,
+) -> Iterator[Word]:
     """Words from the last to the first, each before the next; `spelled` has one character a token."""
-    logs = np.log(best.confidences)
     limit = timeline.num_frames
-    for start, end in reversed(list(find_words(spelled))):
-        end_frame = min(int(best.spans[end - 1, 1]), limit)
-        limit = min(int(best.spans[start, 0]), end_frame - 1)
+    for (start, end), confidence in zip(reversed(places), reversed(confidences), strict=True):
+        end_frame = min(spans[end - 1][1], limit)
+        limit = min(spans[start][0], end_frame - 1)
         yield Word(
-            text=spelled[start:end],
-            start_frame=limit,
-            end_frame=end_frame,
-            confidence=float(np.exp(logs[start:end].mean())),
-            timeline=timeline,
+            text=spelled[start:end], start_frame=limit, end_frame=end_frame, confidence=confidence, timeline=timeline
         )
 
 
-def _checked_emission(log_probs: Any, alphabet: Alphabet) -> np.ndarray:
-    """(T, V) in float32 or float64, once it is known to hold natural log-probabilities."""
+def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
+    """(T, V) in float32 or float64, once it is known to hold natural log-probabilities of V labels.
+
+    Raises:
+        InputError: as `decode`.
+    """
     if hasattr(log_probs, "detach"):  # a torch tensor; torch itself stays unloaded
         log_probs = log_probs.detach().cpu()
         if str(log_probs.dtype) == "torch.bfloat16":  # unknown to NumPy
@@ -111,10 +424,9 @@ def _checked_emission(log_probs: Any, alphabet: Alphabet) -> np.ndarray:
     emission = np.asarray(log_probs)
     if emission.ndim != 2:
         raise InputError(f"log_probs must be (T, V), one utterance; got shape {emission.shape}")
-    if emission.shape[1] != alphabet.size:
+    if emission.shape[1] != num_labels:
         raise InputError(
-            f"log_probs must have one column for each of the {alphabet.size} labels of the alphabet, Φ included; "
-            f"got {emission.shape[1]}"
+            f"log_probs must have one column for each of the {num_labels} labels, Φ included; got {emission.shape[1]}"
         )
     if emission.dtype.kind != "f":
         raise InputError(f"log_probs must hold floating-point numbers; got {emission.dtype}")

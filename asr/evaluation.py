@@ -19,18 +19,22 @@ from asr.metrics import (
     PairedTest,
     align,
     bootstrap_interval,
+    calibration_error,
     character_errors,
     paired_test,
     word_errors,
 )
 from asr.recognizer import Recognizer
 from asr.text import TextOptions, normalize
-from asr.transcript import Transcript
+from asr.transcript import Transcript, Word, find_words
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredUtterance:
-    """One utterance of a manifest with what was said, what was recognised (both normalised), and its errors."""
+    """One utterance of a manifest with what was said, what was recognised (both normalised), and its errors.
+
+    A word is judged by a shortest alignment with the reference; a Han character is a word.
+    """
 
     id: str
     speaker: str | None
@@ -39,6 +43,7 @@ class ScoredUtterance:
     hypothesis: str
     words: ErrorCounts
     characters: ErrorCounts
+    judged: tuple[tuple[float, bool], ...]  # confidence of each recognised word, and whether it is right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,15 @@ class Evaluation:
         return self._rate([utterance.characters for utterance in self.utterances])
 
     @property
+    def calibration_error(self) -> float | None:
+        """How far confidences are from the share of words that are right, see `metrics.calibration_error`.
+
+        None where no word was recognised.
+        """
+        judged = [pair for utterance in self.utterances for pair in utterance.judged]
+        return calibration_error(*zip(*judged, strict=True)) if judged else None
+
+    @property
     def speakers(self) -> tuple[str, ...] | None:
         """The speaker of each utterance where all are known and they are several: then intervals draw speakers."""
         return _speakers(self.utterances)
@@ -127,6 +141,7 @@ class Evaluation:
             "headline": self.headline,
             "wer": _rate_values(self.wer),
             "cer": _rate_values(self.cer),
+            "calibration_error": self.calibration_error,
             "intervals": None if self.wer.interval is None else "speakers" if self.speakers else "utterances",
             "num_utterances": len(self.utterances),
             "num_speakers": len(set(self.speakers)) if self.speakers else None,
@@ -177,7 +192,7 @@ def evaluate(
     """
     text = text or recognizer.model.config.text
     read: deque[Utterance] = deque()  # those whose result is still to come
-    heard: list[tuple[Utterance, str]] = []
+    heard: list[tuple[Utterance, Transcript]] = []
     unreadable: list[tuple[str, str]] = []
 
     def waveforms() -> Iterator[tuple[Waveform, int]]:
@@ -195,7 +210,7 @@ def evaluate(
     for result in recognizer.results(waveforms()):
         utterance = read.popleft()
         if isinstance(result, Transcript):
-            heard.append((utterance, result.text))
+            heard.append((utterance, result))
         else:
             unreadable.append((utterance.id, str(result)))
         progress()
@@ -206,7 +221,7 @@ def evaluate(
     return Evaluation(
         model=recognizer.model.config.name,
         text=text,
-        utterances=tuple(_scored(utterance, hypothesis, text) for utterance, hypothesis in heard),
+        utterances=tuple(_scored(utterance, transcript, text) for utterance, transcript in heard),
         unreadable=tuple(unreadable),
         seconds=seconds,
     )
@@ -233,8 +248,8 @@ def compare(a: Evaluation, b: Evaluation) -> PairedTest:
     )
 
 
-def _scored(utterance: Utterance, hypothesis: str, text: TextOptions) -> ScoredUtterance:
-    reference, hypothesis = normalize(utterance.text, text), normalize(hypothesis, text)
+def _scored(utterance: Utterance, transcript: Transcript, text: TextOptions) -> ScoredUtterance:
+    reference, hypothesis = normalize(utterance.text, text), normalize(transcript.text, text)
     return ScoredUtterance(
         id=utterance.id,
         speaker=utterance.speaker,
@@ -243,7 +258,17 @@ def _scored(utterance: Utterance, hypothesis: str, text: TextOptions) -> ScoredU
         hypothesis=hypothesis,
         words=word_errors(reference, hypothesis),
         characters=character_errors(reference, hypothesis, spaces=_has_spaces(text)),
+        judged=tuple(_judged(reference, transcript.words, text)),
     )
+
+
+def _judged(reference: str, words: Sequence[Word], text: TextOptions) -> Iterator[tuple[float, bool]]:
+    """Confidence of each recognised word, and whether it is right."""
+    said = [reference[start:end] for start, end in find_words(reference)]
+    steps = align(said, [normalize(word.text, text) for word in words])
+    of_words = (step for step in steps if step.operation != "deletion")
+    for word, step in zip(words, of_words, strict=True):
+        yield word.confidence, step.operation == "match"
 
 
 def _has_spaces(text: TextOptions) -> bool:

@@ -1,20 +1,32 @@
-"""How a transcript is written: txt, json, srt, vtt, ctm and tsv, each one function from `Transcript` to text."""
+"""How a transcript is written: txt, json, srt, vtt, ctm and tsv, each one function from `Transcript` to text.
+
+And how a text is that was aligned: json, srt, vtt, ctm and TextGrid, each one function from `AlignedText` and a level,
+that of sentences, words or characters.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
-from asr.transcript import Transcript
+from asr.errors import ConfigError
+from asr.transcript import Hypothesis, Timeline, Transcript, Word
+
+if TYPE_CHECKING:
+    from asr.aligner import AlignedText, Level, Segment
 
 # Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
 _LINE_WIDTH = 42
 _LONGEST_CUE = 7000
 _SHORTEST_CUE = 1000
 _PAUSE = 500
+
+_GAP = re.compile(r"(\S+)")
 
 
 def to_txt(transcript: Transcript) -> str:
@@ -25,7 +37,8 @@ def to_txt(transcript: Transcript) -> str:
 def to_json(transcript: Transcript) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
-    Keys: text, words (text, start, end, confidence), hypotheses (text, score), duration, model, options.
+    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, ngram and hotwords (text,
+    start, end) where there are any), duration, model, options.
     """
     document = {
         "text": transcript.text,
@@ -38,9 +51,7 @@ def to_json(transcript: Transcript) -> str:
             }
             for word in transcript.words
         ],
-        "hypotheses": [
-            {"text": hypothesis.text, "score": round(hypothesis.score, 4)} for hypothesis in transcript.hypotheses
-        ],
+        "hypotheses": [_hypothesis(hypothesis, transcript.timeline) for hypothesis in transcript.hypotheses],
         "duration": _milliseconds(transcript.duration_seconds) / 1000,
         "model": transcript.model,
         "options": dict(transcript.options),
@@ -53,11 +64,7 @@ def to_srt(transcript: Transcript) -> str:
 
     SubRip has no way to escape the arrow of its times, so --> becomes -> as in Whisper.
     """
-    cues = (
-        f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text.replace('-->', '->')}\n\n"
-        for number, (start, end, text) in enumerate(_subtitles(transcript), start=1)
-    )
-    return "".join(cues)
+    return _srt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
 
 
 def to_vtt(transcript: Transcript) -> str:
@@ -65,11 +72,7 @@ def to_vtt(transcript: Transcript) -> str:
 
     Source: W3C WebVTT, section 4.2.
     """
-    cues = (
-        f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{escape(text, quote=False)}\n\n"
-        for start, end, text in _subtitles(transcript)
-    )
-    return "WEBVTT\n\n" + "".join(cues)
+    return _vtt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
 
 
 def to_ctm(transcript: Transcript) -> str:
@@ -79,18 +82,14 @@ def to_ctm(transcript: Transcript) -> str:
 
     Source: NIST SCTK, "CTM Format"; Kaldi writes the same.
     """
-    utterance = "_".join(transcript.name.split()) or "audio"
-    lines = []
-    for word in transcript.words:
-        start, end = _milliseconds(word.start), _milliseconds(word.end)
-        duration = (end - start) / 1000
-        lines.append(f"{utterance} 1 {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
-    return "".join(lines)
+    return _ctm(transcript.name, transcript.words)
 
 
 def to_tsv(transcript: Transcript) -> str:
     """Whisper's table: start, end and text of each cue, in whole milliseconds, parted by tabs, below a header."""
-    rows = (f"{cue[0].start}\t{cue[-1].end}\t{_text(cue)}\n" for cue in _cues(transcript))
+    rows = (
+        f"{cue[0].start}\t{cue[-1].end}\t{_text(cue)}\n" for cue in _cues(_pieces(transcript.text, transcript.words))
+    )
     return "start\tend\ttext\n" + "".join(rows)
 
 
@@ -105,6 +104,160 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
 """The writer of each format; its name is also the extension of the file."""
 
 
+def alignment_to_json(aligned: AlignedText, level: Level) -> str:
+    """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
+
+    Keys: text; sentences, words and characters (text, start, end, confidence), as far down as the level; untimed
+    (words that have no time), score, duration, model.
+    """
+    document: dict[str, object] = {"text": aligned.text}
+    for tier, segments in _tiers(aligned, level):
+        document[tier] = [
+            {
+                "text": segment.text,
+                "start": _milliseconds(segment.start) / 1000,
+                "end": _milliseconds(segment.end) / 1000,
+                "confidence": round(segment.confidence, 4),
+            }
+            for segment in segments
+        ]
+    document |= {
+        "untimed": list(aligned.untimed),
+        "score": round(aligned.score, 4),
+        "duration": _milliseconds(aligned.timeline.duration_seconds) / 1000,
+        "model": aligned.model,
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def alignment_to_srt(aligned: AlignedText, level: Level) -> str:
+    """SubRip subtitles as `to_srt` writes them: no cue has parts of two sentences, or two words, or two characters.
+
+    A word without a time is shown with the one before it, but has no cue of its own.
+    """
+    return _srt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
+
+
+def alignment_to_vtt(aligned: AlignedText, level: Level) -> str:
+    """WebVTT subtitles as `to_vtt` writes them, with the cues of `alignment_to_srt`."""
+    return _vtt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
+
+
+def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
+    """One line a word or character, as `to_ctm` writes them.
+
+    Raises:
+        ConfigError: the level is that of sentences, for whose spaces ctm has no room.
+    """
+    if level == "sentence":
+        raise ConfigError("ctm must have the level word or character; it has no room for the spaces of a sentence")
+    return _ctm(aligned.name, aligned.segments(level))
+
+
+def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
+    """A TextGrid for Praat, in its long form: tiers of sentences, words and characters, as far down as the level.
+
+    Intervals touch, as Praat wants them: what lies between two segments is an interval without text.
+
+    Source: Praat manual, "TextGrid file formats".
+    """
+    duration = f"{_milliseconds(aligned.timeline.duration_seconds) / 1000:.3f}"
+    tiers = list(_tiers(aligned, level))
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, segments) in enumerate(tiers, start=1):
+        intervals = list(_intervals(segments, _milliseconds(aligned.timeline.duration_seconds)))
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {duration}", f"        intervals: size = {len(intervals)}"]
+        for index, (start, end, text) in enumerate(intervals, start=1):
+            lines += [f"        intervals [{index}]:", f"            xmin = {start / 1000:.3f}"]
+            lines += [
+                f"            xmax = {end / 1000:.3f}",
+                f'            text = "{text.replace(chr(34), chr(34) * 2)}"',
+            ]
+    return "\n".join(lines) + "\n"
+
+
+ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
+    "ctm": alignment_to_ctm,
+    "json": alignment_to_json,
+    "TextGrid": alignment_to_textgrid,
+    "srt": alignment_to_srt,
+    "vtt": alignment_to_vtt,
+}
+"""The writer of each format of an aligned text; its name is also the extension of the file."""
+
+
+def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:
+    """A hypothesis as JSON values, without what it has not."""
+    values: dict[str, object] = {"text": hypothesis.text}
+    for name in ("score", "acoustic", "ngram"):
+        if (value := getattr(hypothesis, name)) is not None:
+            values[name] = round(value, 4)
+    if hypothesis.hotwords:
+        values["hotwords"] = [
+            {
+                "text": spotted.text,
+                "start": _milliseconds(timeline.seconds(spotted.start_frame)) / 1000,
+                "end": _milliseconds(timeline.seconds(spotted.end_frame)) / 1000,
+            }
+            for spotted in hypothesis.hotwords
+        ]
+    return values
+
+
+def _tiers(aligned: AlignedText, level: Level) -> Iterator[tuple[str, tuple[Segment, ...]]]:
+    """Names and segments of the tiers, from the sentences down to the level."""
+    levels: tuple[Level, ...] = ("sentence", "word", "character")
+    for name in levels[: levels.index(level) + 1]:
+        yield f"{name}s", aligned.segments(name)
+
+
+def _passages(aligned: AlignedText, level: Level) -> Iterator[tuple[str, Sequence[Segment]]]:
+    """What has cues of its own: a text and the words in it."""
+    for segment in aligned.segments(level):
+        yield segment.text, segment.parts if level == "sentence" else (segment,)
+
+
+def _intervals(segments: Sequence[Segment], duration: int) -> Iterator[tuple[int, int, str]]:
+    """The segments and the silence around them: start and end in milliseconds, text."""
+    last_end = 0
+    for segment in segments:
+        start, end = _milliseconds(segment.start), _milliseconds(segment.end)
+        if start > last_end:
+            yield last_end, start, ""
+        yield start, end, segment.text
+        last_end = end
+    if last_end < duration:
+        yield last_end, duration, ""
+
+
+def _srt(cues: Iterable[tuple[int, int, str]]) -> str:
+    lines = (
+        f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text.replace('-->', '->')}\n\n"
+        for number, (start, end, text) in enumerate(cues, start=1)
+    )
+    return "".join(lines)
+
+
+def _vtt(cues: Iterable[tuple[int, int, str]]) -> str:
+    lines = (
+        f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{escape(text, quote=False)}\n\n"
+        for start, end, text in cues
+    )
+    return "WEBVTT\n\n" + "".join(lines)
+
+
+def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
+    utterance = "_".join(name.split()) or "audio"
+    lines = []
+    for word in words:
+        start, end = _milliseconds(word.start), _milliseconds(word.end)
+        duration = (end - start) / 1000
+        lines.append(f"{utterance} 1 {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
+    return "".join(lines)
+
+
 @dataclass(frozen=True)
 class _Piece:
     """A word, or as much of one as fits a line, with what parts it from the one before."""
@@ -116,23 +269,25 @@ class _Piece:
     end: int
 
 
-def _subtitles(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and one or two lines, of each cue.
+def _subtitles(
+    passages: Iterable[tuple[str, Sequence[Word | Segment]]], duration_seconds: float
+) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds, and one or two lines, of each cue; none has parts of two passages.
 
     A short cue stays to be read for a second, if the next one and the end of the recording leave it that.
     """
-    cues = _cues(transcript)
+    cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
     for number, cue in enumerate(cues, start=1):
         start, end = cue[0].start, cue[-1].end
-        limit = cues[number][0].start if number < len(cues) else _milliseconds(transcript.duration_seconds)
+        limit = cues[number][0].start if number < len(cues) else _milliseconds(duration_seconds)
         end = max(end, min(start + _SHORTEST_CUE, limit))
         yield start, min(end, start + _LONGEST_CUE), "\n".join(_lines(cue))
 
 
-def _cues(transcript: Transcript) -> list[list[_Piece]]:
+def _cues(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
     """The pieces in groups that follow each other without a pause, and fit two lines and the longest time."""
     cues: list[list[_Piece]] = []
-    for piece in _pieces(transcript):
+    for piece in pieces:
         cue = cues[-1] if cues else None
         if (
             cue is not None
@@ -146,23 +301,35 @@ def _cues(transcript: Transcript) -> list[list[_Piece]]:
     return cues
 
 
-def _pieces(transcript: Transcript) -> Iterator[_Piece]:
+def _pieces(text: str, words: Sequence[Word | Segment]) -> Iterator[_Piece]:
+    """The words; what else the text has between them has no time, and is there from the end of the word before."""
     position = 0
-    for word in transcript.words:
-        found = transcript.text.index(word.text, position)
-        gap = transcript.text[position:found]
+    last_end = _milliseconds(words[0].start) if words else 0
+    for word in words:
+        found = text.index(word.text, position)
+        *untimed, gap = _GAP.split(text[position:found])
+        for before, other in zip(untimed[::2], untimed[1::2], strict=True):
+            yield from _parts(before, other, last_end, last_end)
         position = found + len(word.text)
-        start, end = _milliseconds(word.start), _milliseconds(word.end)
-        taken = 0
-        for part in _cut(word.text):  # a word too wide for a line is cut, and its time shared out
-            first, taken = taken, taken + len(part)
-            yield _Piece(
-                gap="" if first else gap,
-                text=part,
-                width=_width(part),
-                start=start + (end - start) * first // len(word.text),
-                end=start + (end - start) * taken // len(word.text),
-            )
+        last_end = _milliseconds(word.end)
+        yield from _parts(gap, word.text, _milliseconds(word.start), last_end)
+    *untimed, _ = _GAP.split(text[position:])
+    for before, other in zip(untimed[::2], untimed[1::2], strict=True):
+        yield from _parts(before, other, last_end, last_end)
+
+
+def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
+    """A word; one too wide for a line is cut, and its time shared out."""
+    taken = 0
+    for part in _cut(word):
+        first, taken = taken, taken + len(part)
+        yield _Piece(
+            gap="" if first else gap,
+            text=part,
+            width=_width(part),
+            start=start + (end - start) * first // len(word),
+            end=start + (end - start) * taken // len(word),
+        )
 
 
 def _cut(word: str) -> list[str]:

@@ -289,6 +289,32 @@ def paired_test(
     )
 
 
+def calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 10) -> float:
+    """Expected calibration error: how far the confidences of words are from the share of them that are right.
+
+    Confidences are put into bins of equal width; the distance of each bin's mean from its share of right ones counts
+    by the words in it.
+
+    Args:
+        confidences: in 0 .. 1, at least one.
+        correct: for each, whether the word is right.
+        num_bins: how many, >= 1.
+    Returns:
+        A fraction in 0 .. 1; 0 is perfect.
+    Raises:
+        InputError: there are none, not as many of both, or one lies outside of 0 .. 1.
+    Source: Guo et al. 2017, "On calibration of modern neural networks", equation 5.
+    """
+    given, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if not given.size or given.shape != right.shape or not ((given >= 0) & (given <= 1)).all():
+        raise InputError(
+            f"confidences must lie in 0 .. 1, at least one, with as many judgements; got {given.size} and {right.size}"
+        )
+    bins = np.minimum((given * num_bins).astype(int), num_bins - 1)
+    surplus = np.bincount(bins, weights=given - right, minlength=num_bins)  # of each bin, times the words in it
+    return float(np.abs(surplus).sum() / given.size)
+
+
 def _errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> ErrorCounts:
     operations = Counter(step.operation for step in align(reference, hypothesis))
     return ErrorCounts(

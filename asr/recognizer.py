@@ -8,18 +8,19 @@ sources ─▶ pieces of at most 30 s ─▶ a window of them, sorted by length,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from asr.acoustic_model import AcousticModel, find_model, pad_waveforms
 from asr.audio import Source, Waveform, quietest_cut, stream_audio
-from asr.decoding import DecodingOptions, decode
+from asr.decoding import Decoder, DecodingOptions
 from asr.device import Precision, autocast, choose_precision, find_device
 from asr.encoder import make_cell
 from asr.errors import AsrError, InputError
@@ -63,9 +64,10 @@ class Recognizer:
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA where there is one.
         precision: format of the matrix products; "auto" measures once which is faster here.
         batch_size: pieces of sound that go through the model together.
-        decoding: how log-probabilities become text.
+        decoding: how log-probabilities become text; None means greedily.
     Raises:
         InputError: there is no such device, or batch_size is not positive.
+        DataError, InputError: what `decoding` names cannot be used; see `Decoder`.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Recognizer:
             precision, self.device, make_cell=partial(make_cell, model.config.encoder.cell), training=False
         )
         self.batch_size = batch_size
-        self.decoding = decoding or DecodingOptions()
+        self.decoder = Decoder(model.alphabet, decoding)
 
     def transcribe(self, source: Source, *, channel: int | None = None) -> Transcript:
         """The transcript of one recording of any length.
@@ -256,10 +258,8 @@ class Recognizer:
 
     def _decoded(self, parts: Sequence[Emission], *, num_samples: int | None) -> Transcript:
         """Transcript of successive emissions; of so many samples, or None for all that their frames cover."""
-        transcript = decode(
+        transcript = self.decoder.decode(
             np.concatenate(parts),
-            self.model.alphabet,
-            self.decoding,
             frame_seconds=self.model.frame_seconds,
             duration_seconds=None if num_samples is None else max(num_samples, 0) / self.model.sample_rate,
         )
@@ -272,19 +272,34 @@ def load(
     device: str = "auto",
     precision: Precision = "auto",
     batch_size: int = 16,
-    decoding: DecodingOptions | None = None,
+    decoding: DecodingOptions | Mapping[str, Any] | None = None,
 ) -> Recognizer:
     """A recogniser with the model of that name or folder.
 
     Args:
         model: a model folder, the name of an embedded model, or None for the default one.
-        device, precision, batch_size, decoding: see `Recognizer`.
+        device, precision, batch_size: see `Recognizer`.
+        decoding: how log-probabilities become text; a mapping changes some of the options that the model comes with
+            (see `DecodingOptions.changed`), None takes them as they are.
     Raises:
-        DataError: the folder is not a model, or is damaged.
-        InputError: there is no embedded model of that name, or no such device.
+        ConfigError: the mapping has an unknown option or a wrong value.
+        DataError: the folder is not a model, or is damaged; or a file that `decoding` names cannot be read.
+        InputError: there is no embedded model of that name, or no such device; or a hotword cannot be spelled.
     """
-    loaded = AcousticModel.load(find_model(model))
+    folder = find_model(model)
+    loaded = AcousticModel.load(folder)
+    if not isinstance(decoding, DecodingOptions):
+        decoding = in_folder(loaded.config.decoding, folder).changed(decoding or {})
     return Recognizer(loaded, device=device, precision=precision, batch_size=batch_size, decoding=decoding)
+
+
+def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
+    """The options of a model with the places of its own language model and lexicon."""
+    return replace(
+        options,
+        lm=str(folder / options.lm) if options.lm else "",
+        lexicon=str(folder / options.lexicon) if options.lexicon else "",
+    )
 
 
 def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:

@@ -97,14 +97,26 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpottedHotword:
+    """A hotword that is part of a hypothesis, and its frames [start_frame, end_frame)."""
+
+    text: str
+    start_frame: int
+    end_frame: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hypothesis:
     """One reading of an utterance.
 
     Args:
         text: what the tokens spell.
-        score: natural log-probability; the higher the better.
+        score: what hypotheses are ranked by, in nats; the higher the better.
         tokens: U labels, without blanks.
         spans: U pairs, the frames [start, end) in which each token was seen.
+        acoustic: natural log-probability of the tokens, summed over alignments; None where greedy, as score is all.
+        ngram: natural log-probability in the n-gram language model, unweighted; None without one.
+        hotwords: those that the hypothesis was ranked higher for, in order.
     Raises:
         InputError: there are not as many spans as tokens.
     """
@@ -113,6 +125,9 @@ class Hypothesis:
     score: float
     tokens: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
+    acoustic: float | None = None
+    ngram: float | None = None
+    hotwords: tuple[SpottedHotword, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.spans):
@@ -207,6 +222,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
     words: list[Word] = []
     tokens: list[int] = []
     spans: list[tuple[int, int]] = []
+    hotwords: list[SpottedHotword] = []
     for piece, offset in zip(transcripts, offsets, strict=True):
         if piece.timeline.frame_seconds != timeline.frame_seconds:
             raise InputError(
@@ -217,11 +233,17 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
             words.append(replace(word, start_frame=start_frame, end_frame=end_frame, timeline=timeline))
         tokens += piece.hypotheses[0].tokens
         spans += ((start + offset, end + offset) for start, end in piece.hypotheses[0].spans)
+        for spotted in piece.hypotheses[0].hotwords:
+            start_frame, end_frame = spotted.start_frame + offset, spotted.end_frame + offset
+            hotwords.append(replace(spotted, start_frame=start_frame, end_frame=end_frame))
     best = Hypothesis(
         text=_joined(piece.hypotheses[0].text for piece in transcripts),
         score=math.fsum(piece.hypotheses[0].score for piece in transcripts),
         tokens=tuple(tokens),
         spans=tuple(spans),
+        acoustic=_sum([piece.hypotheses[0].acoustic for piece in transcripts]),
+        ngram=_sum([piece.hypotheses[0].ngram for piece in transcripts]),
+        hotwords=tuple(hotwords),
     )
     first = transcripts[0] if transcripts else None
     return Transcript(
@@ -233,6 +255,12 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
         model=first.model if first else "",
         options=first.options if first else {},
     )
+
+
+def _sum(scores: Sequence[float | None]) -> float | None:
+    """The sum of the scores, if all are there."""
+    known = [score for score in scores if score is not None]
+    return math.fsum(known) if known and len(known) == len(scores) else None
 
 
 def _joined(texts: Iterator[str]) -> str:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr import acoustic_model
+from asr import model_folder
 from asr.acoustic_model import AcousticModel, ModelConfig, embedded_models, find_model, read_config
 from asr.encoder import EncoderOptions
 from asr.errors import ConfigError, DataError, InputError
@@ -138,7 +138,7 @@ def test_a_save_that_fails_leaves_the_older_model(folder: Path, monkeypatch: pyt
     def fail(*_: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(acoustic_model, failing, fail)
+    monkeypatch.setattr(model_folder, failing, fail)
     with pytest.raises(OSError, match="No space left"):
         make_model(replace(CONFIG, name="other")).save(folder)
     assert AcousticModel.load(folder).config.name == "tiny"
@@ -223,7 +223,8 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"format_version": 0}, "format_version must be 1, not 0$"),
         ({"format_version": None}, "format_version must be 1, not None$"),
         ({"format_version": "1"}, "format_version must be 1, not '1'$"),
-        ({"layers": 3}, "unknown option 'layers'; known are characters, description, encoder"),
+        ({"kind": "language model"}, "the folder must hold a model of the kind 'acoustic model', not 'language model'"),
+        ({"layers": 3}, "unknown option 'layers'; known are characters, decoding, description"),
         ({"encoder": {"units": 3}}, "encoder: unknown option 'units'"),
         ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be int, not '6'"),
         ({"encoder": {"num_layers": 0}}, "encoder: num_layers must be at least 1, not 0"),
@@ -332,7 +333,7 @@ def test_a_model_is_found_by_folder_or_embedded_name(
     shutil.copytree(folder, package / "models" / "zulu")
     shutil.copytree(folder, package / "models" / "an4")
     (package / "models" / "unfinished").mkdir()
-    monkeypatch.setattr(acoustic_model, "__file__", str(package / "acoustic_model.py"))
+    monkeypatch.setattr(model_folder, "__file__", str(package / "model_folder.py"))
     assert list(embedded_models().items()) == [
         ("an4", package / "models" / "an4"),
         ("zulu", package / "models" / "zulu"),
@@ -347,7 +348,7 @@ def test_a_model_is_found_by_folder_or_embedded_name(
 
 
 def test_without_embedded_models_the_message_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(acoustic_model, "__file__", str(tmp_path / "acoustic_model.py"))
+    monkeypatch.setattr(model_folder, "__file__", str(tmp_path / "model_folder.py"))
     with pytest.raises(InputError, match="embedded models: none"):
         find_model()
 

@@ -3,14 +3,15 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from asr.ctc.collapse import collapse
-from asr.decoding import DecodingOptions, decode
-from asr.errors import ConfigError, InputError
+from asr.decoding import Decoder, DecodingOptions, decode, word_posteriors
+from asr.errors import ConfigError, DataError, InputError
 from asr.text import Alphabet
 
 ENGLISH = Alphabet((" ", "A", "B", "C", "'"))
@@ -140,7 +141,7 @@ GOOD = emission_of("AB-C", ENGLISH)
     [
         (GOOD[None], r"log_probs must be \(T, V\), one utterance; got shape \(1, 4, 6\)"),
         (GOOD[0], r"got shape \(6,\)"),
-        (GOOD[:, :5], "one column for each of the 6 labels of the alphabet, Φ included; got 5"),
+        (GOOD[:, :5], "one column for each of the 6 labels, Φ included; got 5"),
         (np.zeros((4, 6), dtype=np.int64), "log_probs must hold floating-point numbers; got int64"),
         (np.exp(GOOD), r"each row of which sums to 1 once exponentiated; row 0 sums to 7\.\d+; apply log_softmax"),
         (GOOD + 2.0, r"row 0 sums to 7\.389"),
@@ -164,11 +165,194 @@ def test_a_sound_too_short_for_its_frames_is_refused():
         decode(GOOD, ENGLISH, frame_seconds=0.0)
 
 
-@pytest.mark.parametrize("width", [0, 2, -1, 1.0, True, None])
-def test_only_greedy_decoding(width):
-    assert DecodingOptions().beam_width == 1
-    with pytest.raises(ConfigError, match=r"beam_width must be 1 \(greedy\); got"):
-        DecodingOptions(beam_width=width)
+ARPA = """\\data\\
+ngram 1={unigrams}
+ngram 2={bigrams}
+
+\\1-grams:
+{ones}
+
+\\2-grams:
+{twos}
+
+\\end\\
+"""
+
+
+@pytest.fixture
+def words_lm(tmp_path) -> str:
+    """A bigram model in which A CAB is likely, and A CAC is not."""
+    ones = ["-1\t<unk>", "-99\t<s>\t0", "-1\t</s>", "-0.7\tA\t0", "-0.7\tCAB\t0", "-0.7\tCAC\t0"]
+    twos = ["-0.1\tA CAB", "-3\tA CAC"]
+    path = tmp_path / "words.arpa"
+    path.write_text(
+        ARPA.format(unigrams=len(ones), bigrams=len(twos), ones="\n".join(ones), twos="\n".join(twos)), encoding="utf-8"
+    )
+    return str(path)
+
+
+def ambiguous() -> np.ndarray:
+    """A CAB or A CAC, the latter a little likelier."""
+    emission = emission_of("A -CAC-", ENGLISH)
+    emission[5] = np.log([0.02, 0.02, 0.02, 0.44, 0.48, 0.02])
+    return emission
+
+
+def test_a_language_model_decides_what_the_sound_leaves_open(words_lm):
+    emission = ambiguous()
+    assert decode(emission, ENGLISH).text == "A CAC"
+    plain = decode(emission, ENGLISH, DecodingOptions(beam_width=8, num_best=2))
+    assert [hypothesis.text for hypothesis in plain.hypotheses] == ["A CAC", "A CAB"]
+    assert plain.hypotheses[0].ngram is None
+    options = DecodingOptions(beam_width=8, num_best=2, lm=words_lm, lm_weight=0.5)
+    transcript = decode(emission, ENGLISH, options)
+    best, second = transcript.hypotheses
+    assert (transcript.text, best.text, second.text) == ("A CAB", "A CAB", "CAC")
+    assert best.ngram == pytest.approx(math.log(10) * (-0.7 - 0.1 - 1))  # A after <s>, CAB after A, </s>
+    assert best.score == pytest.approx(best.acoustic + 0.5 * best.ngram)
+    assert transcript.options["lm"] == words_lm
+    assert frames(transcript) == [("A", 0, 1), ("CAB", 3, 6)]
+
+
+def test_a_language_model_of_characters_needs_no_lexicon(tmp_path):
+    ones = ["-1\t<unk>", "-99\t<s>\t0", "-1\t</s>", *(f"-0.8\t{c}\t0" for c in ("<space>", "a", "b", "c"))]
+    twos = ["-0.01\ta b", "-3\ta c"]
+    path = tmp_path / "characters.arpa"
+    path.write_text(ARPA.format(unigrams=len(ones), bigrams=2, ones="\n".join(ones), twos="\n".join(twos)))
+    options = DecodingOptions(beam_width=8, lm=str(path), lm_weight=0.5)
+    assert decode(ambiguous(), ENGLISH, options).text == "A CAB"  # the model's characters are in lower case
+
+
+def test_a_word_list_makes_a_recogniser_of_commands(tmp_path):
+    path = tmp_path / "commands.txt"
+    path.write_text("a\n\nCAB\n", encoding="utf-8")
+    options = DecodingOptions(beam_width=8, lexicon=str(path), only_lexicon=True)
+    assert decode(ambiguous(), ENGLISH, options).text == "A CAB"
+    nothing = decode(emission_of("B", ENGLISH, peak=0.999), ENGLISH, options)
+    assert nothing.text in ("", "A")  # B is no command
+    with np.errstate(divide="ignore"):
+        impossible = decode(np.log(np.eye(6)[[3]]), ENGLISH, options)
+    assert (impossible.text, impossible.words, impossible.hypotheses[0].score) == ("", (), -1e9)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("A\nA B\n", "commands.txt:2: a line of a lexicon must be one word, not 'A B'"),
+        ("A\nXYZ\n", "commands.txt:2: 'XYZ' cannot be spelled in the model's alphabet"),
+        ("\n", "commands.txt: a lexicon must have at least one word; it has none"),
+        (None, "commands.txt: this file of words cannot be read: No such file or directory"),
+        (b"\xff", "commands.txt: a file of words must be UTF-8"),
+    ],
+)
+def test_a_bad_lexicon_is_refused(tmp_path, content, message):
+    path = tmp_path / "commands.txt"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        decode(GOOD, ENGLISH, DecodingOptions(beam_width=2, lexicon=str(path)))
+
+
+@pytest.mark.parametrize("spelling", ["cab", "CAB", "Cab"])
+def test_a_hotword_is_found_and_told_with_its_place(spelling):
+    transcript = decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"{spelling}:3", "BB")))
+    assert transcript.text == "A CAB"
+    (spotted,) = transcript.hypotheses[0].hotwords
+    assert (spotted.text, spotted.start_frame, spotted.end_frame) == ("CAB", 3, 6)
+    best = transcript.hypotheses[0]
+    assert best.score == pytest.approx(best.acoustic + 3)
+
+
+def test_hotwords_do_not_move_words():
+    emission = emission_of("-A--CCA-B-- B", ENGLISH, peak=0.999)
+    plain = decode(emission, ENGLISH)
+    helped = decode(emission, ENGLISH, DecodingOptions(beam_width=8, hotwords=("acab:5", "B:2")))
+    assert frames(helped) == frames(plain)
+    assert [spotted.text for spotted in helped.hypotheses[0].hotwords] == ["ACAB", "B"]
+
+
+def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
+    (tmp_path / "names.txt").write_text("cab:3\nb a\n", encoding="utf-8")
+    assert DecodingOptions(beam_width=2, hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")
+    options = DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",))
+    assert decode(ambiguous(), ENGLISH, options).text == "A CAB"
+    chinese = DecodingOptions(beam_width=8, hotwords=("棒棒",))
+    assert decode(emission_of("好-棒-棒", CHINESE), CHINESE, chinese).hypotheses[0].hotwords[0].start_frame == 2
+
+
+@pytest.mark.parametrize(
+    ("hotwords", "message"),
+    [
+        (("CAB", "ROUTE 66"), r"hotwords must be spelled in the model's alphabet; 'ROUTE 66' has 'R', 'O', 'U', 'T', "),
+        (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
+        (("CAB:-2",), "the weight of a hotword must be finite and above 0 nats; got 'CAB:-2'"),
+        (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),
+    ],
+)
+def test_a_hotword_that_cannot_be_is_refused_by_name(hotwords, message):
+    with pytest.raises(InputError, match=message):
+        decode(GOOD, ENGLISH, DecodingOptions(beam_width=2, hotwords=hotwords))
+
+
+def test_confidence_is_the_share_of_the_hypotheses_with_the_word():
+    readings = [["A", "CAB"], ["A", "CAC"], ["CAB"]]
+    scores = np.log([0.5, 0.3, 0.2])
+    assert word_posteriors(readings, scores) == pytest.approx([0.8, 0.7])
+    assert word_posteriors(readings, scores - 7) == pytest.approx([0.8, 0.7])
+    assert word_posteriors([[]], np.zeros(1)) == []
+    cold = decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_temperature=0.01)).words[1].confidence
+    warm = decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8)).words[1].confidence
+    assert 0.4 < warm < 0.6 < 0.99 < cold <= 1
+
+
+def test_beam_confidences_and_times_of_random_emissions_are_in_range():
+    rng = np.random.default_rng(6)
+    for _ in range(30):
+        emission = np.log(rng.dirichlet(np.full(6, 0.3), size=int(rng.integers(0, 40))).reshape(-1, 6) + 1e-9)
+        emission -= np.log(np.exp(emission).sum(axis=1, keepdims=True))
+        transcript = decode(emission, ENGLISH, DecodingOptions(beam_width=8, num_best=3), frame_seconds=0.04)
+        assert all(0 <= word.confidence <= 1 and word.start < word.end for word in transcript.words)
+        assert [hypothesis.score for hypothesis in transcript.hypotheses] == sorted(
+            (hypothesis.score for hypothesis in transcript.hypotheses), reverse=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_width": 0}, "beam_width must be an integer, 1 or above; got 0"),
+        ({"beam_width": 2.0}, "beam_width must be an integer"),
+        ({"num_best": 3}, r"num_best needs a beam; set beam_width to 2 or more, 16 for example; got 1 \(greedy\)"),
+        ({"lm": "a.arpa", "hotwords": ("A",)}, "lm and hotwords need a beam"),
+        ({"beam_width": 2, "num_best": 0}, "num_best must be an integer, 1 or above; got 0"),
+        ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be a tuple of words"),
+        ({"beam_width": 2, "confidence_temperature": 0.0}, "confidence_temperature must be above 0; got 0.0"),
+        ({"beam_width": 2, "only_lexicon": True}, "only_lexicon needs a lexicon or a language model of words"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        DecodingOptions(**options)
+
+
+def test_changes_to_the_options_of_a_model():
+    own = DecodingOptions(beam_width=32, lm="ngram.arpa.gz", lm_weight=0.3)
+    assert DecodingOptions().changed({}) == DecodingOptions()
+    assert DecodingOptions().changed({"hotwords": {"A": 2}}) == DecodingOptions(beam_width=16, hotwords=("A:2",))
+    assert DecodingOptions().changed({"beam_width": 4, "num_best": 2}).beam_width == 4
+    assert own.changed({"lm_weight": 1.0}) == DecodingOptions(beam_width=32, lm="ngram.arpa.gz", lm_weight=1.0)
+    assert own.changed({"beam_width": 1}) == DecodingOptions(lm_weight=0.3)
+    with pytest.raises(ConfigError, match="hotwords needs a beam"):
+        own.changed({"beam_width": 1, "hotwords": ("A",)})
+    with pytest.raises(ConfigError, match="unknown option 'beams'"):
+        own.changed({"beams": 1})
+
+
+def test_what_the_options_name_is_read_once(words_lm):
+    options = DecodingOptions(beam_width=8, lm=words_lm)
+    decoder = Decoder(ENGLISH, options)
+    Path(words_lm).unlink()
+    assert decoder.decode(ambiguous()).text == decode(ambiguous(), ENGLISH, decoder.options).text == "A CAB"
 
 
 def test_decoding_does_not_load_torch():

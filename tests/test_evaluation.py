@@ -156,6 +156,7 @@ def test_json_has_all_of_it(make_utterances):
     assert document["wer"]["rate"] == evaluation.wer.counts.rate
     assert [document["wer"]["low"], document["wer"]["high"]] == list(evaluation.wer.interval)
     assert document["wer"]["errors"] == 5 and document["wer"]["reference_length"] == 13
+    assert document["calibration_error"] == evaluation.calibration_error
     assert (document["intervals"], document["num_utterances"], document["num_speakers"]) == ("speakers", 5, 3)
     assert document["utterances"][1] == {
         "id": "u1",
@@ -169,6 +170,16 @@ def test_json_has_all_of_it(make_utterances):
     single = evaluate(Parrot(["ONE"]), make_utterances(["two"])).to_json()
     assert (single["wer"]["low"], single["wer"]["high"], single["num_speakers"]) == (None, None, None)
     assert single["intervals"] is None
+
+
+def test_confidences_are_judged_word_by_word(make_utterances):
+    """The parrot is always sure; of its 13 words FOR, one NINE and YES are wrong."""
+    evaluation = evaluate(Parrot(HYPOTHESES), make_utterances(REFERENCES, SPEAKERS))
+    assert evaluation.utterances[1].judged == ((1.0, False), (1.0, True))
+    assert evaluation.calibration_error == pytest.approx(3 / 13)
+    chinese = evaluate(Parrot(["好棒们"]), make_utterances(["好棒棒"]), text=TextOptions(language="zh"))
+    assert [right for _, right in chinese.utterances[0].judged] == [True, True, False]
+    assert evaluate(Parrot([""]), make_utterances(["one"])).calibration_error is None
 
 
 def test_compare_is_the_paired_test_on_what_both_could_read(make_utterances):

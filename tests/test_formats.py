@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 import unicodedata
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from asr.formats import WRITERS
-from asr.transcript import Hypothesis, Timeline, Transcript, Word, find_words
+from asr.aligner import AlignedText, Segment
+from asr.errors import ConfigError
+from asr.formats import ALIGNMENT_WRITERS, WRITERS
+from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
 FRAME = 0.04
 
@@ -133,6 +138,30 @@ def test_json_is_one_line_and_keeps_its_characters():
     assert [word["text"] for word in json.loads(line)["words"]] == ["好", "棒", "棒", '"é"']
 
 
+def test_json_has_the_scores_and_hotwords_of_each_hypothesis():
+    spotted = (
+        SpottedHotword(text="HELLO", start_frame=25, end_frame=40),
+        SpottedHotword(text="NEW WORLD", start_frame=45, end_frame=80),  # the last frame is cut short by the end
+    )
+    facts = {"tokens": (), "spans": ()}
+    hypotheses = (
+        Hypothesis(text="a", score=-1.23456, acoustic=-9.87654, ngram=-2.0, hotwords=spotted, **facts),
+        Hypothesis(text="b", score=-3.0, acoustic=-3.0, **facts),
+        Hypothesis(text="c", score=-4.0, ngram=0.0, **facts),
+    )
+    document = json.loads(WRITERS["json"](replace(SHORT, hypotheses=hypotheses)))
+    assert document["hypotheses"] == [
+        {
+            "text": "a", "score": -1.2346, "acoustic": -9.8765, "ngram": -2.0,
+            "hotwords": [
+                {"text": "HELLO", "start": 1.0, "end": 1.6}, {"text": "NEW WORLD", "start": 1.8, "end": 3.0}
+            ],
+        },
+        {"text": "b", "score": -3.0, "acoustic": -3.0},
+        {"text": "c", "score": -4.0, "ngram": 0.0},
+    ]  # fmt: skip
+
+
 def test_json_times_are_milliseconds_two_hours_in():
     words = json.loads(WRITERS["json"](speak("A B", first=179_983)))["words"]
     assert [(word["start"], word["end"]) for word in words] == [(7199.32, 7199.6), (7199.64, 7199.92)]
@@ -243,3 +272,127 @@ def test_subtitles_of_random_speech_keep_the_rules_and_lose_nothing(separator, l
         assert header == ["start", "end", "text"]
         assert [int(start) for start, _, _ in rows] == [start for start, _, _ in cues]
         assert "".join(text for _, _, text in rows).replace(" ", "") == transcript.text.replace(" ", "")
+
+
+# Aligned texts.
+
+LINE = Timeline(frame_seconds=FRAME, duration_seconds=4.0)
+
+
+def make_segment(text: str, start: int, end: int, *parts: Segment) -> Segment:
+    return Segment(text=text, start_frame=start, end_frame=end, score=-0.0125, timeline=LINE, parts=parts)
+
+
+def make_word(text: str, start: int, end: int) -> Segment:
+    """A word whose characters share its frames evenly."""
+    letters = [letter.upper() for letter in text if letter.isalpha()]
+    edges = np.linspace(start, end, len(letters) + 1).astype(int).tolist()
+    return make_segment(text, start, end, *map(make_segment, letters, edges[:-1], edges[1:]))
+
+
+ALIGNED = AlignedText(
+    text='"Go," he said -- 3 times --\nto me. 12. Yes & <no>. 4',
+    sentences=(
+        make_segment(
+            '"Go," he said -- 3 times -- to me. 12.', 5, 46,
+            make_word('"Go,"', 5, 7), make_word("he", 8, 10), make_word("said", 12, 16), make_word("times", 20, 26),
+            make_word("to", 30, 32), make_word("me.", 40, 46),
+        ),
+        make_segment("Yes & <no>. 4", 60, 75, make_word("Yes", 60, 66), make_word("<no>.", 70, 75)),
+    ),
+    untimed=("--", "3", "--", "12.", "&", "4"),
+    dropped=Counter({"3": 1, "1": 1, "2": 1, "4": 1}),
+    score=-3.25,
+    timeline=LINE,
+    name="a talk",
+    model="an4",
+)  # fmt: skip
+
+
+def parse_textgrid(document: str) -> dict[str, list[tuple[float, float, str]]]:
+    """The intervals of each tier, which are seen to touch and to fill the time."""
+    lines = iter(document.splitlines())
+    assert [next(lines) for _ in range(4)] == ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0"]
+    values = re.findall(r'^\s*(\w+|intervals: size) = (?:"((?:[^"]|"")*)"|(\S+))$', document, flags=re.MULTILINE)
+    pairs = [(key, text.replace('""', '"') if not number else float(number)) for key, text, number in values]
+    pairs = pairs[next(i for i, pair in enumerate(pairs) if pair[0] == "size") :]
+    duration = float(re.findall(r"^xmax = (\S+)$", document, flags=re.MULTILINE)[0])
+    num_tiers = pairs.pop(0)[1]
+    tiers: dict[str, list[tuple[float, float, str]]] = {}
+    while pairs:
+        assert pairs.pop(0) == ("class", "IntervalTier")
+        name = pairs.pop(0)[1]
+        assert [pairs.pop(0), pairs.pop(0)] == [("xmin", 0.0), ("xmax", duration)]
+        count = pairs.pop(0)[1]
+        tiers[name] = []
+        last_end = 0.0
+        for _ in range(int(count)):
+            (_, start), (_, end), (_, text) = pairs.pop(0), pairs.pop(0), pairs.pop(0)
+            assert start == last_end < end
+            tiers[name].append((start, end, text))
+            last_end = end
+        assert last_end == duration
+    assert len(tiers) == num_tiers
+    return tiers
+
+
+@pytest.mark.parametrize("level", ["sentence", "word", "character"])
+def test_textgrid_has_tiers_that_touch_down_to_the_level(level):
+    tiers = parse_textgrid(ALIGNMENT_WRITERS["TextGrid"](ALIGNED, level))
+    assert list(tiers) == ["sentences", "words", "characters"][: len(tiers)]
+    assert len(tiers) == {"sentence": 1, "word": 2, "character": 3}[level]
+    for name, intervals in tiers.items():
+        expected = ALIGNED.segments(name.removesuffix("s"))
+        assert [(start, end, text) for start, end, text in intervals if text] == [
+            (round(segment.start, 3), round(segment.end, 3), segment.text) for segment in expected
+        ]
+
+
+def test_json_has_segments_down_to_the_level():
+    for level, keys in (("sentence", 1), ("word", 2), ("character", 3)):
+        document = json.loads(ALIGNMENT_WRITERS["json"](ALIGNED, level))
+        tiers = ["sentences", "words", "characters"][:keys]
+        assert list(document) == ["text", *tiers, "untimed", "score", "duration", "model"]
+        for tier in tiers:
+            segments = ALIGNED.segments(tier.removesuffix("s"))
+            assert [entry["text"] for entry in document[tier]] == [segment.text for segment in segments]
+    assert document["words"][3] == {"text": "times", "start": 0.8, "end": 1.04, "confidence": 0.9876}
+    assert document["text"] == ALIGNED.text and document["untimed"] == list(ALIGNED.untimed)
+    assert (document["score"], document["duration"], document["model"]) == (-3.25, 4.0, "an4")
+
+
+def test_ctm_of_an_aligned_text_has_words_or_characters():
+    lines = ALIGNMENT_WRITERS["ctm"](ALIGNED, "word").splitlines()
+    assert lines[0] == 'a_talk 1 0.200 0.080 "Go," 0.988'
+    assert len(lines) == 8
+    assert ALIGNMENT_WRITERS["ctm"](ALIGNED, "character").splitlines()[0] == "a_talk 1 0.200 0.040 G 0.988"
+    with pytest.raises(ConfigError, match="ctm must have the level word or character"):
+        ALIGNMENT_WRITERS["ctm"](ALIGNED, "sentence")
+
+
+def test_cues_of_sentences_show_words_without_a_time():
+    cues = parse_srt(ALIGNMENT_WRITERS["srt"](ALIGNED, "sentence"))
+    assert [lines for _, _, lines in cues] == [['"Go," he said -- 3 times -- to me. 12.'], ["Yes & <no>. 4"]]
+    assert [(start, end) for start, end, _ in cues] == [(200, 1840), (2400, 3400)]
+    assert parse_vtt(ALIGNMENT_WRITERS["vtt"](ALIGNED, "sentence")) == cues
+
+
+def test_cues_of_words_and_characters_hold_one_each():
+    for level in ("word", "character"):
+        cues = parse_vtt(ALIGNMENT_WRITERS["vtt"](ALIGNED, level))
+        assert [lines for _, _, lines in cues] == [[segment.text] for segment in ALIGNED.segments(level)]
+        assert [start for start, _, _ in cues] == [round(segment.start * 1000) for segment in ALIGNED.segments(level)]
+        assert all(end <= following for (_, end, _), (following, _, _) in itertools.pairwise(cues))
+
+
+def test_a_long_sentence_has_several_cues_and_none_has_two_sentences():
+    words = [make_word(f"word{chr(97 + number % 26)}", number * 2, number * 2 + 2) for number in range(40)]
+    long = make_segment(" ".join(word.text for word in words), 0, 80, *words)
+    short = make_segment("End.", 81, 82, make_word("End.", 81, 82))
+    aligned = AlignedText(
+        text=f"{long.text} End.", sentences=(long, short), untimed=(), dropped=Counter(), score=-1.0, timeline=LINE
+    )
+    cues = parse_srt(ALIGNMENT_WRITERS["srt"](aligned, "sentence"))
+    assert len(cues) > 3 and cues[-1][2] == ["End."]
+    assert " ".join(line for _, _, lines in cues for line in lines) == aligned.text
+    assert all(columns(line) <= 42 for _, _, lines in cues for line in lines)

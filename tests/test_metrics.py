@@ -19,6 +19,7 @@ from asr.metrics import (
     ErrorCounts,
     align,
     bootstrap_interval,
+    calibration_error,
     cer,
     character_errors,
     paired_test,
@@ -352,3 +353,24 @@ def test_statistics_refuse_what_says_nothing() -> None:
         paired_test(two, two[:1])
     with pytest.raises(InputError, match="same references, but utterance 1 has reference_length 3 for a and 4 for b"):
         paired_test(two, [utterance(1, 2), utterance(0, 4)])
+
+
+def test_calibration_error_by_hand():
+    """Two bins: in the lower one 0.2 and 0.4 with one right, in the upper one 0.9 with one right."""
+    error = calibration_error([0.2, 0.4, 0.9, 1.0], [False, True, True, True], num_bins=2)
+    assert error == pytest.approx((abs(0.6 - 1) + abs(1.9 - 2)) / 4)
+    assert calibration_error([0.05, 1.0], [False, True]) == pytest.approx(0.05 / 2)
+
+
+def test_confidences_that_tell_the_truth_are_calibrated():
+    rng = np.random.default_rng(0)
+    confidences = rng.uniform(size=200_000)
+    right = rng.uniform(size=200_000) < confidences
+    assert calibration_error(confidences, right) < 0.005
+    assert calibration_error(np.sqrt(confidences), right) > 0.1
+
+
+@pytest.mark.parametrize(("confidences", "correct"), [([], []), ([0.5], []), ([1.5], [True]), ([math.nan], [True])])
+def test_confidences_that_are_none_are_refused(confidences, correct):
+    with pytest.raises(InputError, match=r"confidences must lie in 0 .. 1, at least one, with as many judgements"):
+        calibration_error(confidences, correct)

@@ -134,7 +134,7 @@ def _help(entry: Field[Any]) -> str:
     text = entry.metadata["help"].replace("%", "%%")
     if entry.default is MISSING:
         return f"{text} (required)"
-    if entry.default in ("", None):
+    if entry.default in ("", None, ()):
         return text
     if isinstance(entry.default, bool):
         return f"{text} (default: {'yes' if entry.default else 'no'})"

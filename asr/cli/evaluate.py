@@ -115,6 +115,8 @@ def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator
         yield _row(*rows[key])
     if evaluation.wer.interval or evaluation.cer.interval:
         yield f"     intervals: bootstrap over {f'the {speakers} speakers' if speakers else 'utterances'}"
+    if evaluation.calibration_error is not None:
+        yield f"     confidences of words: calibration error {100 * evaluation.calibration_error:.2f} points"
     if evaluation.unreadable:
         yield f"     {len(evaluation.unreadable)} could not be read, and not counted"
 

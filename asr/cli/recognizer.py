@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, add_options, at_least, given_options
+from asr.cli.arguments import Parser, add_options, at_least, given_values
 from asr.decoding import DecodingOptions
 
 if TYPE_CHECKING:  # torch takes two seconds to load, which --help and a wrong flag must not
@@ -41,7 +41,7 @@ def load_recognizer(args: argparse.Namespace, model: str | None) -> Recognizer:
     Raises:
         ConfigError, InputError, DataError: as `asr.load`.
     """
-    decoding = given_options(args, DecodingOptions)
+    decoding = given_values(args, DecodingOptions)
     import torch
 
     from asr.recognizer import load

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from asr.audio import SOUND_SUFFIXES
 from asr.errors import DataError
 
 
@@ -53,6 +52,8 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
 
 def _walk(folder: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder, sorted, or what is wrong."""
+    from asr.audio import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
+
     errors: list[DataError] = []
 
     def remember(error: OSError) -> None:

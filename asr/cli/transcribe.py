@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
@@ -16,7 +17,11 @@ from asr.cli.recordings import Recording, find_recordings
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import WRITERS, to_json
+from asr.plots import check_matplotlib
 from asr.transcript import Transcript
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
 
 PROG = "asr-transcribe"
 # Formats whose results can follow each other and still be told apart.
@@ -41,6 +46,7 @@ what is written:
 examples:
   asr-transcribe talk.wav
   asr-transcribe talk.mp3 --format srt > talk.srt
+  asr-transcribe talk.wav --plot talk.png
   asr-transcribe recordings/ --format txt,json --output transcripts/
   sox talk.wav -t wav - trim 0 10 | asr-transcribe -
   asr-transcribe recordings/ | grep -i hello
@@ -70,6 +76,12 @@ def make_parser() -> Parser:
         help=f"{', '.join(WRITERS)}; several with commas between them (default: txt)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE|DIR",
+        help="draw what the model heard, and when, as FILE.png, or each recording in a folder; it is heard once more",
+    )
     parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     parser.add_argument(
@@ -91,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    recognizer = load_recognizer(args, args.model) if any(isinstance(item, Recording) for item in found) else None
     num_failed = 0
     heard_seconds = 0.0
     with tqdm(total=len(found), unit="file", disable=disable_progress(args), leave=False) as bar:
@@ -100,12 +113,15 @@ def run(args: argparse.Namespace) -> int:
             heard_seconds += seconds
             bar.set_postfix_str(f"{heard_seconds / 60:.1f} min of sound")
 
-        for recording, result in _results(args, found, show):
+        for recording, result in _results(recognizer, found, args.channel, show):
             if recording is None or isinstance(result, AsrError):
                 num_failed += 1
                 say(f"error: {result}", prog=PROG)
             else:
                 _write(result, recording, formats, folder=args.output, labelled=several)
+                if args.plot is not None:
+                    assert recognizer is not None
+                    _draw(result, recording, recognizer, args)
             bar.update()
     if num_failed and len(found) > 1:
         say(f"{num_failed} of {len(found)} could not be transcribed", prog=PROG)
@@ -133,6 +149,14 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
     """Raises: ConfigError: arguments that do not go together."""
     if not args.paths:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
+    if args.plot is not None:
+        check_matplotlib()
+        if "-" in args.paths:
+            raise ConfigError("--plot needs a file: standard input cannot be heard once more")
+        if several and _is_picture(args.plot):
+            raise ConfigError(f"--plot of several recordings must be a folder, not a file; got {args.plot}")
+        if args.plot.is_file() and not _is_picture(args.plot):
+            raise ConfigError(f"--plot must be a folder or a file that ends in .png; {args.plot} is another file")
     if args.output is not None:
         if args.output.exists() and not args.output.is_dir():
             raise ConfigError(f"--output must be a folder; {args.output} is a file")
@@ -144,12 +168,15 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
 
 
 def _results(
-    args: argparse.Namespace, found: list[Recording | DataError], progress: Callable[[float], None]
+    recognizer: Recognizer | None,
+    found: list[Recording | DataError],
+    channel: int | None,
+    progress: Callable[[float], None],
 ) -> Iterator[tuple[Recording | None, Transcript | AsrError]]:
-    """Each of `found` in order, None if it is an error, with what became of it."""
-    sources = [item.path for item in found if isinstance(item, Recording)]
-    if sources:
-        results = load_recognizer(args, args.model).results(sources, channel=args.channel, progress=progress)
+    """Each of `found` in order, None if it is an error, with what became of it; a recogniser if one is no error."""
+    if recognizer is not None:
+        sources = [item.path for item in found if isinstance(item, Recording)]
+        results = recognizer.results(sources, channel=channel, progress=progress)
     for item in found:
         yield (item, next(results)) if isinstance(item, Recording) else (None, item)
 
@@ -164,6 +191,24 @@ def _write(
             write_whole(folder / f"{recording.name}.{name}", text)
         else:
             write_result(f"{_one_line(recording.path)}\t{text}" if labelled and name == "txt" else text)
+
+
+def _draw(transcript: Transcript, recording: Recording, recognizer: Recognizer, args: argparse.Namespace) -> None:
+    """Draws a recording, of which the model hears as much again as the picture shows."""
+    from asr.aligner import long_log_probs
+    from asr.cli.picture import draw, first_seconds
+
+    model = recognizer.model
+    waveform = first_seconds(recording.path, model, channel=args.channel)
+    emission, _ = long_log_probs(recognizer, (waveform, model.sample_rate))
+    path = args.plot if _is_picture(args.plot) else args.plot / f"{recording.name}.png"
+    prog = None if args.quiet else PROG
+    draw(path, waveform, emission, transcript.words, transcript.timeline, model, prog=prog)
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether --plot names a file, not a folder."""
+    return path.suffix.lower() == ".png" and not path.is_dir()
 
 
 def _json_line(transcript: Transcript, path: str) -> str:

@@ -111,6 +111,7 @@ def test_a_reader_that_has_had_enough_is_no_error():
 
 def test_ctrl_c_ends_with_130_and_without_a_traceback():
     code = LINES.replace("100_000", "10**12")
+    code = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"  # a job in the background
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"0\n"

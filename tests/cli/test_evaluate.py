@@ -30,6 +30,7 @@ def make_evaluation(
             hypothesis=hypothesis,
             words=word_errors(reference, hypothesis),
             characters=character_errors(reference, hypothesis, spaces=language != "zh"),
+            judged=tuple((0.9, word in reference) for word in hypothesis.split()),
         )
         for number, (reference, hypothesis) in enumerate(pairs * times)
     ]
@@ -54,6 +55,7 @@ def test_the_table_line_by_line():
         f"WER    60.00 %{f'{100 * low:.2f} to {100 * high:.2f} %':>19}       3      1      1      1        5 words",
         lines[7],
         "     intervals: bootstrap over the 2 speakers",
+        "     confidences of words: calibration error 30.00 points",  # 0.9 for five, of which three are right
     ]
     assert lines[7].split()[:2] == ["CER", "50.00"]  # 1 + 5 + 4 of 13 + 4 + 3
     assert lines[7].split()[-2:] == ["20", "chars"]
@@ -84,7 +86,7 @@ def test_what_was_unreadable_is_in_the_table():
 
 def test_a_single_utterance_has_no_interval():
     lines = list(table(make_evaluation(PAIRS[:1]), model="m"))
-    assert lines[-2].split() == ["WER", "66.67", "%", "-", "2", "1", "1", "0", "3", "words"]
+    assert lines[-3].split() == ["WER", "66.67", "%", "-", "2", "1", "1", "0", "3", "words"]
 
 
 def test_aligned_lines_mark_what_differs():
@@ -221,7 +223,7 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
         ("nothing DEV", 2, "no model 'nothing'"),
         ("MODEL DEV --errors 0", 2, "argument --errors: must be at least 1, not 0"),
         ("MODEL DEV --errors 3 --format json", 2, "--errors belongs to --format table; the json lists every utterance"),
-        ("MODEL DEV --beam-width 9", 2, "beam_width must be 1 (greedy); got 9"),
+        ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above; got 0"),
         ("MODEL EMPTY", 1, "at least one utterance must be readable to evaluate a model; none is"),
     ],
 )

@@ -127,6 +127,54 @@ def test_a_truncated_file_is_used_and_quiet_hides_that_it_is(transcribe, sounds)
     assert transcribe(cut, "--quiet") == (0, lines, [])
 
 
+def test_plot_draws_a_picture_and_changes_nothing_else(transcribe, sounds, texts, tmp_path):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    path = tmp_path / "new" / "b.PNG"
+    assert transcribe(sounds / "b.wav", "--plot", path) == (0, [texts[1]], [])
+    assert plt.imread(path).shape[:2] == (600, 800)
+    folder = tmp_path / "pictures"
+    assert transcribe(sounds, "--plot", folder)[::2] == (0, [])
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert found == ["a.png", "b.png", "day 1/a.png", "day 1/c.png"]
+    assert (folder / "b.png").read_bytes() == path.read_bytes()
+
+
+def test_plot_shows_what_was_decoded_of_a_long_recording(transcribe, recognizer, tmp_path, rng, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("asr.plots.transcript_picture", lambda path, **facts: drawn.update(facts, path=path))
+    waveform = np.concatenate([speak("CAB AC " * 3, rng) for _ in range(20)])
+    path = tmp_path / "long.wav"
+    soundfile.write(path, waveform, 8000)
+    status, _, errors = transcribe(path, "--plot", tmp_path / "long.png")
+    total = len(waveform) / 8000
+    assert status == 0 and total > 80
+    assert errors == [f"asr-transcribe: note: {tmp_path}/long.png shows the first 60 of {total:.0f} seconds"]
+    assert len(drawn["waveform"]) == 60 * 8000
+    transcript = recognizer.transcribe(path)
+    assert (drawn["words"], drawn["timeline"]) == (transcript.words, transcript.timeline)
+    (start, end), label = transcript.hypotheses[0].spans[5], transcript.hypotheses[0].tokens[5]
+    assert (drawn["emission"][start:end].argmax(axis=1) == label).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("- --plot x.png", "--plot needs a file: standard input cannot be heard once more"),
+        ("x.wav y.wav --plot x.png", "--plot of several recordings must be a folder, not a file; got x.png"),
+        (f"x.wav --plot {__file__}", "--plot must be a folder or a file that ends in .png; "),
+    ],
+)
+def test_plot_that_cannot_be(line, message, capsys):
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err.startswith(f"asr-transcribe: error: {message}")
+
+
+def test_plot_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setattr("asr.plots.find_spec", lambda name: None)
+    assert main(["x.wav", "--plot", "x.png"]) == 2
+    assert capsys.readouterr().err.startswith("asr-transcribe: error: a picture needs matplotlib")
+
+
 def test_channel(transcribe, recognizer, rng, tmp_path):
     waveforms = np.stack([speak("CAB A", rng), speak("BC AB", rng)], axis=1)
     soundfile.write(tmp_path / "stereo.wav", waveforms, 8000, subtype="FLOAT")
@@ -163,11 +211,10 @@ def test_flags_reach_the_recognizer(monkeypatch, capsys):
     monkeypatch.setattr("asr.recognizer.load", load)
     line = "x.wav --model m --device cuda:1 --precision bfloat16 --batch-size 3 --beam-width 1"
     assert main(line.split()) == 2
-    decoding = asr.DecodingOptions(beam_width=1)
-    options = {"device": "cuda:1", "precision": "bfloat16", "batch_size": 3, "decoding": decoding}
+    options = {"device": "cuda:1", "precision": "bfloat16", "batch_size": 3, "decoding": {"beam_width": 1}}
     assert given == {"model": "m", **options}
     assert main(["x.wav"]) == 2
-    assert given == {"model": None, "device": "auto", "precision": "auto", "batch_size": 16, "decoding": decoding}
+    assert given == {"model": None, "device": "auto", "precision": "auto", "batch_size": 16, "decoding": {}}
     assert capsys.readouterr().err == "asr-transcribe: error: enough\n" * 2
 
 
@@ -184,7 +231,8 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("", "give at least one PATH: a sound file, a folder, or - for standard input"),
         ("x.wav --format srt,txt", "several formats (srt, txt) need --output DIR"),
         ("x.wav y.wav --format vtt", "vtt of several recordings needs --output DIR"),
-        ("x.wav --beam-width 2", "beam_width must be 1 (greedy); got 2"),
+        ("x.wav --beam-width 0", "beam_width must be an integer, 1 or above; got 0"),
+        ("x.wav --beam-width 1 --hotwords a,b", "hotwords needs a beam; set beam_width to 2 or more, 16 for example"),
         ("x.wav --model no-such-model", "no model 'no-such-model'"),
         ("x.wav --format xml", "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ctm, tsv"),
         ("x.wav --batch-size 0", "argument --batch-size: must be at least 1, not 0"),
@@ -263,7 +311,9 @@ def loaded_modules(*arguments: object) -> tuple[int, set[str]]:
     return int(status), set(names)
 
 
-@pytest.mark.parametrize(("line", "status"), [("--help", 0), ("--version", 0), ("x --beam-width 2", 2), ("--wrong", 2)])
+@pytest.mark.parametrize(
+    ("line", "status"), [("--help", 0), ("--version", 0), ("x --beam-width two", 2), ("--wrong", 2)]
+)
 def test_help_and_wrong_usage_load_nothing_slow(line, status):
     got, modules = loaded_modules(*line.split())
     assert got == status

@@ -1,0 +1,223 @@
+"""asr-align: a recording and its text in, the times of sentences, words and characters out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from asr.aligner import AlignedText, AlignmentOptions, Level, align_text, long_log_probs
+from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
+from asr.cli.command import run_command, say, write_result
+from asr.cli.picture import draw, first_seconds
+from asr.cli.recognizer import BATCH_SIZE, PRECISIONS
+from asr.ctc.alignment import warm_up
+from asr.decoding import DecodingOptions
+from asr.errors import ConfigError, DataError
+from asr.files import write_whole
+from asr.formats import ALIGNMENT_WRITERS
+from asr.plots import check_matplotlib
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+
+PROG = "asr-align"
+_SUBTITLES = ("srt", "vtt")
+_MOST_NAMED = 8
+_DOUBTFUL = 0.01  # confidence of a text; one that was spoken has more, if the model has heard such speech before
+
+_EXAMPLES = """\
+what is written:
+  The words as they stand in the text, with their times: ctm has one line a
+  word (or character); json and TextGrid have sentences, words and characters
+  down to --level; srt and vtt have cues of whole sentences, or single words
+  or characters. The times of a word are those of its first and last
+  character; those come as short spikes, so a word's end may come early.
+
+  What the model cannot spell, such as 1961 or a dash, is not aligned and gets
+  no time of its own; it stays in its sentence. Write numbers as they are
+  spoken. Speech before or after the text is passed over; see --gaps.
+
+  The exit status is 1 where the sound or the text cannot be read, or 2 where
+  the command line is wrong or the text cannot belong to the recording.
+
+examples:
+  asr-align speech.flac speech.txt
+  asr-align speech.flac speech.txt --format srt --output speech.srt
+  asr-align chapter.mp3 chapter.txt --format TextGrid --level character
+  asr-align word.wav --text "hello world" --plot word.png
+  pdftotext book.pdf - | asr-align book.opus - --gaps sentences --format json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `asr-align` with these arguments, those of the process if None."""
+    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+
+
+def make_parser() -> Parser:
+    """The command line of `asr-align`."""
+    parser = Parser(
+        PROG,
+        usage="asr-align AUDIO TEXT [--format FORMAT] [--level LEVEL] [OPTION...]",
+        description="Find when each word of a known text is spoken in a recording of any length.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("audio", metavar="AUDIO", help="a sound file, or - for stdin")
+    parser.add_argument("file", nargs="?", metavar="TEXT", help="a file in UTF-8 with what is said, or - for stdin")
+    parser.add_argument("--text", metavar="WORDS", help="what is said, in place of a file")
+    parser.add_argument(
+        "--format",
+        type=_format,
+        default="ctm",
+        metavar="FORMAT",
+        help=f"{', '.join(ALIGNMENT_WRITERS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--level",
+        choices=get_args(Level),
+        help="the smallest thing to give times of (default: sentence in srt and vtt, else word)",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write here (default: standard output)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what the model heard, and when, as a PNG")
+    parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
+    add_options(parser, AlignmentOptions, title="alignment")
+    group = parser.add_argument_group("computing")
+    group.add_argument("--batch-size", type=at_least(1), default=BATCH_SIZE, metavar="N", help="stretches of sound "
+                       "that are computed together (default: %(default)s)")  # fmt: skip
+    group.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="format of the matrix products "
+                       "(default: %(default)s)")  # fmt: skip
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Aligns what the arguments name; the exit status."""
+    options = given_options(args, AlignmentOptions)
+    level: Level = args.level or ("sentence" if args.format in _SUBTITLES else "word")
+    if args.format == "ctm" and level == "sentence":
+        raise ConfigError("--format ctm needs --level word or character; it has no room for the spaces of a sentence")
+    if args.plot is not None:
+        check_matplotlib()
+    text = _read_text(args)
+    aligned = replace(_align(args, text, options), name="stdin" if args.audio == "-" else Path(args.audio).stem)
+    if not args.quiet:
+        _report(aligned)
+    result = ALIGNMENT_WRITERS[args.format](aligned, level)
+    if args.output is None:
+        write_result(result)
+    else:
+        write_whole(args.output, result)
+    return 0
+
+
+def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> AlignedText:
+    from tqdm import tqdm
+
+    recognizer = _load(args)
+    model = recognizer.model
+    if args.quiet:
+        warm_up()
+    else:
+        warm_up(lambda: say("compiling the aligner, once on this machine: a few seconds", prog=PROG))
+    source, channel = args.audio, args.channel
+    if args.plot is not None and source == "-":  # which can be read only once
+        from asr.audio import read_audio
+
+        source, channel = (read_audio(source, sample_rate=model.sample_rate, channel=channel), model.sample_rate), None
+    with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
+        log_probs, duration_seconds = long_log_probs(
+            recognizer, source, channel=channel, progress=lambda seconds: bar.update(round(seconds))
+        )
+    aligned = align_text(
+        log_probs,
+        text,
+        model.alphabet,
+        options,
+        text_options=model.config.text,
+        frame_seconds=model.frame_seconds,
+        duration_seconds=duration_seconds,
+    )
+    if args.plot is not None:
+        waveform = first_seconds(source, model, channel=channel)
+        prog = None if args.quiet else PROG
+        draw(args.plot, waveform, log_probs, aligned.words, aligned.timeline, model, prog=prog)
+    return replace(aligned, model=model.config.name)
+
+
+def _load(args: argparse.Namespace) -> Recognizer:
+    """The recogniser, without what it would decode with: a language model is of no use where the text is known."""
+    import torch
+
+    from asr.recognizer import load
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return load(
+        args.model,
+        device=args.device,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        decoding=DecodingOptions(),
+    )
+
+
+def _read_text(args: argparse.Namespace) -> str:
+    """The text that the arguments give.
+
+    Raises:
+        ConfigError: they give none, or two, or standard input twice.
+        DataError: the file is not UTF-8, or is empty.
+    """
+    if (args.file is None) == (args.text is None):
+        raise ConfigError("give either TEXT, a file with what is said, or --text WORDS")
+    if args.text is not None:
+        return args.text
+    if args.file == "-" and args.audio == "-":
+        raise ConfigError("standard input (-) can be AUDIO or TEXT, not both")
+    content = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError("must be text in UTF-8", path=args.file, line=line) from None
+    if not text.strip():
+        raise DataError("holds no text", path=args.file)
+    return text
+
+
+def _report(aligned: AlignedText) -> None:
+    """Says which characters the model does not know, which words have no time, and if all times are doubtful."""
+    if aligned.dropped:
+        counts = (f"{character!r} ({count})" for character, count in aligned.dropped.most_common())
+        say(f"warning: the model does not know, and the text was aligned without: {_first(counts)}", prog=PROG)
+    if aligned.untimed:
+        say(
+            f"warning: words without a time of their own ({len(aligned.untimed)}): {_first(aligned.untimed)}", prog=PROG
+        )
+    if aligned.confidence < _DOUBTFUL:
+        say(
+            "warning: the times are doubtful, as the model hears next to nothing of the text: it may not be that of "
+            "this recording, or such speech may be new to the model",
+            prog=PROG,
+        )
+
+
+def _first(entries: Iterable[str]) -> str:
+    """A few of the entries, with commas between them."""
+    listed = list(entries)
+    return ", ".join(listed[:_MOST_NAMED]) + (", ..." if len(listed) > _MOST_NAMED else "")
+
+
+def _format(text: str) -> str:
+    names = {name.lower(): name for name in ALIGNMENT_WRITERS}
+    if text.strip().lower() not in names:
+        raise argparse.ArgumentTypeError(f"unknown format {text!r}; known are {', '.join(ALIGNMENT_WRITERS)}")
+    return names[text.strip().lower()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""--plot: what a model heard of a recording, and when."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.cli.command import say
+from asr.errors import AsrWarning
+
+if TYPE_CHECKING:
+    from asr.acoustic_model import AcousticModel
+    from asr.aligner import Segment
+    from asr.audio import Source, Waveform
+    from asr.recognizer import Emission
+    from asr.transcript import Timeline, Word
+
+
+def first_seconds(source: Source, model: AcousticModel, *, channel: int | None) -> Waveform:
+    """As much of a sound as a picture shows, at the model's rate. It is read once more: what it warns of is known."""
+    from asr.audio import stream_audio
+    from asr.plots import MOST_SECONDS
+
+    blocks = stream_audio(source, sample_rate=model.sample_rate, channel=channel, block_seconds=MOST_SECONDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AsrWarning)
+        return next(blocks)
+
+
+def draw(
+    path: Path,
+    waveform: Waveform,
+    emission: Emission,
+    words: Sequence[Word | Segment],
+    timeline: Timeline,
+    model: AcousticModel,
+    *,
+    prog: str | None,
+) -> None:
+    """Writes the picture, and under the name `prog`, if that is not None, a note if it shows only the beginning."""
+    from asr.plots import MOST_SECONDS, transcript_picture
+
+    transcript_picture(
+        path,
+        waveform=waveform,
+        sample_rate=model.sample_rate,
+        emission=emission,
+        characters=model.alphabet.characters,
+        words=words,
+        timeline=timeline,
+    )
+    if prog is not None and timeline.duration_seconds > MOST_SECONDS:
+        say(f"note: {path} shows the first {MOST_SECONDS:g} of {timeline.duration_seconds:.0f} seconds", prog=prog)

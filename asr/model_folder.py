@@ -1,0 +1,180 @@
+"""Model folders: `config.json` and `weights.safetensors`, complete or not at all, and nothing in them is unpickled.
+
+A folder is written beside its place and renamed. Whatever is wrong with one that is read is refused with the reason.
+An acoustic model's config.json says nothing of its kind; that of any other has it under "kind".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from asr.errors import AsrError, ConfigError, DataError, InputError
+from asr.options import from_json, to_json
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+Kind = Literal["acoustic model", "language model"]
+Config = TypeVar("Config")
+
+
+def write_model_folder(
+    folder: str | os.PathLike[str], config: Any, weights: Mapping[str, Tensor], *, kind: Kind
+) -> None:
+    """Write a model folder, complete or not at all; an older one in its place is replaced.
+
+    Args:
+        folder: where; its parent is made.
+        config: the dataclass that becomes config.json.
+        weights: as `stored_weights` gives them.
+        kind: what the model is.
+    Raises:
+        ConfigError: there is something else than a model folder in that place.
+    """
+    folder = Path(folder).resolve()
+    _check_replaceable(folder)
+    said = {} if kind == "acoustic model" else {"kind": kind}
+    text = json.dumps({"format_version": FORMAT_VERSION, **said, **to_json(config)}, ensure_ascii=False, indent=2)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's folders are closed to everyone else
+        save_file(dict(weights), temporary / WEIGHTS_FILE)
+        (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else, too
+        (temporary / CONFIG_FILE).write_text(f"{text}\n", encoding="utf-8")
+        _replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def stored_weights(
+    state: Mapping[str, Tensor], *, half: bool, exact: Callable[[str], bool] = lambda name: False
+) -> dict[str, Tensor]:
+    """All tensors on the CPU, in float16 or float32; those whose name is `exact` in float32 in any case.
+
+    Raises:
+        InputError: one is not finite, or too large for float16.
+    """
+    weights = {}
+    for name, tensor in state.items():
+        kept = torch.float16 if half and not exact(name) else torch.float32
+        weights[name] = tensor.detach().to("cpu", kept).contiguous()
+        if not weights[name].isfinite().all():
+            raise InputError(
+                f"every weight must be finite in {str(kept).removeprefix('torch.')} to be saved, "
+                f"but tensor {name!r} is not"
+            )
+    return weights
+
+
+def read_model_config(folder: str | os.PathLike[str], config_type: type[Config], *, kind: Kind) -> Config:
+    """The config.json of a model folder.
+
+    Raises:
+        DataError: it is missing, not JSON, of a newer format or another kind, or has an unknown or wrong option.
+    """
+    path = Path(folder) / CONFIG_FILE
+    values = _read_values(path)
+    version = values.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        advice = "; install a newer version of asr" if newer else ""
+        raise DataError(f"format_version must be {FORMAT_VERSION}, not {version!r}{advice}", path=path)
+    if (found := values.pop("kind", "acoustic model")) != kind:
+        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {found!r}", path=path)
+    try:
+        return from_json(config_type, values)
+    except AsrError as error:
+        raise DataError(str(error), path=path) from None
+
+
+def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model folder as float32, checked against `expected` by name and shape.
+
+    Raises:
+        DataError: a missing, damaged or truncated file, a missing or extra tensor, a wrong shape, a value not finite.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    if not path.is_file():
+        raise DataError("the model's weights are missing", path=path)
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"the model's weights are damaged or truncated: {error}", path=path) from None
+    if missing := sorted(set(expected) - set(weights)):
+        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are)", path=path)
+    if extra := sorted(set(weights) - set(expected)):
+        raise DataError(f"tensor {extra[0]!r} does not belong to the configured model ({len(extra)} do not)", path=path)
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(expected[name].shape)}, not {tuple(tensor.shape)}"
+            raise DataError(f"tensor {name!r} must have shape {shapes}", path=path)
+        weights[name] = tensor.to(torch.float32, copy=True)  # a copy: what was read lies in the mapped file
+        if not weights[name].isfinite().all():
+            raise DataError(f"tensor {name!r} holds values that are not finite", path=path)
+    return weights
+
+
+def embedded_folders(kind: Kind) -> dict[str, Path]:
+    """The models of a kind that come with the package: name to folder, sorted by name."""
+    paths = sorted(Path(__file__).parent.joinpath("models").glob(f"*/{CONFIG_FILE}"))
+    return {path.parent.name: path.parent for path in paths if holds(path.parent, kind)}
+
+
+def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
+    """Whether there is a model folder of that kind.
+
+    Raises:
+        DataError: its configuration cannot be read.
+    """
+    path = Path(folder) / CONFIG_FILE
+    return path.is_file() and _read_values(path).get("kind", "acoustic model") == kind
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    """What a config.json holds."""
+    if not path.is_file():
+        raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise DataError(f"the model's configuration cannot be read as JSON: {error}", path=path) from None
+    if not isinstance(values, dict):
+        raise DataError("the model's configuration must be a JSON object", path=path)
+    return values
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises ConfigError if something stands in this place that is neither a model folder nor an empty one."""
+    is_model = (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_model and not is_free:
+        raise ConfigError(f"{folder} exists and is not a model folder; it is left as it is: choose another place")
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Puts the folder `new` in the place of `folder`, which may exist; both on one file system."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    old = folder.rename(aside / folder.name)
+    try:
+        new.rename(folder)
+    except BaseException:  # Ctrl-C as well: there is a moment without a model in its place
+        old.rename(folder)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+import asr
+from asr.aligner import align_recording
+from asr.cli.align import main
+from asr.ctc.alignment import warm_up
+from asr.formats import ALIGNMENT_WRITERS
+from tests.cli.test_transcribe import MODULES
+from tests.tones import speak
+
+
+@pytest.fixture
+def align(model, capsys):
+    """Runs the command; (status, stdout, lines on stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, list[str]]:
+        status = main(["--model", model, "--precision", "float32", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err.splitlines()
+
+    return run
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warm():
+    """Compiled code, so that no test sees the note that it is compiled."""
+    warm_up()
+
+
+@pytest.fixture
+def aligned(model, sounds):
+    from dataclasses import replace
+
+    recognizer = asr.load(model, device="cpu", precision="float32")
+    return replace(align_recording(recognizer, sounds / "b.wav", "Cab, ac!"), name="b", model="tones")
+
+
+def test_words_are_written_as_ctm(align, sounds, tmp_path):
+    (tmp_path / "b.txt").write_text("\ufeffCab, ac!\n", encoding="utf-8")
+    status, out, errors = align(sounds / "b.wav", tmp_path / "b.txt")
+    assert (status, errors) == (0, [])
+    rows = [line.split() for line in out.splitlines()]
+    assert [(row[0], row[4]) for row in rows] == [("b", "Cab,"), ("b", "ac!")]
+    starts, durations = [float(row[2]) for row in rows], [float(row[3]) for row in rows]
+    # "CAB AC": a letter is 120 ms of tone after 100 ms of quiet, and the space 200 ms
+    assert starts == pytest.approx([0.1, 0.84], abs=0.15)
+    assert starts[0] + durations[0] <= starts[1]
+
+
+@pytest.mark.parametrize("name", ALIGNMENT_WRITERS)
+@pytest.mark.parametrize("level", ["sentence", "word", "character", None])
+def test_each_format_is_that_of_the_writer(align, sounds, aligned, name, level):
+    chosen = level or ("sentence" if name in ("srt", "vtt") else "word")
+    arguments = [sounds / "b.wav", "--text", "Cab, ac!", "--format", name.lower(), *(["--level", level] * bool(level))]
+    status, out, errors = align(*arguments)
+    if (name, level) == ("ctm", "sentence"):
+        assert (status, out) == (2, "")
+        assert errors[0].startswith("asr-align: error: --format ctm needs --level word or character")
+    else:
+        assert (status, out, errors) == (0, ALIGNMENT_WRITERS[name](aligned, chosen), [])
+
+
+def test_text_or_sound_can_come_from_standard_input(align, sounds, tmp_path, monkeypatch):
+    expected = align(sounds / "b.wav", "--text", "cab ac")[1]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"cab ac\n")))
+    assert align(sounds / "b.wav", "-") == (0, expected, [])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((sounds / "b.wav").read_bytes())))
+    assert align("-", "--text", "cab ac") == (0, "".join(f"stdin{line[1:]}" for line in expected.splitlines(True)), [])
+
+
+def test_output_is_a_file(align, sounds, tmp_path):
+    expected = align(sounds / "b.wav", "--text", "cab ac", "--format", "srt")[1]
+    assert align(sounds / "b.wav", "--text", "cab ac", "--format", "srt", "--output", tmp_path / "new" / "b.srt") == (
+        0, "", [],
+    )  # fmt: skip
+    assert (tmp_path / "new" / "b.srt").read_text() == expected
+
+
+def test_what_the_model_does_not_know_is_reported_or_refused(align, sounds):
+    arguments = [sounds / "b.wav", "--text", "Cab — 1911 — ac?", "--format", "json"]
+    status, out, errors = align(*arguments)
+    document = json.loads(out)
+    assert status == 0
+    assert [word["text"] for word in document["words"]] == ["Cab", "ac?"]
+    assert document["sentences"][0]["text"] == document["text"] == "Cab — 1911 — ac?"
+    assert errors == [
+        "asr-align: warning: the model does not know, and the text was aligned without: '1' (3), '9' (1)",
+        "asr-align: warning: words without a time of their own (3): —, 1911, —",
+    ]
+    assert align(*arguments, "--quiet") == (0, out, [])
+    status, out, errors = align(*arguments, "--unknown", "refuse")
+    assert (status, out) == (2, "")
+    assert errors == ["asr-align: error: the model must know every character of the text; it lacks '1', '9'"]
+
+
+def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
+    arguments = [sounds / "b.wav", "--text", "bbb bbb"]
+    status, out, errors = align(*arguments)
+    assert (status, len(out.splitlines())) == (0, 2)
+    assert len(errors) == 1
+    assert errors[0].startswith("asr-align: warning: the times are doubtful, as the model hears next to nothing")
+    assert align(*arguments, "--quiet") == (0, out, [])
+
+
+def test_plot_draws_a_picture(align, sounds, tmp_path, monkeypatch):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    expected = align(sounds / "b.wav", "--text", "cab ac", "--channel", "0")
+    path = tmp_path / "b.png"
+    assert align(sounds / "b.wav", "--text", "cab ac", "--channel", "0", "--plot", path) == expected
+    assert plt.imread(path).shape[:2] == (600, 800)
+    content = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((sounds / "b.wav").read_bytes())))
+    assert align("-", "--text", "cab ac", "--channel", "0", "--plot", path)[::2] == (0, [])
+    assert path.read_bytes() == content
+
+
+def test_plot_of_a_long_recording_says_that_it_shows_a_part(align, tmp_path, rng):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.concatenate([speak("CAB AC", rng), np.zeros(8000 * 62)]), 8000)
+    status, out, errors = align(path, "--text", "cab ac", "--plot", tmp_path / "long.png")
+    assert (status, len(out.splitlines())) == (0, 2)
+    seconds = soundfile.info(path).duration
+    assert errors == [f"asr-align: note: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"]
+    assert align(path, "--text", "cab ac", "--plot", tmp_path / "long.png", "--quiet") == (0, out, [])
+
+
+def test_the_first_run_on_a_machine_says_what_it_waits_for(model, sounds, tmp_path):
+    command = [sys.executable, "-m", "asr.cli.align", sounds / "b.wav", "--text", "cab ac", "--model", model]
+    command += ["--precision", "float32"]  # or each process chooses the one that is faster just then
+    runs = [
+        subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, "NUMBA_CACHE_DIR": cache}
+        )
+        for cache in [str(tmp_path / "cache")] * 2
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert runs[0].stderr == "asr-align: compiling the aligner, once on this machine: a few seconds\n"
+    assert runs[1].stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x.wav", "give either TEXT, a file with what is said, or --text WORDS"),
+        ("x.wav x.txt --text y", "give either TEXT, a file with what is said, or --text WORDS"),
+        ("- -", "standard input (-) can be AUDIO or TEXT, not both"),
+        ("", "the following arguments are required: AUDIO"),
+        ("x.wav --text y --format docx", "argument --format: unknown format 'docx'; known are ctm, json, TextGrid"),
+        ("x.wav --text y --level phone", "argument --level: invalid choice: 'phone'"),
+        ("x.wav --text y --gap-score 1", "gap_score must be a finite log-probability, at most 0; got 1.0"),
+        ("x.wav --text y --gap everywhere", "unknown argument '--gap': did you mean --gaps?"),
+        ("x.wav --text y --model no-such-model", "no model 'no-such-model'"),
+    ],
+)  # fmt: skip
+def test_wrong_usage(line, message, capsys):
+    assert main(line.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"asr-align: error: {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_plot_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setattr("asr.plots.find_spec", lambda name: None)
+    assert main(["x.wav", "--text", "y", "--plot", "x.png"]) == 2
+    assert capsys.readouterr().err.startswith("asr-align: error: a picture needs matplotlib")
+
+
+def test_files_that_cannot_be_read(align, sounds, tmp_path):
+    missing, empty, latin = tmp_path / "missing.txt", tmp_path / "empty.txt", tmp_path / "latin.txt"
+    empty.write_text(" \n")
+    latin.write_bytes("cab\ncaf\xe9\n".encode("latin-1"))
+    assert align(sounds / "b.wav", missing) == (1, "", [f"asr-align: error: {missing}: No such file or directory"])
+    assert align(sounds / "b.wav", empty) == (1, "", [f"asr-align: error: {empty}: holds no text"])
+    assert align(sounds / "b.wav", latin) == (1, "", [f"asr-align: error: {latin}:2: must be text in UTF-8"])
+    status, _, errors = align(missing.with_suffix(".wav"), "--text", "cab")
+    assert status == 1 and len(errors) == 1 and "missing.wav" in errors[0]
+
+
+def test_a_text_that_is_too_long_for_the_recording(align, sounds):
+    status, out, errors = align(sounds / "b.wav", "--text", "abc " * 100)
+    assert (status, out, len(errors)) == (2, "", 1)
+    assert "asr-align: error: the text needs 399 frames (399 characters, 0 repeats) but the recording has" in errors[0]
+
+
+@pytest.mark.parametrize(("line", "status"), [("--help", 0), ("--version", 0), ("x y --gap-score 1", 2)])
+def test_help_and_wrong_usage_load_nothing_slow(line, status):
+    code = MODULES.replace("asr.cli.transcribe", "asr.cli.align")
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True, check=True)
+    got, *modules = done.stdout.splitlines()[-1].split()
+    assert int(got) == status
+    assert not set(modules) & {"torch", "numba", "soundfile", "soxr", "safetensors", "librosa", "matplotlib"}
+
+
+def test_help_fits_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "examples:" in printed
+    assert max(map(len, printed.splitlines())) <= 80
