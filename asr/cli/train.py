@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, add_options, given_values
+from asr.cli.arguments import Parser, add_options, at_least, given_values
 from asr.cli.command import INTERRUPTED, run_command, say, write_result
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
@@ -38,6 +38,7 @@ examples:
   asr-train --run runs/a --data.train train.jsonl.gz --data.dev dev.jsonl.gz
   asr-train --run runs/b --config runs/a/config.json --encoder.hidden-size 320
   asr-train --run runs/b --resume
+  asr-train --run runs/b --resume --nproc 2
   asr-train --run runs/mine --init runs/a/model --loop.learning-rate 3e-4 \\
             --data.train mine.jsonl.gz --data.dev dev.jsonl.gz
   asr-train --recipe an4 --help
@@ -47,6 +48,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `asr-train` with these arguments, those of the process if None."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["--"]:  # torchrun's parser takes --run for one of its own flags, but for what follows --
+        del arguments[0]
     if any(argument.partition("=")[0] == "--recipe" for argument in arguments):
         return run_command(PROG, parse_recipe, run_recipe, arguments)
     return run_command(PROG, lambda given: make_parser().parse(given), run, arguments)
@@ -66,21 +69,39 @@ def make_parser() -> Parser:
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
+    add_processes(parser)
     parser.add_argument("--recipe", metavar="NAME", help="run recipes/NAME/run.py with all other arguments instead")
     add_options(parser, TrainingConfig, title="model")
     return parser
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --nproc."""
+    parser.add_argument(
+        "--nproc",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="train in N processes, each with --threads threads (default: its part of the processor) or a GPU",
+    )
+
+
+def set_threads(args: argparse.Namespace) -> None:
+    """Gives torch the threads of all processes."""
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads * args.nproc)
+
+
 def run(args: argparse.Namespace) -> int:
     """Trains as the arguments say; the exit status."""
     config = read_training_config(args)
-    import torch
-
+    from asr.training.distributed import is_first
     from asr.training.loop import Interrupted
     from asr.training.run import train_acoustic_model
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args)
 
     def note(sentence: str) -> None:
         if not args.quiet:
@@ -93,11 +114,14 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             note=note,
             progress=False if args.quiet and args.progress is None else args.progress,
+            processes=args.nproc,
         )
     except Interrupted as interrupted:
-        say(interrupted, prog=PROG)
+        if is_first():
+            say(interrupted, prog=PROG)
         return INTERRUPTED
-    write_result(f"{args.run / 'model'}\n")
+    if is_first():
+        write_result(f"{args.run / 'model'}\n")
     return 0
 
 
@@ -117,7 +141,7 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
         path = args.run / "config.json"
         if not path.is_file():
             raise ConfigError(f"no run to resume in {args.run}: it has no config.json")
-    values = merged(_read_json(path) if path else {}, given_values(args, TrainingConfig))
+    values = merged(read_json(path) if path else {}, given_values(args, TrainingConfig))
     if values.get("init"):
         from asr.acoustic_model import find_model, read_config
 
@@ -170,7 +194,12 @@ def recipe_names() -> list[str]:
     return sorted({path.parent.name for folder in recipes.__path__ for path in Path(folder).glob("*/run.py")})
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The options in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a JSON object.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

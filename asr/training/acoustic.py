@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from zlib import crc32
@@ -37,8 +37,22 @@ from asr.training.data import (
     prefetch,
     read_utterances,
 )
+from asr.training.distributed import gather, own, total
 from asr.training.lexicon import Lexicon
-from asr.training.loop import BatchLoss
+from asr.training.loop import BatchLoss, seed_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSums:
+    """Losses and counts, summed over rows of a batch: the possible targets, and all frames."""
+
+    loss: Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
+    characters: int = 0
+    phone_loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    phones: int = 0
+    blanks: int = 0
+    frames: int = 0
+    skipped: tuple[str, ...] = ()
 
 
 class AcousticTask:
@@ -92,13 +106,15 @@ class AcousticTask:
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on, augmented, prepared ahead in a thread."""
+        """This process's rows of an epoch's batches from number `start` on, augmented, prepared ahead in a thread."""
         options = self.config.augment
 
         def augmented(utterance: Utterance) -> np.ndarray:
             rng = np.random.default_rng((self.config.loop.seed, epoch, crc32(utterance.id.encode())))
             waveform = read_waveform(utterance, self.model.sample_rate)
-            waveform = augment_waveform(waveform, options, self.noises, self.impulse_responses, rng)
+            waveform = augment_waveform(
+                waveform, options, self.noises, self.impulse_responses, rng, sample_rate=self.model.sample_rate
+            )
             return add_pause(waveform, round(options.pause_seconds * self.model.sample_rate), rng)
 
         def recorded(recording: tuple[int, ...]) -> tuple[Example, np.ndarray]:
@@ -111,39 +127,67 @@ class AcousticTask:
             return example, np.concatenate([augmented(part) for part in example.utterances])
 
         def prepare(recordings: list[tuple[int, ...]]) -> Batch:
-            return make_batch(*zip(*map(recorded, recordings), strict=True))
+            rows = [recorded(recording) for recording in recordings]
+            return make_batch([example for example, _ in rows], [waveform for _, waveform in rows])
 
-        return prefetch(prepare, self._plan(epoch)[start:])
+        return prefetch(prepare, [list(own(recordings)) for recordings in self._plan(epoch)[start:]])
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> BatchLoss:
-        """The loss of a batch, characters and phones together, per character; impossible utterances named."""
-        model, auxiliary = self.model, self.config.auxiliary
+        """The loss of a batch, characters and phones together, per character; impossible utterances named.
+
+        Of this process's rows, per character of all processes'.
+        """
+        sums = self._sums(batch, generator) if batch.examples else RowSums()
+        characters, phones, frames = total(sums.characters, sums.phones, sums.frames)
+        loss = sums.loss / max(characters, 1)
+        figures = {"loss": loss.item()}
+        if self.lexicon:
+            phone_loss = sums.phone_loss / max(phones, 1)
+            figures["phone_loss"] = phone_loss.item()
+            loss = (1.0 - self.config.auxiliary.weight) * loss + self.config.auxiliary.weight * phone_loss
+        return BatchLoss(
+            loss=loss,
+            figures=figures,
+            skipped=sums.skipped,
+            ids=tuple(example.id for example in batch.examples),
+            blank_share=sums.blanks / max(frames, 1),
+        )
+
+    def _sums(self, batch: Batch, generator: torch.Generator) -> RowSums:
+        """Losses and counts of a batch."""
+        model = self.model
         features, feature_lengths = model.frontend(batch.waveforms.to(self.device), batch.lengths)
-        features = spec_augment(features, feature_lengths, self.config.augment, generator)
+        features = self._masked(features, feature_lengths, batch, generator)
         with autocast(self.precision, self.device):
             log_probs, lengths, layers = model.encoder.forward_with_layers(features, feature_lengths.to(self.device))
         targets, target_lengths = batch.targets()
         losses = ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK)
         summed, characters = sum_possible(losses, target_lengths)
-        total = summed / max(characters, 1)
-        figures = {"loss": total.detach().item()}
         skipped = [
             example.id for example, loss in zip(batch.examples, losses.tolist(), strict=True) if loss == math.inf
         ]
-        if self.lexicon:
-            hidden, hidden_lengths = layers[auxiliary.layer - 1]
-            phone_loss, without_phones = self._phone_loss(batch, hidden, hidden_lengths)
-            figures["phone_loss"] = phone_loss.detach().item()
-            total = (1.0 - auxiliary.weight) * total + auxiliary.weight * phone_loss
-            skipped += [f"{id_} (its phones)" for id_ in without_phones if id_ not in skipped]
-        own = torch.arange(log_probs.shape[1], device=self.device) < lengths[:, None]
-        return BatchLoss(
-            loss=total,
-            figures=figures,
+        valid = torch.arange(log_probs.shape[1], device=self.device) < lengths[:, None]
+        sums = RowSums(
+            loss=summed,
+            characters=characters,
+            blanks=int((log_probs.detach().argmax(dim=-1) == BLANK)[valid].sum()),
+            frames=int(lengths.sum()),
             skipped=tuple(skipped),
-            ids=tuple(example.id for example in batch.examples),
-            blank_share=float((log_probs.detach().argmax(dim=-1) == BLANK)[own].float().mean()),
         )
+        if not self.lexicon:
+            return sums
+        phone_loss, phones, without_phones = self._phone_sums(batch, *layers[self.config.auxiliary.layer - 1])
+        skipped += [f"{id_} (its phones)" for id_ in without_phones if id_ not in skipped]
+        return replace(sums, phone_loss=phone_loss, phones=phones, skipped=tuple(skipped))
+
+    def _masked(self, features: Tensor, lengths: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The features with masks that each utterance draws by itself: the same in whatever process and row it is."""
+        rows = []
+        for row, example in enumerate(batch.examples):
+            draws = torch.Generator().manual_seed(seed_of(generator.initial_seed(), crc32(example.id.encode())))
+            here = slice(row, row + 1)
+            rows.append(spec_augment(features[here], lengths[here], self.config.augment, draws))
+        return torch.cat(rows)
 
     @torch.inference_mode()
     def rehearse(self) -> None:
@@ -160,7 +204,7 @@ class AcousticTask:
         """Dev WER, CER and loss per character of the current weights, greedily decoded."""
         self.modules.eval()
         words, characters, loss, count = ErrorCounts(), ErrorCounts(), 0.0, 0
-        for batch in self._plain_batches(self.dev_examples):
+        for batch in self._plain_batches(self.dev_examples, shared=True):
             with autocast(self.precision, self.device):
                 log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
             targets, target_lengths = batch.targets()
@@ -176,7 +220,9 @@ class AcousticTask:
                 text = "" if np.isnan(own).any() else decode(own, self.alphabet).text
                 words += word_errors(example.text, text)
                 characters += character_errors(example.text, text)
-        return {"wer": words.rate, "cer": characters.rate, "loss": loss / max(count, 1)}
+        words, characters = (sum(gather(counts), ErrorCounts()) for counts in (words, characters))
+        whole_loss, whole_count = total(loss, count)
+        return {"wer": words.rate, "cer": characters.rate, "loss": whole_loss / max(whole_count, 1)}
 
     def train_hours(self) -> float:
         """Hours of speech in the training set, before augmentation."""
@@ -205,8 +251,8 @@ class AcousticTask:
             phones=None if None in phones else tuple(chain.from_iterable(phones)),  # type: ignore[arg-type]
         )
 
-    def _plain_batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
-        """All examples as they were recorded, the longest first."""
+    def _plain_batches(self, examples: Sequence[Example], *, shared: bool = False) -> Iterator[Batch]:
+        """All examples as they were recorded, the longest first; if shared, this process's share of the batches."""
         seconds = np.array([example.seconds for example in examples])
 
         def prepare(indices: np.ndarray) -> Batch:
@@ -215,13 +261,14 @@ class AcousticTask:
                 batch, [read_waveform(example.utterances[0], self.model.sample_rate) for example in batch]
             )
 
-        return prefetch(prepare, plan_batches(seconds, batch_seconds=2 * self.config.data.batch_seconds, rng=None))
+        plan = plan_batches(seconds, batch_seconds=2 * self.config.data.batch_seconds, rng=None)
+        return prefetch(prepare, own(plan) if shared else plan)
 
-    def _phone_loss(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, list[str]]:
-        """CTC loss per phone over the utterances whose words all have a pronunciation; ids without an alignment."""
+    def _phone_sums(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, int, list[str]]:
+        """CTC loss and phones of the utterances whose words all have a pronunciation; ids without an alignment."""
         rows = [row for row, example in enumerate(batch.examples) if example.phones is not None]
         if not rows:
-            return hidden.new_zeros((), dtype=torch.float32), []
+            return hidden.new_zeros((), dtype=torch.float32), 0, []
         with autocast(self.precision, self.device):
             logits = self.modules["phones"](hidden[rows])
         phones, phone_lengths = pad_labels([batch.examples[row].phones or () for row in rows])
@@ -230,7 +277,7 @@ class AcousticTask:
         impossible = [
             batch.examples[row].id for row, loss in zip(rows, losses.tolist(), strict=True) if loss == math.inf
         ]
-        return summed / max(count, 1), impossible
+        return summed, count, impossible
 
     def _make_model(self, texts: list[str]) -> AcousticModel:
         """A new model with the alphabet of the texts, or the one that the configuration starts from."""

@@ -1,14 +1,18 @@
-"""What a training is told: the options of the loop, and the whole configuration of an acoustic model's training."""
+"""What a training is told: the options of the loop, and the whole configuration of each kind of model's training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
+from typing import Any, Literal
 
 from asr.augment import AugmentOptions
 from asr.device import Precision, check_precision
 from asr.encoder import EncoderOptions
 from asr.errors import ConfigError
 from asr.frontend import FrontendOptions
+from asr.lm.rnn import NetworkOptions
+from asr.lm.vocabulary import Unit, VocabularyOptions
+from asr.options import check_choices
 from asr.text import TextOptions
 
 
@@ -18,15 +22,22 @@ class LoopOptions:
 
     epochs: int = field(default=80, metadata={"help": "passes over the training data"})
     seed: int = field(default=0, metadata={"help": "decides initial weights, batches, augmentation and dropout"})
-    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate of AdamW"})
-    warmup_epochs: float = field(default=2.0, metadata={"help": "epochs of linear warm-up from zero"})
-    final_learning_rate: float = field(
-        default=0.01, metadata={"help": "share of the peak rate that the cosine decay ends at"}
+    optimizer: Literal["adamw", "sgd"] = field(
+        default="adamw", metadata={"help": "AdamW, or plain gradient descent with Nesterov's momentum"}
     )
-    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, for matrices only"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate"})
+    warmup_epochs: float = field(default=2.0, metadata={"help": "epochs of linear warm-up from zero"})
+    schedule: Literal["cosine", "plateau"] = field(
+        default="cosine", metadata={"help": "half a cosine, or half the rate after each epoch that is not the best"}
+    )
+    final_learning_rate: float = field(default=0.01, metadata={"help": "share of the peak rate that the decay ends at"})
+    weight_decay: float = field(default=0.01, metadata={"help": "weight decay, for matrices only"})
     clip_norm: float = field(default=5.0, metadata={"help": "gradients are scaled down to this norm"})
     patience_steps: int = field(
         default=20, metadata={"help": "stop after so many steps in a row with a loss or gradient that is not finite"}
+    )
+    early_stop_epochs: int = field(
+        default=0, metadata={"help": "stop after so many epochs in a row without a better one; 0: never"}
     )
     average_best: int = field(default=5, metadata={"help": "average the weights of so many of the best epochs"})
     checkpoint_minutes: float = field(default=5.0, metadata={"help": "minutes between checkpoints inside an epoch"})
@@ -35,6 +46,7 @@ class LoopOptions:
     )
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_precision(self.precision)
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
@@ -47,6 +59,8 @@ class LoopOptions:
         for name in ("warmup_epochs", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.early_stop_epochs < 0:
+            raise ConfigError(f"early_stop_epochs must be 0 (never) or more, not {self.early_stop_epochs}")
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(f"warmup_epochs must be less than the {self.epochs} epochs, not {self.warmup_epochs}")
         if not 0.0 <= self.final_learning_rate <= 1.0:
@@ -124,3 +138,74 @@ class TrainingConfig:
         for option, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
             if getattr(self.augment, option) > 0 and not getattr(self.data, folder):
                 raise ConfigError(f"augment.{option} needs a folder of sounds in data.{folder}, but there is none")
+
+
+def _loop(name: str, default: Any) -> Any:
+    """The field of that name of `LoopOptions`, with another default."""
+    original: Field[Any] = LoopOptions.__dataclass_fields__[name]
+    return field(default=default, metadata=original.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageLoopOptions(LoopOptions):
+    """How a language model is trained: epochs, optimiser, schedule, checkpoints."""
+
+    epochs: int = _loop("epochs", 10)
+    warmup_epochs: float = _loop("warmup_epochs", 0.05)
+    clip_norm: float = _loop("clip_norm", 1.0)
+    early_stop_epochs: int = _loop("early_stop_epochs", 2)
+    average_best: int = _loop("average_best", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDataOptions:
+    """Where the text is and how it is batched."""
+
+    train: tuple[str, ...] = field(metadata={"help": "texts to learn from, a sentence a line: plain, .gz or .xz"})
+    dev: tuple[str, ...] = field(metadata={"help": "texts that choices are made on"})
+    batch_size: int = field(default=32, metadata={"help": "rows of text that are read side by side"})
+    chunk_length: int = field(
+        default=32, metadata={"help": "tokens of each row in a step; the state is carried on, gradients are not"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("train", "dev"):
+            if not getattr(self, name) or isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} must be a tuple of at least one text, not {getattr(self, name)!r}")
+        for name in ("batch_size", "chunk_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTrainingConfig:
+    """A whole training of a recurrent language model, as the run folder's config.json keeps it."""
+
+    data: TextDataOptions
+    text: TextOptions = field(default_factory=TextOptions)
+    vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
+    name: str = field(default="", metadata={"help": "name of the model"})
+    description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramTrainingConfig:
+    """Everything that decides an n-gram model."""
+
+    train: tuple[str, ...] = field(metadata={"help": "texts to learn from, a sentence a line: plain, .gz or .xz"})
+    text: TextOptions = field(default_factory=TextOptions)
+    unit: Unit = field(default="word", metadata={"help": "what the n-grams are made of"})
+    order: int = field(default=3, metadata={"help": "words or characters in the longest n-grams"})
+    prune: tuple[int, ...] = field(
+        default=(), metadata={"help": "leave out n-grams that come so often at most, by length: 0,0,1,..."}
+    )
+    max_words: int = field(default=0, metadata={"help": "know so many of the most frequent words; 0: all"})
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not self.train or isinstance(self.train, str):
+            raise ConfigError(f"train must be a tuple of at least one text, not {self.train!r}")
+        if self.max_words < 0:
+            raise ConfigError(f"max_words must be 0 (no limit) or a number of words, not {self.max_words}")

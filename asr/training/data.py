@@ -58,8 +58,8 @@ class Batch:
 
 
 def make_batch(examples: Sequence[Example], waveforms: Sequence[np.ndarray]) -> Batch:
-    """The batch of some examples and their waveforms."""
-    padded, lengths = pad_waveforms(waveforms)
+    """The batch of some examples and their waveforms; there may be none, where processes outnumber the rows."""
+    padded, lengths = pad_waveforms(waveforms) if waveforms else (torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
     return Batch(examples=tuple(examples), waveforms=padded, lengths=lengths)
 
 

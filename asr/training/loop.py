@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
@@ -21,6 +24,7 @@ from asr.errors import AsrError
 from asr.files import write_whole
 from asr.training.checkpoint import latest_checkpoint, save_checkpoint
 from asr.training.config import LoopOptions
+from asr.training.distributed import MEETING, agreed, from_first, gather, is_first, rank, sum_gradients, total
 from asr.training.log import TrainingLog
 
 CHECKPOINTS = "checkpoints"
@@ -29,7 +33,7 @@ ALL_BLANK_STEPS = 300  # a model may say nothing for the first few hundred steps
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLoss:
-    """What a task says of one batch.
+    """What a task says of one batch, or of this process's rows of it: then the numbers of all processes add up.
 
     Args:
         loss: scalar to minimise, with its graph.
@@ -76,6 +80,7 @@ class Position:
     failures: int = 0  # steps skipped in a row
     skipped: int = 0  # steps skipped in all
     all_blank: int = 0  # steps in a row in which the model said only Φ
+    halvings: int = 0  # epochs that were not the best so far
     best: list[tuple[float, float, int]] = field(default_factory=list)  # (criterion, loss, epoch), best first
 
 
@@ -90,7 +95,8 @@ def fit(
 ) -> dict[str, float]:
     """Train, evaluate each epoch, and leave the average of the best epochs in `task.modules`.
 
-    The same call on the same folder goes on after any kill, from the last checkpoint that can be read.
+    The same call on the same folder goes on after any kill, from the last checkpoint that can be read. All processes of
+    a group make the same call; each step is one of all of them together, and the first writes.
 
     Args:
         task: what to train.
@@ -109,8 +115,11 @@ def fit(
     optimizer = make_optimizer(task.modules, options)
     position = resume(task, optimizer, folder, note)
     saved_at = time.monotonic()
-    with stop_signals() as stop, closing(TrainingLog(folder, step=position.step)) as log:
+    with stop_signals() as stop, closing(open_log(folder, position)) as log:
         for epoch in range(position.epoch, options.epochs):
+            if stalled(position, options):
+                note(f"no epoch after {position.best[0][2]} was better: training ends early")
+                break
             task.modules.train()
             num_batches = task.num_batches(epoch)
             batches = task.batches(epoch, start=position.batch)
@@ -124,16 +133,19 @@ def fit(
                 leave=False,
             )
             for batch in bar:
-                rate = learning_rate(options, epoch + (position.batch + 1) / num_batches)
+                epochs_done = epoch + (position.batch + 1) / num_batches
+                rate = learning_rate(options, epochs_done, halvings=position.halvings)
                 generator = torch.Generator().manual_seed(1_000_003 * options.seed + position.step)
-                result = task.loss(batch, generator=generator)
-                norm = update(task.modules, optimizer, result.loss, rate=rate, clip_norm=options.clip_norm)
+                torch.manual_seed(seed_of(options.seed, position.step, rank()))  # of dropout
+                share = task.loss(batch, generator=generator)
+                norm = update(task.modules, optimizer, share.loss, rate=rate, clip_norm=options.clip_norm)
+                result = together(share)
                 position.batch += 1
                 position.step += 1
                 log.write("step", step=position.step, **result.figures, rate=rate, gradient_norm=norm)
                 bar.set_postfix(loss=f"{result.figures['loss']:.3f}", refresh=False)
                 watch(position, result, norm, options, note, log)
-                stopping, due = stop(), time.monotonic() - saved_at > 60 * options.checkpoint_minutes
+                stopping, due = agreed(stop(), time.monotonic() - saved_at > 60 * options.checkpoint_minutes)
                 if (stopping or due) and position.batch < num_batches:
                     save(task, optimizer, position, folder)
                     saved_at = time.monotonic()
@@ -146,28 +158,67 @@ def fit(
             keep_best(task, position, figures, epoch, options, folder)
             position.epoch, position.batch = epoch + 1, 0
             save(task, optimizer, position, folder)
-            drop_others([*best_before, *position.best], folder)
+            if is_first():
+                drop_others([*best_before, *position.best], folder)
             saved_at = time.monotonic()
             after_epoch()
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
-            if stop() and position.epoch < options.epochs:
+            (stopping,) = agreed(stop())
+            if stopping and position.epoch < options.epochs:
                 raise Interrupted(f"stopped after epoch {epoch + 1}; the same command goes on from here")
     return average_best(task, position, folder, note)
 
 
-def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: no biases and norms, nor what is 3 wide (convolution kernels, peepholes)."""
+class NoLog:
+    """The log of the processes that write none."""
+
+    def write(self, kind: str, *, step: int, **figures: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_log(folder: Path, position: Position) -> TrainingLog | NoLog:
+    """The log, to go on with from `position`; only the first process has one."""
+    return TrainingLog(folder, step=position.step) if is_first() else NoLog()
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed, another one for each sequence of numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def together(share: BatchLoss) -> BatchLoss:
+    """What all processes' rows of a batch give, for each of them; the loss stays this process's own."""
+    parts = gather((dict(share.figures), share.skipped, share.ids, share.blank_share))
+    figures, skipped, ids, blank_shares = zip(*parts, strict=True)
+    return BatchLoss(
+        loss=share.loss,
+        figures={name: sum(part[name] for part in figures) for name in share.figures},
+        skipped=tuple(chain.from_iterable(skipped)),
+        ids=tuple(chain.from_iterable(ids)),
+        blank_share=sum(blank_shares),
+    )
+
+
+def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:
+    """One that decays matrices only: no biases and norms, nor what is 3 wide (convolution kernels, peepholes)."""
     matrices = [parameter for parameter in modules.parameters() if parameter.ndim >= 2 and min(parameter.shape) > 3]
     chosen = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in modules.parameters() if id(parameter) not in chosen]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
-def learning_rate(options: LoopOptions, epochs_done: float) -> float:
-    """The rate after `epochs_done` epochs: linear warm-up, then half a cosine down to its final share."""
+def learning_rate(options: LoopOptions, epochs_done: float, *, halvings: int) -> float:
+    """The rate after `epochs_done` epochs: linear warm-up, then the schedule, down to its final share."""
     if epochs_done < options.warmup_epochs:
         return options.learning_rate * epochs_done / options.warmup_epochs
+    if options.schedule == "plateau":
+        return options.learning_rate * max(0.5**halvings, options.final_learning_rate)
     rest = max(options.epochs - options.warmup_epochs, 1e-9)
     cosine = 0.5 * (1.0 + math.cos(math.pi * min((epochs_done - options.warmup_epochs) / rest, 1.0)))
     return options.learning_rate * (options.final_learning_rate + (1.0 - options.final_learning_rate) * cosine)
@@ -178,12 +229,14 @@ def update(
 ) -> float:
     """One optimiser step with the gradient scaled down to `clip_norm`; gives the norm that it had before.
 
-    Nothing is changed when the loss or the gradient is not finite: the norm that comes back is then not finite either.
+    Losses and gradients of all processes are added up. Nothing is changed when the loss or the gradient is not finite:
+    the norm that comes back is then not finite either.
     """
     optimizer.zero_grad(set_to_none=True)
-    if not loss.isfinite():
+    if not math.isfinite(*total(loss.item())):
         return math.nan
     loss.backward()
+    sum_gradients(modules.parameters())
     norm = nn.utils.clip_grad_norm_(modules.parameters(), clip_norm).item()
     if math.isfinite(norm) and norm > 0:  # 0: every utterance was impossible, and momentum alone must not go on
         for group in optimizer.param_groups:
@@ -198,7 +251,7 @@ def watch(
     norm: float,
     options: LoopOptions,
     note: Callable[[str], None],
-    log: TrainingLog,
+    log: TrainingLog | NoLog,
 ) -> None:
     """Names and counts what goes wrong; raises when it goes wrong too often."""
 
@@ -234,9 +287,15 @@ def keep_best(
     """Keeps the weights of the best `options.average_best` epochs; ties of the criterion go to the lower loss."""
     entry = (figures[task.criterion], figures["loss"], epoch + 1)
     position.best = sorted([*position.best, entry])[: options.average_best]
-    if entry in position.best:
+    position.halvings += position.best[0] != entry
+    if entry in position.best and is_first():
         state = {name: tensor.contiguous() for name, tensor in task.modules.state_dict().items()}
         write_whole(_weights_path(folder, epoch + 1), serialize(state))
+
+
+def stalled(position: Position, options: LoopOptions) -> bool:
+    """Whether the best epoch is so long ago that training should end."""
+    return 0 < options.early_stop_epochs <= position.epoch - (position.best[0][2] if position.best else position.epoch)
 
 
 def drop_others(best: Sequence[tuple[float, float, int]], folder: Path) -> None:
@@ -249,7 +308,7 @@ def drop_others(best: Sequence[tuple[float, float, int]], folder: Path) -> None:
 
 def average_best(task: Task, position: Position, folder: Path, note: Callable[[str], None]) -> dict[str, float]:
     """Leaves in `task.modules` the average of the best epochs, or the best epoch where that is better on dev."""
-    states = [load_file(_weights_path(folder, epoch)) for _, _, epoch in position.best]
+    states = from_first(lambda: [load_file(_weights_path(folder, epoch)) for _, _, epoch in position.best])
     task.modules.load_state_dict(states[0])
     single = task.evaluate()
     if len(states) == 1:
@@ -269,30 +328,24 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
 
 
 def save(task: Task, optimizer: torch.optim.Optimizer, position: Position, folder: Path) -> None:
-    """Write a checkpoint of everything that the next step depends on."""
+    """Write a checkpoint of everything that the next step depends on; what is random depends on the step alone."""
     state = {
         "modules": task.modules.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    save_checkpoint(folder / CHECKPOINTS, state, step=position.step)
+    from_first(lambda: save_checkpoint(folder / CHECKPOINTS, state, step=position.step))
 
 
 def resume(task: Task, optimizer: torch.optim.Optimizer, folder: Path, note: Callable[[str], None]) -> Position:
     """The position of the last readable checkpoint, everything of its state put back; or the start."""
-    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    state, faults = latest_checkpoint(folder / CHECKPOINTS)
+    state, faults = from_first(lambda: latest_checkpoint(folder / CHECKPOINTS))
     for fault in faults:
         note(f"{fault}; the checkpoint before it is used")
     if state is None:
         return Position()
     task.modules.load_state_dict(state["modules"])
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    if state["random_cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["random_cuda"])
     position = Position(**state["position"])
     position.best = [(criterion, loss, epoch) for criterion, loss, epoch in position.best]
     note(f"resuming after step {position.step}, in epoch {position.epoch + 1}")
@@ -301,7 +354,11 @@ def resume(task: Task, optimizer: torch.optim.Optimizer, folder: Path, note: Cal
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM only set what the function given tells; a second SIGINT interrupts at once."""
+    """Inside, SIGINT and SIGTERM only set what the function given tells; a second SIGINT interrupts at once.
+
+    A process that `asr.training.launch` started leaves SIGINT to the one that did, which hands it on as SIGTERM.
+    """
+    listened = (signal.SIGTERM,) if MEETING in os.environ else (signal.SIGINT, signal.SIGTERM)
     received: list[int] = []
 
     def remember(number: int, frame: object) -> None:
@@ -309,7 +366,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, remember) for number in listened}
     try:
         yield lambda: bool(received)
     finally:

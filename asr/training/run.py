@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -16,16 +14,17 @@ from pathlib import Path
 import torch
 
 from asr.acoustic_model import AcousticModel
-from asr.device import Precision, choose_precision, find_device
+from asr.device import find_device
 from asr.encoder import make_cell
-from asr.errors import ConfigError
-from asr.files import write_whole
-from asr.options import first_difference, from_json, to_json
+from asr.options import to_json
 from asr.plots import training_curve
 from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
+from asr.training.distributed import from_first, is_first, joined, num_processes
+from asr.training.launch import launch
 from asr.training.log import read_log
-from asr.training.loop import CHECKPOINTS, fit
+from asr.training.loop import fit
+from asr.training.run_folder import claim_run_folder, locked
 
 
 def train_acoustic_model(
@@ -35,8 +34,11 @@ def train_acoustic_model(
     device: str = "auto",
     note: Callable[[str], None] = print,
     progress: bool | None = None,
+    processes: int = 1,
 ) -> AcousticModel:
     """Train a model in a run folder, or go on with a run that was interrupted there.
+
+    In processes that torchrun started, all make this call, and train together; only the first notes and writes.
 
     Args:
         config: everything that decides the result; the run folder keeps it as config.json.
@@ -44,32 +46,44 @@ def train_acoustic_model(
         device: "cpu", "cuda", or "auto" for CUDA where there is one.
         note: called with one sentence for each thing a person should know.
         progress: bars on stderr; None: when stderr is a terminal.
+        processes: how many to start for the training, each with its part of torch's threads, or a GPU of its own; the
+            script that calls needs its `if __name__ == "__main__"`.
     Returns:
         The trained model, as it stands in `folder/model`.
     Raises:
         ConfigError: the folder holds a run of another configuration, or another process trains in it.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
+        ProcessDied: one of the processes was killed.
     """
-    place = find_device(device)
-    with locked(Path(folder)):
-        return _train(config, Path(folder), place=place, note=note, progress=progress)
+    folder = Path(folder)
+    if processes > 1:
+        launch(train_acoustic_model, config, folder, processes=processes, note=note, device=device, progress=progress)
+        return AcousticModel.load(folder / "model").eval().to(find_device(device))
+    with joined(device) as place, ExitStack() as stack:
+        from_first(lambda: stack.enter_context(locked(folder)))
+        if not is_first():
+            note, progress = _nothing, False
+        return _train(config, folder, place=place, note=note, progress=progress)
 
 
 def _train(
     config: TrainingConfig, folder: Path, *, place: torch.device, note: Callable[[str], None], progress: bool | None
 ) -> AcousticModel:
-    """`train_acoustic_model`, in a folder that is this process's own."""
-    config = claim_run_folder(folder, config, device=place)
+    """`train_acoustic_model`, in a folder that is this training's own."""
+    cell = partial(make_cell, config.encoder.cell)
+    config = from_first(lambda: claim_run_folder(folder, config, device=place, make_cell=cell))
     torch.manual_seed(config.loop.seed)
     task = AcousticTask(config, device=place, note=note)
     millions = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
     note(
         f"{len(task.train_examples)} utterances, {task.train_hours():.2f} hours, to train on, "
         f"{len(task.dev_examples)} to choose by; {millions:.1f} M weights, {config.loop.precision} on {place}"
+        + (f" in {num_processes()} processes" if num_processes() > 1 else "")
     )
     task.rehearse()
-    figures = fit(task, config.loop, folder, note=note, progress=progress, after_epoch=partial(draw_curve, folder))
+    after_epoch = partial(draw_curve, folder) if is_first() else _nothing
+    figures = fit(task, config.loop, folder, note=note, progress=progress, after_epoch=after_epoch)
     provenance = {
         "training": to_json(without_folders(config)),
         "hours": round(task.train_hours(), 3),
@@ -78,67 +92,19 @@ def _train(
     }
     model = task.model
     model.config = replace(model.config, provenance=provenance)
-    model.save(folder / "model")
+    if is_first():
+        model.save(folder / "model")
     return model.eval()
+
+
+def _nothing(*_: object) -> None:
+    """What the other processes than the first do where that one speaks or writes."""
 
 
 def draw_curve(folder: Path) -> None:
     """Draws the log's curve.png; not where matplotlib, which comes with asr[train], is missing."""
     if find_spec("matplotlib"):
         training_curve(read_log(folder), folder / "curve.png")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training in the same folder; the system lifts the lock when the process ends.
-
-    Raises:
-        ConfigError: another one does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another process is training in {folder}; wait for it, or choose another folder"
-            ) from None
-        yield
-
-
-def claim_run_folder(folder: Path, config: TrainingConfig, *, device: torch.device) -> TrainingConfig:
-    """The configuration to train with, its precision settled; a new run folder gets it as config.json.
-
-    An old run folder must hold the same configuration. Its precision stands where "auto" is asked for: measured again,
-    it might come out otherwise, and the run would go on with other losses.
-
-    Raises:
-        ConfigError: the folder's run has other options; the first that differs is named.
-    """
-    path = folder / "config.json"
-    if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: a first try may have named a wrong file
-        dtype = choose_precision(
-            config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
-        )
-        config = with_precision(config, "bfloat16" if dtype == torch.bfloat16 else "float32")
-        write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
-        return config
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-    if config.loop.precision == "auto":
-        config = with_precision(config, from_json(TrainingConfig, before, where=str(path)).loop.precision)
-    if difference := first_difference(to_json(from_json(TrainingConfig, before, where=str(path))), to_json(config)):
-        raise ConfigError(
-            f"{folder} holds a run with other options ({difference}); resume it with the same, or choose another folder"
-        )
-    return config
-
-
-def with_precision(config: TrainingConfig, precision: Precision) -> TrainingConfig:
-    """The configuration with that precision."""
-    return replace(config, loop=replace(config.loop, precision=precision))
 
 
 def without_folders(config: TrainingConfig) -> TrainingConfig:

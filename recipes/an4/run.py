@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from asr.acoustic_model import AcousticModel
 from asr.augment import AugmentOptions
 from asr.cli.arguments import Parser, at_least
 from asr.cli.command import INTERRUPTED, run_command, say, write_result
 from asr.cli.evaluate import table
+from asr.cli.train import add_processes, set_threads
 from asr.data.manifest import read_manifest
+from asr.decoding import DecodingOptions
 from asr.encoder import EncoderOptions
 from asr.evaluation import ErrorRate, Evaluation, evaluate
 from asr.recognizer import load
@@ -25,6 +25,7 @@ from asr.training.run import train_acoustic_model
 from data_prep import an4
 
 PROG = "recipes/an4/run.py"
+DECODING = DecodingOptions(confidence_temperature=1.5)  # fitted on dev, for a beam of 16
 DESCRIPTION = "US English names, numbers, dates and spelled letters, as in AN4; not general English"
 EXAMPLES = """\
 Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
@@ -79,6 +80,7 @@ def make_parser() -> Parser:
     parser.add_argument("--output", type=Path, default=Path("runs/an4"), metavar="DIR", help="default: runs/an4")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--epochs", type=at_least(1), default=150, metavar="N", help="default: 150")
+    add_processes(parser)
     return parser
 
 
@@ -89,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             say(sentence, prog=PROG)
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args)
     folder = args.output / f"seed-{args.seed}"
     progress = False if args.quiet and args.progress is None else args.progress
     manifests = an4.prepare(source=args.source, output=args.output / "data", progress=progress)
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             note=note,
             progress=progress,
+            processes=args.nproc,
         )
     except Interrupted as interrupted:
         say(interrupted, prog=PROG)
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         for split in ("dev", "test")
     }
     trained = {name: value for name, value in model.config.provenance.items() if name != "dev"}  # said in more detail
-    model.config = replace(model.config, provenance={**trained, **provenance(evaluations)})
+    model.config = replace(model.config, provenance={**trained, **provenance(evaluations)}, decoding=DECODING)
     model.save(folder / "an4", half=True)
     for split, evaluation in evaluations.items():
         write_result("\n".join([*table(evaluation, model=str(folder / "an4"), manifest=str(manifests[split])), "", ""]))

@@ -157,8 +157,30 @@ def test_what_is_shown(folder, monkeypatch, capsys, flags, progress, notes):
 
     monkeypatch.setattr("asr.training.run.train_acoustic_model", train)
     assert main(f"--run r {DATA} {flags}".split()) == 0
-    assert given == {"device": "auto", "progress": progress}
+    assert given == {"device": "auto", "progress": progress, "processes": 1}
     assert capsys.readouterr().err == "asr-train: a note\n" * notes
+
+
+def test_processes_share_the_threads_and_torchruns_separator_is_skipped(folder, monkeypatch):
+    given = {}
+    monkeypatch.setattr("asr.training.run.train_acoustic_model", lambda *_, **options: given.update(options))
+    monkeypatch.setattr("torch.set_num_threads", lambda threads: given.update(threads=threads))
+    assert main(f"-- --run r {DATA} --nproc 3 --threads 2".split()) == 0
+    assert (given["processes"], given["threads"]) == (3, 6)
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, 1), (1, 0)])
+def test_only_the_first_of_torchruns_processes_speaks(folder, monkeypatch, capsys, number, said):
+    def interrupted(*arguments, **more):
+        raise Interrupted("stopped")
+
+    monkeypatch.setenv("RANK", str(number))
+    monkeypatch.setattr("asr.training.run.train_acoustic_model", lambda *_, **__: None)
+    assert main(f"--run r {DATA}".split()) == 0
+    assert capsys.readouterr() == ("r/model\n" * said, "")
+    monkeypatch.setattr("asr.training.run.train_acoustic_model", interrupted)
+    assert main(f"--run r {DATA}".split()) == 130
+    assert capsys.readouterr() == ("", "asr-train: stopped\n" * said)
 
 
 RECIPE = """

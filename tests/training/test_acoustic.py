@@ -214,3 +214,37 @@ def test_hours_are_those_of_the_utterances(tone_config: Callable[..., TrainingCo
     with gzip.open(config.data.train[0], "rt") as lines:
         seconds = [json.loads(line)["duration"] for line in lines]
     assert make_task(config).train_hours() == pytest.approx(sum(seconds) / 3600)
+
+
+@pytest.mark.parametrize("lexicon", [True, False])
+def test_a_share_of_the_recordings_is_noise_in_which_nothing_is_said(
+    tone_corpus: Path, tone_config: Callable[..., TrainingConfig], lexicon: bool
+) -> None:
+    config = tone_config(
+        auxiliary=AuxiliaryOptions(lexicon=str(tone_corpus / "lexicon.txt") if lexicon else "", layer=1)
+    )
+    silent = replace(config, augment=replace(config.augment, speeds=(1.0,), background_probability=0.3))
+    heard, plain = (
+        make_task(silent),
+        make_task(replace(silent, augment=replace(silent.augment, background_probability=0))),
+    )
+    shares = []
+    for epoch in range(1, 6):
+        spoken = {
+            example.id: (example, waveform[:length])
+            for batch in plain.batches(epoch, start=0)
+            for example, waveform, length in zip(batch.examples, batch.waveforms, batch.lengths, strict=True)
+        }
+        for batch in heard.batches(epoch, start=0):
+            shares += [not example.text for example in batch.examples]
+            for example, waveform, length in zip(batch.examples, batch.waveforms, batch.lengths, strict=True):
+                same, sound = spoken[example.id]
+                if example.text:
+                    assert example == same
+                    assert torch.equal(waveform[:length], sound)  # what is said is augmented as before
+                else:
+                    assert (example.labels, example.phones) == ((), () if lexicon else None)
+                    assert length == round(same.seconds * 8000)
+            assert heard.loss(batch, generator=torch.Generator().manual_seed(0)).loss.isfinite()
+    assert len(shares) == 5 * len(spoken)
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.1)

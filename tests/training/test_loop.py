@@ -13,6 +13,7 @@ from torch import nn
 
 from asr.encoder import Encoder, EncoderOptions
 from asr.training.config import LoopOptions
+from asr.training.log import read_log
 from asr.training.loop import BatchLoss, drop_others, fit, learning_rate, make_optimizer, stop_signals, update
 
 OPTIONS = LoopOptions(epochs=10, learning_rate=2.0, warmup_epochs=2.0, final_learning_rate=0.25)
@@ -30,12 +31,29 @@ OPTIONS = LoopOptions(epochs=10, learning_rate=2.0, warmup_epochs=2.0, final_lea
     ],
 )
 def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine(epochs_done: float, rate: float) -> None:
-    assert learning_rate(OPTIONS, epochs_done) == pytest.approx(rate)
+    assert learning_rate(OPTIONS, epochs_done, halvings=0) == pytest.approx(rate)
 
 
 def test_without_warm_up_the_rate_begins_at_its_peak() -> None:
     options = LoopOptions(epochs=1, learning_rate=2.0, warmup_epochs=0.0)
-    assert learning_rate(options, 0.0) == 2.0
+    assert learning_rate(options, 0.0, halvings=0) == 2.0
+
+
+def test_on_a_plateau_the_rate_is_halved_down_to_its_final_share() -> None:
+    options = LoopOptions(schedule="plateau", learning_rate=2.0, warmup_epochs=1.0, final_learning_rate=0.2)
+    rates = [learning_rate(options, 5.0, halvings=halvings) for halvings in range(4)]
+    assert rates == [2.0, 1.0, 0.5, 0.4]
+    assert learning_rate(options, 0.5, halvings=3) == 1.0  # still warming up
+
+
+def test_plain_gradient_descent_has_nesterovs_momentum() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    optimizer = make_optimizer(layer, LoopOptions(optimizer="sgd", weight_decay=0.0))
+    for _ in range(2):
+        update(layer, optimizer, layer.weight.sum(), rate=0.1, clip_norm=1.0)
+    # velocities 1 and 1.9; each step goes by the gradient plus 0.9 times the new velocity
+    assert layer.weight.item() == pytest.approx(-0.1 * (1 + 0.9 * 1.0) - 0.1 * (1 + 0.9 * 1.9))
 
 
 def test_only_matrices_are_decayed() -> None:
@@ -112,6 +130,24 @@ class Wandering:
 
     def evaluate(self):
         return {"wer": next(self.figures), "loss": 1.0}
+
+
+def test_training_ends_early_without_a_better_epoch_and_stays_ended(tmp_path: Path) -> None:
+    options = LoopOptions(epochs=9, warmup_epochs=0.0, average_best=2, early_stop_epochs=2)
+    task, notes = Wandering(lucky=True), []
+    fit(task, options, tmp_path, note=notes.append)
+    assert [note for note in notes if note.startswith("epoch")][-1].startswith("epoch 5: ")  # 3 was the best
+    assert "no epoch after 3 was better: training ends early" in notes
+    again = Wandering(lucky=True)
+    fit(again, options, tmp_path, note=notes.append)
+    assert len([note for note in notes if note.startswith("epoch")]) == 5
+
+
+def test_only_epochs_that_are_not_the_best_lower_the_rate(tmp_path: Path) -> None:
+    options = LoopOptions(epochs=5, warmup_epochs=0.0, schedule="plateau", learning_rate=0.4, average_best=1)
+    fit(Wandering(lucky=False), options, tmp_path, note=lambda _: None)  # 0.5, 0.4, 0.9, 0.8, 0.8
+    rates = [entry["rate"] for entry in read_log(tmp_path) if entry["kind"] == "step"]
+    assert rates == [0.4, 0.4, 0.4, 0.2, 0.1]
 
 
 def test_the_spare_checkpoint_finds_the_weights_that_it_names(tmp_path: Path) -> None:

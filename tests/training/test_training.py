@@ -24,7 +24,8 @@ from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import BatchLoss, Diverged, Interrupted, fit, update
-from asr.training.run import locked, train_acoustic_model
+from asr.training.run import train_acoustic_model
+from asr.training.run_folder import locked
 from tests.tones import speak
 
 
@@ -115,7 +116,8 @@ def test_a_killed_training_resumes_loss_for_loss(tone_config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
     script = (
         "import json, sys\nfrom asr.options import from_json\nfrom asr.training.config import TrainingConfig\n"
-        "from asr.training.run import train_acoustic_model\nimport torch\ntorch.set_num_threads(1)\n"
+        "from asr.training.run import train_acoustic_model\nimport torch\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
         f"config = from_json(TrainingConfig, json.load(open({str(tmp_path / 'config.json')!r})))\n"
         f"train_acoustic_model(config, {str(tmp_path / 'killed')!r}, device='cpu', note=lambda note: None)\n"
     )
