@@ -1,0 +1,316 @@
+"""Our beam search beside flashlight-text's and pyctcdecode's, on the emissions of one model, in one run.
+
+    python -m venv peers/flashlight  && peers/flashlight/bin/pip install flashlight-text
+    python -m venv peers/pyctcdecode && peers/pyctcdecode/bin/pip install pyctcdecode kenlm
+    python tests/benchmarks/bench_decode.py --data runs/an4/data --peers peers
+
+--data is the folder in which recipes/an4 keeps its manifests. Every decoder has a process of its own and one thread;
+they take turns, and seconds are medians over the rounds.
+
+plain     without a language model: WER on test, milliseconds per second of sound, and how many times ours they are
+tuning    weights of a word 3-gram of the training transcripts, the same grid for each decoder, best WER on dev
+lm        with it
+hotwords  1,000 and 200 of them, beside none, and pyctcdecode with 200; WER with the names and words of the test set
+          (those of several letters, and those that are spelled), and with 1,000 that nobody says
+acoustic  the model's own time, and the share of it that a beam of 100 adds
+growth    exponents of the time over the length of the emission and over the width of the beam
+start     the first decode ever on a machine, which compiles; and that of every later process
+
+flashlight-text prunes nothing; pyctcdecode prunes by its defaults ("pruned"), or nothing; ours is timed in both ways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timing import Rounds, machine, ratios, spread, take_turns
+
+import asr
+from asr.data.manifest import read_manifest
+from asr.lm.estimation import estimate_ngram
+from asr.text import normalize
+
+WIDTHS = (16, 100)
+ALPHAS, BETAS = (0.2, 0.4, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)
+WORKER = Path(__file__).with_name("peer_decoders.py")
+START = """
+import sys, time
+import numpy as np
+import asr
+from asr.text import Alphabet
+emission = np.log(np.full((9, 4), 0.25))
+begin = time.perf_counter()
+asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions(beam_width=16))
+print(time.perf_counter() - begin)
+"""
+
+
+class Contender:
+    """A decoder in a process of its own."""
+
+    def __init__(self, name: str, python: str, emissions: Path):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
+        self.process = subprocess.Popen(
+            [python, str(WORKER), name, str(emissions)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self._answer()
+
+    def run(
+        self,
+        part: str,
+        width: int,
+        *,
+        lm: bool = False,
+        weights: tuple[float, float] = (0.0, 0.0),
+        hotwords: Sequence[str] = (),
+        only_lexicon: bool = False,
+        pruned: bool = False,
+        limit: int | None = None,
+    ) -> tuple[float, list[str]]:
+        """Seconds and texts of a part's first `limit` emissions."""
+        alpha, beta = weights
+        request = {"part": part, "width": width, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": list(hotwords)}
+        request |= {"only_lexicon": only_lexicon, "pruned": pruned, "limit": limit}
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        return answer["seconds"], answer["texts"]
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args} ended with status {self.process.wait()}")
+        return json.loads(line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train, dev and test.jsonl.gz")
+    parser.add_argument("--peers", type=Path, required=True, help="folder with the peers' environments")
+    parser.add_argument("--model", default="an4", help="name or folder (default: an4)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    args = parser.parse_args()
+
+    print(machine("torch", "numba", "numpy"))
+    with tempfile.TemporaryDirectory() as temporary:
+        bench = Bench(Path(temporary), args)
+        try:
+            bench.plain()
+            weights = bench.tuning()
+            bench.lm(weights)
+            bench.hotwords()
+            bench.acoustic()
+            bench.growth()
+        finally:
+            for contender in bench.contenders.values():
+                contender.close()
+        bench.start()
+
+
+class Bench:
+    """The emissions, the references, and the three decoders."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace):
+        self.folder, self.rounds = folder, args.rounds
+        self.recognizer = asr.load(args.model, device="cpu", precision="float32")
+        options = self.recognizer.model.config.text
+        manifests = {part: read_manifest(args.data / f"{part}.jsonl.gz") for part in ("train", "dev", "test")}
+        texts = {part: [normalize(item.text, options) for item in items] for part, items in manifests.items()}
+        self.references = {part: texts[part] for part in ("dev", "test")}
+        self.sounds = [item.audio for item in manifests["test"]]
+        arpa = folder / "3-gram.arpa"
+        estimate_ngram((text.split() for text in texts["train"]), order=3).write(arpa)
+        self.words = sorted({word for text in texts["train"] for word in text.split()})
+        self.emissions = {
+            f"{part}/{item.id}": self.recognizer.log_probs(item.audio)
+            for part in ("dev", "test")
+            for item in manifests[part]
+        }
+        test = [emission for key, emission in self.emissions.items() if key.startswith("test/")]
+        self.whole = np.concatenate(test)
+        self.seconds = len(self.whole) * self.recognizer.model.frame_seconds
+        stored = folder / "emissions.npz"
+        characters = self.recognizer.model.alphabet.characters
+        np.savez(stored, characters=characters, words=self.words, arpa=str(arpa), **self.emissions)  # type: ignore[arg-type]
+        self.contenders = {
+            "asr": Contender("asr", sys.executable, stored),
+            "flashlight": Contender("flashlight", str(args.peers / "flashlight/bin/python"), stored),
+            "pyctcdecode": Contender("pyctcdecode", str(args.peers / "pyctcdecode/bin/python"), stored),
+        }
+
+    def plain(self) -> None:
+        """Without a language model."""
+        for width in WIDTHS:
+            names = ("asr", "flashlight", "pyctcdecode", "asr pruned", "pyctcdecode pruned")
+            self.compare("plain", width, {name: {} for name in names})
+
+    def tuning(self) -> dict[str, tuple[float, float]]:
+        """The weights of each decoder that are best on dev, of equal ones the first."""
+        best = {}
+        for name, contender in self.contenders.items():
+            tried = {
+                (alpha, beta): self.error(
+                    "dev",
+                    contender.run("dev", WIDTHS[0], lm=True, weights=(alpha, beta), pruned=name == "pyctcdecode")[1],
+                )
+                for alpha in ALPHAS
+                for beta in BETAS
+            }
+            best[name] = min(tried, key=tried.__getitem__)
+            print(f"tuning   {name:22} alpha, beta {best[name]}, dev WER {100 * tried[best[name]]:.2f} %", flush=True)
+        return best
+
+    def lm(self, weights: dict[str, tuple[float, float]]) -> None:
+        """With the word 3-gram."""
+        for width in WIDTHS:
+            options = {name: {"lm": True, "weights": pair} for name, pair in weights.items()}
+            options["asr lexicon"] = {**options["asr"], "only_lexicon": True}
+            options["asr pruned"] = options["asr"]
+            options["pyctcdecode pruned"] = options.pop("pyctcdecode")
+            self.compare("lm", width, options)
+
+    def hotwords(self) -> None:
+        """The cost of lists of hotwords: training words, pairs of them, and made-up ones."""
+        rng = np.random.default_rng(0)
+        words = [word for word in self.words if len(word) > 1]
+        pairs = [" ".join(rng.choice(words, size=2)) for _ in range(400)]
+        letters = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        made_up = ["".join(rng.choice(letters, size=rng.integers(3, 10))) for _ in range(1000)]
+        chosen = list(dict.fromkeys([*words, *pairs, *made_up]))[:1000]
+        ours = self.contenders["asr"]
+        for width in WIDTHS:
+            seconds: Rounds = {str(count): [] for count in (0, 200, 1000)}
+            for _ in range(3 * self.rounds):
+                for count in (0, 200, 1000):
+                    seconds[str(count)].append(ours.run("test", width, hotwords=chosen[:count])[0])
+            for count in ("200", "1000"):
+                print(
+                    f"hotwords {count:>4} at beam {width:<4} {spread(ratios(seconds, count, '0'))} times none",
+                    flush=True,
+                )
+        said = self.references["test"]
+        names = {word for text in said for word in text.split() if len(word) > 1}
+        names |= {text for text in said if len(text.split()) > 2 and max(map(len, text.split())) == 1}
+        for what, given in (("none", []), ("those said", sorted(names)), ("1,000 not said", made_up)):
+            errors = {}
+            for name in ("asr", "pyctcdecode"):
+                if len(given) < 1000 or name == "asr":  # in pyctcdecode they would take minutes
+                    _, texts = self.contenders[name].run(
+                        "test", WIDTHS[0], hotwords=given, pruned=name == "pyctcdecode"
+                    )
+                    errors[name] = f"{100 * self.error('test', texts):.2f} %"
+            print(f"hotwords {what:14} at beam {WIDTHS[0]}: WER {', '.join(map(' '.join, errors.items()))}", flush=True)
+        peer = self.contenders["pyctcdecode"]
+        without, _ = peer.run("test", WIDTHS[0], limit=20, pruned=True)
+        with_them, _ = peer.run("test", WIDTHS[0], limit=20, pruned=True, hotwords=chosen[:200])
+        print(f"hotwords  200 at beam {WIDTHS[0]:<4} {with_them / without:.1f} times none in pyctcdecode", flush=True)
+
+    def acoustic(self) -> None:
+        """What a beam adds to the model's own time, one thread each."""
+        import torch
+
+        torch.set_num_threads(1)
+        search = self.contenders["asr"]
+        seconds = take_turns(
+            {
+                "model": lambda: [self.recognizer.log_probs(sound) for sound in self.sounds],
+                "beam 100": lambda: search.run("test", 100),
+            },
+            rounds=self.rounds,
+        )
+        print(
+            f"acoustic {spread(seconds['model'], scale=1000 / self.seconds)} ms per second of sound; "
+            f"beam 100 adds {spread(ratios(seconds, 'beam 100', 'model'), digits=4)} of it",
+            flush=True,
+        )
+
+    def growth(self) -> None:
+        """Slopes of log time over log length and over log width."""
+        from asr.ctc.beam import BeamOptions, BeamSearch
+
+        space = self.recognizer.model.alphabet.characters.index(" ") + 1
+
+        def median(run: Callable[[], object]) -> float:
+            return statistics.median(take_turns({"run": run}, rounds=self.rounds)["run"])
+
+        def search(width: int) -> BeamSearch:
+            options = BeamOptions(beam_width=width)
+            return BeamSearch(num_labels=self.whole.shape[1], blank=0, options=options, delimiters=[space])
+
+        lengths, widths = [500, 1000, 2000, 4000, 8000], [8, 16, 32, 64, 128, 256, 512, 1024]
+        fixed = search(100)
+        by_length = [median(lambda length=length: fixed.decode(self.whole[:length])) for length in lengths]  # type: ignore[misc]
+        by_width = [median(lambda width=width: search(width).decode(self.whole[:1000])) for width in widths]  # type: ignore[misc]
+        for name, sizes, times in (("length", lengths, by_length), ("width", widths, by_width)):
+            exponent = np.polyfit(np.log(sizes), np.log(times), 1)[0]
+            print(f"growth   with the {name} ({sizes[0]} to {sizes[-1]}) to the power of {exponent:.2f}", flush=True)
+
+    def start(self) -> None:
+        """The first decode of a process: where nothing is compiled yet, and afterwards."""
+        firsts, laters = [], []
+        for number in range(3):
+            environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.folder / f"cache-{number}")}
+            for times in (firsts, laters, laters):
+                done = subprocess.run(
+                    [sys.executable, "-W", "ignore", "-c", START], env=environment, capture_output=True, text=True
+                )
+                times.append(float(done.stdout))
+        print(
+            f"start    the first decode on a machine takes {spread(firsts, unit='s')}, "
+            f"the first of later processes {spread(laters, unit='s')}"
+        )
+
+    def compare(self, section: str, width: int, options: dict[str, dict[str, Any]]) -> None:
+        """Prints WER and time of each decoder, one line each."""
+        seconds: Rounds = {name: [] for name in options}
+        texts: dict[str, list[str]] = {}
+        for number in range(self.rounds):
+            for name, given in options.items():
+                contender, _, kind = name.partition(" ")
+                if name == "pyctcdecode" and number:  # so slow that one round must do
+                    seconds[name].append(seconds[name][0])
+                    continue
+                taken, texts[name] = self.contenders[contender].run("test", width, pruned=kind == "pruned", **given)
+                seconds[name].append(taken)
+        for name in options:
+            ours = "asr pruned" if name.endswith(" pruned") else "asr"
+            times = "" if name == ours else f", {spread(ratios(seconds, name, ours), digits=1)} times ours"
+            print(
+                f"{section:8} beam {width:<4} {name:22} WER {100 * self.error('test', texts[name]):.2f} %, "
+                f"{spread(seconds[name], scale=1000 / self.seconds, digits=3)} ms per second{times}",
+                flush=True,
+            )
+
+    def error(self, part: str, texts: list[str]) -> float:
+        """The word error rate of the texts of a part."""
+        return asr.wer(self.references[part], texts)
+
+
+if __name__ == "__main__":
+    begin = time.perf_counter()
+    main()
+    print(f"in {math.ceil(time.perf_counter() - begin)} s")
