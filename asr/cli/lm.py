@@ -1,0 +1,419 @@
+"""asr-lm: language models made, measured, asked and let speak."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asr
+from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
+from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.train import add_processes, merged, read_json, set_threads
+from asr.errors import ConfigError, DataError
+from asr.options import from_json
+
+if TYPE_CHECKING:
+    from asr.lm.perplexity import SentenceScore, TextScore
+    from asr.lm.scoring import Scorer
+    from asr.training.config import LanguageTrainingConfig
+
+PROG = "asr-lm"
+
+_EXAMPLES = """\
+commands (asr-lm COMMAND --help says more):
+  train         a recurrent or an n-gram model from text
+  perplexity    how well a model foretells a text
+  score         the log-probability of sentences
+  sample        sentences that a model makes up
+
+examples:
+  asr-lm score "The apple and pear salad" "The apple and pair salad"
+  asr-lm sample --count 5 --temperature 0.8
+  asr-lm perplexity held-out.txt.gz --lm runs/lm/model
+  asr-lm train --run runs/lm --data.train text.txt --data.dev held-out.txt
+"""
+
+_TRAIN_EXAMPLES = """\
+the text:
+  A sentence a line, plain, .gz or .xz; empty lines are skipped. It is
+  normalised by the text options, which the model keeps, and may be larger than
+  memory: the run folder gets one to four bytes for each token.
+
+where the options come from:
+  The defaults; over them the --config file; over that the flags. Every run
+  folder has such a file, config.json.
+
+the run folder:
+  config.json, text/, log.jsonl, tensorboard/, checkpoints/, and at the end
+  model/, whose path goes to standard output. Ctrl-C (once) saves a checkpoint;
+  the same command goes on from there, and so does asr-lm train --run DIR
+  --resume.
+
+examples:
+  asr-lm train --run runs/lm --data.train a.txt,b.txt.xz --data.dev dev.txt
+  asr-lm train --run runs/chars --data.train a.txt --data.dev dev.txt \\
+               --vocabulary.unit character --network.embedding-size 64
+  asr-lm train --run runs/lm --resume --nproc 2
+  asr-lm train --kind ngram --train a.txt --order 5 --output lm.arpa.gz
+"""
+
+_NGRAM_EXAMPLES = """\
+examples:
+  asr-lm train --kind ngram --train a.txt,b.txt.xz --output lm.arpa.gz
+  asr-lm train --kind ngram --train a.txt --order 5 --prune 0,0,1 \\
+               --output lm.arpa.gz
+"""
+
+_PERPLEXITY_EXAMPLES = """\
+what is counted:
+  Sentences stand on their own, and the end of each counts as a word and as a
+  character. Perplexity per word is that of all tokens of the model, taken to
+  the number of words: so models of words, of characters and of n-grams compare.
+  An unknown word costs what <unk> costs, which is less than to spell it: look
+  at the rate of unknown words too. A sentence that a model of characters cannot
+  spell is left out, and counted.
+
+examples:
+  asr-lm perplexity held-out.txt.xz
+  asr-lm perplexity held-out.txt --lm runs/lm/model
+  asr-lm perplexity held-out.txt --lm lm.arpa.gz --case lower
+"""
+
+_SCORE_EXAMPLES = """\
+what is written:
+  For each sentence, in order, the natural logarithm of its probability, a tab,
+  and the sentence as it was given. An empty one is scored too. With --tokens,
+  the lines after it are: a tab, log-probability, a tab, the token, and for one
+  that the model does not know a tab and <unk>. A sentence with a character that
+  a model of characters lacks has -inf. Sums, without those, go to standard
+  error.
+
+examples:
+  asr-lm score "The apple and pear salad" "The apple and pair salad"
+  asr-lm score --tokens "I can hear you"
+  asr-lm score --lm lm.arpa.gz < sentences.txt | sort -rn
+"""
+
+_SAMPLE_EXAMPLES = """\
+examples:
+  asr-lm sample --count 10
+  asr-lm sample --prompt "she looked at" --temperature 0.7 --top-k 50
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `asr-lm` with these arguments, those of the process if None."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["--"]:  # as in asr.cli.train
+        del arguments[0]
+    name = arguments[0] if arguments else "--help"
+    if name not in COMMANDS:
+        return run_command(PROG, _parse_command, _no_work, arguments or ["--help"])
+    make_parser, work = COMMANDS[name]
+    return run_command(f"{PROG} {name}", lambda given: make_parser(given).parse(given), work, arguments[1:])
+
+
+def _parse_command(arguments: Sequence[str]) -> argparse.Namespace:
+    """Says what is wrong with arguments that do not begin with a command; or --help, or --version."""
+    parser = argparse.ArgumentParser(
+        PROG,
+        usage="asr-lm COMMAND [ARGUMENT...]",
+        description="Language models: trained, measured, asked about sentences, or let speak.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
+    parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(COMMANDS))
+    parser.parse_known_args(arguments)
+    parser.exit(2, f"{PROG}: error: a command must come first ({', '.join(COMMANDS)}), not {arguments[0]!r}\n")
+
+
+def _no_work(args: argparse.Namespace) -> int:
+    raise AssertionError("the parser has exited")
+
+
+# train
+
+
+def make_train_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-lm train`: another one for each kind of model."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--kind", default="rnn")
+    ngram = early.parse_known_args(arguments)[0].kind == "ngram"
+    from asr.training.config import LanguageTrainingConfig, NgramTrainingConfig
+
+    parser = Parser(
+        f"{PROG} train",
+        usage="asr-lm train --run DIR [--config FILE] [--resume] [--GROUP.OPTION X...]\n"
+        "       asr-lm train --kind ngram --train TEXT,... --output FILE [OPTION...]",
+        description="Train an n-gram language model by modified Kneser-Ney smoothing; ARPA out."
+        if ngram
+        else "Train a recurrent language model, or go on with a training that was interrupted.",
+        examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
+    )
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="of model; each has its own options")
+    if ngram:
+        parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .arpa or .arpa.gz file")
+        add_options(parser, NgramTrainingConfig, title="model")
+        return parser
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
+    add_processes(parser)
+    add_options(parser, LanguageTrainingConfig, title="model")
+    return parser
+
+
+def train(args: argparse.Namespace) -> int:
+    """Trains as the arguments say; the exit status."""
+
+    def note(sentence: str) -> None:
+        if not args.quiet:
+            say(sentence, prog=f"{PROG} train")
+
+    if args.kind == "ngram":
+        from asr.training.config import NgramTrainingConfig
+        from asr.training.ngram import train_ngram
+
+        values = given_values(args, NgramTrainingConfig)
+        if "train" not in values:
+            raise ConfigError("the texts to learn from must be given: --train TEXT,...")
+        train_ngram(from_json(NgramTrainingConfig, values), args.output, note=note)
+        write_result(f"{args.output}\n")
+        return 0
+    config = read_training_config(args)
+    from asr.training.distributed import is_first
+    from asr.training.language import train_language_model
+    from asr.training.loop import Interrupted
+
+    set_threads(args)
+    try:
+        train_language_model(
+            config,
+            args.run,
+            device=args.device,
+            note=note,
+            progress=False if args.quiet and args.progress is None else args.progress,
+            processes=args.nproc,
+        )
+    except Interrupted as interrupted:
+        if is_first():
+            say(interrupted, prog=f"{PROG} train")
+        return INTERRUPTED
+    if is_first():
+        write_result(f"{args.run / 'model'}\n")
+    return 0
+
+
+def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
+    """The configuration that flags, file and run folder make together.
+
+    Raises:
+        ConfigError: options that are unknown, wrong, missing or contradict each other, or a file that is not JSON.
+    """
+    from asr.training.config import LanguageTrainingConfig
+
+    path = args.config
+    if args.resume:
+        if path:
+            raise ConfigError("--resume takes the configuration from the run folder: leave out --config")
+        path = args.run / "config.json"
+        if not path.is_file():
+            raise ConfigError(f"no run to resume in {args.run}: it has no config.json")
+    values = merged(read_json(path) if path else {}, given_values(args, LanguageTrainingConfig))
+    data = values.get("data")
+    for name, use in (("train", "to learn from"), ("dev", "to choose the best epochs by")):
+        if not isinstance(data, dict) or name not in data:
+            raise ConfigError(f"the texts {use} must be given: --data.{name}, or data.{name} in the --config file")
+    return from_json(LanguageTrainingConfig, values)
+
+
+# perplexity and score
+
+
+def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-lm perplexity`."""
+    parser = Parser(
+        f"{PROG} perplexity",
+        usage="asr-lm perplexity TEXT... [--lm NAME|DIR|FILE] [OPTION...]",
+        description="Perplexity per word and per character of a language model on text files.",
+        examples=_PERPLEXITY_EXAMPLES,
+    )
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a sentence a line: plain, .gz or .xz")
+    _add_model(parser)
+    return parser
+
+
+def perplexity(args: argparse.Namespace) -> int:
+    """Measures as the arguments say; the exit status."""
+    from tqdm import tqdm
+
+    from asr.lm.corpus import read_lines
+    from asr.lm.perplexity import TextScore
+    from asr.lm.scoring import score_stream
+
+    scorer = _load_scorer(args)
+    for text in args.texts:
+        total, impossible = TextScore(), 0
+        lines = (line for line in read_lines(text) if line.strip())
+        for _, score in tqdm(score_stream(scorer, lines), unit="line", disable=disable_progress(args), leave=False):
+            if score.text and score.log_prob > -float("inf"):
+                total += score.counts
+            elif score.text:
+                impossible += 1
+        if not total.sentences:
+            raise DataError("the text must have a sentence that the model can score, but has none", path=text)
+        write_result("".join(f"{line}\n" for line in _figures(text, total, impossible)))
+    return 0
+
+
+def _figures(text: str, total: TextScore, impossible: int) -> Iterator[str]:
+    yield f"text          {text}"
+    yield f"sentences     {total.sentences}"
+    yield f"words         {total.words}"
+    yield f"perplexity    {total.word_perplexity:.2f} per word, {total.character_perplexity:.4f} per character"
+    yield f"unknown       {total.unknown} tokens ({total.unknown_rate:.2%})"
+    if impossible:
+        yield f"left out      {impossible} sentences with characters that the model lacks"
+
+
+def make_score_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-lm score`."""
+    parser = Parser(
+        f"{PROG} score",
+        usage="asr-lm score [SENTENCE...] [--lm NAME|DIR|FILE] [--tokens] [OPTION...]",
+        description="The log-probability of sentences: the arguments, or the lines of standard input.",
+        examples=_SCORE_EXAMPLES,
+    )
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="none: standard input, a sentence a line")
+    parser.add_argument("--tokens", action="store_true", help="show the log-probability of each token too")
+    _add_model(parser)
+    return parser
+
+
+def score(args: argparse.Namespace) -> int:
+    """Scores as the arguments say; the exit status."""
+    from asr.lm.perplexity import TextScore
+    from asr.lm.scoring import score_stream
+
+    total = TextScore()
+    lacking: dict[str, None] = {}
+    impossible = 0
+    scorer = _load_scorer(args)
+    for sentence, result in score_stream(scorer, args.sentences or _standard_input()):
+        write_result(f"{result.log_prob:.6f}\t{_one_line(sentence)}\n")
+        if args.tokens:
+            write_result("".join(_token_lines(result)))
+        if result.log_prob > -float("inf"):
+            total += result.counts
+        else:
+            impossible += 1
+            lacking |= dict.fromkeys(
+                token for token, known in zip(result.tokens, result.known, strict=True) if not known
+            )
+    if not args.quiet:
+        say(
+            f"{total.sentences} sentences, {total.words} words, {total.unknown} unknown: log-probability "
+            f"{total.log_prob:.6f}, perplexity {total.word_perplexity:.4f} per word",
+            prog=f"{PROG} score",
+        )
+    if impossible and not args.quiet:
+        some = ", ".join(map(repr, list(lacking)[:8]))
+        say(
+            f"{impossible} sentences not counted: the model has no {some}{' ...' if len(lacking) > 8 else ''}",
+            prog=f"{PROG} score",
+        )
+    return 0
+
+
+def _token_lines(result: SentenceScore) -> Iterator[str]:
+    for token, log_prob, known in zip(result.tokens, result.log_probs, result.known, strict=True):
+        yield f"\t{log_prob:.6f}\t{token}" + ("\n" if known else "\t<unk>\n")
+
+
+def _standard_input() -> Iterator[str]:
+    """The lines of standard input, without their ends."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    for line in sys.stdin:
+        yield line.rstrip("\r\n")
+
+
+def _one_line(sentence: str) -> str:
+    """The sentence, with line ends inside of it, if there are any, written as escapes."""
+    return sentence.translate({ord("\n"): "\\n", ord("\r"): "\\r"})
+
+
+# sample
+
+
+def make_sample_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-lm sample`."""
+    from asr.lm.sampling import SamplingOptions
+
+    parser = Parser(
+        f"{PROG} sample",
+        usage="asr-lm sample [--count N] [--prompt TEXT] [--lm NAME|DIR] [OPTION...]",
+        description="Sentences drawn from a recurrent language model, one a line.",
+        examples=_SAMPLE_EXAMPLES,
+    )
+    parser.add_argument("--lm", metavar="NAME|DIR", help="an embedded language model or a model folder")
+    add_options(parser, SamplingOptions, title="sampling")
+    return parser
+
+
+def sample(args: argparse.Namespace) -> int:
+    """Draws as the arguments say; the exit status."""
+    from asr.device import find_device
+    from asr.lm.rnn import LanguageModel, find_language_model
+    from asr.lm.sampling import SamplingOptions
+    from asr.lm.sampling import sample as draw
+
+    options = given_options(args, SamplingOptions)
+    _set_threads(args)
+    model = LanguageModel.load(find_language_model(args.lm)).to(find_device(args.device))
+    for sentence in draw(model, options):
+        write_result(f"{sentence}\n")
+    return 0
+
+
+def _add_model(parser: Parser) -> None:
+    from asr.text import TextOptions
+
+    parser.add_argument(
+        "--lm", metavar="NAME|DIR|FILE", help="an embedded language model, a model folder, or an ARPA file"
+    )
+    add_options(parser, TextOptions, title="for an ARPA file")
+
+
+def _load_scorer(args: argparse.Namespace) -> Scorer:
+    from asr.lm.scoring import load_scorer
+    from asr.text import TextOptions
+
+    text = from_json(TextOptions, values) if (values := given_values(args, TextOptions)) else None
+    scorer = load_scorer(args.lm, text=text, device=args.device)
+    _set_threads(args)
+    return scorer
+
+
+def _set_threads(args: argparse.Namespace) -> None:
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argparse.Namespace], int]]] = {
+    "train": (make_train_parser, train),
+    "perplexity": (make_perplexity_parser, perplexity),
+    "score": (make_score_parser, score),
+    "sample": (make_sample_parser, sample),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Text for language models: the lines of files of any size, one after the other, in one spelling."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from asr.errors import DataError
+from asr.text import TextOptions, normalize
+
+_OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a text file, UTF-8, plain, .gz or .xz, without their ends; one line at a time is in memory.
+
+    Raises:
+        DataError: the file is missing, damaged or truncated, or a line is not UTF-8.
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with _OPENERS.get(path.suffix, open)(path, "rb") as lines:
+            for line in lines:
+                number += 1
+                yield line.rstrip(b"\r\n").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the text must be UTF-8, but {error.reason} at byte {error.start}", path=path, line=number
+        ) from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        where = f" after line {number}" if number else ""
+        raise DataError(f"the text cannot be read{where}: {reason}", path=path) from None
+
+
+def read_sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions) -> Iterator[str]:
+    """The lines of several files, normalised; those in which nothing is left are left out.
+
+    Raises:
+        DataError: as `read_lines`.
+    """
+    for path in paths:
+        for line in read_lines(path):
+            if sentence := normalize(line, options):
+                yield sentence

@@ -1,0 +1,113 @@
+"""How well a language model foretells a text, in figures that compare across models of words and of characters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from asr.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextScore:
+    """Sums over the sentences of a text; the end of a sentence is foretold too, and counts as a word and a character.
+
+    Args:
+        log_prob: natural logarithm of the probability of all sentences.
+        tokens: what the model foretold, ends included.
+        sentences: how many.
+        words: of the normalised text.
+        characters: of the normalised text, spaces included.
+        unknown: tokens that the vocabulary lacks: words scored as <unk>, or characters that were left out.
+    """
+
+    log_prob: float = 0.0
+    tokens: int = 0
+    sentences: int = 0
+    words: int = 0
+    characters: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: TextScore) -> TextScore:
+        return TextScore(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    @property
+    def loss(self) -> float:
+        """Nats per token of the model."""
+        return -self.log_prob / max(self.tokens, 1)
+
+    @property
+    def word_perplexity(self) -> float:
+        """exp(-log_prob / (words + sentences)), infinite where that is no number; as KenLM and SRILM count."""
+        return _exp(-self.log_prob / max(self.words + self.sentences, 1))
+
+    @property
+    def character_perplexity(self) -> float:
+        """exp(-log_prob / (characters + sentences)), infinite where that is no number."""
+        return _exp(-self.log_prob / max(self.characters + self.sentences, 1))
+
+    @property
+    def unknown_rate(self) -> float:
+        """The share of unknown tokens, ends of sentences not counted, 0 .. 1."""
+        return self.unknown / max(self.tokens - self.sentences, 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SentenceScore:
+    """What a model says of a sentence, token by token.
+
+    Args:
+        text: the normalised sentence.
+        tokens: its words or characters, then <eos>.
+        log_probs: (U,) float64, natural logarithm of the probability of each after those before it: for one that the
+            vocabulary lacks that of <unk>; where the model has no <unk> -inf, and what follows is scored as if it were
+            not there.
+        known: (U,) bool: whether the vocabulary has the token.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    log_probs: np.ndarray
+    known: np.ndarray
+
+    @property
+    def log_prob(self) -> float:
+        """Natural logarithm of the probability of the sentence."""
+        return float(self.log_probs.sum())
+
+    @property
+    def counts(self) -> TextScore:
+        """The sentence as a text."""
+        return TextScore(
+            log_prob=self.log_prob,
+            tokens=len(self.tokens),
+            sentences=1,
+            words=len(self.text.split()),
+            characters=len(self.text),
+            unknown=int((~self.known).sum()),
+        )
+
+
+def interpolate(one: SentenceScore, other: SentenceScore, *, weight: float) -> SentenceScore:
+    """The score of the mixture of two models, token by token: log((1 - weight) p_one + weight p_other).
+
+    Args:
+        one, other: of the same sentence by models with the same tokens, and the same vocabulary for a true mixture.
+        weight: of the other model, in 0 .. 1.
+    Raises:
+        InputError: the tokens are not the same, or the weight is out of range.
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise InputError(f"the weight of a model in a mixture must be in 0 .. 1, not {weight}")
+    if one.tokens != other.tokens:
+        raise InputError(f"two models must have the same tokens to be mixed, but have {one.tokens} and {other.tokens}")
+    with np.errstate(divide="ignore"):
+        shares = np.log([1.0 - weight, weight])
+    log_probs = np.logaddexp(shares[0] + one.log_probs, shares[1] + other.log_probs)
+    return replace(one, log_probs=log_probs)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf  # also of a model that diverged: nan is not less

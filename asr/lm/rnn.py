@@ -1,0 +1,407 @@
+"""Recurrent language models over words or characters, and their folder on disk.
+
+    tokens (B, T) ─▶ embedding ─▶ layer 1 … layer N ─▶ projection ─▶ softmax ─▶ log-probabilities of the next token
+                                  dropout, layer norm   where widths differ
+
+A sentence begins in the state of zeros with <eos>, and <eos> ends it:
+
+    log p(w_1 … w_n) = Σ_i log p(w_i | <eos> w_1 … w_{i-1}) + log p(<eos> | <eos> w_1 … w_n)
+
+The embedding and the softmax share their weights where they are tied. A large vocabulary has an adaptive softmax, whose
+rarer words lie in clusters and have fewer weights: most of the time of a full one would go to words that hardly come.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.encoder import make_cell
+from asr.errors import ConfigError, InputError
+from asr.lm.perplexity import SentenceScore
+from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
+from asr.model_folder import (
+    embedded_folders,
+    holds,
+    read_model_config,
+    read_weights,
+    stored_weights,
+    write_model_folder,
+)
+from asr.options import check_choices
+from asr.text import TextOptions, normalize
+
+KIND: Final = "language model"
+DEFAULT_LANGUAGE_MODEL = "english-lm"
+
+ROWS = 128  # sentences scored side by side
+CELLS = 1 << 23  # values of the largest array of one pass: 32 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Shape of a recurrent language model."""
+
+    cell: Literal["rnn-tanh", "gru", "lstm"] = field(default="lstm", metadata={"help": "recurrent cell"})
+    num_layers: int = field(default=1, metadata={"help": "recurrent layers"})
+    hidden_size: int = field(default=512, metadata={"help": "units of each layer"})
+    embedding_size: int = field(
+        default=256, metadata={"help": "width of embeddings and of the softmax; the last layer is projected to it"}
+    )
+    tied: bool = field(default=True, metadata={"help": "one set of weights for embedding and softmax"})
+    cutoffs: tuple[int, ...] = field(
+        default=(2000, 10000),
+        metadata={
+            "help": "where clusters of rarer tokens begin in an adaptive softmax; those past the last are ignored"
+        },
+    )
+    divisor: int = field(default=4, metadata={"help": "each cluster's tokens have so many times fewer weights"})
+    layer_norm: bool = field(default=False, metadata={"help": "layer normalisation after each layer"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout after the embedding and after each layer"})
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("num_layers", "hidden_size", "embedding_size", "divisor"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 1}):
+            raise ConfigError(f"cutoffs must be ascending numbers above 1, not {self.cutoffs}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
+
+    def clusters(self, num_tokens: int) -> list[int]:
+        """Where the clusters of a vocabulary of that size begin; none: it has a plain softmax.
+
+        Raises:
+            ConfigError: the last cluster's tokens would have less than one weight each.
+        """
+        cutoffs = [cutoff for cutoff in self.cutoffs if cutoff < num_tokens]
+        if self.embedding_size < self.divisor ** len(cutoffs):
+            raise ConfigError(
+                f"embedding_size must be at least divisor ** clusters ({self.divisor} ** {len(cutoffs)}), "
+                f"not {self.embedding_size}"
+            )
+        return cutoffs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """Everything about a language model but its weights: the content of config.json.
+
+    Args:
+        unit: what its tokens are.
+        entries: the words or characters of its vocabulary, most frequent first.
+        text: how texts were normalised before they became tokens.
+        network: shape of the recurrent stack.
+        name: what commands call it.
+        description: what it is good for, in a sentence.
+        provenance: data, licence, seed, versions and measured perplexities, as JSON values.
+    Raises:
+        InputError: the entries are no vocabulary.
+        ConfigError: they are so many that the network's embeddings are too narrow.
+    """
+
+    unit: Unit
+    entries: tuple[str, ...]
+    text: TextOptions = field(default_factory=TextOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    name: str = ""
+    description: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.network.clusters(Vocabulary(self.unit, self.entries).size)
+
+
+class LanguageModel(nn.Module):
+    """A recurrent language model; what a language model's folder holds.
+
+    Args:
+        config: what the parts are.
+        initialize: give it random weights; without, it has none (they are on torch's meta device) until
+            `load_state_dict(..., assign=True)`.
+    """
+
+    def __init__(self, config: LanguageModelConfig, *, initialize: bool = True):
+        super().__init__()
+        self.config = config
+        self.vocabulary = Vocabulary(config.unit, config.entries)
+        options = config.network
+        width = options.embedding_size
+        with torch.device("cpu" if initialize else "meta"):
+            self.softmax = make_softmax(self.vocabulary.size, options)
+            self.embedding = None if options.tied else nn.Embedding(self.vocabulary.size, width)
+            widths = [width, *[options.hidden_size] * (options.num_layers - 1)]
+            self.cells = nn.ModuleList(make_cell(options.cell, inner, options.hidden_size) for inner in widths)
+            self.norms = nn.ModuleList(
+                nn.LayerNorm(options.hidden_size) if options.layer_norm else nn.Identity() for _ in widths
+            )
+            self.projection = nn.Linear(options.hidden_size, width) if options.hidden_size != width else nn.Identity()
+        self.dropout = nn.Dropout(options.dropout)
+
+    def start_state(self, batch: int) -> Tensor:
+        """The state before a sentence, to which <eos> comes first: zeros, (B, num_layers, S) float32.
+
+        S is hidden_size, or twice that for an LSTM, which has its cell behind its output. Rows can be gathered.
+        """
+        options = self.config.network
+        width = options.hidden_size * (2 if options.cell == "lstm" else 1)
+        device = next(self.parameters()).device
+        return torch.zeros(batch, options.num_layers, width, device=device)
+
+    def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model knows after each token, for `target_log_probs` and `log_probs`.
+
+        Args:
+            tokens: (B, T) int64 in 0 .. V - 1, T at least 1.
+            state: (B, num_layers, S) before the first of them.
+        Returns:
+            hidden (B, T, D); the state after the last token, float32 in the shape of the first.
+        """
+        embedded = self.softmax.embed(tokens) if self.embedding is None else self.embedding(tokens)
+        hidden = self.dropout(embedded)
+        states = []
+        for number, (cell, norm) in enumerate(zip(self.cells, self.norms, strict=True)):
+            before = [part.contiguous() for part in state[:, number].split(self.config.network.hidden_size, dim=-1)]
+            before = [part.unsqueeze(0) for part in before]  # (B, H) -> (1, B, H), as torch has it
+            hidden, after = cell(hidden, tuple(before) if len(before) > 1 else before[0])
+            after = torch.cat(after, dim=-1) if isinstance(after, tuple) else after
+            states.append(after.squeeze(0).float())
+            hidden = self.dropout(norm(hidden))
+        return self.projection(hidden), torch.stack(states, dim=1)
+
+    def target_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability of each target: hidden (N, D), targets (N,) int64 -> (N,) float32."""
+        return self.softmax.target_log_probs(hidden, targets)
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities of all tokens: hidden (N, D) -> (N, V) float32."""
+        return self.softmax.log_probs(hidden)
+
+    @torch.inference_mode()
+    def step(self, state: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of what may come after one more token; a sentence's first is <eos>.
+
+        Args:
+            state: (B, num_layers, S).
+            tokens: (B,) int64 in 0 .. V - 1.
+        Returns:
+            log_probs (B, V) float32; the state after the tokens.
+        """
+        hidden, state = self(tokens[:, None], state)
+        return self.log_probs(hidden[:, 0]), state
+
+    def score_batch(self, sentences: Sequence[str]) -> np.ndarray:
+        """Natural logarithm of the probability of each sentence, (n,) float64, in order.
+
+        A sentence has the same score alone and among others. Words that the vocabulary lacks are paid for as <unk>;
+        characters that it lacks make a sentence impossible: -inf.
+
+        Args:
+            sentences: as they are; they are normalised as the model's texts were. An empty one is scored too.
+        """
+        return np.array([score.log_prob for score in self.token_scores(sentences)])
+
+    def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
+        """The scores of the tokens of each sentence; see `score_batch`.
+
+        Raises:
+            InputError: a single str came.
+        """
+        if isinstance(sentences, str):
+            raise InputError("sentences must be several texts, not one str; put it in a list")
+        texts = [normalize(sentence, self.config.text) for sentence in sentences]
+        tokens = [tuple(text.split() if self.config.unit == "word" else text) for text in texts]
+        known = [np.array([*map(self.vocabulary.__contains__, row), True]) for row in tokens]
+        sequences = [np.array(self.vocabulary.encode(text, dropped=Counter()), dtype=np.int64) for text in texts]
+        scores = []
+        for text, row, kept, log_probs in zip(texts, tokens, known, self.score_tokens(sequences), strict=True):
+            if self.config.unit == "character":
+                whole = np.full(len(kept), -np.inf)
+                whole[kept] = log_probs
+                log_probs = whole
+            scores.append(SentenceScore(text=text, tokens=(*row, EOS_TEXT), log_probs=log_probs, known=kept))
+        return scores
+
+    @torch.inference_mode()
+    def score_tokens(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Log-probability of each token of each sentence, and of the <eos> after it.
+
+        Sentences of like length go side by side, and long ones piece by piece, so that memory is bounded; those that
+        have ended drop out.
+
+        Args:
+            sequences: int64 tokens in 1 .. V - 1 of each sentence.
+        Returns:
+            For each sentence of n tokens (n + 1,) float64.
+        """
+        was_training = self.training
+        self.eval()
+        device = next(self.parameters()).device
+        steps = np.array([len(sequence) + 1 for sequence in sequences])
+        scores = [np.empty(count) for count in steps]
+        order = np.argsort(-steps, kind="stable")
+        width = max(self.softmax.num_logits, 4 * self.config.network.hidden_size)  # of the largest array of a pass
+        for start in range(0, len(order), ROWS):
+            rows = order[start : start + ROWS]
+            state = self.start_state(len(rows))
+            for begin, tokens, targets in _pieces([sequences[row] for row in rows], width):
+                own = torch.from_numpy(targets >= 0).to(device)
+                hidden, state = self(torch.from_numpy(tokens).to(device), state[: len(tokens)])
+                found = self.target_log_probs(hidden[own], torch.from_numpy(targets).to(device)[own])
+                pieces = np.split(found.double().cpu().numpy(), (targets >= 0).sum(axis=1).cumsum()[:-1])
+                for row, piece in zip(rows, pieces, strict=False):  # those that have ended stand last
+                    scores[row][begin : begin + len(piece)] = piece
+        self.train(was_training)
+        return scores
+
+    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> None:
+        """Write the model folder, complete or not at all; an older one in its place is replaced.
+
+        Args:
+            folder: where; its parent is made.
+            half: store float16 weights, half the size; they are float32 again when loaded.
+        Raises:
+            InputError: a weight is not finite, or too large for float16.
+            ConfigError: there is something else than a model folder in that place.
+        """
+        write_model_folder(folder, self.config, stored_weights(self.state_dict(), half=half), kind=KIND)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> LanguageModel:
+        """The language model in `folder`, in evaluation mode on the CPU.
+
+        Raises:
+            DataError: no language model there, a newer format, an unknown or wrong option, a missing or extra tensor,
+                a wrong shape, a damaged file; the message says which.
+        """
+        model = cls(read_model_config(folder, LanguageModelConfig, kind=KIND), initialize=False)
+        model.load_state_dict(read_weights(folder, expected=model.state_dict()), assign=True)
+        return model.eval()
+
+
+def make_softmax(num_tokens: int, options: NetworkOptions) -> FullSoftmax | AdaptiveSoftmax:
+    """The softmax of a vocabulary: adaptive if it is larger than the first cutoff."""
+    cutoffs = options.clusters(num_tokens)
+    if not cutoffs:
+        return FullSoftmax(options.embedding_size, num_tokens)
+    return AdaptiveSoftmax(options.embedding_size, num_tokens, cutoffs=cutoffs, divisor=options.divisor)
+
+
+class FullSoftmax(nn.Module):
+    """A softmax over all tokens."""
+
+    def __init__(self, width: int, num_tokens: int):
+        super().__init__()
+        self.linear = nn.Linear(width, num_tokens)
+        self.num_logits = num_tokens
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The softmax's own weights of each token as its embedding, (..., D), at the scale of a layer's input."""
+        return functional.embedding(tokens, self.linear.weight) * self.linear.in_features**0.5
+
+    def target_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return -functional.cross_entropy(self.linear(hidden).float(), targets, reduction="none")
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        return self.linear(hidden).float().log_softmax(dim=-1)
+
+
+class AdaptiveSoftmax(nn.Module):
+    """torch's adaptive softmax, in float32, whose weights embed the tokens as well.
+
+    Source: Grave et al. 2017, "Efficient softmax approximation for GPUs"; Baevski and Auli 2019, "Adaptive Input
+    Representations for Neural Language Modeling", for the embedding.
+    """
+
+    def __init__(self, width: int, num_tokens: int, *, cutoffs: Sequence[int], divisor: int):
+        super().__init__()
+        self.clusters = nn.AdaptiveLogSoftmaxWithLoss(width, num_tokens, list(cutoffs), div_value=divisor)
+        self.num_logits = cutoffs[0] + max(
+            high - low for low, high in zip(cutoffs, [*cutoffs[1:], num_tokens], strict=True)
+        )
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings (..., D), scaled as in `FullSoftmax`.
+
+        That of a frequent token is its row of the first softmax; that of a rare one its row of its cluster's softmax,
+        brought to full width by the projection into that cluster.
+        """
+        flat = tokens.flatten()
+        bounds = self.clusters.cutoffs
+        embedded = functional.embedding(flat.clamp(max=bounds[0] - 1), self.clusters.head.weight)
+        for low, high, cluster in zip(bounds[:-1], bounds[1:], self.clusters.tail, strict=True):
+            (rows,) = ((flat >= low) & (flat < high)).nonzero(as_tuple=True)
+            into, out = cluster.get_parameter("0.weight"), cluster.get_parameter("1.weight")
+            rare = functional.embedding(flat[rows] - low, out) @ into
+            embedded = embedded.index_copy(0, rows, rare.to(embedded.dtype))
+        return embedded.view(*tokens.shape, -1) * self.clusters.in_features**0.5
+
+    def target_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.clusters(hidden.float(), targets).output
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.clusters.log_prob(hidden.float())
+
+
+def _pieces(sequences: Sequence[np.ndarray], width: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Where a piece begins, and its inputs and targets (B, T) of the sentences that reach it; no target is -1.
+
+    The sentences come longest first, and have so many tokens in a piece that an array of `width` values for each stays
+    below `CELLS` values.
+    """
+    steps = np.array([len(sequence) + 1 for sequence in sequences])
+    length = max(1, CELLS // (width * len(sequences)))
+    for begin in range(0, steps[0], length):
+        active = int((steps > begin).sum())
+        end = min(begin + length, steps[0])
+        tokens = np.full((active, end - begin), EOS)
+        targets = np.full((active, end - begin), -1)
+        for row, sequence in enumerate(sequences[:active]):
+            before = sequence[max(begin - 1, 0) : end - 1]
+            offset = int(begin == 0)  # the first input is <eos>
+            tokens[row, offset : offset + len(before)] = before
+            after = sequence[begin:end]
+            targets[row, : len(after)] = after
+            if begin <= len(sequence) < end:
+                targets[row, len(sequence) - begin] = EOS
+        yield begin, tokens, targets
+
+
+def embedded_language_models() -> dict[str, Path]:
+    """The language models that come with the package: name to folder, sorted by name."""
+    return embedded_folders(KIND)
+
+
+def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a language model: one given as such, an embedded one by its name, or None for the default.
+
+    Also found is the one in the subfolder `lm` of an acoustic model's folder.
+
+    Raises:
+        InputError: it is neither a folder nor the name of an embedded language model.
+        DataError: the configuration in the folder cannot be read.
+    """
+    embedded = embedded_language_models()
+    if model is None:
+        model = DEFAULT_LANGUAGE_MODEL
+    if str(model) in embedded:
+        return embedded[str(model)]
+    if Path(model).is_dir():
+        inner = Path(model) / "lm"
+        return inner if not holds(model, KIND) and holds(inner, KIND) else Path(model)
+    names = ", ".join(embedded) or "none"
+    raise InputError(
+        f"no language model {os.fspath(model)!r}: give a model folder, or one of the embedded language models: {names}"
+    )

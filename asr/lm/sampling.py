@@ -1,0 +1,94 @@
+"""Sentences that a recurrent language model makes up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from asr.errors import ConfigError
+from asr.lm.rnn import LanguageModel
+from asr.lm.vocabulary import EOS, UNK
+from asr.text import normalize
+
+ROWS = 64  # sentences made side by side
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How sentences are drawn."""
+
+    count: int = field(default=1, metadata={"help": "sentences to draw"})
+    temperature: float = field(
+        default=1.0,
+        metadata={"help": "log-probabilities are divided by this: below 1 more common, above 1 more daring"},
+    )
+    top_k: int = field(default=0, metadata={"help": "draw each token from so many of the likeliest; 0: from all"})
+    max_length: int = field(default=200, metadata={"help": "most tokens of a sentence, the prompt not counted"})
+    seed: int = field(default=0, metadata={"help": "another seed, other sentences"})
+    prompt: str = field(default="", metadata={"help": "what every sentence begins with"})
+
+    def __post_init__(self) -> None:
+        for name in ("count", "max_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("top_k", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0.0 < self.temperature < math.inf:
+            raise ConfigError(f"temperature must be a positive number, not {self.temperature}")
+
+
+def sample(model: LanguageModel, options: SamplingOptions) -> Iterator[str]:
+    """Sentences drawn from the model's distribution, normalised as its texts were, each with the prompt before it.
+
+    A token is drawn from p^(1 / temperature) over the `top_k` likeliest, <unk> rejected; <eos> ends the sentence.
+
+    Raises:
+        InputError: the prompt has a character that the model lacks.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(options.seed)
+    prompt = normalize(options.prompt, model.config.text)
+    tokens = model.vocabulary.encode(prompt)  # a word that the model lacks is read as <unk>, and printed as it is
+    separator = " " if prompt and model.config.unit == "word" else ""
+    for start in range(0, options.count, ROWS):
+        for drawn in _draw(model, tokens, options, rows=min(ROWS, options.count - start), generator=generator):
+            yield f"{prompt}{separator}{model.vocabulary.decode(drawn)}".strip()
+
+
+@torch.inference_mode()
+def _draw(
+    model: LanguageModel, prompt: list[int], options: SamplingOptions, *, rows: int, generator: torch.Generator
+) -> list[list[int]]:
+    """The tokens of `rows` sentences after the prompt, without <eos>."""
+    state = model.start_state(rows)
+    for token in (EOS, *prompt):
+        log_probs, state = model.step(state, torch.full((rows,), token, device=state.device))
+    sentences: list[list[int]] = [[] for _ in range(rows)]
+    open_rows = torch.arange(rows)
+    for _ in range(options.max_length):
+        drawn = torch.multinomial(_weights(model, log_probs, options), 1, generator=generator)[:, 0]
+        going_on = drawn != EOS
+        open_rows, drawn = open_rows[going_on], drawn[going_on]
+        for row, token in zip(open_rows.tolist(), drawn.tolist(), strict=True):
+            sentences[row].append(token)
+        if not len(open_rows):
+            break
+        log_probs, state = model.step(state[going_on.to(state.device)], drawn.to(state.device))
+    return sentences
+
+
+def _weights(model: LanguageModel, log_probs: Tensor, options: SamplingOptions) -> Tensor:
+    """Probabilities (B, V) to draw from, on the CPU; zero for what must not come."""
+    scores = log_probs.cpu()
+    if model.config.unit == "word":
+        scores = scores.index_fill(1, torch.tensor(UNK), -math.inf)
+    scores = (scores - scores.amax(dim=-1, keepdim=True)) / options.temperature  # 0 stays 0 at any temperature
+    if 0 < options.top_k < scores.shape[1]:
+        least = scores.topk(options.top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -math.inf)
+    return scores.softmax(dim=-1)
