@@ -32,7 +32,8 @@ BEAM_WIDTH = 16  # where something needs a beam and nobody said how wide
 
 _SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
 _NEED_A_BEAM = ("lm", "lexicon", "hotwords")
-_NUM_WEIGHED = 32  # hypotheses that confidences are made of: those behind them have next to no probability
+_NUM_WEIGHED = 32  # hypotheses that confidences are made of, at most
+_NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
 _LEAST_SCORE = -1e9  # of a text that is impossible; JSON has no infinity
 
 
@@ -114,6 +115,7 @@ class Decoder:
     def __init__(self, alphabet: Alphabet, options: DecodingOptions | None = None):
         self.alphabet = alphabet
         self.options = options or DecodingOptions()
+        self._said = {"beam_width": 1} if self.options.beam_width == 1 else asdict(self.options)  # others do nothing
         self._hotwords: tuple[str, ...] = ()
         self._search = self._make_search() if self.options.beam_width > 1 else None
 
@@ -141,7 +143,7 @@ class Decoder:
             words=tuple(_words(spelled, places, best.spans, confidences, timeline))[::-1],
             hypotheses=tuple(hypotheses),
             timeline=timeline,
-            options={"beam_width": 1} if self._search is None else asdict(self.options),  # the others did nothing
+            options=self._said,
         )
 
     def _greedy(self, emission: np.ndarray) -> tuple[list[Hypothesis], list[float]]:
@@ -160,15 +162,18 @@ class Decoder:
     def _beam(self, emission: np.ndarray, timeline: Timeline) -> tuple[list[Hypothesis], list[float]]:
         """The best hypotheses of the search, and the confidence of each word of the first."""
         assert self._search is not None
-        found = self._search.decode(emission, num_best=max(self.options.num_best, _NUM_WEIGHED))
+        temperature, num_best = self.options.confidence_temperature, self.options.num_best
+        within = _NEGLIGIBLE * temperature if num_best == 1 else math.inf
+        found = self._search.decode(emission, num_best=max(num_best, _NUM_WEIGHED), within=within)
         if not found:  # nothing is possible, or nothing that the lexicon allows
             score = max(float(emission[:, BLANK].sum()), _LEAST_SCORE)
             return [Hypothesis(text="", score=score, tokens=(), spans=())], []
-        texts = [self.alphabet.decode(hypothesis.tokens.tolist()) for hypothesis in found]
-        readings = [[text[start:end] for start, end in find_words(text)] for text in texts]
-        scores = np.array([hypothesis.score for hypothesis in found])
-        confidences = word_posteriors(readings, scores / self.options.confidence_temperature)
-        kept = zip(texts, found[: self.options.num_best], strict=False)
+        scores = np.array([hypothesis.score for hypothesis in found]) / temperature
+        weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
+        texts = [self.alphabet.decode(hypothesis.tokens) for hypothesis in found[: max(weighed, num_best)]]
+        readings = [[text[start:end] for start, end in find_words(text)] for text in texts[:weighed]]
+        confidences = word_posteriors(readings, scores[:weighed])
+        kept = zip(texts, found[:num_best], strict=False)
         return [self._hypothesis(text, hypothesis, emission, timeline) for text, hypothesis in kept], confidences
 
     def _hypothesis(self, text: str, found: BeamHypothesis, emission: np.ndarray, timeline: Timeline) -> Hypothesis:

@@ -195,13 +195,13 @@ class Alphabet:
         Raises:
             InputError: a label is Φ, out of range, or not an integer.
         """
-        text = []
+        text, size = [], self.size
         for position, item in enumerate(labels):
             try:
                 label = operator.index(item)
             except TypeError:
                 raise InputError(f"labels must be integers; labels[{position}] is {item!r}") from None
-            if not 1 <= label < self.size:
+            if not 1 <= label < size:
                 advice = "; collapse the path first" if label == BLANK else ""
                 raise InputError(f"labels must lie in 1 .. {self.size - 1}; labels[{position}] is {label}{advice}")
             text.append(self.characters[label - 1])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from asr.lm.tables import NgramTables
 
 # What the compiled code reads and writes; a field in CAPITALS is the address of an array.
-LABEL = np.dtype([("kind", "i8"), ("word", "i8"), ("gain_unmatched", "f8")])
+LABEL = np.dtype([("kind", "i8"), ("word", "i8"), ("gain_inside", "f8"), ("gain_outside", "f8")])
 NODE = np.dtype(
     [
         ("parent", "i8"),
@@ -253,12 +253,13 @@ class BeamSearch:
         self._first_beam = np.zeros(self.options.beam_width, dtype=ACTIVE)
         self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
 
-    def decode(self, emission: np.ndarray, *, num_best: int = 1) -> list[BeamHypothesis]:
+    def decode(self, emission: np.ndarray, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
         """The n best texts of an emission, the best first.
 
         Args:
             emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.
             num_best: how many at most; there are no more than prefixes in the beam.
+            within: nats; what is farther behind the best is left out.
         Returns:
             Texts by falling score, without those of probability zero; none at all if there is nothing else, or nothing
             that the lexicon allows.
@@ -267,7 +268,7 @@ class BeamSearch:
         """
         state = self.start()
         state.advance(emission)
-        return state.finish(num_best=num_best)
+        return state.finish(num_best=num_best, within=within)
 
     def decode_many(
         self, emissions: Sequence[np.ndarray], *, num_best: int = 1, num_threads: int = 1
@@ -305,7 +306,11 @@ class BeamSearch:
         words_gain = closing + unknown
         labels = np.zeros(self.num_labels, dtype=LABEL)
         labels["kind"], labels["word"] = self._kinds, label_words
-        labels["gain_unmatched"] = np.choose(self._kinds, [unknown, closing, words_gain + hotword_records["step"][0]])
+        starts = np.zeros(self.num_labels)  # by hotwords that begin with the label, the children of node 0
+        first = hotword_records[slice(*hotword_records["first_child"][:2])]
+        starts[first["label"]] = first["potential"]
+        labels["gain_inside"] = np.choose(self._kinds, [unknown, closing, words_gain + starts])
+        labels["gain_outside"] = words_gain + starts
 
         rules = np.zeros(1, dtype=RULES)
         rules["num_labels"], rules["blank"], rules["beam_width"] = self.num_labels, self.blank, options.beam_width
@@ -317,7 +322,7 @@ class BeamSearch:
         rules["has_words"] = lm is not None or lexicon is not None or options.word_bonus != 0
         rules["has_hotwords"] = self._hotwords.weights.size > 0
         rules["words_gain"] = words_gain
-        rules["largest_gain"] = words_gain + hotword_records["step"].max()
+        rules["largest_gain"] = words_gain + max(hotword_records["step"].max(), hotword_records["fail_step"].max())
         rules["lm_weight"], rules["word_bonus"] = options.lm_weight, options.word_bonus
         rules["unknown_word_score"] = options.unknown_word_score
         arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
@@ -391,15 +396,17 @@ class BeamState:
         self._agree()
         return np.array(self._agreed, dtype=np.int64)
 
-    def finish(self, *, num_best: int = 1) -> list[BeamHypothesis]:
+    def finish(self, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
         """The n best texts if the emission ends here, as `BeamSearch.decode` gives them; more frames may still come."""
         if num_best < 1:
             raise InputError(f"num_best must be 1 or above; got {num_best}")
         finals = np.zeros(self._search.options.beam_width, dtype=FINAL)
         num_finals = _kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
         finals = finals[:num_finals]
-        order = np.argsort(-finals["score"], kind="stable")[:num_best]
-        return [self._hypothesis(final) for final in finals[order].tolist() if final[-1] > -math.inf]
+        scores = finals["score"]
+        order = np.argsort(-scores, kind="stable")[:num_best]
+        order = order[(scores[order] > -math.inf) & (scores[order] >= scores.max(initial=-math.inf) - within)]
+        return [self._hypothesis(final) for final in finals[order].tolist()]
 
     def _hypothesis(self, final: tuple[Any, ...]) -> BeamHypothesis:
         node, num_words, num_unknown, acoustic_score, lm_score, hotword_score, score = final

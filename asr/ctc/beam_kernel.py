@@ -162,12 +162,15 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
             if not active.total + node.bonus + likeliest + rules.largest_gain > bar:
                 continue
             in_word = node.label >= 0 and tables.labels[node.label].kind == PART
-            unmatched = in_word and node.hotword == 0
-            matched_gain = rules.words_gain + tables.hotwords[node.hotword].step
+            open_match = tables.hotwords[node.hotword]
             for i in range(num_live):
                 label = live[i]
                 acoustic = (active.blank if label == node.label else active.total) + frame[label]
-                gain = tables.labels[label].gain_unmatched if unmatched else matched_gain
+                if node.hotword > 0:
+                    leads_on = open_match.next_labels >> (label & 63) & 1
+                    gain = rules.words_gain + (open_match.step if leads_on else open_match.fail_step)
+                else:
+                    gain = tables.labels[label].gain_inside if in_word else tables.labels[label].gain_outside
                 if not acoustic + node.bonus + gain > bar:
                     continue
                 child = _child(nodes, active.node, label)

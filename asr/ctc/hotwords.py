@@ -31,7 +31,8 @@ from asr.errors import InputError
 PART, DELIMITER, STANDALONE = 0, 1, 2
 
 HOTWORD_NODE = np.dtype(
-    [*TRIE_FIELDS, ("fail", "i8"), ("weight", "f8"), ("fail_gain", "f8"), ("potential", "f8"), ("step", "f8")]
+    [*TRIE_FIELDS, ("fail", "i8"), ("next_labels", "i8")]
+    + [(name, "f8") for name in ("weight", "fail_gain", "potential", "step", "fail_step")]
 )
 
 
@@ -94,8 +95,10 @@ class Hotwords:
         return matches
 
     def records(self, kinds: np.ndarray) -> np.ndarray:
-        """(N + 1,) trie records for `spot` and `spot_end`: weight, potential and failure link of each node, and `step`,
-        the most that one more label can add to what a prefix is ranked by.
+        """(N + 1,) trie records for `spot` and `spot_end`: weight, potential and failure link of each node.
+
+        What one more label can add to what a prefix is ranked by is at most `step` if its bit is set in `next_labels`
+        (bit `label & 63`, for each label that leads on), else at most `fail_step`; of node 0 only `step` counts.
 
         Args:
             kinds: (V,) PART, DELIMITER or STANDALONE for each label.
@@ -126,15 +129,18 @@ class Hotwords:
                 state, more = spot(readable, state, boundary, label)
                 records["fail"][node], records["fail_gain"][node] = state, gain + more
                 potentials[node] = max(potentials[node], gain + more + potentials[state])
-        steps = np.zeros(len(trie.labels))
+        steps, fail_steps = np.zeros(len(trie.labels)), np.zeros(len(trie.labels))
         np.maximum.at(steps, trie.parents[1:], potentials[1:] - potentials[trie.parents[1:]])
+        has_standalone = bool((kinds == STANDALONE).any())
         for node in range(1, len(trie.labels)):
+            # A hotword can begin with the next label where a word can: not between two labels that are parts of one.
+            start = steps[0] if has_standalone or kinds[trie.labels[node]] != PART else 0.0
             fail, weight = records["fail"][node], records["weight"][node]
-            after = max(
-                records["fail_gain"][node] + potentials[fail] + steps[fail], weight + steps[0] if weight else 0.0
-            )
-            steps[node] = max(steps[node], after - potentials[node])
-        records["potential"][:-1], records["step"][:-1] = potentials, steps
+            further = max(steps[fail], fail_steps[fail]) if fail else start
+            after = max(records["fail_gain"][node] + potentials[fail] + further, weight + start if weight else 0.0)
+            fail_steps[node] = after - potentials[node]
+        records["potential"][:-1], records["step"][:-1], records["fail_step"][:-1] = potentials, steps, fail_steps
+        np.bitwise_or.at(records["next_labels"], trie.parents[1:], np.int64(1) << (trie.labels[1:] & 63))
         return records
 
 

@@ -10,7 +10,7 @@ they take turns, and seconds are medians over the rounds.
 plain     without a language model: WER on test, milliseconds per second of sound, and how many times ours they are
 tuning    weights of a word 3-gram of the training transcripts, the same grid for each decoder, best WER on dev
 lm        with it
-hotwords  1,000 and 200 of them, beside none, and pyctcdecode with 200; WER with the names and words of the test set
+hotwords  what 1,000 and 200 of them cost asr.decode, and 200 pyctcdecode; WER with the names and words of the test set
           (those of several letters, and those that are spelled), and with 1,000 that nobody says
 acoustic  the model's own time, and the share of it that a beam of 100 adds
 growth    exponents of the time over the length of the emission and over the width of the beam
@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +151,8 @@ class Bench:
             for part in ("dev", "test")
             for item in manifests[part]
         }
-        test = [emission for key, emission in self.emissions.items() if key.startswith("test/")]
-        self.whole = np.concatenate(test)
+        self.test = [emission for key, emission in self.emissions.items() if key.startswith("test/")]
+        self.whole = np.concatenate(self.test)
         self.seconds = len(self.whole) * self.recognizer.model.frame_seconds
         stored = folder / "emissions.npz"
         characters = self.recognizer.model.alphabet.characters
@@ -167,6 +168,12 @@ class Bench:
         for width in WIDTHS:
             names = ("asr", "flashlight", "pyctcdecode", "asr pruned", "pyctcdecode pruned")
             self.compare("plain", width, {name: {} for name in names})
+            seconds = self.times({"decode": self.decoder(width)})["decode"]
+            print(
+                f"plain    beam {width:<4} asr.decode, with words, times and confidences: "
+                f"{spread(seconds, scale=1000 / self.seconds, digits=3)} ms per second",
+                flush=True,
+            )
 
     def tuning(self) -> dict[str, tuple[float, float]]:
         """The weights of each decoder that are best on dev, of equal ones the first."""
@@ -201,12 +208,9 @@ class Bench:
         letters = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         made_up = ["".join(rng.choice(letters, size=rng.integers(3, 10))) for _ in range(1000)]
         chosen = list(dict.fromkeys([*words, *pairs, *made_up]))[:1000]
-        ours = self.contenders["asr"]
         for width in WIDTHS:
-            seconds: Rounds = {str(count): [] for count in (0, 200, 1000)}
-            for _ in range(3 * self.rounds):
-                for count in (0, 200, 1000):
-                    seconds[str(count)].append(ours.run("test", width, hotwords=chosen[:count])[0])
+            decoders = {str(count): self.decoder(width, chosen[:count]) for count in (0, 200, 1000)}
+            seconds = self.times(decoders)
             for count in ("200", "1000"):
                 print(
                     f"hotwords {count:>4} at beam {width:<4} {spread(ratios(seconds, count, '0'))} times none",
@@ -283,6 +287,20 @@ class Bench:
             f"start    the first decode on a machine takes {spread(firsts, unit='s')}, "
             f"the first of later processes {spread(laters, unit='s')}"
         )
+
+    def decoder(self, width: int, hotwords: Sequence[str] = ()) -> asr.Decoder:
+        """The decoder that `asr.decode` calls."""
+        options = asr.DecodingOptions(beam_width=width, hotwords=tuple(hotwords))
+        return asr.Decoder(self.recognizer.model.alphabet, options)
+
+    def times(self, decoders: dict[str, asr.Decoder]) -> Rounds:
+        """Seconds that each takes for the test set."""
+
+        def run(decoder: asr.Decoder) -> None:
+            for emission in self.test:
+                decoder.decode(emission)
+
+        return take_turns({name: partial(run, decoder) for name, decoder in decoders.items()}, rounds=2 * self.rounds)
 
     def compare(self, section: str, width: int, options: dict[str, dict[str, Any]]) -> None:
         """Prints WER and time of each decoder, one line each."""

@@ -75,7 +75,9 @@ def test_the_search_adds_up_what_a_regular_expression_finds(text, words, seed):
         boundary = previous != PART or KINDS[label] != PART
         rank = score + records[state].potential
         # What the search reckons with when it leaves candidates out: nothing begins in a word, and else one step.
-        most = rank if state == 0 and not boundary else rank + records[state].step
+        leads_on = state == 0 or records[state].next_labels >> (label & 63) & 1
+        step = records[state].step if leads_on else records[state].fail_step
+        most = rank if state == 0 and not boundary else rank + step
         state, gain = spot(records, state, boundary, label)
         score += gain
         assert score + records[state].potential <= most + 1e-9
