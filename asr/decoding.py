@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.ctc import beam
-from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch
+from asr.ctc.beam import BeamOptions, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.trie import Lexicon
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.metrics import align as align_words
 from asr.options import from_json, to_json
+from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
 from asr.text import BLANK, Alphabet, is_han
 from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
 
 HOTWORD_WEIGHT = 6.0  # nats, where none is given
-BEAM_WIDTH = 16  # where something needs a beam and nobody said how wide
+BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
 
 _SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
-_NEED_A_BEAM = ("lm", "lexicon", "hotwords")
+_NEED_A_BEAM = ("lm", "lexicon", "hotwords", "rescore_lm")
 _NUM_WEIGHED = 32  # hypotheses that confidences are made of, at most
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
-_LEAST_SCORE = -1e9  # of a text that is impossible; JSON has no infinity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,16 @@ class DecodingOptions(BeamOptions):
         default=(),
         metadata={"help": f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"},
     )
+    rescore_lm: str = field(
+        default="", metadata={"help": "recurrent language model that ranks the hypotheses anew: a name or folder"}
+    )
+    rescore_weight: float = field(
+        default=0.5, metadata={"help": "factor of the recurrent language model's log-probabilities"}
+    )
+    rescore_word_bonus: float = field(
+        default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
+    )
+    rescore_count: int = field(default=100, metadata={"help": "hypotheses that are ranked anew, at most"})
     confidence_temperature: float = field(
         default=1.0,
         metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
@@ -67,8 +77,13 @@ class DecodingOptions(BeamOptions):
         super().__post_init__()
         if isinstance(self.hotwords, str) or not all(isinstance(entry, str) for entry in self.hotwords):
             raise ConfigError(f"hotwords must be a tuple of words, or words with their weights; got {self.hotwords!r}")
-        if type(self.num_best) is not int or self.num_best < 1:
-            raise ConfigError(f"num_best must be an integer, 1 or above; got {self.num_best!r}")
+        for name in ("num_best", "rescore_count"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be an integer, 1 or above; got {getattr(self, name)!r}")
+        if not 0 <= self.rescore_weight < math.inf:
+            raise ConfigError(f"rescore_weight must be finite, 0 or above; got {self.rescore_weight!r}")
+        if not math.isfinite(self.rescore_word_bonus):
+            raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
         if not 0 < self.confidence_temperature < math.inf:
             raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
         if self.only_lexicon and not (self.lexicon or self.lm):
@@ -84,8 +99,8 @@ class DecodingOptions(BeamOptions):
     def changed(self, changes: Mapping[str, Any]) -> DecodingOptions:
         """These options with some others: a model's own, as a person wants them.
 
-        What needs a beam gets one of `BEAM_WIDTH` where these options are greedy and no other width is asked for; and
-        where greedy decoding is asked for, what needs a beam goes.
+        What needs a beam gets one of `BEAM_WIDTH` (`RESCORING_WIDTH` if hypotheses are ranked anew) where these options
+        are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes.
 
         Raises:
             ConfigError: a change is wrong, or two contradict each other.
@@ -95,9 +110,10 @@ class DecodingOptions(BeamOptions):
             changes["hotwords"] = _entries(hotwords)
         wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1
         if changes.get("beam_width") == 1:
-            changes = {"lm": "", "lexicon": "", "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}
+            needless = {"lm": "", "lexicon": "", "only_lexicon": False, "hotwords": (), "num_best": 1, "rescore_lm": ""}
+            changes = {**needless, **changes}
         elif wants_beam and self.beam_width == 1:
-            changes.setdefault("beam_width", BEAM_WIDTH)
+            changes.setdefault("beam_width", RESCORING_WIDTH if changes.get("rescore_lm") else BEAM_WIDTH)
         return from_json(DecodingOptions, {**to_json(self), **changes})
 
 
@@ -108,7 +124,7 @@ class Decoder:
         alphabet: characters of the labels.
         options: None means the defaults, greedy decoding.
     Raises:
-        DataError: the language model, the lexicon or a file of hotwords cannot be read.
+        DataError: a language model, the lexicon or a file of hotwords cannot be read.
         InputError: a hotword or a word of the lexicon file cannot be spelled in the alphabet; it is named.
     """
 
@@ -118,36 +134,36 @@ class Decoder:
         self._said = {"beam_width": 1} if self.options.beam_width == 1 else asdict(self.options)  # others do nothing
         self._hotwords: tuple[str, ...] = ()
         self._search = self._make_search() if self.options.beam_width > 1 else None
+        self._rescorer = self._make_rescorer() if self.options.rescore_lm else None
 
     def decode(
         self, log_probs: Any, *, frame_seconds: float = 1.0, duration_seconds: float | None = None
     ) -> Transcript:
         """The transcript of one utterance; see `decode`."""
-        emission = checked_log_probs(log_probs, num_labels=self.alphabet.size)
-        num_frames = len(emission)
-        timeline = Timeline(
-            frame_seconds=frame_seconds,
-            duration_seconds=num_frames * frame_seconds if duration_seconds is None else duration_seconds,
-        )
-        if num_frames > timeline.num_frames + 1:
-            raise InputError(
-                f"duration_seconds must reach the last of the {num_frames} frames of {frame_seconds} s, but one at "
-                f"most; {timeline.duration_seconds} s have {timeline.num_frames} frames"
-            )
-        hypotheses, confidences = self._greedy(emission) if self._search is None else self._beam(emission, timeline)
-        best = hypotheses[0]
-        spelled = self.alphabet.decode(best.tokens)
-        places = list(find_words(spelled))
-        return Transcript(
-            text=best.text,
-            words=tuple(_words(spelled, places, best.spans, confidences, timeline))[::-1],
-            hypotheses=tuple(hypotheses),
-            timeline=timeline,
-            options=self._said,
-        )
+        (transcript,) = self.decode_many([log_probs], frame_seconds=frame_seconds, durations_seconds=[duration_seconds])
+        return transcript
 
-    def _greedy(self, emission: np.ndarray) -> tuple[list[Hypothesis], list[float]]:
-        """The best path as a hypothesis, and the confidence of each of its words."""
+    def decode_many(
+        self, log_probs: Sequence[Any], *, frame_seconds: float = 1.0, durations_seconds: Sequence[float | None]
+    ) -> list[Transcript]:
+        """The transcripts of several utterances, the same as `decode` gives one by one.
+
+        A recurrent language model hears the hypotheses of all of them together.
+        """
+        emissions = [checked_log_probs(each, num_labels=self.alphabet.size) for each in log_probs]
+        timelines = [
+            _make_timeline(len(emission), frame_seconds, duration_seconds)
+            for emission, duration_seconds in zip(emissions, durations_seconds, strict=True)
+        ]
+        if self._search is None:
+            return [self._greedy(*pair) for pair in zip(emissions, timelines, strict=True)]
+        lists = [self._readings(emission) for emission in emissions]
+        if self._rescorer is not None:
+            lists = self._rescorer.rescore(lists)
+        return [self._transcript(*parts) for parts in zip(lists, emissions, timelines, strict=True)]
+
+    def _greedy(self, emission: np.ndarray, timeline: Timeline) -> Transcript:
+        """The transcript of the best path."""
         best = best_path(emission, blank=BLANK)
         spelled = self.alphabet.decode(best.tokens)
         logs = np.log(best.confidences)
@@ -157,45 +173,80 @@ class Decoder:
             tokens=tuple(best.tokens.tolist()),
             spans=tuple((start, end) for start, end in best.spans.tolist()),
         )
-        return [hypothesis], [float(np.exp(logs[start:end].mean())) for start, end in find_words(spelled)]
+        confidences = [float(np.exp(logs[start:end].mean())) for start, end in find_words(spelled)]
+        return self._of_hypotheses([hypothesis], spelled, confidences, timeline)
 
-    def _beam(self, emission: np.ndarray, timeline: Timeline) -> tuple[list[Hypothesis], list[float]]:
-        """The best hypotheses of the search, and the confidence of each word of the first."""
+    def _readings(self, emission: np.ndarray) -> list[Reading]:
+        """What the search finds, the best first; at least one, be it empty."""
         assert self._search is not None
-        temperature, num_best = self.options.confidence_temperature, self.options.num_best
-        within = _NEGLIGIBLE * temperature if num_best == 1 else math.inf
-        found = self._search.decode(emission, num_best=max(num_best, _NUM_WEIGHED), within=within)
+        options = self.options
+        within = math.inf
+        if options.num_best == 1 and self._rescorer is None:  # then no others are needed but for confidences
+            within = _NEGLIGIBLE * options.confidence_temperature
+        wanted = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
+        found = self._search.decode(emission, num_best=wanted, within=within)
         if not found:  # nothing is possible, or nothing that the lexicon allows
-            score = max(float(emission[:, BLANK].sum()), _LEAST_SCORE)
-            return [Hypothesis(text="", score=score, tokens=(), spans=())], []
-        scores = np.array([hypothesis.score for hypothesis in found]) / temperature
-        weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
-        texts = [self.alphabet.decode(hypothesis.tokens) for hypothesis in found[: max(weighed, num_best)]]
-        readings = [[text[start:end] for start, end in find_words(text)] for text in texts[:weighed]]
-        confidences = word_posteriors(readings, scores[:weighed])
-        kept = zip(texts, found[:num_best], strict=False)
-        return [self._hypothesis(text, hypothesis, emission, timeline) for text, hypothesis in kept], confidences
+            score = max(float(emission[:, BLANK].sum()), LEAST_SCORE)
+            return [Reading(tokens=np.zeros(0, dtype=np.int64), text="", acoustic=score, score=score)]
+        readings = [
+            Reading(
+                tokens=each.tokens,
+                text=self.alphabet.decode(each.tokens),
+                acoustic=each.acoustic_score,
+                score=each.score,
+                ngram=each.lm_score,
+                word_score=options.word_bonus * each.num_words + options.unknown_word_score * each.num_unknown,
+                hotword_score=each.hotword_score,
+                hotwords=each.hotwords,
+            )
+            for each in found
+        ]
+        return merge_alike(readings)
 
-    def _hypothesis(self, text: str, found: BeamHypothesis, emission: np.ndarray, timeline: Timeline) -> Hypothesis:
-        """One hypothesis of the search, its labels put in their places by forced alignment."""
+    def _transcript(self, readings: Sequence[Reading], emission: np.ndarray, timeline: Timeline) -> Transcript:
+        """The transcript of readings, the best first."""
+        scores = np.array([reading.score for reading in readings]) / self.options.confidence_temperature
+        weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
+        confidences = word_posteriors([reading.words for reading in readings[:weighed]], scores[:weighed])
+        hypotheses = [self._hypothesis(each, emission, timeline) for each in readings[: self.options.num_best]]
+        return self._of_hypotheses(hypotheses, readings[0].text, confidences, timeline)
+
+    def _hypothesis(self, reading: Reading, emission: np.ndarray, timeline: Timeline) -> Hypothesis:
+        """A reading, its labels put in their places by forced alignment."""
         from asr.ctc.alignment import token_spans
 
-        spans = token_spans(emission, found.tokens, blank=BLANK).tolist()
+        spans = token_spans(emission, reading.tokens, blank=BLANK).tolist() if len(reading.tokens) else []
         return Hypothesis(
-            text=" ".join(text.split()),
-            score=found.score,
-            tokens=tuple(found.tokens.tolist()),
+            text=" ".join(reading.text.split()),
+            score=reading.score,
+            tokens=tuple(reading.tokens.tolist()),
             spans=tuple((start, end) for start, end in spans),
-            acoustic=found.acoustic_score,
-            ngram=found.lm_score if self.options.lm else None,
+            acoustic=reading.acoustic,
+            ngram=reading.ngram if self.options.lm else None,
+            rnn=reading.rnn,
+            word_score=reading.word_score,
+            hotword_score=reading.hotword_score,
             hotwords=tuple(
                 SpottedHotword(
                     text=self._hotwords[match.index],
                     start_frame=min(spans[match.start][0], timeline.num_frames - 1),
                     end_frame=min(spans[match.end - 1][1], timeline.num_frames),
                 )
-                for match in found.hotwords
+                for match in reading.hotwords
             ),
+        )
+
+    def _of_hypotheses(
+        self, hypotheses: Sequence[Hypothesis], spelled: str, confidences: Sequence[float], timeline: Timeline
+    ) -> Transcript:
+        """The transcript whose first hypothesis spells that, with the confidence of each word."""
+        places = list(find_words(spelled))
+        return Transcript(
+            text=hypotheses[0].text,
+            words=tuple(_words(spelled, places, hypotheses[0].spans, confidences, timeline))[::-1],
+            hypotheses=tuple(hypotheses),
+            timeline=timeline,
+            options=self._said,
         )
 
     def _make_search(self) -> BeamSearch:
@@ -238,6 +289,12 @@ class Decoder:
             hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
         )
 
+    def _make_rescorer(self) -> Rescorer:
+        from asr.lm.rnn import LanguageModel, find_language_model  # which loads torch
+
+        model = LanguageModel.load(find_language_model(self.options.rescore_lm))
+        return Rescorer(model, weight=self.options.rescore_weight, word_bonus=self.options.rescore_word_bonus)
+
 
 def decode(
     log_probs: Any,
@@ -275,6 +332,23 @@ def decode(
     """
     decoder = _kept_decoder(alphabet, options or DecodingOptions())
     return decoder.decode(log_probs, frame_seconds=frame_seconds, duration_seconds=duration_seconds)
+
+
+def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: float | None) -> Timeline:
+    """The timeline of an emission.
+
+    Raises:
+        InputError: the sound is too short for its frames.
+    """
+    if duration_seconds is None:
+        duration_seconds = num_frames * frame_seconds
+    timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=duration_seconds)
+    if num_frames > timeline.num_frames + 1:
+        raise InputError(
+            f"duration_seconds must reach the last of the {num_frames} frames of {frame_seconds} s, but one at "
+            f"most; {timeline.duration_seconds} s have {timeline.num_frames} frames"
+        )
+    return timeline
 
 
 def _warm_up() -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +37,8 @@ PAUSE = 0.6
 SILENCE = 2.0**-15
 # The pieces that are sorted by length together, in seconds of sound: 38 MB.
 WINDOW_SECONDS = 600.0
+# The stretches whose hypotheses a recurrent language model hears together.
+STRETCHES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,21 @@ class _Piece:
     first_frame: int = 0
     start: int = 0
     end: int = 0
+    num_samples: int | None = None
+    error: AsrError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stretch:
+    """Frames of one source that are decoded together, from its frame `start` on.
+
+    `num_samples` is the length of the whole source, known with its last stretch. A source that cannot be read ends with
+    its error.
+    """
+
+    source: int
+    start: int
+    emission: Emission
     num_samples: int | None = None
     error: AsrError | None = None
 
@@ -124,8 +141,10 @@ class Recognizer:
         `progress` is called after every batch with the seconds of sound that went through the model in it.
         """
         pieces = self._emissions(self._pieces(sources, channel), progress)
-        for _, group in groupby(pieces, key=lambda pair: pair[0].source):
-            yield self._joined(group)
+        by_source = groupby(pieces, key=lambda pair: pair[0].source)
+        stretches = self._decoded(chain.from_iterable(self._stretches(group) for _, group in by_source))
+        for _, parts in groupby(stretches, key=lambda pair: pair[0].source):
+            yield self._joined(parts)
 
     def log_probs(self, source: Source, *, channel: int | None = None) -> Emission:
         """(T, V) float32 natural log-probabilities of one recording, which is not cut however long it is.
@@ -208,40 +227,70 @@ class Recognizer:
                 emission[:, BLANK] = 0.0
         return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
-    def _joined(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Transcript | AsrError:
-        """The transcript of one source from its pieces.
+    def _stretches(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Iterator[_Stretch]:
+        """What is decoded together of one source.
 
         Both pieces at a cut have heard what is around it, and the seam between them is put where both hear Φ for
-        longest. If that is a pause between words, what came before is decoded, so that memory stays bounded; if not,
-        it is decoded together with what follows, as if it had never been cut.
+        longest. If that is a pause between words, what came before is decoded by itself, so that memory stays bounded;
+        if not, it is decoded together with what follows, as if it had never been cut.
         """
-        transcripts: list[Transcript] = []
-        offsets: list[int] = []
         parts: list[Emission] = []  # of the stretch that begins at frame `start` and has come to frame `seam`
         start = seam = 0
         before: tuple[_Piece, Emission] | None = None
         for piece, emission in pieces:
             if piece.error:
-                return piece.error
+                yield _Stretch(source=piece.source, start=0, emission=emission, error=piece.error)
+                return
             if before is not None:
                 begin = seam
                 seam, num_silent = self._seam(*before, piece, emission, earliest=begin)
                 parts.append(before[1][begin - before[0].first_frame : seam - before[0].first_frame])
                 if num_silent * self.model.frame_seconds >= PAUSE:
-                    transcripts.append(self._decoded(parts, num_samples=None))
-                    offsets.append(start)
+                    yield _Stretch(source=piece.source, start=start, emission=np.concatenate(parts))
                     parts, start = [], seam
             before = piece, emission
-        assert before is not None and before[0].num_samples is not None  # every source has a last piece
+        assert before is not None  # every source has a last piece
         piece, emission = before
-        num_samples = before[0].num_samples
         parts.append(emission[seam - piece.first_frame :])
-        transcripts.append(self._decoded(parts, num_samples=num_samples - start * self.model.samples_per_frame))
-        offsets.append(start)
+        yield _Stretch(source=piece.source, start=start, emission=np.concatenate(parts), num_samples=piece.num_samples)
+
+    def _decoded(self, stretches: Iterator[_Stretch]) -> Iterator[tuple[_Stretch, Transcript | None]]:
+        """Each stretch with its transcript, None if there is an error; some are decoded together where that pays."""
+        together = STRETCHES if self.decoder.options.rescore_lm else 1
+        while batch := list(islice(stretches, together)):
+            heard = [stretch for stretch in batch if stretch.error is None]
+            transcripts = iter(
+                self.decoder.decode_many(
+                    [stretch.emission for stretch in heard],
+                    frame_seconds=self.model.frame_seconds,
+                    durations_seconds=[self._duration_seconds(stretch) for stretch in heard],
+                )
+            )
+            for stretch in batch:
+                transcript = None if stretch.error else replace(next(transcripts), model=self.model.config.name)
+                yield stretch, transcript
+
+    def _duration_seconds(self, stretch: _Stretch) -> float | None:
+        """Of the last stretch of a source; None for another, which lasts as long as its frames."""
+        if stretch.num_samples is None:
+            return None
+        return max(stretch.num_samples - stretch.start * self.model.samples_per_frame, 0) / self.model.sample_rate
+
+    def _joined(self, parts: Iterator[tuple[_Stretch, Transcript | None]]) -> Transcript | AsrError:
+        """The transcript of one source."""
+        transcripts, offsets = [], []
+        for stretch, transcript in parts:
+            if transcript is None:
+                assert stretch.error is not None
+                return stretch.error
+            transcripts.append(transcript)
+            offsets.append(stretch.start)
         if len(transcripts) == 1:
             return transcripts[0]
-        duration_seconds = num_samples / self.model.sample_rate
-        timeline = Timeline(frame_seconds=self.model.frame_seconds, duration_seconds=duration_seconds)
+        assert stretch.num_samples is not None
+        timeline = Timeline(
+            frame_seconds=self.model.frame_seconds, duration_seconds=stretch.num_samples / self.model.sample_rate
+        )
         return join_transcripts(transcripts, offsets, timeline=timeline)
 
     def _seam(
@@ -255,15 +304,6 @@ class Recognizer:
             heard_right[begin - right.first_frame : end - right.first_frame],
         )
         return begin + frame, num_silent
-
-    def _decoded(self, parts: Sequence[Emission], *, num_samples: int | None) -> Transcript:
-        """Transcript of successive emissions; of so many samples, or None for all that their frames cover."""
-        transcript = self.decoder.decode(
-            np.concatenate(parts),
-            frame_seconds=self.model.frame_seconds,
-            duration_seconds=None if num_samples is None else max(num_samples, 0) / self.model.sample_rate,
-        )
-        return replace(transcript, model=self.model.config.name)
 
 
 def load(
@@ -294,11 +334,12 @@ def load(
 
 
 def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the places of its own language model and lexicon."""
+    """The options of a model with the places of its own language models and lexicon."""
     return replace(
         options,
         lm=str(folder / options.lm) if options.lm else "",
         lexicon=str(folder / options.lexicon) if options.lexicon else "",
+        rescore_lm=str(folder / options.rescore_lm) if options.rescore_lm else "",
     )
 
 

@@ -116,6 +116,9 @@ class Hypothesis:
         spans: U pairs, the frames [start, end) in which each token was seen.
         acoustic: natural log-probability of the tokens, summed over alignments; None where greedy, as score is all.
         ngram: natural log-probability in the n-gram language model, unweighted; None without one.
+        rnn: natural log-probability in the recurrent language model, unweighted; None without one.
+        word_score: what its words add to the score, known and unknown.
+        hotword_score: what its hotwords add to the score.
         hotwords: those that the hypothesis was ranked higher for, in order.
     Raises:
         InputError: there are not as many spans as tokens.
@@ -127,6 +130,9 @@ class Hypothesis:
     spans: tuple[tuple[int, int], ...]
     acoustic: float | None = None
     ngram: float | None = None
+    rnn: float | None = None
+    word_score: float = 0.0
+    hotword_score: float = 0.0
     hotwords: tuple[SpottedHotword, ...] = ()
 
     def __post_init__(self) -> None:
@@ -243,6 +249,9 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
         spans=tuple(spans),
         acoustic=_sum([piece.hypotheses[0].acoustic for piece in transcripts]),
         ngram=_sum([piece.hypotheses[0].ngram for piece in transcripts]),
+        rnn=_sum([piece.hypotheses[0].rnn for piece in transcripts]),
+        word_score=math.fsum(piece.hypotheses[0].word_score for piece in transcripts),
+        hotword_score=math.fsum(piece.hypotheses[0].hotword_score for piece in transcripts),
         hotwords=tuple(hotwords),
     )
     first = transcripts[0] if transcripts else None

