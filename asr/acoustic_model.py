@@ -20,7 +20,14 @@ from asr.decoding import DecodingOptions
 from asr.encoder import Encoder, EncoderOptions
 from asr.errors import InputError
 from asr.frontend import Frontend, FrontendOptions
-from asr.model_folder import embedded_folders, read_model_config, read_weights, stored_weights, write_model_folder
+from asr.model_folder import (
+    embedded_folders,
+    read_model_config,
+    read_weights,
+    stored_weights,
+    write_model_config,
+    write_model_folder,
+)
 from asr.text import Alphabet, TextOptions
 
 KIND: Final = "acoustic model"
@@ -172,3 +179,8 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         return Path(model)
     names = ", ".join(embedded) or "none"
     raise InputError(f"no model {os.fspath(model)!r}: give a model folder, or one of the embedded models: {names}")
+
+
+def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
+    """Write the config.json of a model folder that is there, and nothing else of it."""
+    write_model_config(folder, config, kind=KIND)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.ctc import beam
-from asr.ctc.beam import BeamOptions, BeamSearch
+from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.greedy import best_path
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.trie import Lexicon
@@ -27,12 +27,13 @@ from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Wor
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
+    from asr.lm.rnn import LanguageModel
 
 HOTWORD_WEIGHT = 6.0  # nats, where none is given
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
 
 _SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
-_NEED_A_BEAM = ("lm", "lexicon", "hotwords", "rescore_lm")
+_NEED_A_BEAM = ("lm", "fuse_lm", "lexicon", "hotwords", "rescore_lm")
 _NUM_WEIGHED = 32  # hypotheses that confidences are made of, at most
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
 
@@ -48,6 +49,13 @@ class DecodingOptions(BeamOptions):
     num_best: int = field(default=1, metadata={"help": "hypotheses to give, the best first"})
     lm: str = field(
         default="", metadata={"help": "n-gram language model of words or characters, an ARPA file (.arpa, .gz, .xz)"}
+    )
+    fuse_lm: str = field(
+        default="",
+        metadata={
+            "help": "recurrent language model of characters inside the search, in place of lm: a name or folder; "
+            "dearer than one that ranks the hypotheses anew"
+        },
     )
     lexicon: str = field(
         default="", metadata={"help": "file with a word a line: the lexicon, in place of the language model's words"}
@@ -66,6 +74,9 @@ class DecodingOptions(BeamOptions):
         default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
     )
     rescore_count: int = field(default=100, metadata={"help": "hypotheses that are ranked anew, at most"})
+    rescore_within: float = field(
+        default=10.0, metadata={"help": "hypotheses this many nats or more behind the best are not ranked anew"}
+    )
     confidence_temperature: float = field(
         default=1.0,
         metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
@@ -82,10 +93,17 @@ class DecodingOptions(BeamOptions):
                 raise ConfigError(f"{name} must be an integer, 1 or above; got {getattr(self, name)!r}")
         if not 0 <= self.rescore_weight < math.inf:
             raise ConfigError(f"rescore_weight must be finite, 0 or above; got {self.rescore_weight!r}")
+        if not self.rescore_within > 0:
+            raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
         if not math.isfinite(self.rescore_word_bonus):
             raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
         if not 0 < self.confidence_temperature < math.inf:
             raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
+        if self.lm and self.fuse_lm:
+            raise ConfigError(
+                f"lm and fuse_lm must not both be given, a search has one language model: leave one out, or give "
+                f"rescore_lm in place of fuse_lm; got {self.lm!r} and {self.fuse_lm!r}"
+            )
         if self.only_lexicon and not (self.lexicon or self.lm):
             raise ConfigError("only_lexicon needs a lexicon or a language model of words; give one, or leave it off")
         if self.beam_width == 1:
@@ -100,7 +118,8 @@ class DecodingOptions(BeamOptions):
         """These options with some others: a model's own, as a person wants them.
 
         What needs a beam gets one of `BEAM_WIDTH` (`RESCORING_WIDTH` if hypotheses are ranked anew) where these options
-        are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes.
+        are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes. Of
+        lm and fuse_lm, the one that is asked for replaces the other.
 
         Raises:
             ConfigError: a change is wrong, or two contradict each other.
@@ -109,9 +128,12 @@ class DecodingOptions(BeamOptions):
         if isinstance(hotwords := changes.get("hotwords"), Mapping):
             changes["hotwords"] = _entries(hotwords)
         wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1
+        for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
+            if changes.get(name):
+                changes.setdefault(other, "")
         if changes.get("beam_width") == 1:
-            needless = {"lm": "", "lexicon": "", "only_lexicon": False, "hotwords": (), "num_best": 1, "rescore_lm": ""}
-            changes = {**needless, **changes}
+            needless = dict.fromkeys(_NEED_A_BEAM, "")
+            changes = {**needless, "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}
         elif wants_beam and self.beam_width == 1:
             changes.setdefault("beam_width", RESCORING_WIDTH if changes.get("rescore_lm") else BEAM_WIDTH)
         return from_json(DecodingOptions, {**to_json(self), **changes})
@@ -123,18 +145,23 @@ class Decoder:
     Args:
         alphabet: characters of the labels.
         options: None means the defaults, greedy decoding.
+        device: where a recurrent language model computes; see `asr.device.find_device`.
+        dtype: the torch format of its matrix products when it ranks hypotheses anew; None is float32.
     Raises:
         DataError: a language model, the lexicon or a file of hotwords cannot be read.
-        InputError: a hotword or a word of the lexicon file cannot be spelled in the alphabet; it is named.
+        InputError: a hotword or a word of the lexicon file cannot be spelled in the alphabet, or a language model that
+            is fused lacks a character of it; it is named.
     """
 
-    def __init__(self, alphabet: Alphabet, options: DecodingOptions | None = None):
+    def __init__(
+        self, alphabet: Alphabet, options: DecodingOptions | None = None, *, device: str = "cpu", dtype: Any = None
+    ):
         self.alphabet = alphabet
         self.options = options or DecodingOptions()
         self._said = {"beam_width": 1} if self.options.beam_width == 1 else asdict(self.options)  # others do nothing
         self._hotwords: tuple[str, ...] = ()
-        self._search = self._make_search() if self.options.beam_width > 1 else None
-        self._rescorer = self._make_rescorer() if self.options.rescore_lm else None
+        self._search = self._make_search(device) if self.options.beam_width > 1 else None
+        self._rescorer = self._make_rescorer(device, dtype) if self.options.rescore_lm else None
 
     def decode(
         self, log_probs: Any, *, frame_seconds: float = 1.0, duration_seconds: float | None = None
@@ -148,7 +175,8 @@ class Decoder:
     ) -> list[Transcript]:
         """The transcripts of several utterances, the same as `decode` gives one by one.
 
-        A recurrent language model hears the hypotheses of all of them together.
+        A recurrent language model hears the hypotheses of all of them together, whether it ranks them anew or is part
+        of the search.
         """
         emissions = [checked_log_probs(each, num_labels=self.alphabet.size) for each in log_probs]
         timelines = [
@@ -157,7 +185,7 @@ class Decoder:
         ]
         if self._search is None:
             return [self._greedy(*pair) for pair in zip(emissions, timelines, strict=True)]
-        lists = [self._readings(emission) for emission in emissions]
+        lists = self._found(emissions)
         if self._rescorer is not None:
             lists = self._rescorer.rescore(lists)
         return [self._transcript(*parts) for parts in zip(lists, emissions, timelines, strict=True)]
@@ -176,15 +204,19 @@ class Decoder:
         confidences = [float(np.exp(logs[start:end].mean())) for start, end in find_words(spelled)]
         return self._of_hypotheses([hypothesis], spelled, confidences, timeline)
 
-    def _readings(self, emission: np.ndarray) -> list[Reading]:
-        """What the search finds, the best first; at least one, be it empty."""
+    def _found(self, emissions: Sequence[np.ndarray]) -> list[list[Reading]]:
+        """What the search finds in each emission, the best first; at least one reading, be it empty."""
         assert self._search is not None
         options = self.options
-        within = math.inf
+        within = options.rescore_within if self._rescorer else math.inf
         if options.num_best == 1 and self._rescorer is None:  # then no others are needed but for confidences
             within = _NEGLIGIBLE * options.confidence_temperature
         wanted = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
-        found = self._search.decode(emission, num_best=wanted, within=within)
+        found = self._search.decode_many(emissions, num_best=wanted, within=within)
+        return [self._readings(*pair) for pair in zip(emissions, found, strict=True)]
+
+    def _readings(self, emission: np.ndarray, found: Sequence[BeamHypothesis]) -> list[Reading]:
+        options = self.options
         if not found:  # nothing is possible, or nothing that the lexicon allows
             score = max(float(emission[:, BLANK].sum()), LEAST_SCORE)
             return [Reading(tokens=np.zeros(0, dtype=np.int64), text="", acoustic=score, score=score)]
@@ -194,7 +226,7 @@ class Decoder:
                 text=self.alphabet.decode(each.tokens),
                 acoustic=each.acoustic_score,
                 score=each.score,
-                ngram=each.lm_score,
+                lm=each.lm_score,
                 word_score=options.word_bonus * each.num_words + options.unknown_word_score * each.num_unknown,
                 hotword_score=each.hotword_score,
                 hotwords=each.hotwords,
@@ -222,7 +254,7 @@ class Decoder:
             tokens=tuple(reading.tokens.tolist()),
             spans=tuple((start, end) for start, end in spans),
             acoustic=reading.acoustic,
-            ngram=reading.ngram if self.options.lm else None,
+            lm=reading.lm if self.options.lm or self.options.fuse_lm else None,
             rnn=reading.rnn,
             word_score=reading.word_score,
             hotword_score=reading.hotword_score,
@@ -249,7 +281,7 @@ class Decoder:
             options=self._said,
         )
 
-    def _make_search(self) -> BeamSearch:
+    def _make_search(self, device: str) -> BeamSearch:
         options, alphabet = self.options, self.alphabet
         _warm_up()
         lm = _read_lm(options.lm) if options.lm else None
@@ -286,14 +318,21 @@ class Decoder:
             lexicon=Lexicon(list(spellings), list(spellings.values())) if spellings else None,
             lm=None if lm is None else lm.tables,
             label_words=label_words,
+            label_model=self._make_label_model(device) if options.fuse_lm else None,
             hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
         )
 
-    def _make_rescorer(self) -> Rescorer:
-        from asr.lm.rnn import LanguageModel, find_language_model  # which loads torch
+    def _make_label_model(self, device: str) -> LabelModel:
+        from asr.lm.fusion import CharacterFusion  # which loads torch
 
-        model = LanguageModel.load(find_language_model(self.options.rescore_lm))
-        return Rescorer(model, weight=self.options.rescore_weight, word_bonus=self.options.rescore_word_bonus)
+        model = _load_language_model(self.options.fuse_lm, device)
+        return CharacterFusion(model, characters=self.alphabet.characters, blank=BLANK)
+
+    def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
+        model = _load_language_model(self.options.rescore_lm, device)
+        return Rescorer(
+            model, weight=self.options.rescore_weight, word_bonus=self.options.rescore_word_bonus, dtype=dtype
+        )
 
 
 def decode(
@@ -406,6 +445,13 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
         if not dropped:
             return tuple(labels)
     return ()
+
+
+def _load_language_model(name: str, device: str) -> LanguageModel:
+    from asr.device import find_device  # these load torch
+    from asr.lm.rnn import LanguageModel, find_language_model
+
+    return LanguageModel.load(find_language_model(name)).to(find_device(device))
 
 
 @lru_cache(maxsize=2)

@@ -15,7 +15,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
-from asr.transcript import Hypothesis, Timeline, Transcript, Word
+from asr.metrics import align
+from asr.transcript import Hypothesis, Timeline, Transcript, Word, find_words
 
 if TYPE_CHECKING:
     from asr.aligner import AlignedText, Level, Segment
@@ -37,8 +38,9 @@ def to_txt(transcript: Transcript) -> str:
 def to_json(transcript: Transcript) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
-    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, ngram and hotwords (text,
-    start, end) where there are any), duration, model, options.
+    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, lm, rnn, word_score,
+    hotword_score and hotwords (text, start, end) where there are any), duration, model, options. A score is acoustic +
+    lm_weight * lm + rescore_weight * rnn + word_score + hotword_score, with the weights of options.
     """
     document = {
         "text": transcript.text,
@@ -91,6 +93,37 @@ def to_tsv(transcript: Transcript) -> str:
         f"{cue[0].start}\t{cue[-1].end}\t{_text(cue)}\n" for cue in _cues(_pieces(transcript.text, transcript.words))
     )
     return "start\tend\ttext\n" + "".join(rows)
+
+
+def to_explanation(transcript: Transcript) -> str:
+    """A table of the hypotheses, the best first: what each part adds to the score, in nats, and where the words differ.
+
+    The parts are those that the decoding had: what was heard (acoustic), the language model of the search (lm), the one
+    that ranked its hypotheses anew (rnn), words, hotwords, each times its weight. Words that are not those of the best hypothesis stand in brackets, and so do those
+    of the best that the second lacks; [] is a word that a hypothesis has not.
+    """
+    hypotheses, options = transcript.hypotheses, transcript.options
+    parts = {
+        "acoustic": [each.score if each.acoustic is None else each.acoustic for each in hypotheses],
+        "lm": [options.get("lm_weight", 0.0) * (each.lm or 0.0) for each in hypotheses],
+        "rnn": [options.get("rescore_weight", 0.0) * (each.rnn or 0.0) for each in hypotheses],
+        "words": [each.word_score for each in hypotheses],
+        "hotwords": [each.hotword_score for each in hypotheses],
+    }
+    columns = {"score": [each.score for each in hypotheses], **{name: row for name, row in parts.items() if any(row)}}
+    lines = ["".join(f"{name:>10}" for name in columns) + "  text"]
+    words = [[each.text[start:end] for start, end in find_words(each.text)] for each in hypotheses]
+    for number, own in enumerate(words):
+        other = words[0] if number or len(words) == 1 else words[1]
+        numbers = "".join(f"{values[number]:10.2f}" for values in columns.values())
+        lines.append(f"{numbers}  {' '.join(_marked(own, other))}".rstrip())
+    return "\n".join([*lines, ""])
+
+
+def _marked(words: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    """The words, those in brackets that the others have not in this place; [] for one that they have more."""
+    for step in align(others, words):
+        yield str(step.hypothesis) if step.operation == "match" else f"[{step.hypothesis or ''}]"
 
 
 WRITERS: dict[str, Callable[[Transcript], str]] = {
@@ -191,8 +224,11 @@ ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
 def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:
     """A hypothesis as JSON values, without what it has not."""
     values: dict[str, object] = {"text": hypothesis.text}
-    for name in ("score", "acoustic", "ngram"):
+    for name in ("score", "acoustic", "lm", "rnn"):
         if (value := getattr(hypothesis, name)) is not None:
+            values[name] = round(value, 4)
+    for name in ("word_score", "hotword_score"):
+        if value := getattr(hypothesis, name):
             values[name] = round(value, 4)
     if hypothesis.hotwords:
         values["hotwords"] = [

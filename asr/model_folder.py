@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asr.errors import AsrError, ConfigError, DataError, InputError
+from asr.files import write_whole
 from asr.options import from_json, to_json
 
 FORMAT_VERSION = 1
@@ -45,18 +46,23 @@ def write_model_folder(
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    said = {} if kind == "acoustic model" else {"kind": kind}
-    text = json.dumps({"format_version": FORMAT_VERSION, **said, **to_json(config)}, ensure_ascii=False, indent=2)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp's folders are closed to everyone else
         save_file(dict(weights), temporary / WEIGHTS_FILE)
         (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else, too
-        (temporary / CONFIG_FILE).write_text(f"{text}\n", encoding="utf-8")
+        write_model_config(temporary, config, kind=kind)
         _replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_model_config(folder: str | os.PathLike[str], config: Any, *, kind: Kind) -> None:
+    """Write the config.json of a model folder; arguments as for `write_model_folder`."""
+    said = {} if kind == "acoustic model" else {"kind": kind}
+    values = {"format_version": FORMAT_VERSION, **said, **to_json(config)}
+    write_whole(Path(folder) / CONFIG_FILE, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
 
 
 def stored_weights(

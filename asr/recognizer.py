@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby, islice
@@ -20,6 +21,8 @@ import torch
 
 from asr.acoustic_model import AcousticModel, find_model, pad_waveforms
 from asr.audio import Source, Waveform, quietest_cut, stream_audio
+from asr.data.manifest import Utterance
+from asr.data.waveforms import read_waveform
 from asr.decoding import Decoder, DecodingOptions
 from asr.device import Precision, autocast, choose_precision, find_device
 from asr.encoder import make_cell
@@ -104,7 +107,13 @@ class Recognizer:
             precision, self.device, make_cell=partial(make_cell, model.config.encoder.cell), training=False
         )
         self.batch_size = batch_size
-        self.decoder = Decoder(model.alphabet, decoding)
+        self.decoder = Decoder(model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
+
+    def with_decoding(self, decoding: DecodingOptions) -> Recognizer:
+        """A recogniser that decodes otherwise, with the same model."""
+        other = copy(self)
+        other.decoder = Decoder(self.model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
+        return other
 
     def transcribe(self, source: Source, *, channel: int | None = None) -> Transcript:
         """The transcript of one recording of any length.
@@ -131,13 +140,14 @@ class Recognizer:
 
     def results(
         self,
-        sources: Iterable[Source],
+        sources: Iterable[Source | Utterance],
         *,
         channel: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript | AsrError]:
         """As `transcribe_many`, but a source that cannot be read gives its error in its place, and the rest go on.
 
+        A source may be an utterance of a manifest too, which is a stretch of one channel of a file.
         `progress` is called after every batch with the seconds of sound that went through the model in it.
         """
         pieces = self._emissions(self._pieces(sources, channel), progress)
@@ -155,13 +165,15 @@ class Recognizer:
         (emission,) = self._forward([np.concatenate(blocks)])
         return emission
 
-    def _pieces(self, sources: Iterable[Source], channel: int | None) -> Iterator[_Piece]:
+    def _pieces(self, sources: Iterable[Source | Utterance], channel: int | None) -> Iterator[_Piece]:
         """All pieces of all sources, in order."""
+        rate = self.model.sample_rate
         for number, source in enumerate(sources):
             try:
-                blocks = stream_audio(
-                    source, sample_rate=self.model.sample_rate, channel=channel, block_seconds=LONGEST_PIECE
-                )
+                if isinstance(source, Utterance):
+                    blocks = iter([read_waveform(source, rate)])
+                else:
+                    blocks = stream_audio(source, sample_rate=rate, channel=channel, block_seconds=LONGEST_PIECE)
                 yield from self._cut(number, blocks)
             except AsrError as error:
                 yield _Piece(source=number, waveform=np.zeros(0, dtype=np.float32), error=error)
@@ -256,7 +268,8 @@ class Recognizer:
 
     def _decoded(self, stretches: Iterator[_Stretch]) -> Iterator[tuple[_Stretch, Transcript | None]]:
         """Each stretch with its transcript, None if there is an error; some are decoded together where that pays."""
-        together = STRETCHES if self.decoder.options.rescore_lm else 1
+        options = self.decoder.options
+        together = STRETCHES if options.rescore_lm or options.fuse_lm else 1
         while batch := list(islice(stretches, together)):
             heard = [stretch for stretch in batch if stretch.error is None]
             transcripts = iter(
@@ -333,14 +346,21 @@ def load(
     return Recognizer(loaded, device=device, precision=precision, batch_size=batch_size, decoding=decoding)
 
 
+_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm")  # options that name a file or folder
+
+
 def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the places of its own language models and lexicon."""
-    return replace(
-        options,
-        lm=str(folder / options.lm) if options.lm else "",
-        lexicon=str(folder / options.lexicon) if options.lexicon else "",
-        rescore_lm=str(folder / options.rescore_lm) if options.rescore_lm else "",
-    )
+    """The options of a model with the places of what the folder has of its own."""
+    places = {name: str(folder / value) for name in _PLACES if (value := getattr(options, name))}
+    return replace(options, **{name: place for name, place in places.items() if Path(place).exists()})  # type: ignore[arg-type]
+
+
+def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
+    """The options with places inside the folder relative to it: what `in_folder` undoes."""
+    folder = folder.resolve()
+    places = {name: Path(value).resolve() for name in _PLACES if (value := getattr(options, name))}
+    inside = {name: str(place.relative_to(folder)) for name, place in places.items() if folder in place.parents}
+    return replace(options, **inside)  # type: ignore[arg-type]
 
 
 def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:

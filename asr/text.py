@@ -20,6 +20,7 @@ BLANK: Final = 0
 _CHINESE = frozenset({"zh", "cmn", "yue"})
 HAN = "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # inside [ ] of a pattern
 _HAN = re.compile(f"[{HAN}]")
+_PLAIN = re.compile("[A-Za-z]+(?: [A-Za-z]+)*")
 _SPACE_BESIDE_HAN = re.compile(f"(?<={_HAN.pattern}) | (?={_HAN.pattern})")
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\uff07", "'"))
@@ -75,6 +76,8 @@ def normalize(text: str, options: TextOptions) -> str:
         The normalised text, possibly empty.
     Source: Unicode Standard Annex 15 (NFC); general categories as in `unicodedata`.
     """
+    if _PLAIN.fullmatch(text):  # as most texts are, and all that is left is the case
+        return text.upper() if options.case == "upper" else text.lower() if options.case == "lower" else text
     if options.language in _CHINESE:
         text = text.translate(_FULL_WIDTH)
     text = "".join(" " if character.isspace() else character for character in text if not _is_invisible(character))

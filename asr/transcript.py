@@ -115,7 +115,8 @@ class Hypothesis:
         tokens: U labels, without blanks.
         spans: U pairs, the frames [start, end) in which each token was seen.
         acoustic: natural log-probability of the tokens, summed over alignments; None where greedy, as score is all.
-        ngram: natural log-probability in the n-gram language model, unweighted; None without one.
+        lm: natural log-probability in the language model of the search, n-gram or fused, unweighted; None without
+            one.
         rnn: natural log-probability in the recurrent language model, unweighted; None without one.
         word_score: what its words add to the score, known and unknown.
         hotword_score: what its hotwords add to the score.
@@ -129,7 +130,7 @@ class Hypothesis:
     tokens: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     acoustic: float | None = None
-    ngram: float | None = None
+    lm: float | None = None
     rnn: float | None = None
     word_score: float = 0.0
     hotword_score: float = 0.0
@@ -248,7 +249,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
         tokens=tuple(tokens),
         spans=tuple(spans),
         acoustic=_sum([piece.hypotheses[0].acoustic for piece in transcripts]),
-        ngram=_sum([piece.hypotheses[0].ngram for piece in transcripts]),
+        lm=_sum([piece.hypotheses[0].lm for piece in transcripts]),
         rnn=_sum([piece.hypotheses[0].rnn for piece in transcripts]),
         word_score=math.fsum(piece.hypotheses[0].word_score for piece in transcripts),
         hotword_score=math.fsum(piece.hypotheses[0].hotword_score for piece in transcripts),

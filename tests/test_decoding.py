@@ -203,13 +203,13 @@ def test_a_language_model_decides_what_the_sound_leaves_open(words_lm):
     assert decode(emission, ENGLISH).text == "A CAC"
     plain = decode(emission, ENGLISH, DecodingOptions(beam_width=8, num_best=2))
     assert [hypothesis.text for hypothesis in plain.hypotheses] == ["A CAC", "A CAB"]
-    assert plain.hypotheses[0].ngram is None
+    assert plain.hypotheses[0].lm is None
     options = DecodingOptions(beam_width=8, num_best=2, lm=words_lm, lm_weight=0.5)
     transcript = decode(emission, ENGLISH, options)
     best, second = transcript.hypotheses
     assert (transcript.text, best.text, second.text) == ("A CAB", "A CAB", "CAC")
-    assert best.ngram == pytest.approx(math.log(10) * (-0.7 - 0.1 - 1))  # A after <s>, CAB after A, </s>
-    assert best.score == pytest.approx(best.acoustic + 0.5 * best.ngram)
+    assert best.lm == pytest.approx(math.log(10) * (-0.7 - 0.1 - 1))  # A after <s>, CAB after A, </s>
+    assert best.score == pytest.approx(best.acoustic + 0.5 * best.lm)
     assert transcript.options["lm"] == words_lm
     assert frames(transcript) == [("A", 0, 1), ("CAB", 3, 6)]
 

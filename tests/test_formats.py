@@ -13,7 +13,7 @@ import pytest
 
 from asr.aligner import AlignedText, Segment
 from asr.errors import ConfigError
-from asr.formats import ALIGNMENT_WRITERS, WRITERS
+from asr.formats import ALIGNMENT_WRITERS, WRITERS, to_explanation
 from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
 FRAME = 0.04
@@ -145,20 +145,20 @@ def test_json_has_the_scores_and_hotwords_of_each_hypothesis():
     )
     facts = {"tokens": (), "spans": ()}
     hypotheses = (
-        Hypothesis(text="a", score=-1.23456, acoustic=-9.87654, ngram=-2.0, hotwords=spotted, **facts),
+        Hypothesis(text="a", score=-1.23456, acoustic=-9.87654, lm=-2.0, hotwords=spotted, **facts),
         Hypothesis(text="b", score=-3.0, acoustic=-3.0, **facts),
-        Hypothesis(text="c", score=-4.0, ngram=0.0, **facts),
+        Hypothesis(text="c", score=-4.0, lm=0.0, **facts),
     )
     document = json.loads(WRITERS["json"](replace(SHORT, hypotheses=hypotheses)))
     assert document["hypotheses"] == [
         {
-            "text": "a", "score": -1.2346, "acoustic": -9.8765, "ngram": -2.0,
+            "text": "a", "score": -1.2346, "acoustic": -9.8765, "lm": -2.0,
             "hotwords": [
                 {"text": "HELLO", "start": 1.0, "end": 1.6}, {"text": "NEW WORLD", "start": 1.8, "end": 3.0}
             ],
         },
         {"text": "b", "score": -3.0, "acoustic": -3.0},
-        {"text": "c", "score": -4.0, "ngram": 0.0},
+        {"text": "c", "score": -4.0, "lm": 0.0},
     ]  # fmt: skip
 
 
@@ -396,3 +396,33 @@ def test_a_long_sentence_has_several_cues_and_none_has_two_sentences():
     assert len(cues) > 3 and cues[-1][2] == ["End."]
     assert " ".join(line for _, _, lines in cues for line in lines) == aligned.text
     assert all(columns(line) <= 42 for _, _, lines in cues for line in lines)
+
+
+def test_an_explanation_has_the_parts_of_each_score_and_marks_what_differs():
+    timeline = Timeline(frame_seconds=0.04, duration_seconds=1.0)
+    facts = {"tokens": (), "spans": ()}
+    hypotheses = (
+        Hypothesis(text="A PEAR", score=-2.0, acoustic=-3.0, rnn=-4.0, word_score=1.0, hotword_score=2.0, **facts),
+        Hypothesis(text="A PAIR", score=-9.25, acoustic=-2.25, rnn=-16.0, word_score=1.0, **facts),
+        Hypothesis(text="PEAR", score=-30.0, acoustic=-20.0, rnn=-22.0, word_score=1.0, **facts),
+    )
+    words = tuple(
+        Word(text=text, start_frame=frame, end_frame=frame + 1, confidence=1.0, timeline=timeline)
+        for frame, text in enumerate(("A", "PEAR"))
+    )
+    transcript = Transcript(
+        text="A PEAR", words=words, hypotheses=hypotheses, timeline=timeline, options={"rescore_weight": 0.5}
+    )
+    assert to_explanation(transcript).splitlines() == [
+        "     score  acoustic       rnn     words  hotwords  text",
+        "     -2.00     -3.00     -2.00      1.00      2.00  A [PEAR]",
+        "     -9.25     -2.25     -8.00      1.00      0.00  A [PAIR]",
+        "    -30.00    -20.00    -11.00      1.00      0.00  [] PEAR",
+    ]
+
+
+def test_an_explanation_of_one_greedy_hypothesis_marks_nothing():
+    timeline = Timeline(frame_seconds=0.04, duration_seconds=1.0)
+    best = Hypothesis(text="", score=-0.5, tokens=(), spans=())
+    transcript = Transcript(text="", words=(), hypotheses=(best,), timeline=timeline)
+    assert to_explanation(transcript).splitlines() == ["     score  acoustic  text", "     -0.50     -0.50"]

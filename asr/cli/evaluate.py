@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asr.data.manifest import Utterance
     from asr.evaluation import ErrorRate, Evaluation
     from asr.metrics import AlignedPair, PairedTest
+    from asr.recognizer import Recognizer
     from asr.text import TextOptions
 
 PROG = "asr-evaluate"
@@ -40,6 +41,7 @@ examples:
   asr-evaluate runs/an4/model data/an4/dev.jsonl.gz --errors 20
   asr-evaluate runs/b/model data/an4/test.jsonl.gz --compare runs/a/model
   asr-evaluate an4 data/an4/test.jsonl.gz --format json | jq .wer.rate
+  asr-evaluate runs/a/model dev.jsonl.gz --tune --rescore-lm runs/a/model/lm
 """
 
 
@@ -62,6 +64,12 @@ def make_parser() -> Parser:
         "--errors", type=at_least(1), metavar="N", help="show the N utterances with most errors, and what was confused"
     )
     parser.add_argument("--compare", metavar="OTHER", help="another model, for a paired test on the same utterances")
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="first choose the weights of language models and words, and the temperature of confidences, that do best "
+        "on MANIFEST, and store them in the folder of MODEL",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures and texts to a JSON file too")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
     add_recognizer_flags(parser)
@@ -75,13 +83,23 @@ def run(args: argparse.Namespace) -> int:
     from asr.data.manifest import read_manifest
 
     utterances = read_manifest(args.manifest)
-    evaluation = _evaluation(args, args.model, utterances, text=None)
+    recognizer = load_recognizer(args, args.model)
+    if args.tune:
+        recognizer = _tuned(args, recognizer, utterances)
+    evaluation = _evaluation(args, recognizer, utterances, text=None)
+    if args.tune:
+        from asr.tuning import store_decoding
+
+        rate = evaluation.wer.counts.rate
+        options = recognizer.decoder.options
+        folder = store_decoding(args.model, options, tuned_on=args.manifest.name, word_error_rate=rate)
+        say(f"weights stored in {folder}", prog=PROG)
     document = {"manifest": str(args.manifest), **evaluation.to_json()}
     lines = [*table(evaluation, model=args.model, manifest=str(args.manifest))]
     if args.compare:
         from asr.evaluation import compare
 
-        other = _evaluation(args, args.compare, utterances, text=evaluation.text)
+        other = _evaluation(args, load_recognizer(args, args.compare), utterances, text=evaluation.text)
         test = compare(evaluation, other)
         document["compare"] = {**other.to_json(), **vars(test)}
         lines += ["", *table(other, model=args.compare), "", *paired_lines(test, args.model, args.compare, evaluation)]
@@ -179,11 +197,26 @@ def _labelled(rows: list[list[str]]) -> Iterator[str]:
         yield f"  {label} {' '.join(row)}".rstrip()
 
 
+def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance]) -> Recognizer:
+    """The recogniser with the weights that do best on the utterances, which it says."""
+    from tqdm import tqdm
+
+    from asr.tuning import tune_decoding
+
+    with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
+        options = tune_decoding(recognizer, utterances, progress=bar.update)
+    names = ["lm_weight"] * bool(options.lm or options.fuse_lm) + ["rescore_weight", "rescore_word_bonus"] * bool(
+        options.rescore_lm
+    )
+    names += ["word_bonus"] * (not options.rescore_lm) + ["confidence_temperature"]
+    say("tuned: " + ", ".join(f"{name} {getattr(options, name):g}" for name in names), prog=PROG)
+    return recognizer.with_decoding(options)
+
+
 def _evaluation(
-    args: argparse.Namespace, model: str, utterances: list[Utterance], *, text: TextOptions | None
+    args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance], *, text: TextOptions | None
 ) -> Evaluation:
     """One model's evaluation, with a progress bar, its unreadable utterances named on stderr."""
-    recognizer = load_recognizer(args, model)
     from tqdm import tqdm
 
     from asr.evaluation import evaluate

@@ -14,16 +14,21 @@ pass over the beam, which gives each prefix its new probabilities, and one over 
 can still come among the best: a pair that makes a prefix of the beam is part of the first pass, so the second only
 finds new ones, and may leave out all that fall short of the worst that would be kept. Nodes are made for what is kept,
 and freed when neither they nor their descendants are in the beam.
+
+A language model of labels that has no tables, a recurrent one, is asked about a prefix only when a label after it might
+come among the best, and about all such prefixes together: the compiled search stops in a frame, says which they are,
+and does the frame again once each has its row, the log-probabilities of what may come next. Rows, and the states of the
+model from which those of longer prefixes are made, belong to nodes, and are freed with them.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -49,7 +54,7 @@ NODE = np.dtype(
         ("num_unknown", "i8"),
         ("spelling", "i8"),  # of the open word: node of the lexicon, or OFF
         ("hotword", "i8"),  # node of the open match
-        ("lm_state", "i8"),
+        ("lm_state", "i8"),  # with a label model: whether it has its row
         ("closing_state", "i8"),  # after the open word, once asked; else -1
         ("closing_score", "f8"),
         ("lm_score", "f8"),
@@ -58,13 +63,14 @@ NODE = np.dtype(
     ]
 )
 ROOT, OUTSIDE, FREE, OFF = 1, -1, -2, -1
+NO_ROW, HAS_ROW = 0, 1
 ACTIVE = np.dtype([("node", "i8"), ("blank", "f8"), ("nonblank", "f8"), ("total", "f8")])
 CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or one and a label that makes a new one of it
     [("node", "i8"), ("label", "i8"), ("blank", "f8"), ("nonblank", "f8"), ("total", "f8"), ("score", "f8")]
 )
 STATE = np.dtype(
-    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free")]
-    + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES")]
+    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_asked")]
+    + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "ASKED", "ROWS")]
 )
 FINAL = np.dtype(
     [("node", "i8"), ("num_words", "i8"), ("num_unknown", "i8")]
@@ -87,7 +93,9 @@ RULES = np.dtype(
     + [(name, "f8") for name in ("lm_weight", "word_bonus", "unknown_word_score")]
     + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
 )
-NO_LM, LM_OF_WORDS, LM_OF_LABELS = 0, 1, 2
+NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3
+
+TOGETHER = 32  # emissions that share the steps of a label model
 
 _BLOCK_FRAMES = 1024
 _kernels = KernelModule(
@@ -176,6 +184,21 @@ class BeamHypothesis:
     hotwords: tuple[HotwordMatch, ...]
 
 
+class LabelModel(Protocol):
+    """A language model of labels without tables, which is asked about many prefixes at once.
+
+    A row is what it says of a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most 0,
+    and of the end of the text in the column of the blank. A state, an array of any shape and type, is what it needs of
+    a prefix to go on from there.
+    """
+
+    def start(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and state of the empty prefix."""
+
+    def step(self, states: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (n, V) and states (n, ...) of n prefixes, from their states without the last label, and that label."""
+
+
 class BeamSearch:
     """A prefix beam search for emissions of V labels. It keeps nothing of them: any number of threads may share it.
 
@@ -194,6 +217,8 @@ class BeamSearch:
         lexicon: words and their spelling; needed for a language model of words, and for `only_lexicon`.
         lm: an n-gram model of the lexicon's words; with `label_words`, of labels.
         label_words: (V,) integers, the number of each label in a language model of labels; the blank's is not read.
+        label_model: in place of lm; a recurrent one, say. Where its steps round differently with the number of their
+            prefixes, as those of matrix libraries do, so do the scores of emissions that are decoded together.
         hotwords: what to expect, see `Hotwords`.
     Raises:
         InputError: a label is not one of the V or has two roles, or the parts do not fit together as said above.
@@ -212,6 +237,7 @@ class BeamSearch:
         lexicon: Lexicon | None = None,
         lm: NgramTables | None = None,
         label_words: Sequence[int] | np.ndarray | None = None,
+        label_model: LabelModel | None = None,
         hotwords: Hotwords | None = None,
     ):
         if not 0 <= blank < num_labels:
@@ -234,6 +260,10 @@ class BeamSearch:
             raise InputError("only_lexicon needs a lexicon; give one, or leave it off")
         if lm is None and label_words is not None:
             raise InputError("label_words needs a language model; give lm, or leave it off")
+        if lm is not None and label_model is not None:
+            raise InputError(
+                "lm and label_model must not both be given: a search has one language model; leave one out"
+            )
         if lm is not None and lexicon is None and label_words is None:
             raise InputError(
                 "lm needs a lexicon (for a model of words) or label_words (for one of labels); got neither"
@@ -244,7 +274,13 @@ class BeamSearch:
                 f"label_words must be one integer for each of the {num_labels} labels; "
                 f"got shape {words.shape} in {words.dtype}"
             )
-        self._set_rules(words, lexicon, lm, LM_OF_WORDS if label_words is None else LM_OF_LABELS)
+        lm_units = NO_LM
+        if label_model is not None:
+            lm_units = LM_OF_ROWS
+        elif lm is not None:
+            lm_units = LM_OF_WORDS if label_words is None else LM_OF_LABELS
+        self.label_model = label_model
+        self._set_rules(words, lexicon, lm, lm_units)
 
         # The empty prefix, alone in the beam.
         self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * self.options.beam_width, next_free=0)
@@ -252,6 +288,14 @@ class BeamSearch:
         root["label"], root["closing_state"], root["lm_state"] = -1, -1, self._rules[0]["lm_start_state"]
         self._first_beam = np.zeros(self.options.beam_width, dtype=ACTIVE)
         self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
+        if label_model is not None:
+            row, state = label_model.start()
+            if row.shape != (num_labels,):
+                raise InputError(f"the label_model's rows must be ({num_labels},); got shape {row.shape}")
+            self._first_rows = np.zeros((len(self._first_nodes), num_labels), dtype=np.float32)
+            self._first_model_states = np.zeros((len(self._first_nodes), *state.shape), dtype=state.dtype)
+            self._first_rows[ROOT], self._first_model_states[ROOT] = row, state
+            root["lm_state"] = HAS_ROW
 
     def decode(self, emission: np.ndarray, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
         """The n best texts of an emission, the best first.
@@ -271,19 +315,52 @@ class BeamSearch:
         return state.finish(num_best=num_best, within=within)
 
     def decode_many(
-        self, emissions: Sequence[np.ndarray], *, num_best: int = 1, num_threads: int = 1
+        self,
+        emissions: Sequence[np.ndarray],
+        *,
+        num_best: int = 1,
+        within: float = math.inf,
+        num_threads: int = 1,
     ) -> list[list[BeamHypothesis]]:
-        """`decode` for each of the emissions, in their order, on `num_threads` threads; the same on any number."""
+        """`decode` for each of the emissions, in their order, on `num_threads` threads; the same on any number.
+
+        Those that follow each other share the steps of a label model.
+        """
         if num_threads < 1:
             raise InputError(f"num_threads must be 1 or above; got {num_threads}")
+        size = 1 if self.label_model is None else TOGETHER
+        groups = [emissions[start : start + size] for start in range(0, len(emissions), size)]
+
+        def decode_group(group: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
+            states = [self.start() for _ in group]
+            self._run([state._searching(emission) for state, emission in zip(states, group, strict=True)])
+            self._run([state._ending() for state in states])
+            return [state.finish(num_best=num_best, within=within) for state in states]
+
         if num_threads == 1:
-            return [self.decode(emission, num_best=num_best) for emission in emissions]
-        with ThreadPoolExecutor(num_threads) as pool:
-            return list(pool.map(lambda emission: self.decode(emission, num_best=num_best), emissions))
+            found = list(map(decode_group, groups))
+        else:
+            with ThreadPoolExecutor(num_threads) as pool:
+                found = list(pool.map(decode_group, groups))
+        return [hypotheses for group in found for hypotheses in group]
 
     def start(self) -> BeamState:
         """A search that has seen no frame yet, for an emission that comes in pieces."""
         return BeamState(self)
+
+    def _run(self, searches: Sequence[Iterator[_Question]]) -> None:
+        """Run searches to their ends; what they ask of the label model they ask together."""
+        while questions := [(search, question) for search in searches if (question := next(search, None))]:
+            assert self.label_model is not None
+            searches = [search for search, _ in questions]
+            asked = [(state, nodes) for _, (state, nodes) in questions]
+            inputs = [state._model_inputs(nodes) for state, nodes in asked]
+            model_states, labels = (np.concatenate(parts) for parts in zip(*inputs, strict=True))
+            rows, model_states = self.label_model.step(model_states, labels)
+            start = 0
+            for state, nodes in asked:
+                state._answer(nodes, rows[start : start + len(nodes)], model_states[start : start + len(nodes)])
+                start += len(nodes)
 
     def _checked(self, labels: Iterable[int], *, name: str) -> list[int]:
         labels = [int(label) for label in labels]
@@ -319,7 +396,7 @@ class BeamSearch:
         rules["score_threshold"] = np.inf if options.score_threshold is None else options.score_threshold
         rules["skipped_above"] = np.inf if options.blank_threshold is None else math.log(options.blank_threshold)
         rules["has_lexicon"], rules["only_lexicon"] = lexicon is not None, options.only_lexicon
-        rules["has_words"] = lm is not None or lexicon is not None or options.word_bonus != 0
+        rules["has_words"] = lm_units != NO_LM or lexicon is not None or options.word_bonus != 0
         rules["has_hotwords"] = self._hotwords.weights.size > 0
         rules["words_gain"] = words_gain
         rules["largest_gain"] = words_gain + max(hotword_records["step"].max(), hotword_records["fail_step"].max())
@@ -328,8 +405,8 @@ class BeamSearch:
         arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
         if lexicon is not None:
             arrays["LEXICON"] = lexicon.records
+        rules["lm_units"] = lm_units
         if lm is not None:
-            rules["lm_units"] = lm_units
             for name in _LM_NUMBERS:
                 rules[f"lm_{name}"] = getattr(lm, name)
             for name, dtype in _LM_ARRAYS.items():
@@ -351,7 +428,8 @@ class BeamSearch:
 class BeamState:
     """A search under way: what `BeamSearch.start` gives. One thread at a time.
 
-    Its memory is that of the prefixes of the beam from where they part, plus eight bytes for each token before that.
+    Its memory is that of the prefixes of the beam from where they part, with a label model's row and state for each,
+    plus eight bytes for each token before that.
     """
 
     def __init__(self, search: BeamSearch):
@@ -365,6 +443,10 @@ class BeamState:
         self._keep("CANDIDATES", np.empty(4 * width, dtype=CANDIDATE))
         self._keep("SCORES", np.empty(4 * width))
         self._keep("INDICES", np.empty(max(2 * width, search.num_labels), dtype=np.int64))
+        if search.label_model is not None:
+            self._keep("ASKED", np.empty(width, dtype=np.int64))
+            self._keep("ROWS", search._first_rows.copy())
+            self._model_states = search._first_model_states.copy()
         self._state["num_active"], self._state["root"] = 1, ROOT
         self._state["first_free"], self._state["num_free"] = ROOT + 1, len(search._first_nodes) - ROOT - 1
         self._state_at = self._state.ctypes.data
@@ -377,6 +459,10 @@ class BeamState:
 
     def advance(self, emission: np.ndarray) -> None:
         """Take the next frames: (T, V) as for `BeamSearch.decode`. Pieces give what the whole would."""
+        self._search._run([self._searching(emission)])
+
+    def _searching(self, emission: np.ndarray) -> Iterator[_Question]:
+        """Takes the next frames; yields the nodes that need a row before it can go on."""
         if emission.ndim != 2 or emission.shape[1] != self._search.num_labels:
             raise InputError(f"emission must be (T, {self._search.num_labels}); got shape {emission.shape}")
         if emission.dtype.kind != "f":
@@ -389,17 +475,38 @@ class BeamState:
                 frame = kernel(self._search._rules_at, self._state_at, block.ctypes.data, frame, len(block))
                 if frame == len(block):
                     break
-                self._double_nodes()
+                if num_asked := int(self._state[0]["num_asked"]):
+                    yield self, self._arrays["ASKED"][:num_asked]
+                else:
+                    self._double_nodes()
+
+    def _ending(self) -> Iterator[_Question]:
+        """Yields the nodes that need a row before the text can end, if there are any."""
+        nodes = self._arrays["BEAM"]["node"][: int(self._state[0]["num_active"])]
+        if self._search.label_model is not None:
+            nodes = nodes[self._arrays["NODES"]["lm_state"][nodes] == NO_ROW]
+            if nodes.size:
+                yield self, nodes
+
+    def _model_inputs(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the label model makes rows of: the states of the nodes above, and the labels."""
+        asked = self._arrays["NODES"][nodes]
+        return self._model_states[asked["parent"]], asked["label"]
+
+    def _answer(self, nodes: np.ndarray, rows: np.ndarray, model_states: np.ndarray) -> None:
+        self._arrays["ROWS"][nodes], self._model_states[nodes] = rows, model_states
+        self._arrays["NODES"]["lm_state"][nodes] = HAS_ROW
 
     def stable_prefix(self) -> np.ndarray:
         """(U,) int64 tokens that every prefix in the beam begins with: no later frame can change them."""
         self._agree()
-        return np.array(self._agreed, dtype=np.int64)
+        return self._tokens(int(self._state[0]["root"]))
 
     def finish(self, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
         """The n best texts if the emission ends here, as `BeamSearch.decode` gives them; more frames may still come."""
         if num_best < 1:
             raise InputError(f"num_best must be 1 or above; got {num_best}")
+        self._search._run([self._ending()])
         finals = np.zeros(self._search.options.beam_width, dtype=FINAL)
         num_finals = _kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
         finals = finals[:num_finals]
@@ -410,10 +517,7 @@ class BeamState:
 
     def _hypothesis(self, final: tuple[Any, ...]) -> BeamHypothesis:
         node, num_words, num_unknown, acoustic_score, lm_score, hotword_score, score = final
-        nodes = self._arrays["NODES"]
-        labels = np.empty(len(nodes), dtype=np.int64)
-        length = _kernels["trace"](nodes.ctypes.data, node, labels.ctypes.data, len(labels))
-        tokens = np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
+        tokens = self._tokens(node)
         matches = self._search._hotwords.find(tokens.tolist(), self._search._kinds) if hotword_score else ()
         return BeamHypothesis(
             tokens=tokens,
@@ -426,11 +530,23 @@ class BeamState:
             hotwords=tuple(matches),
         )
 
+    def _tokens(self, node: int) -> np.ndarray:
+        """(U,) int64 tokens of the prefix of a node."""
+        nodes = self._arrays["NODES"]
+        labels = np.empty(len(nodes), dtype=np.int64)
+        length = _kernels["trace"](nodes.ctypes.data, node, labels.ctypes.data, len(labels))
+        return np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
+
     def _agree(self) -> None:
-        """Take the tokens on the way to the root, below which the prefixes part, out of the tree."""
+        """Take the tokens on the way to the root, below which the prefixes part, out of the tree.
+
+        As long as the root has no row of its own, the node that this is made from stays.
+        """
         nodes, state = self._arrays["NODES"], self._state[0]
         labels = []
         node = int(state["root"])
+        if self._search.label_model is not None and nodes[node]["lm_state"] == NO_ROW:
+            node = int(nodes[node]["parent"])
         while parent := int(nodes[node]["parent"]):
             labels.append(int(nodes[node]["label"]))
             nodes[node]["parent"] = 0
@@ -442,12 +558,18 @@ class BeamState:
     def _double_nodes(self) -> None:
         nodes, state = self._arrays["NODES"], self._state[0]
         self._keep("NODES", _with_free_nodes(nodes, len(nodes), next_free=int(state["first_free"])))
+        if self._search.label_model is not None:
+            self._keep("ROWS", np.concatenate([self._arrays["ROWS"]] * 2))
+            self._model_states = np.concatenate([self._model_states] * 2)
         state["first_free"] = len(nodes)
         state["num_free"] += len(nodes)
 
     def _keep(self, name: str, array: np.ndarray) -> None:
         self._arrays[name] = array
         self._state[name] = array.ctypes.data
+
+
+_Question = tuple[BeamState, np.ndarray]  # nodes of a search that need a row
 
 
 def _with_free_nodes(nodes: np.ndarray, number: int, *, next_free: int) -> np.ndarray:

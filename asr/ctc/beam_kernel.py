@@ -19,8 +19,10 @@ from asr.ctc.beam import (
     FREE,
     LABEL,
     LM_OF_LABELS,
+    LM_OF_ROWS,
     LM_OF_WORDS,
     NO_LM,
+    NO_ROW,
     NODE,
     OFF,
     OUTSIDE,
@@ -69,10 +71,11 @@ class _Tables(NamedTuple):
     lexicon: np.ndarray
     hotwords: np.ndarray
     lm: NgramTables
+    rows: np.ndarray
 
 
 @_compiled
-def _tables(rules):
+def _tables(rules, state):
     lm = NgramTables(
         _array(rules.LM_WORDS, np.int32),
         _array(rules.LM_LOG_PROBS, np.float32),
@@ -86,19 +89,23 @@ def _tables(rules):
         rules.lm_end_word,
     )
     lexicon, hotwords = _array(rules.LEXICON, LEXICON_NODE), _array(rules.HOTWORDS, HOTWORD_NODE)
-    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, lm)
+    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, lm, _array(state.ROWS, np.float32))
 
 
 @_compiled
 def advance(rules_at, state_at, emission_at, first_frame, num_frames):
-    """Search through the frames from first_frame on; -> frames done, fewer than all when nodes run out.
+    """Search through the frames from first_frame on; -> frames done, fewer than all when nodes or rows are missing.
+
+    The nodes that need a row are then `num_asked`, in ASKED; 0 of them if it is nodes that run out.
 
     One function, because numba has LLVM compile each one once more in all that call it.
     """
     rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
-    tables = _tables(rules)
+    tables = _tables(rules, state)
     nodes, beam = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE)
     candidates, scores = _array(state.CANDIDATES, CANDIDATE), _array(state.SCORES, np.float64)
+    asked = _array(state.ASKED, np.int64)
+    state.num_asked = 0
     live = left = _array(state.INDICES, np.int64)
     width = rules.beam_width
     for t in range(first_frame, num_frames):
@@ -176,6 +183,10 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 child = _child(nodes, active.node, label)
                 if child > 0 and nodes[child].slot >= 0:
                     continue
+                if rules.lm_units == LM_OF_ROWS and node.lm_state == NO_ROW:
+                    asked[state.num_asked] = active.node
+                    state.num_asked += 1
+                    break
                 score = acoustic
                 if rules.has_hotwords and not rules.has_words:
                     boundary = not in_word or tables.labels[label].kind != PART
@@ -201,6 +212,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     if worst > bar:
                         bar = worst
                     count = width
+        if state.num_asked > 0:  # all so far is written down where the frame, done again, will write it anew
+            return t
         if count > width:
             _keep_best(candidates, scores, count, width)
             count = width
@@ -301,6 +314,9 @@ def _extend(nodes, parent, label, node, tables, rules):
     if rules.lm_units == LM_OF_LABELS:
         log_prob, lm_state = _query(tables.lm, lm_state, tables.labels[label].word)
         lm_score += log_prob
+    elif rules.lm_units == LM_OF_ROWS:
+        lm_score += tables.rows[parent * rules.num_labels + label]
+        lm_state = np.int64(NO_ROW)
     hotword, gain = spot(tables.hotwords, before.hotword, boundary, label)
     hotword_score = before.hotword_score + gain
 
@@ -416,11 +432,13 @@ def finish(rules_at, state_at, finals_at):
     """Fill in the scores of the prefixes in the beam as whole texts; -> their number."""
     rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
     nodes, beam, finals = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE), _array(finals_at, FINAL)
-    tables = _tables(rules)
+    tables = _tables(rules, state)
     for slot in range(state.num_active):
         node = beam[slot].node
         allowed, num_words, num_unknown, lm_score, lm_state = _close(nodes, node, tables, rules)
-        if rules.lm_units != NO_LM and tables.lm.end_word > 0:
+        if rules.lm_units == LM_OF_ROWS:
+            lm_score += tables.rows[node * rules.num_labels + rules.blank]
+        elif rules.lm_units != NO_LM and tables.lm.end_word > 0:
             log_prob, lm_state = _query(tables.lm, lm_state, tables.lm.end_word)
             lm_score += log_prob
         hotword_score = nodes[node].hotword_score + spot_end(tables.hotwords, nodes[node].hotword)

@@ -1,0 +1,91 @@
+"""What it costs to rank hypotheses anew with a recurrent language model, beside the acoustic pass, on one thread.
+
+    python tests/benchmarks/bench_rescoring.py --data runs/an4/data
+    python tests/benchmarks/bench_rescoring.py --data runs/an4/data --lm runs/words/model --counts 10 100
+
+acoustic  the test set transcribed greedily, in batches as `asr-transcribe` computes them
+rescore   its n-best lists through the language model as one tree of prefixes, matrix products in the same format:
+          milliseconds, those for each hypothesis, and the share of the acoustic pass
+padded    the same texts in padded batches, sorted by length: how many times that takes what the tree takes
+near      the hypotheses of n = 100 that `rescore_within` leaves, which is what decoding ranks anew by default
+
+--data is the folder in which recipes/an4 keeps its manifests. The tree's scores are checked against the padded ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import machine, ratios, spread, take_turns
+
+import asr
+from asr.data.manifest import read_manifest
+from asr.device import autocast
+from asr.lm.prefix_tree import score_together
+from asr.lm.rnn import LanguageModel, find_language_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with test.jsonl.gz")
+    parser.add_argument("--model", default="an4", help="acoustic model (default: an4)")
+    parser.add_argument("--lm", help="language model (default: that in the acoustic model's folder)")
+    parser.add_argument("--counts", type=int, nargs="+", default=[10, 100, 500], help="(default: 10 100 500)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    recognizer = asr.load(args.model, device="cpu", decoding={"beam_width": 1})
+    print(f"{machine('torch', 'numpy')}; {recognizer.dtype}")
+    own = asr.load(args.model, device="cpu").decoder.options.rescore_lm
+    model = LanguageModel.load(find_language_model(args.lm or own))
+    weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    print(f"language model of {model.config.unit}s, {model.vocabulary.size} tokens, {weights:.2f} M weights")
+    sounds = [item.audio for item in read_manifest(args.data / "test.jsonl.gz")]
+    emissions = [recognizer.log_probs(sound) for sound in sounds]
+    for count in args.counts:
+        options = asr.DecodingOptions(beam_width=max(count, 2), num_best=count)
+        decoder = asr.Decoder(recognizer.model.alphabet, options)
+        texts = [each.text for emission in emissions for each in decoder.decode(emission).hypotheses]
+        difference = float(np.abs(score_together(model, texts) - model.score_batch(texts)).max())
+        assert difference < 1e-3, difference
+        report(f"n = {count}", recognizer, sounds, model, texts, rounds=args.rounds)
+    options = asr.DecodingOptions(beam_width=100, num_best=100)
+    decoder = asr.Decoder(recognizer.model.alphabet, options)
+    near = []
+    for emission in emissions:
+        hypotheses = decoder.decode(emission).hypotheses
+        near += [each.text for each in hypotheses if each.score >= hypotheses[0].score - options.rescore_within]
+    report("near", recognizer, sounds, model, near, rounds=args.rounds)
+
+
+def report(
+    name: str, recognizer: asr.Recognizer, sounds: list[Path], model: LanguageModel, texts: list[str], *, rounds: int
+) -> None:
+    """Prints the times of one set of hypotheses."""
+
+    def inside(score: Callable[[], object]) -> None:
+        with autocast(recognizer.dtype, recognizer.device):
+            score()
+
+    contenders: dict[str, Callable[[], object]] = {
+        "acoustic": lambda: list(recognizer.transcribe_many(sounds)),
+        "rescore": lambda: inside(lambda: score_together(model, texts)),
+        "padded": lambda: inside(lambda: model.score_batch(texts)),
+    }
+    seconds = take_turns(contenders, rounds=rounds)
+    print(
+        f"{name:8} {len(texts)} hypotheses: acoustic {spread(seconds['acoustic'], scale=1000, unit='ms', digits=0)}, "
+        f"rescore {spread(seconds['rescore'], scale=1000, unit='ms', digits=0)}, "
+        f"{1000 * float(np.median(seconds['rescore'])) / len(texts):.3f} ms each, "
+        f"{spread(ratios(seconds, 'rescore', 'acoustic'))} of the acoustic pass; "
+        f"padded {spread(ratios(seconds, 'padded', 'rescore'))} times that",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Readings merged and ranked anew, with scores that can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asr.decoding import Decoder, DecodingOptions
+from asr.errors import ConfigError, InputError
+from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
+from asr.text import Alphabet
+
+FRUIT = Alphabet(tuple(" AEIPR"))
+
+
+def make_reading(text: str, score: float, acoustic: float | None = None) -> Reading:
+    tokens = np.array(FRUIT.encode(text), dtype=np.int64)
+    return Reading(tokens=tokens, text=text, score=score, acoustic=score if acoustic is None else acoustic)
+
+
+def biased_model(unit="word", entries=("PAIR", "PEAR"), favourite=3) -> LanguageModel:
+    """A model that says the same of every token, whatever came before: its favourite has most of the probability."""
+    torch.manual_seed(0)
+    network = NetworkOptions(hidden_size=4, embedding_size=4, tied=False)
+    model = LanguageModel(LanguageModelConfig(unit=unit, entries=entries, network=network)).eval()
+    with torch.no_grad():
+        model.softmax.linear.weight.zero_()
+        model.softmax.linear.bias.zero_()
+        model.softmax.linear.bias[favourite] = 5.0
+    return model
+
+
+def test_readings_of_the_same_words_are_one_with_the_sum_of_their_probabilities():
+    readings = [make_reading("PEAR", -1.0), make_reading("PAIR", -1.2), make_reading(" PEAR ", -1.5, -2.0)]
+    pear, pair = merge_alike(readings)
+    assert pear.text == "PEAR" and pair is readings[1]
+    assert pear.acoustic == pytest.approx(np.logaddexp(-1.0, -2.0))
+    assert pear.score == pytest.approx(np.logaddexp(-1.0, -2.0))
+    later, first = make_reading("PAIR", -2.0), make_reading("PEAR", -1.9)
+    assert merge_alike([first, later, make_reading("PAIR ", -2.0)])[0].text == "PAIR"  # the sum is above -1.9
+
+
+def test_the_language_model_moves_what_people_say_to_the_front():
+    model = biased_model()
+    lists = [[make_reading("PAIR", -1.0), make_reading("PEAR", -3.0)], [make_reading("", -0.5)]]
+    rescored = Rescorer(model, weight=0.8, word_bonus=0.25).rescore(lists)
+    assert [reading.text for reading in rescored[0]] == ["PEAR", "PAIR"]
+    normaliser = math.log(3 + math.exp(5))
+    best = rescored[0][0]
+    assert best.rnn == pytest.approx(5 - normaliser - normaliser, abs=1e-5)  # PEAR, then <eos>
+    assert best.score == pytest.approx(-3.0 + 0.8 * best.rnn + 0.25, abs=1e-5)
+    assert best.word_score == 0.25
+    assert rescored[1][0].rnn == pytest.approx(-normaliser, abs=1e-5)
+    assert Rescorer(model, weight=0.0, word_bonus=0.0).rescore(lists)[0][0].text == "PAIR"
+
+
+def test_what_the_model_cannot_spell_goes_behind_and_keeps_its_order():
+    model = biased_model(unit="character", entries=tuple("AEPR"), favourite=1)
+    lists = [[make_reading("PAIR", -1.0), make_reading("PIE", -2.0), make_reading("PEAR", -30.0)]]
+    (rescored,) = Rescorer(model, weight=0.5, word_bonus=0.0).rescore(lists)
+    assert [reading.text for reading in rescored] == ["PEAR", "PAIR", "PIE"]
+    assert rescored[1].rnn == LEAST_SCORE
+
+
+@pytest.fixture
+def pear_model(tmp_path) -> str:
+    biased_model().save(tmp_path / "lm")
+    return str(tmp_path / "lm")
+
+
+def emission(rng) -> np.ndarray:
+    """PAIR a little likelier than PEAR."""
+    rows = []
+    for choices in ({"P": 0.9}, {"A": 0.48, "E": 0.46}, {"I": 0.48, "A": 0.46}, {"R": 0.9}):
+        row = np.full(FRUIT.size, 1e-3)
+        for character, probability in choices.items():
+            row[FRUIT.encode(character)[0]] = probability
+        rows.append(row / row.sum())
+    return np.log(np.array(rows))
+
+
+def test_decoding_ranks_anew_and_says_what_each_part_gave(pear_model, rng):
+    options = DecodingOptions(
+        beam_width=50, num_best=2, rescore_lm=pear_model, rescore_weight=0.5, rescore_word_bonus=1.0
+    )
+    transcript = Decoder(FRUIT, options).decode(emission(rng))
+    assert Decoder(FRUIT, DecodingOptions(beam_width=50)).decode(emission(rng)).text == "PAIR"
+    assert transcript.text == "PEAR" and [word.text for word in transcript.words] == ["PEAR"]
+    best = transcript.hypotheses[0]
+    assert best.score == pytest.approx(best.acoustic + 0.5 * best.rnn + best.word_score)
+    assert best.word_score == 1.0 and best.spans == ((0, 1), (1, 2), (2, 3), (3, 4))
+    assert 0.5 < transcript.words[0].confidence < 1.0
+
+
+def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
+    decoder = Decoder(FRUIT, DecodingOptions(beam_width=20, num_best=5, rescore_lm=pear_model))
+    emissions = [np.log(rng.dirichlet(np.full(FRUIT.size, 0.3), size=frames) + 1e-9) for frames in (0, 3, 9, 20)]
+    emissions = [each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in emissions]
+    together = decoder.decode_many(emissions, durations_seconds=[None] * 4)
+    for one, other in zip(together, map(decoder.decode, emissions), strict=True):
+        assert [each.text for each in one.hypotheses] == [each.text for each in other.hypotheses]
+        assert [each.score for each in one.hypotheses] == pytest.approx([each.score for each in other.hypotheses])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rescore_lm": "x"}, "rescore_lm needs a beam"),
+        ({"beam_width": 9, "rescore_weight": -1.0}, "rescore_weight must be finite, 0 or above; got -1.0"),
+        ({"beam_width": 9, "rescore_word_bonus": math.inf}, "rescore_word_bonus must be finite; got inf"),
+        ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be an integer, 1 or above; got 0"),
+    ],
+)
+def test_wrong_options_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        DecodingOptions(**values)
+
+
+def test_rescoring_wants_a_wide_beam_unless_told_otherwise_and_goes_with_it():
+    assert DecodingOptions().changed({"rescore_lm": "x"}).beam_width == 100
+    own = DecodingOptions(beam_width=50, rescore_lm="lm")
+    assert own.changed({"beam_width": 1}) == DecodingOptions()
+
+
+def test_a_model_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="no language model 'nothing'"):
+        Decoder(FRUIT, DecodingOptions(beam_width=9, rescore_lm="nothing"))
