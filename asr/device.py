@@ -1,6 +1,7 @@
 """Where to compute, and in which number format: float32 everywhere, bfloat16 where the hardware gains by it.
 
-Only matrix products run in bfloat16 (autocast); weights, log-softmax, CTC and the optimiser stay float32.
+Only matrix products run in bfloat16, or in float16 on a GPU (autocast); weights, log-softmax, CTC and the optimiser
+stay float32.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -21,7 +22,7 @@ from asr.errors import ConfigError, InputError
 # 1024 entries, hours of sound or of training grow by gigabytes. It reads this when the first layer runs.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MakeCell: TypeAlias = Callable[[int, int], nn.Module]
 
 GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a near tie is not worth the digits
@@ -57,14 +58,16 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
     bfloat16 is taken where it is supported in hardware.
 
     Args:
-        precision: "float32", "bfloat16" or "auto".
+        precision: "float32", "bfloat16", "float16" (CUDA only) or "auto".
         device: where to compute.
         make_cell: the kind of layer that most of the time goes to: (width, hidden size) to a module.
         training: whether gradients will be computed too.
     Raises:
-        ConfigError: there is no such precision.
+        ConfigError: there is no such precision, or not on this device.
     """
     check_precision(precision)
+    if precision == "float16" and device.type != "cuda":
+        raise ConfigError(f"precision float16 needs a CUDA device, not {device}: try auto")
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
@@ -79,6 +82,25 @@ def check_precision(precision: str) -> None:
     """Raises ConfigError if there is no such precision."""
     if precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, if wanted, a GPU computes the same from the same, or an operation that cannot do so raises RuntimeError.
+
+    It costs time. cuBLAS gets a workspace that it can only use in one way (which must be said before it is first used),
+    cuDNN its deterministic algorithms, and the CTC loss is cuDNN's or the CPU's.
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.use_deterministic_algorithms(before)
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:

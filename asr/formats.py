@@ -99,8 +99,8 @@ def to_explanation(transcript: Transcript) -> str:
     """A table of the hypotheses, the best first: what each part adds to the score, in nats, and where the words differ.
 
     The parts are those that the decoding had: what was heard (acoustic), the language model of the search (lm), the one
-    that ranked its hypotheses anew (rnn), words, hotwords, each times its weight. Words that are not those of the best hypothesis stand in brackets, and so do those
-    of the best that the second lacks; [] is a word that a hypothesis has not.
+    that ranked its hypotheses anew (rnn), words, hotwords, each times its weight. Words that are not those of the best
+    hypothesis stand in brackets, and so do those of the best that the second lacks; [] is a word that one has not.
     """
     hypotheses, options = transcript.hypotheses, transcript.options
     parts = {

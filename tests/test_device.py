@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from asr import device
-from asr.device import autocast, choose_precision, find_device
+from asr.device import autocast, choose_precision, deterministic, find_device
 from asr.encoder import Cell, make_cell
 from asr.errors import ConfigError, InputError
 
@@ -55,10 +56,34 @@ def test_a_precision_that_is_named_is_taken_without_a_trial(monkeypatch: pytest.
     assert choose_precision("bfloat16", CPU, make_cell=nn.LSTM, training=False) == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", ["float64", "float16", "Tensor", ""])
+@pytest.mark.parametrize("name", ["float64", "half", "Tensor", ""])
 def test_another_precision_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"precision must be one of auto, float32, bfloat16, not '{name}'"):
+    with pytest.raises(ConfigError, match=f"precision must be one of auto, float32, bfloat16, float16, not '{name}'"):
         choose_precision(name, CPU, make_cell=nn.LSTM, training=False)  # type: ignore[arg-type]
+
+
+def test_float16_is_for_gpus_only() -> None:
+    with pytest.raises(ConfigError, match="precision float16 needs a CUDA device, not cpu: try auto"):
+        choose_precision("float16", CPU, make_cell=nn.LSTM, training=True)
+    cuda = torch.device("cuda")
+    assert choose_precision("float16", cuda, make_cell=nn.LSTM, training=True) == torch.float16
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_deterministic_algorithms_are_asked_for_inside_and_only_if_wanted(before: bool, monkeypatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    torch.use_deterministic_algorithms(before)
+    try:
+        with deterministic(False):
+            assert torch.are_deterministic_algorithms_enabled() == before
+            assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+        with pytest.raises(ZeroDivisionError), deterministic(True):
+            assert torch.are_deterministic_algorithms_enabled()
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+            raise ZeroDivisionError
+        assert torch.are_deterministic_algorithms_enabled() == before
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(2.0, torch.bfloat16), (1.1, torch.float32), (0.5, torch.float32)])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # torch takes two seconds to load, which --help and a wrong f
     from asr.recognizer import Recognizer
 
 # Those of `asr.load`, which a test compares: to read them there would load torch.
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BATCH_SIZE = 16
 
 
@@ -30,7 +30,8 @@ def add_recognizer_flags(parser: Parser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="format of the matrix products; auto: bfloat16 where it is faster (default: %(default)s)",
+        help="format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only "
+        "(default: %(default)s)",
     )
     add_options(parser, DecodingOptions, title="decoding")
 
@@ -49,3 +50,30 @@ def load_recognizer(args: argparse.Namespace, model: str | None) -> Recognizer:
     if args.threads:
         torch.set_num_threads(args.threads)
     return load(model, device=args.device, precision=args.precision, batch_size=args.batch_size, decoding=decoding)
+
+
+def settle(args: argparse.Namespace, model: str | None) -> argparse.Namespace:
+    """The arguments with what --precision auto comes to here: to be chosen once, and not by each process for itself.
+
+    Raises:
+        InputError, DataError: there is no such device or model.
+    """
+    from functools import partial
+
+    from asr.acoustic_model import find_model, read_config
+    from asr.device import choose_precision, find_device
+    from asr.encoder import make_cell
+
+    cell = partial(make_cell, read_config(find_model(model)).encoder.cell)
+    dtype = choose_precision(args.precision, find_device(args.device), make_cell=cell, training=False)
+    return argparse.Namespace(**{**vars(args), "precision": str(dtype).removeprefix("torch.")})
+
+
+def load_in_process(args: argparse.Namespace, model: str | None, number: int) -> Recognizer:
+    """`load_recognizer` in process `number` of args.nproc, with its part of the threads, or a GPU of its own."""
+    import torch
+
+    if args.device in ("auto", "cuda") and (count := torch.cuda.device_count()) > 1:
+        args.device = f"cuda:{number % count}"
+    args.threads = args.threads or max(1, torch.get_num_threads() // args.nproc)
+    return load_recognizer(args, model)

@@ -7,8 +7,12 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from asr.errors import DataError
+
+if TYPE_CHECKING:  # it loads libraries that --help must not wait for
+    from asr.data.manifest import Utterance
 
 
 @dataclass(frozen=True)
@@ -17,22 +21,31 @@ class Recording:
 
     The name is the path within the walked folder, or the file name alone, without the suffix: it is the utterance of a
     ctm line and, with the format as its suffix, the file that a result is written to.
+
+    An utterance of a manifest has its id for a path, and for a name too, without slashes.
     """
 
     path: str
     name: str
+    utterance: Utterance | None = None
+
+    @property
+    def source(self) -> str | Utterance:
+        """What a recogniser takes."""
+        return self.utterance or self.path
 
 
 def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
     """The recordings that the paths mean, in their order; folders are walked, each one's files sorted by path.
 
     In folders only files with an audio suffix count; hidden files and folders, and links to folders, are passed over.
+    A manifest means its utterances.
     A name that is taken (whether in upper or lower case, as some file systems do not tell them apart) gets -2, -3 ...
 
     Args:
-        paths: files, folders, and "-" for standard input; a file need not exist.
+        paths: files, folders, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not exist.
     Returns:
-        Recordings, and in the place of a folder that holds none or cannot be listed, an error that says so.
+        Recordings, and in the place of a folder or manifest that holds none or cannot be read, an error that says so.
     """
     taken: set[str] = set()
     found: list[Recording | DataError] = []
@@ -45,9 +58,30 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
                     found.append(item)
                 else:
                     found.append(Recording(os.path.join(path, item), _untaken(item.with_suffix("").as_posix(), taken)))
+        elif is_manifest(path):
+            for entry in _utterances(path):
+                if isinstance(entry, DataError):
+                    found.append(entry)
+                else:
+                    found.append(Recording(entry.id, _untaken(entry.id.replace("/", "_"), taken), entry))
         else:
             found.append(Recording(path, _untaken(Path(path).stem, taken)))
     return found
+
+
+def is_manifest(path: str) -> bool:
+    """Whether the name is that of a manifest."""
+    return path.endswith((".jsonl", ".jsonl.gz"))
+
+
+def _utterances(path: str) -> list[Utterance | DataError]:
+    """The utterances of a manifest, or what is wrong with it."""
+    from asr.data.manifest import read_manifest
+
+    try:
+        return list(read_manifest(path)) or [DataError("there are no utterances in this manifest", path=path)]
+    except DataError as error:
+        return [error]
 
 
 def _walk(folder: str) -> Iterator[PurePath | DataError]:

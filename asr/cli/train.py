@@ -70,6 +70,13 @@ def make_parser() -> Parser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
     add_processes(parser)
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="read and augment sound in N more processes for each of those; 0: in a thread (default: %(default)s)",
+    )
     parser.add_argument("--recipe", metavar="NAME", help="run recipes/NAME/run.py with all other arguments instead")
     add_options(parser, TrainingConfig, title="model")
     return parser
@@ -115,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
             note=note,
             progress=False if args.quiet and args.progress is None else args.progress,
             processes=args.nproc,
+            workers=args.workers,
         )
     except Interrupted as interrupted:
         if is_first():

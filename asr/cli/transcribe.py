@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
-from asr.cli.recognizer import add_recognizer_flags, load_recognizer
-from asr.cli.recordings import Recording, find_recordings
+from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
+from asr.cli.recordings import Recording, find_recordings, is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
-from asr.formats import WRITERS, to_json
+from asr.formats import WRITERS, to_explanation, to_json
 from asr.plots import check_matplotlib
 from asr.transcript import Transcript
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
 PROG = "asr-transcribe"
+NUM_EXPLAINED = 5
 # Formats whose results can follow each other and still be told apart.
 _CONCATENABLE = ("txt", "json", "ctm")
 
@@ -38,7 +41,16 @@ what is written:
   With --output DIR, talk.wav becomes DIR/talk.txt, and the subfolders of a
   folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Where two
   would have one name, the later ones get -2, -3 ...; older results are
-  replaced.
+  replaced. A result appears when it is whole: with --resume, what is there
+  stays, whatever it was made with, and only the rest is done.
+
+  The utterances of a manifest (.jsonl, .jsonl.gz) go by their ids.
+
+several processes:
+  --nproc N starts N, each with its own copy of the model, its part of the
+  processor, and where there are several GPUs, one of them. Lines keep their
+  order; files of --output are written as they come. A recording over which a
+  process is killed twice is reported like one that cannot be read.
 
   A file that cannot be read is reported on stderr, the others are done, and
   the exit status is 1. It is 2 where the command line is wrong.
@@ -47,7 +59,9 @@ examples:
   asr-transcribe talk.wav
   asr-transcribe talk.mp3 --format srt > talk.srt
   asr-transcribe talk.wav --plot talk.png
+  asr-transcribe talk.wav --explain --hotwords OCTOBER
   asr-transcribe recordings/ --format txt,json --output transcripts/
+  asr-transcribe archive/ --output texts/ --nproc 8 --resume
   sox talk.wav -t wav - trim 0 10 | asr-transcribe -
   asr-transcribe recordings/ | grep -i hello
 """
@@ -66,7 +80,9 @@ def make_parser() -> Parser:
         description="Transcribe recordings: the text goes to standard output, or into files.",
         examples=_EXAMPLES,
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="a sound file, a folder of them, or - for stdin")
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="a sound file, a folder of them, a manifest, or - for stdin"
+    )
     parser.add_argument(
         "--format",
         dest="formats",
@@ -75,7 +91,17 @@ def make_parser() -> Parser:
         metavar="FORMAT,...",
         help=f"{', '.join(WRITERS)}; several with commas between them (default: txt)",
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}) instead: what was heard, "
+        "language models, hotwords, and the words on which they differ",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
+    parser.add_argument("--resume", action="store_true", help="leave out what has all its files in --output already")
+    parser.add_argument(
+        "--nproc", type=at_least(1), default=1, metavar="N", help="transcribe in N processes (default: %(default)s)"
+    )
     parser.add_argument(
         "--plot",
         type=Path,
@@ -97,13 +123,20 @@ def run(args: argparse.Namespace) -> int:
         write_result(describe_models())
         return 0
     formats = list(dict.fromkeys(args.formats or ["txt"]))
+    if args.explain and (args.formats or args.output):
+        raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
+    if args.explain and not hasattr(args, "num_best"):
+        args.num_best = NUM_EXPLAINED
     found = find_recordings(args.paths)
-    several = len(found) > 1 or any(Path(path).is_dir() for path in args.paths)
+    several = len(found) > 1 or any(Path(path).is_dir() or is_manifest(path) for path in args.paths)
     _check(args, formats, several=several)
+    if args.resume:
+        found = _undone(found, formats, args)
 
     from tqdm import tqdm
 
-    recognizer = load_recognizer(args, args.model) if any(isinstance(item, Recording) for item in found) else None
+    needed = args.nproc == 1 and any(isinstance(item, Recording) for item in found)
+    recognizer = load_recognizer(args, args.model) if needed else None
     num_failed = 0
     heard_seconds = 0.0
     with tqdm(total=len(found), unit="file", disable=disable_progress(args), leave=False) as bar:
@@ -113,12 +146,15 @@ def run(args: argparse.Namespace) -> int:
             heard_seconds += seconds
             bar.set_postfix_str(f"{heard_seconds / 60:.1f} min of sound")
 
-        for recording, result in _results(recognizer, found, args.channel, show):
+        for recording, result in _results(recognizer, found, args, show):
             if recording is None or isinstance(result, AsrError):
                 num_failed += 1
                 say(f"error: {result}", prog=PROG)
             else:
-                _write(result, recording, formats, folder=args.output, labelled=several)
+                if args.explain:
+                    write_result(f"{_one_line(recording.path)}\n{to_explanation(result)}\n")
+                else:
+                    _write(result, recording, formats, folder=args.output, labelled=several)
                 if args.plot is not None:
                     assert recognizer is not None
                     _draw(result, recording, recognizer, args)
@@ -135,13 +171,13 @@ def describe_models() -> str:
     lines = []
     for name, folder in embedded_models().items():
         config = read_config(folder)
-        megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        megabytes = sum(path.stat().st_size for path in folder.rglob("*.*")) / 1e6
         facts = [f"{config.text.language}, {megabytes:.1f} MB"]
         for split, rates in config.provenance.get("results", {}).items():
             facts.append(f"{split}: " + ", ".join(f"{unit.upper()} {rates[unit]['rate']:.1%}" for unit in rates))
         lines.append(f"{name} (default)" if name == DEFAULT_MODEL else name)
         lines.append(f"  {config.description}")
-        lines.append(f"  {'; '.join(facts)}")
+        lines += textwrap.wrap("; ".join(facts), 78, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([*lines, ""]) if lines else "no models are embedded: give --model a model folder\n"
 
 
@@ -149,6 +185,14 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
     """Raises: ConfigError: arguments that do not go together."""
     if not args.paths:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
+    if args.resume and args.output is None:
+        raise ConfigError("--resume needs --output DIR, where it looks for what is done")
+    if args.nproc > 1 and "-" in args.paths:
+        raise ConfigError("--nproc needs files: other processes do not have this standard input")
+    if args.plot is not None and args.nproc > 1:
+        raise ConfigError("--plot is drawn by one process: leave out --nproc")
+    if args.plot is not None and any(map(is_manifest, args.paths)):
+        raise ConfigError("--plot needs sound files, not a manifest")
     if args.plot is not None:
         check_matplotlib()
         if "-" in args.paths:
@@ -167,18 +211,43 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
         raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
 
 
+def _undone(
+    found: list[Recording | DataError], formats: list[str], args: argparse.Namespace
+) -> list[Recording | DataError]:
+    """What of `found` lacks a file in the output folder."""
+
+    def done(item: Recording | DataError) -> bool:
+        return isinstance(item, Recording) and all((args.output / f"{item.name}.{name}").exists() for name in formats)
+
+    rest = [item for item in found if not done(item)]
+    if not args.quiet:
+        say(f"{len(found) - len(rest)} of {len(found)} were done before", prog=PROG)
+    return rest
+
+
 def _results(
     recognizer: Recognizer | None,
     found: list[Recording | DataError],
-    channel: int | None,
+    args: argparse.Namespace,
     progress: Callable[[float], None],
 ) -> Iterator[tuple[Recording | None, Transcript | AsrError]]:
-    """Each of `found` in order, None if it is an error, with what became of it; a recogniser if one is no error."""
-    if recognizer is not None:
-        sources = [item.path for item in found if isinstance(item, Recording)]
-        results = recognizer.results(sources, channel=channel, progress=progress)
-    for item in found:
-        yield (item, next(results)) if isinstance(item, Recording) else (None, item)
+    """Each of `found`, None if it is an error, with what became of it: in order, unless processes write files."""
+    recordings = [item for item in found if isinstance(item, Recording)]
+    sources = [item.source for item in recordings]
+    if args.nproc == 1 or not recordings:
+        results = recognizer.results(sources, channel=args.channel, progress=progress) if recognizer else iter(())
+        for item in found:
+            yield (item, next(results)) if isinstance(item, Recording) else (None, item)
+        return
+    yield from ((None, item) for item in found if isinstance(item, DataError))
+
+    from asr.processes import in_order
+    from asr.transcription import transcribe_in_processes
+
+    make = partial(load_in_process, settle(args, args.model), args.model)
+    numbered = transcribe_in_processes(make, sources, processes=args.nproc, channel=args.channel, progress=progress)
+    for number, result in numbered if args.output else enumerate(in_order(numbered)):
+        yield recordings[number], result
 
 
 def _write(

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeAlias, get_args
+
 import torch
 from torch import Tensor
 
-from asr.errors import InputError
+from asr.ctc import cudnn
+from asr.errors import AsrWarning, InputError
+
+Backend = Literal["auto", "native", "cudnn"]
+Note: TypeAlias = Callable[[str], None]
+Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+CheckedBatch: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # log_probs, and `_checked_targets`
+
+# What `auto` has found to be faster, by device and by utterances, frames, labels and longest target to powers of two.
+_faster: dict[tuple[torch.device | int, ...], tuple[Backend, str]] = {}
 
 
 def ctc_loss(
-    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    *,
+    blank: int,
+    backend: Backend = "auto",
+    note: Note | None = None,
 ) -> Tensor:
     """Negative log-likelihood of each utterance's target, in nats, summed over all its alignments.
 
@@ -27,23 +49,34 @@ def ctc_loss(
 
     The gradient is the one that log_softmax wants: exp(log_probs) minus the posterior of each label. It equals the
     derivative with respect to the logits, and only for log_probs that come from log_softmax. Frames past
-    input_lengths[b] have a gradient of zero, whatever they hold. On CUDA gradients may differ in their last bits from
-    run to run, because the kernel adds them up in any order.
+    input_lengths[b] have a gradient of zero, whatever they hold.
+
+    On CUDA there are two implementations, which differ in their last bits. PyTorch's own adds gradients up in any
+    order, so that they differ from run to run too; cuDNN's does not, but takes only float32, Φ as label 0 and targets
+    of fewer than 256 labels. `auto` takes the faster one: the first batch of each size (to powers of two) runs through
+    both. After torch.use_deterministic_algorithms(True), `auto` takes cuDNN's, and sends what that does not take to the
+    CPU.
 
     Args:
-        log_probs: (B, T, V) float32 or float64, natural log; rows sum to 1 once exponentiated (not checked). Half
-            precision is refused: cast the logits to float32 before log_softmax, where the digits are lost.
+        log_probs: (B, T, V) float32 or float64, natural log; rows sum to 1 once exponentiated (not checked; cuDNN sees
+            to it). Half precision is refused: cast the logits to float32 before log_softmax, where digits are lost.
         targets: (B, U) integers padded with anything, or (sum of target_lengths,) concatenated; no blanks. Best kept
             on the CPU, as are the lengths: they are checked there, and fetching them from a GPU waits for it.
         input_lengths: (B,) integers, 0 <= input_lengths[b] <= T.
         target_lengths: (B,) integers, 0 <= target_lengths[b] <= U.
         blank: index of the blank label, 0 <= blank < V.
+        backend: "native", "cudnn", or "auto".
+        note: called on a CUDA device with a sentence about what `auto` has taken, and the times that it has measured,
+            or what keeps cuDNN from the batch; the same for like batches. None: the latter is an AsrWarning.
     Returns:
         (B,) losses, of the dtype and on the device of log_probs; each >= 0 but for rounding, inf or NaN as above.
     Raises:
-        InputError: a shape, dtype, length, label or the blank is not as above.
+        InputError: a shape, dtype, length, label or the blank is not as above; or backend is "cudnn", and cuDNN cannot
+            be had: the message says which condition fails.
     Source: Graves et al. 2006, sections 4.1 and 4.2.
     """
+    if backend not in get_args(Backend):
+        raise InputError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
     if log_probs.ndim != 3 or log_probs.dtype not in (torch.float32, torch.float64):
         raise InputError(
             "log_probs must be (B, T, V) in float32 or float64 (cast the logits before log_softmax); "
@@ -64,26 +97,99 @@ def ctc_loss(
         impossible = (target_lengths > 0).to(log_probs.device)
         return log_probs.sum(dim=(1, 2)).masked_fill(impossible, torch.inf)
 
-    emissions = log_probs.transpose(0, 1)  # (B, T, V) -> (T, B, V)
-    losses = _back_end(emissions, labels, input_lengths, target_lengths, blank=blank)
+    emissions = log_probs.view_as(log_probs)  # for the hook: the gradient of what came in is not ours to change
+    losses = _chosen((emissions, labels, input_lengths, target_lengths), blank=blank, backend=backend, note=note)
     if losses.requires_grad:
-        finite = losses.detach().isfinite()[None, :, None]
+        finite = losses.detach().isfinite()[:, None, None]
         # Not zero_infinity=True: that would also report a loss of 0, and hide the utterance.
         emissions.register_hook(lambda gradient: gradient.masked_fill(~finite, 0.0))
     return losses
 
 
-def _back_end(
-    emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int
-) -> Tensor:
-    """Losses (B,) by PyTorch's own kernels; the one place that chooses between implementations.
+def _chosen(batch: CheckedBatch, *, blank: int, backend: Backend, note: Note | None) -> Tensor:
+    """Losses (B,); the one place that chooses between implementations.
 
-    PyTorch turns to cuDNN without a word, but only for int32 targets; the labels here are int64. Were it otherwise, a
-    batch would change its kernel, and with it its rounding, with its blank and with the lengths of its utterances.
+    PyTorch turns to cuDNN without a word, but only for int32 targets; those of the native kernel are int64 here. Were
+    it otherwise, a batch would change its kernel with its blank and with the lengths of its utterances.
     """
+    emissions, _, _, target_lengths = batch
+    native = partial(_native, blank=blank)
+    if backend == "native" or (backend == "auto" and not emissions.is_cuda):
+        return native(*batch)
+    if obstacle := cudnn.obstacle(emissions, target_lengths, blank=blank):
+        if backend == "cudnn":
+            raise InputError(f"backend 'cudnn' cannot be had: {obstacle}")
+        (note or _warn)(f"CTC does not run in cuDNN: {obstacle}")
+        return (_on_cpu if torch.are_deterministic_algorithms_enabled() else _native)(*batch, blank=blank)
+    if backend == "cudnn" or torch.are_deterministic_algorithms_enabled():
+        return _in_cudnn(*batch)
+    faster, sentence = _faster_backend(batch, native)
+    if note:
+        note(sentence)
+    return (_in_cudnn if faster == "cudnn" else native)(*batch)
+
+
+def _native(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int) -> Tensor:
+    """By PyTorch's own kernel, of the CPU or of CUDA."""
+    time_first = emissions.transpose(0, 1)  # (B, T, V) -> (T, B, V)
     return torch.nn.functional.ctc_loss(
-        emissions, labels.to(emissions.device), input_lengths, target_lengths, blank=blank, reduction="none"
+        time_first, labels.to(emissions.device), input_lengths, target_lengths, blank=blank, reduction="none"
     )
+
+
+def _on_cpu(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int) -> Tensor:
+    """By PyTorch's kernel of the CPU, wherever the emissions are."""
+    return _native(emissions.cpu(), labels, input_lengths, target_lengths, blank=blank).to(emissions.device)
+
+
+def _in_cudnn(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """By cuDNN, of a batch in whose way there is no `cudnn.obstacle`."""
+    return cudnn.losses_of_equal_lengths(emissions, labels, input_lengths, target_lengths, kernel=_cudnn_kernel)
+
+
+def _cudnn_kernel(emissions: Tensor, labels: Tensor, input_lengths: list[int], target_lengths: list[int]) -> Tensor:
+    """cuDNN itself; the lengths stay integers, because PyTorch asks something else of tensors, and of their devices."""
+    time_first = emissions.transpose(0, 1).contiguous()  # (B, T, V) -> (T, B, V)
+    assert torch._use_cudnn_ctc_loss(time_first, labels, input_lengths, target_lengths, 0)
+    return torch.ctc_loss(time_first, labels, input_lengths, target_lengths, 0, reduction=0)  # 0: none
+
+
+def _faster_backend(batch: CheckedBatch, native: Kernel) -> tuple[Backend, str]:
+    """What is faster for batches of about this size, and a sentence about it; measured if none came before."""
+    emissions, _, _, target_lengths = batch
+    sizes = [(size - 1).bit_length() for size in (*emissions.shape, max(int(target_lengths.max()), 1))]
+    key = (emissions.device, *sizes)
+    if key not in _faster:
+        seconds: dict[Backend, float] = {"native": _seconds(native, batch), "cudnn": _seconds(_in_cudnn, batch)}
+        fastest = min(seconds, key=lambda name: seconds[name])
+        rows, frames, labels, longest = (2**size for size in sizes)
+        _faster[key] = (
+            fastest,
+            f"CTC for up to {rows} x {frames} frames, {labels} labels and targets of {longest} runs in {fastest}: "
+            f"native {1e3 * seconds['native']:.3g} ms, cudnn {1e3 * seconds['cudnn']:.3g} ms",
+        )
+    return _faster[key]
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _seconds(kernel: Kernel, batch: CheckedBatch) -> float:
+    """The least of three times of loss and gradient, after one to warm up."""
+    emissions, *rest = (tensor.clone() for tensor in batch)  # of inference mode there is no gradient, but of copies
+    least = float("inf")
+    for attempt in range(4):
+        leaf = emissions.detach().requires_grad_()
+        start = time.perf_counter()
+        kernel(leaf, *rest).sum().backward()
+        assert leaf.grad is not None
+        leaf.grad.sum().item()  # waits for the device
+        if attempt > 0:
+            least = min(least, time.perf_counter() - start)
+    return least
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(AsrWarning(sentence), stacklevel=4)
 
 
 def _checked_targets(

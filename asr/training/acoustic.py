@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.acoustic_model import AcousticModel, ModelConfig
-from asr.augment import add_pause, augment_waveform, background, read_sounds, spec_augment
+from asr.augment import read_sounds, spec_augment
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance
@@ -25,6 +25,7 @@ from asr.device import autocast, choose_precision
 from asr.encoder import make_cell
 from asr.errors import ConfigError, DataError
 from asr.metrics import ErrorCounts, character_errors, word_errors
+from asr.processes import Workers
 from asr.text import BLANK, Alphabet, normalize
 from asr.training.config import TrainingConfig
 from asr.training.data import (
@@ -39,7 +40,8 @@ from asr.training.data import (
 )
 from asr.training.distributed import gather, own, total
 from asr.training.lexicon import Lexicon
-from asr.training.loop import BatchLoss, seed_of
+from asr.training.loop import BatchLoss, naming, seed_of
+from asr.training.sound import Augmentation, Recordings, heard_in_order, in_worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +64,14 @@ class AcousticTask:
         config: the whole configuration.
         device: where to train.
         note: called with one sentence for each thing a person should know (what was left out, and why).
+        workers: processes that read and augment sound; 0: a thread of this one does.
     Raises:
         DataError: manifests without usable utterances, or a character that the alphabet lacks.
     """
 
     criterion = "wer"
 
-    def __init__(self, config: TrainingConfig, *, device: torch.device, note: Callable[[str], None]):
+    def __init__(self, config: TrainingConfig, *, device: torch.device, note: Callable[[str], None], workers: int = 0):
         self.config = config
         self.device = device
         train = read_utterances(config.data.train)
@@ -87,8 +90,16 @@ class AcousticTask:
             for utterance in read_utterances(config.data.dev)
         ]
         self._report_left_out(note)
-        self.noises = read_sounds(config.data.noise, config.frontend.sample_rate)
-        self.impulse_responses = read_sounds(config.data.impulse_responses, config.frontend.sample_rate)
+        self.augmentation = Augmentation(
+            options=config.augment,
+            sample_rate=self.model.sample_rate,
+            seed=config.loop.seed,
+            noises=read_sounds(config.data.noise, self.model.sample_rate),
+            impulse_responses=read_sounds(config.data.impulse_responses, self.model.sample_rate),
+            phones=self.lexicon is not None,
+        )
+        self.workers = Workers(partial(in_worker, self.augmentation), processes=workers) if workers else None
+        self._notes: dict[str, bool] = {}  # what there is to say of CTC, and whether it has been said
         self.precision = choose_precision(
             config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
         )
@@ -106,38 +117,25 @@ class AcousticTask:
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
-        """This process's rows of an epoch's batches from number `start` on, augmented, prepared ahead in a thread."""
-        options = self.config.augment
+        """This process's rows of an epoch's batches from number `start` on, augmented, prepared ahead of their use."""
+        plan = self._plan(epoch)[start:]
+        recordings = (self._recordings(epoch, number, batch) for number, batch in enumerate(plan))
+        heard = heard_in_order(self.workers, recordings) if self.workers else map(self.augmentation, recordings)
+        return prefetch(lambda _: make_batch(*next(heard)), plan)
 
-        def augmented(utterance: Utterance) -> np.ndarray:
-            rng = np.random.default_rng((self.config.loop.seed, epoch, crc32(utterance.id.encode())))
-            waveform = read_waveform(utterance, self.model.sample_rate)
-            waveform = augment_waveform(
-                waveform, options, self.noises, self.impulse_responses, rng, sample_rate=self.model.sample_rate
-            )
-            return add_pause(waveform, round(options.pause_seconds * self.model.sample_rate), rng)
-
-        def recorded(recording: tuple[int, ...]) -> tuple[Example, np.ndarray]:
-            example = self._joined([self.train_examples[index] for index in recording])
-            rng = np.random.default_rng((self.config.loop.seed, epoch, crc32(example.id.encode()), 1))
-            if rng.random() < options.background_probability:
-                num_samples = round(example.seconds * self.model.sample_rate)
-                silent = replace(example, text="", labels=(), phones=() if self.lexicon else None)
-                return silent, background(num_samples, self.noises, rng)
-            return example, np.concatenate([augmented(part) for part in example.utterances])
-
-        def prepare(recordings: list[tuple[int, ...]]) -> Batch:
-            rows = [recorded(recording) for recording in recordings]
-            return make_batch([example for example, _ in rows], [waveform for _, waveform in rows])
-
-        return prefetch(prepare, [list(own(recordings)) for recordings in self._plan(epoch)[start:]])
+    def _recordings(self, epoch: int, number: int, batch: list[tuple[int, ...]]) -> Recordings:
+        """This process's rows of a batch."""
+        examples = [self._joined([self.train_examples[index] for index in parts]) for parts in own(batch)]
+        return Recordings(epoch, number, examples)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> BatchLoss:
         """The loss of a batch, characters and phones together, per character; impossible utterances named.
 
         Of this process's rows, per character of all processes'.
         """
-        sums = self._sums(batch, generator) if batch.examples else RowSums()
+        ids = tuple(example.id for example in batch.examples)
+        with naming(ids):
+            sums = self._sums(batch, generator) if batch.examples else RowSums()
         characters, phones, frames = total(sums.characters, sums.phones, sums.frames)
         loss = sums.loss / max(characters, 1)
         figures = {"loss": loss.item()}
@@ -149,9 +147,25 @@ class AcousticTask:
             loss=loss,
             figures=figures,
             skipped=sums.skipped,
-            ids=tuple(example.id for example in batch.examples),
+            ids=ids,
             blank_share=sums.blanks / max(frames, 1),
+            notes=self._new_notes(),
         )
+
+    def _new_notes(self) -> tuple[str, ...]:
+        """What there is to say since the last call; the same only once."""
+        new = tuple(sentence for sentence, said in self._notes.items() if not said)
+        self._notes.update(dict.fromkeys(new, True))
+        return new
+
+    def _ctc_losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
+        """(B,) by the kernel that the configuration asks for."""
+
+        def note(sentence: str) -> None:
+            self._notes.setdefault(sentence, False)
+
+        backend = self.config.ctc_backend
+        return ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK, backend=backend, note=note)
 
     def _sums(self, batch: Batch, generator: torch.Generator) -> RowSums:
         """Losses and counts of a batch."""
@@ -161,7 +175,7 @@ class AcousticTask:
         with autocast(self.precision, self.device):
             log_probs, lengths, layers = model.encoder.forward_with_layers(features, feature_lengths.to(self.device))
         targets, target_lengths = batch.targets()
-        losses = ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK)
+        losses = self._ctc_losses(log_probs, targets, lengths, target_lengths)
         summed, characters = sum_possible(losses, target_lengths)
         skipped = [
             example.id for example, loss in zip(batch.examples, losses.tolist(), strict=True) if loss == math.inf
@@ -189,15 +203,36 @@ class AcousticTask:
             rows.append(spec_augment(features[here], lengths[here], self.config.augment, draws))
         return torch.cat(rows)
 
-    @torch.inference_mode()
     def rehearse(self) -> None:
-        """Runs the longest dev batch once: what it lacks, memory or a file, shows now and not after an epoch."""
+        """Runs the largest training batch there and back, and the longest dev batch: what they lack shows now.
+
+        Raises:
+            OutOfMemory: memory; names the utterances.
+            DataError: a file.
+        """
+        self.modules.train()
+        batch = make_batch(*self.augmentation(self._recordings(0, 0, self._largest(self._plan(0)))))
+        if batch.examples:
+            with naming([example.id for example in batch.examples]):
+                sums = self._sums(batch, torch.Generator().manual_seed(0))
+                (sums.loss + sums.phone_loss).backward()
+            self.modules.zero_grad(set_to_none=True)
         self.modules.eval()
         batches = self._plain_batches(self.dev_examples)
         batch = next(batches)
-        with autocast(self.precision, self.device):
+        ids = [example.id for example in batch.examples]
+        with naming(ids), torch.inference_mode(), autocast(self.precision, self.device):
             self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
         batches.close()  # type: ignore[attr-defined]
+
+    def _largest(self, plan: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
+        """The batch with most sound, padding counted."""
+        seconds = [example.seconds for example in self.train_examples]
+
+        def padded(batch: list[tuple[int, ...]]) -> float:
+            return len(batch) * max(sum(seconds[index] for index in recording) for recording in batch)
+
+        return max(plan, key=padded)
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -208,7 +243,7 @@ class AcousticTask:
             with autocast(self.precision, self.device):
                 log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
             targets, target_lengths = batch.targets()
-            losses = ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK)
+            losses = self._ctc_losses(log_probs, targets, lengths, target_lengths)
             summed, spoken = sum_possible(losses, target_lengths)
             loss += summed.item()
             count += spoken
@@ -272,7 +307,7 @@ class AcousticTask:
         with autocast(self.precision, self.device):
             logits = self.modules["phones"](hidden[rows])
         phones, phone_lengths = pad_labels([batch.examples[row].phones or () for row in rows])
-        losses = ctc_loss(logits.float().log_softmax(dim=-1), phones, lengths[rows], phone_lengths, blank=BLANK)
+        losses = self._ctc_losses(logits.float().log_softmax(dim=-1), phones, lengths[rows], phone_lengths)
         summed, count = sum_possible(losses, phone_lengths)
         impossible = [
             batch.examples[row].id for row, loss in zip(rows, losses.tolist(), strict=True) if loss == math.inf

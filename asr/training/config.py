@@ -6,6 +6,7 @@ from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
 from asr.augment import AugmentOptions
+from asr.ctc.loss import Backend
 from asr.device import Precision, check_precision
 from asr.encoder import EncoderOptions
 from asr.errors import ConfigError
@@ -42,7 +43,8 @@ class LoopOptions:
     average_best: int = field(default=5, metadata={"help": "average the weights of so many of the best epochs"})
     checkpoint_minutes: float = field(default=5.0, metadata={"help": "minutes between checkpoints inside an epoch"})
     precision: Precision = field(
-        default="auto", metadata={"help": "format of the matrix products; auto: bfloat16 where it is faster"}
+        default="auto",
+        metadata={"help": "format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only"},
     )
 
     def __post_init__(self) -> None:
@@ -125,11 +127,20 @@ class TrainingConfig:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
+    ctc_backend: Backend = field(
+        default="auto", metadata={"help": "CTC kernel on a GPU: PyTorch's, cuDNN's, or the faster one, measured"}
+    )
+    deterministic: bool = field(
+        default=False, metadata={"help": "the same losses from the same GPU, bit for bit, but slower"}
+    )
     init: str = field(default="", metadata={"help": "model folder to start from instead of random weights"})
     name: str = field(default="", metadata={"help": "name of the model"})
     description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        if self.deterministic and self.ctc_backend == "native":
+            raise ConfigError("deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not")
         if self.auxiliary.lexicon and self.auxiliary.layer > self.encoder.num_layers:
             raise ConfigError(
                 f"auxiliary.layer must be one of the encoder's {self.encoder.num_layers} layers, "

@@ -12,8 +12,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from asr.errors import AsrError, ConfigError
+from asr.processes import how_ended, interrupts_ignored
 from asr.training.distributed import MEETING, PeerLost
 from asr.training.loop import stop_signals
 
@@ -88,7 +89,7 @@ def launch(
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(target=_do, args=(work, theirs), name=f"process {number + 1} of {processes}")
                 running[ours] = process
-                with theirs, _interrupts_ignored():
+                with theirs, interrupts_ignored():
                     process.start()
             failures = _attend(dict(running), note, stop)
         finally:
@@ -136,10 +137,7 @@ def _attend(
 
 def _death(process: SpawnProcess) -> ProcessDied:
     """The sentence about a process that ended without one of its own."""
-    code = process.exitcode or 0
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    hint = " (by the system, if memory ran out)" if code == -signal.SIGKILL else ""
-    return ProcessDied(f"{process.name} {how}{hint}; the same command goes on from the last checkpoint")
+    return ProcessDied(f"{process.name} {how_ended(process)}; the same command goes on from the last checkpoint")
 
 
 def _do(work: Work, connection: Connection) -> None:
@@ -176,13 +174,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started inside do not notice Ctrl-C: a terminal sends it to all, but only the first is to act on it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

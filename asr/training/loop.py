@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +24,26 @@ from asr.errors import AsrError
 from asr.files import write_whole
 from asr.training.checkpoint import latest_checkpoint, save_checkpoint
 from asr.training.config import LoopOptions
-from asr.training.distributed import MEETING, agreed, from_first, gather, is_first, rank, sum_gradients, total
+from asr.training.distributed import (
+    MEETING,
+    agreed,
+    from_first,
+    gather,
+    is_first,
+    num_processes,
+    rank,
+    sum_gradients,
+    total,
+)
 from asr.training.log import TrainingLog
 
 CHECKPOINTS = "checkpoints"
+WAITING_SHARE = 0.05  # of an epoch's time: beyond it, someone should know
 ALL_BLANK_STEPS = 300  # a model may say nothing for the first few hundred steps, and still learn
+
+Item = TypeVar("Item")
+Scaler: TypeAlias = torch.amp.GradScaler
+NO_SCALING = torch.amp.GradScaler("cpu", enabled=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,7 @@ class BatchLoss:
         skipped: ids of utterances that could not take part.
         ids: ids of all utterances, to name them when the loss is not finite.
         blank_share: share of frames whose best label is Φ; 0 where there is no such thing.
+        notes: sentences for the log, of things that a person should know.
     """
 
     loss: Tensor
@@ -48,6 +64,7 @@ class BatchLoss:
     skipped: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     blank_share: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class Task(Protocol):
@@ -68,6 +85,44 @@ class Interrupted(AsrError):
 
 class Diverged(AsrError):
     """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+class OutOfMemory(AsrError):
+    """A GPU does not hold a batch."""
+
+
+@contextmanager
+def naming(ids: Sequence[str]) -> Iterator[None]:
+    """Inside, memory of a GPU that runs out is told in one sentence, with what was being computed.
+
+    Raises:
+        OutOfMemory: it did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"the GPU's memory must hold a batch, but does not hold this one of {len(ids)}: {', '.join(ids)}; "
+            "lower data.batch_seconds (of text, data.batch_size), or give each process a GPU of its own"
+        ) from error
+
+
+class Timed(Generic[Item]):
+    """The items of an iterator, and the seconds that were waited for them."""
+
+    def __init__(self, items: Iterator[Item]):
+        self.seconds = 0.0
+        self._items = items
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        start = time.perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 @dataclass(kw_only=True)
@@ -113,7 +168,8 @@ def fit(
         DataError: there are checkpoints, but none can be read; or the log is damaged.
     """
     optimizer = make_optimizer(task.modules, options)
-    position = resume(task, optimizer, folder, note)
+    scaler = torch.amp.GradScaler("cuda", enabled=options.precision == "float16")
+    position = resume(task, optimizer, scaler, folder, note)
     saved_at = time.monotonic()
     with stop_signals() as stop, closing(open_log(folder, position)) as log:
         for epoch in range(position.epoch, options.epochs):
@@ -122,9 +178,11 @@ def fit(
                 break
             task.modules.train()
             num_batches = task.num_batches(epoch)
+            began = time.perf_counter()
             batches = task.batches(epoch, start=position.batch)
+            timed = Timed(batches)
             bar = tqdm(
-                batches,
+                timed,
                 desc=f"epoch {epoch + 1}/{options.epochs}",
                 total=num_batches,
                 initial=position.batch,
@@ -137,31 +195,42 @@ def fit(
                 rate = learning_rate(options, epochs_done, halvings=position.halvings)
                 generator = torch.Generator().manual_seed(1_000_003 * options.seed + position.step)
                 torch.manual_seed(seed_of(options.seed, position.step, rank()))  # of dropout
-                share = task.loss(batch, generator=generator)
-                norm = update(task.modules, optimizer, share.loss, rate=rate, clip_norm=options.clip_norm)
+                with naming([f"batch {position.batch + 1} of epoch {epoch + 1}"]):  # tasks may know more of it
+                    share = task.loss(batch, generator=generator)
+                scale = scaler.get_scale()
+                with naming(share.ids):
+                    norm = update(
+                        task.modules, optimizer, share.loss, rate=rate, clip_norm=options.clip_norm, scaler=scaler
+                    )
                 result = together(share)
                 position.batch += 1
                 position.step += 1
                 log.write("step", step=position.step, **result.figures, rate=rate, gradient_norm=norm)
                 bar.set_postfix(loss=f"{result.figures['loss']:.3f}", refresh=False)
-                watch(position, result, norm, options, note, log)
+                watch(position, result, norm, options, note, log, overflowed=1.0 <= scaler.get_scale() < scale)
                 stopping, due = agreed(stop(), time.monotonic() - saved_at > 60 * options.checkpoint_minutes)
                 if (stopping or due) and position.batch < num_batches:
-                    save(task, optimizer, position, folder)
+                    save(task, optimizer, scaler, position, folder)
                     saved_at = time.monotonic()
                 if stopping and position.batch < num_batches:
                     batches.close()  # type: ignore[attr-defined]
                     raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
+            waited, spent = total(timed.seconds, time.perf_counter() - began)
             figures = task.evaluate()
+            log.write(
+                "time", step=position.step, epoch=epoch + 1, seconds=spent / num_processes(), waiting=waited / spent
+            )
             log.write("epoch", step=position.step, epoch=epoch + 1, **figures)
             best_before = position.best
             keep_best(task, position, figures, epoch, options, folder)
             position.epoch, position.batch = epoch + 1, 0
-            save(task, optimizer, position, folder)
+            save(task, optimizer, scaler, position, folder)
             if is_first():
                 drop_others([*best_before, *position.best], folder)
             saved_at = time.monotonic()
             after_epoch()
+            if waited > WAITING_SHARE * spent:
+                note(f"{waited / spent:.0%} of epoch {epoch + 1} went into waiting for data: see --workers")
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
             (stopping,) = agreed(stop())
             if stopping and position.epoch < options.epochs:
@@ -191,14 +260,15 @@ def seed_of(*numbers: int) -> int:
 
 def together(share: BatchLoss) -> BatchLoss:
     """What all processes' rows of a batch give, for each of them; the loss stays this process's own."""
-    parts = gather((dict(share.figures), share.skipped, share.ids, share.blank_share))
-    figures, skipped, ids, blank_shares = zip(*parts, strict=True)
+    parts = gather((dict(share.figures), share.skipped, share.ids, share.blank_share, share.notes))
+    figures, skipped, ids, blank_shares, notes = zip(*parts, strict=True)
     return BatchLoss(
         loss=share.loss,
         figures={name: sum(part[name] for part in figures) for name in share.figures},
         skipped=tuple(chain.from_iterable(skipped)),
         ids=tuple(chain.from_iterable(ids)),
         blank_share=sum(blank_shares),
+        notes=tuple(dict.fromkeys(chain.from_iterable(notes))),
     )
 
 
@@ -225,23 +295,32 @@ def learning_rate(options: LoopOptions, epochs_done: float, *, halvings: int) ->
 
 
 def update(
-    modules: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, *, rate: float, clip_norm: float
+    modules: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    *,
+    rate: float,
+    clip_norm: float,
+    scaler: Scaler = NO_SCALING,
 ) -> float:
     """One optimiser step with the gradient scaled down to `clip_norm`; gives the norm that it had before.
 
     Losses and gradients of all processes are added up. Nothing is changed when the loss or the gradient is not finite:
-    the norm that comes back is then not finite either.
+    the norm that comes back is then not finite either. For float16, whose small numbers end at 6e-8, the scaler makes
+    the loss larger on the way back, and the gradients smaller afterwards; it tries less where they overflow.
     """
     optimizer.zero_grad(set_to_none=True)
     if not math.isfinite(*total(loss.item())):
         return math.nan
-    loss.backward()
+    scaler.scale(loss).backward()
     sum_gradients(modules.parameters())
+    scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(modules.parameters(), clip_norm).item()
     if math.isfinite(norm) and norm > 0:  # 0: every utterance was impossible, and momentum alone must not go on
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.step()
+        scaler.step(optimizer)
+    scaler.update()
     return norm
 
 
@@ -252,6 +331,8 @@ def watch(
     options: LoopOptions,
     note: Callable[[str], None],
     log: TrainingLog | NoLog,
+    *,
+    overflowed: bool,
 ) -> None:
     """Names and counts what goes wrong; raises when it goes wrong too often."""
 
@@ -259,9 +340,16 @@ def watch(
         note(sentence)
         log.write("note", step=position.step, text=sentence)
 
+    for sentence in result.notes:
+        say(sentence)
     if result.skipped:
         say(f"step {position.step}: no alignment, so not trained on: {', '.join(result.skipped)}")
-    position.failures = 0 if math.isfinite(norm) else position.failures + 1
+    position.failures = 0 if math.isfinite(norm) or overflowed else position.failures + 1
+    if overflowed:
+        position.skipped += 1
+        say(
+            f"step {position.step}: a gradient overflowed in float16, step skipped; the loss is scaled less from now on"
+        )
     if position.failures:
         position.skipped += 1
         say(
@@ -327,17 +415,20 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     return average if better else single
 
 
-def save(task: Task, optimizer: torch.optim.Optimizer, position: Position, folder: Path) -> None:
+def save(task: Task, optimizer: torch.optim.Optimizer, scaler: Scaler, position: Position, folder: Path) -> None:
     """Write a checkpoint of everything that the next step depends on; what is random depends on the step alone."""
     state = {
         "modules": task.modules.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
         "position": asdict(position),
     }
     from_first(lambda: save_checkpoint(folder / CHECKPOINTS, state, step=position.step))
 
 
-def resume(task: Task, optimizer: torch.optim.Optimizer, folder: Path, note: Callable[[str], None]) -> Position:
+def resume(
+    task: Task, optimizer: torch.optim.Optimizer, scaler: Scaler, folder: Path, note: Callable[[str], None]
+) -> Position:
     """The position of the last readable checkpoint, everything of its state put back; or the start."""
     state, faults = from_first(lambda: latest_checkpoint(folder / CHECKPOINTS))
     for fault in faults:
@@ -346,6 +437,8 @@ def resume(task: Task, optimizer: torch.optim.Optimizer, folder: Path, note: Cal
         return Position()
     task.modules.load_state_dict(state["modules"])
     optimizer.load_state_dict(state["optimizer"])
+    if scaler.is_enabled():
+        scaler.load_state_dict(state["scaler"])
     position = Position(**state["position"])
     position.best = [(criterion, loss, epoch) for criterion, loss, epoch in position.best]
     note(f"resuming after step {position.step}, in epoch {position.epoch + 1}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from asr.acoustic_model import AcousticModel
-from asr.device import find_device
+from asr.device import deterministic, find_device
 from asr.encoder import make_cell
 from asr.options import to_json
 from asr.plots import training_curve
@@ -35,6 +35,7 @@ def train_acoustic_model(
     note: Callable[[str], None] = print,
     progress: bool | None = None,
     processes: int = 1,
+    workers: int = 0,
 ) -> AcousticModel:
     """Train a model in a run folder, or go on with a run that was interrupted there.
 
@@ -48,33 +49,42 @@ def train_acoustic_model(
         progress: bars on stderr; None: when stderr is a terminal.
         processes: how many to start for the training, each with its part of torch's threads, or a GPU of its own; the
             script that calls needs its `if __name__ == "__main__"`.
+        workers: processes that read and augment the sound for each of those; 0: a thread does. Batches are the same.
     Returns:
         The trained model, as it stands in `folder/model`.
     Raises:
         ConfigError: the folder holds a run of another configuration, or another process trains in it.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
-        ProcessDied: one of the processes was killed.
+        ProcessDied, WorkerDied: one of the processes was killed.
+        OutOfMemory: a GPU does not hold the largest batch.
     """
     folder = Path(folder)
     if processes > 1:
-        launch(train_acoustic_model, config, folder, processes=processes, note=note, device=device, progress=progress)
+        how = {"note": note, "device": device, "progress": progress, "workers": workers}
+        launch(train_acoustic_model, config, folder, processes=processes, **how)  # type: ignore[arg-type]
         return AcousticModel.load(folder / "model").eval().to(find_device(device))
-    with joined(device) as place, ExitStack() as stack:
+    with deterministic(config.deterministic), joined(device) as place, ExitStack() as stack:
         from_first(lambda: stack.enter_context(locked(folder)))
         if not is_first():
             note, progress = _nothing, False
-        return _train(config, folder, place=place, note=note, progress=progress)
+        return _train(config, folder, place=place, note=note, progress=progress, workers=workers)
 
 
 def _train(
-    config: TrainingConfig, folder: Path, *, place: torch.device, note: Callable[[str], None], progress: bool | None
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    place: torch.device,
+    note: Callable[[str], None],
+    progress: bool | None,
+    workers: int,
 ) -> AcousticModel:
     """`train_acoustic_model`, in a folder that is this training's own."""
     cell = partial(make_cell, config.encoder.cell)
     config = from_first(lambda: claim_run_folder(folder, config, device=place, make_cell=cell))
     torch.manual_seed(config.loop.seed)
-    task = AcousticTask(config, device=place, note=note)
+    task = AcousticTask(config, device=place, note=note, workers=workers)
     millions = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
     note(
         f"{len(task.train_examples)} utterances, {task.train_hours():.2f} hours, to train on, "

@@ -60,7 +60,7 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     path = folder / "config.json"
     if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: a first try may have named a wrong file
         dtype = choose_precision(config.loop.precision, device, make_cell=make_cell, training=True)
-        config = _with_precision(config, "bfloat16" if dtype == torch.bfloat16 else "float32")
+        config = _with_precision(config, str(dtype).removeprefix("torch."))
         write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
         return config
     try:

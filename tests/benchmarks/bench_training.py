@@ -31,7 +31,7 @@ from asr.device import autocast, find_device
 from asr.training.acoustic import AcousticTask
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.data import Batch
-from asr.training.loop import Position, fit, make_optimizer, save
+from asr.training.loop import NO_SCALING, Position, fit, make_optimizer, save
 
 TARGET_SHARE = 0.85
 
@@ -142,7 +142,7 @@ def make_features(task: AcousticTask, batches: list[Batch]) -> None:
 
 def checkpoint(task: AcousticTask) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        save(task, make_optimizer(task.modules, task.config.loop), Position(), Path(folder))
+        save(task, make_optimizer(task.modules, task.config.loop), NO_SCALING, Position(), Path(folder))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from asr.cli.recordings import Recording, find_recordings
+from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
 
 
@@ -66,3 +67,22 @@ def test_a_link_back_to_a_folder_ends(tmp_path):
     (tmp_path / "a.wav").touch()
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert find_recordings([str(tmp_path)]) == [Recording(str(Path(tmp_path) / "a.wav"), "a")]
+
+
+def test_a_manifest_means_its_utterances_by_their_ids(sounds, tmp_path):
+    utterances = [
+        Utterance(id=id_, audio=sounds / "b.wav", start_seconds=start, duration_seconds=0.2, text="")
+        for id_, start in (("x/1", 0.0), ("2", 0.1))
+    ]
+    write_manifest(utterances, tmp_path / "m.jsonl.gz")
+    found = find_recordings([str(tmp_path / "m.jsonl.gz"), "2.wav"])
+    assert [(item.path, item.name) for item in found] == [("x/1", "x_1"), ("2", "2"), ("2.wav", "2-2")]
+    assert [item.source for item in found] == [*utterances, "2.wav"]
+
+
+def test_a_manifest_that_cannot_be_used_is_an_error_in_its_place(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    missing, empty, other = find_recordings([str(tmp_path / "no.jsonl"), str(tmp_path / "empty.jsonl"), "a.wav"])
+    assert str(missing) == f"{tmp_path / 'no.jsonl'}: no such manifest"
+    assert str(empty) == f"{tmp_path / 'empty.jsonl'}: there are no utterances in this manifest"
+    assert other == Recording("a.wav", "a")

@@ -145,6 +145,13 @@ def test_an_interrupted_training_ends_with_130(folder, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "asr-train: stopped in epoch 1; the same command goes on from here\n")
 
 
+def test_processes_and_workers_reach_the_training(folder, monkeypatch):
+    given = {}
+    monkeypatch.setattr("asr.training.run.train_acoustic_model", lambda config, run, **more: given.update(more))
+    assert main(f"--run r {DATA} --nproc 2 --workers 3".split()) == 0
+    assert (given["processes"], given["workers"]) == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "progress", "notes"), [("", None, 1), ("--quiet", False, 0), ("--progress --quiet", True, 0)]
 )
@@ -157,7 +164,7 @@ def test_what_is_shown(folder, monkeypatch, capsys, flags, progress, notes):
 
     monkeypatch.setattr("asr.training.run.train_acoustic_model", train)
     assert main(f"--run r {DATA} {flags}".split()) == 0
-    assert given == {"device": "auto", "progress": progress, "processes": 1}
+    assert given == {"device": "auto", "progress": progress, "processes": 1, "workers": 0}
     assert capsys.readouterr().err == "asr-train: a note\n" * notes
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,10 @@ import torch
 
 import asr
 from asr.acoustic_model import AcousticModel
-from asr.cli.transcribe import main
+from asr.cli.recognizer import load_in_process, settle
+from asr.cli.transcribe import main, make_parser
+from asr.data.manifest import Utterance, write_manifest
+from asr.data.waveforms import read_waveform
 from asr.formats import WRITERS
 from tests.cli.conftest import SPOKEN
 from tests.tones import speak
@@ -238,6 +242,13 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("x.wav --batch-size 0", "argument --batch-size: must be at least 1, not 0"),
         ("x.wav --channel -1", "argument --channel: must be at least 0, not -1"),
         ("x.wav --precision half", "argument --precision: invalid choice: 'half'"),
+        ("x.wav --precision float16 --device cpu", "precision float16 needs a CUDA device, not cpu: try auto"),
+        ("x.wav --resume", "--resume needs --output DIR, where it looks for what is done"),
+        ("- --nproc 2", "--nproc needs files: other processes do not have this standard input"),
+        ("x.wav --nproc 2 --plot p.png", "--plot is drawn by one process: leave out --nproc"),
+        ("x.wav --nproc 2 --model no-such-model", "no model 'no-such-model'"),
+        ("x.jsonl --plot p", "--plot needs sound files, not a manifest"),
+        ("x.wav --nproc 0", "argument --nproc: must be at least 1, not 0"),
         ("x.wav --modle y", "unknown argument '--modle': did you mean --model?"),
     ],
 )
@@ -297,7 +308,8 @@ def test_no_models_to_list(monkeypatch, capsys):
 
 MODULES = """
 import sys
-from asr.cli.transcribe import main
+from asr.cli.recognizer import load_in_process, settle
+from asr.cli.transcribe import main, make_parser
 status = main(sys.argv[1:])
 print(status, *sorted({name.partition(".")[0] for name in sys.modules}))
 """
@@ -339,3 +351,150 @@ def test_paths_need_not_be_absolute(transcribe, sounds, texts, monkeypatch):
     assert transcribe("b.wav") == (0, [texts[1]], [])
     status, lines, _ = transcribe(Path("day 1"))
     assert (status, lines) == (0, [f"day 1/a.wav\t{texts[2]}", f"day 1/c.wav\t{texts[3]}"])
+
+
+def test_explain_shows_a_table_for_each_recording(transcribe, tone_corpus):
+    paths = [tone_corpus / f"tone-{number}.wav" for number in (45, 46)]
+    status, lines, errors = transcribe("--explain", *paths)
+    assert (status, errors) == (0, [])
+    assert [line for line in lines if line.startswith("/")] == [str(path) for path in paths]
+    assert lines[1] == "     score  acoustic  text" and len(lines) == 2 * (2 + 5 + 1)
+    _, lines, _ = transcribe("--explain", "--num-best", 2, "--hotwords", "ABBA", paths[0])
+    assert len(lines) == 2 + 2 + 1
+    status, _, errors = transcribe("--explain", "--format", "json", paths[0])
+    assert (status, len(errors)) == (2, 1) and "--explain writes a table to standard output" in errors[0]
+
+
+# Many recordings: manifests, several processes, and going on
+
+
+def test_a_manifest_is_transcribed_by_its_ids(transcribe, recognizer, sounds, texts, tmp_path):
+    whole = soundfile.info(sounds / "b.wav").duration
+    utterances = [
+        Utterance(id="first", audio=sounds / "b.wav", duration_seconds=whole, text="-"),
+        Utterance(id="x/half", audio=sounds / "b.wav", duration_seconds=whole / 2, text="-"),
+        Utterance(id="gone", audio=sounds / "gone.wav", duration_seconds=1.0, text="-"),
+    ]
+    write_manifest(utterances[:2], tmp_path / "m.jsonl")
+    line = (tmp_path / "m.jsonl").read_text().splitlines()[0]
+    with open(tmp_path / "m.jsonl", "a") as file:
+        file.write(line.replace("first", "gone").replace("b.wav", "gone.wav") + "\n")
+    half = recognizer.transcribe((read_waveform(utterances[1], 8000), 8000)).text
+    status, lines, errors = transcribe(tmp_path / "m.jsonl")
+    assert (status, lines) == (1, [f"first\t{texts[1]}", f"x/half\t{half}"])
+    assert errors[0].startswith(f"asr-transcribe: error: {sounds / 'gone.wav'}: ")
+    assert transcribe(tmp_path / "m.jsonl", "--output", tmp_path / "out")[0] == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first.txt", "x_half.txt"]
+
+
+def test_several_processes_give_what_one_gives(transcribe, sounds, tmp_path):
+    for number in range(12):
+        os.link(sounds / ("a.flac" if number % 3 else "b.wav"), sounds / f"n{number:02d}.wav")
+    content = (sounds / "day 1" / "a.wav").read_bytes()
+    (sounds / "n05-cut.wav").write_bytes(content[: len(content) // 2])
+    (sounds / "n07-bad.wav").write_bytes(b"RIFF this is no sound")
+    status, lines, errors = transcribe(sounds, tmp_path / "missing.wav")
+    assert status == 1 and len(lines) == 17 and len(errors) == 4
+    several = transcribe(sounds, tmp_path / "missing.wav", "--nproc", 2)
+    assert several[:2] == (1, lines)
+    assert sorted(several[2]) == sorted(errors)
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "devices"),
+    [
+        ("auto", 3, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda", 2, ["cuda:0", "cuda:1"] * 2),
+        ("cuda", 1, ["cuda"] * 4),
+        ("auto", 0, ["auto"] * 4),
+        ("cuda:1", 3, ["cuda:1"] * 4),
+        ("cpu", 3, ["cpu"] * 4),
+    ],
+)
+def test_processes_share_out_gpus_and_threads(monkeypatch, device, count, devices):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 9)
+    monkeypatch.setattr("asr.cli.recognizer.load_recognizer", lambda args, _: (args.device, args.threads))
+
+    def given(number: int, *more: str) -> tuple[str, int]:
+        args = make_parser().parse(["x.wav", "--nproc", "4", "--device", device, *more])
+        return load_in_process(args, None, number)
+
+    assert [given(number) for number in range(4)] == [(name, 2) for name in devices]
+    assert given(3, "--threads", "5") == (devices[3], 5)
+
+
+def test_all_processes_compute_in_one_precision(monkeypatch, model):
+    monkeypatch.setattr("asr.device.choose_precision", lambda *_, **__: torch.bfloat16)
+    assert settle(make_parser().parse(["x.wav"]), model).precision == "bfloat16"
+
+
+def test_resume_does_only_what_is_not_there(transcribe, sounds, texts, tmp_path):
+    out = tmp_path / "out"
+    assert transcribe(sounds, "--output", out, "--format", "txt,json") == (0, [], [])
+    (out / "a.txt").write_text("kept\n")
+    (out / "b.json").unlink()
+    (out / "day 1" / "c.txt").unlink()
+    status, lines, errors = transcribe(sounds, "--output", out, "--format", "txt,json", "--resume")
+    assert (status, lines, errors) == (0, [], ["asr-transcribe: 2 of 4 were done before"])
+    assert (out / "a.txt").read_text() == "kept\n"
+    assert json.loads((out / "b.json").read_text())["text"] == texts[1]
+    assert (out / "day 1" / "c.txt").read_text() == f"{texts[3]}\n"
+    assert transcribe(sounds, "--output", out, "--resume", "--quiet") == (0, [], [])
+
+
+# Slow to read; and one recording is the death of whatever reads it. Processes that this one starts read it again.
+MOUNTAIN = """
+import os, signal, sys, time
+import asr.recognizer
+from asr.cli.recognizer import load_in_process, settle
+from asr.cli.transcribe import main, make_parser
+
+plain = asr.recognizer.stream_audio
+
+def stream_audio(source, **options):
+    time.sleep(0.05)
+    if "killer" in source:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(source, **options)
+
+asr.recognizer.stream_audio = stream_audio
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+def test_a_mountain_is_done_though_it_is_killed_in_the_middle_and_a_recording_kills(model, rng, tmp_path):
+    folder, out = tmp_path / "mountain", tmp_path / "out"
+    folder.mkdir()
+    soundfile.write(folder / "000.wav", speak("AB", rng), 8000)
+    for number in range(1, 60):
+        os.link(folder / "000.wav", folder / (f"{number:03d}.wav" if number != 30 else "030-killer.wav"))
+    (tmp_path / "mountain.py").write_text(MOUNTAIN)
+    command = [sys.executable, str(tmp_path / "mountain.py"), str(folder), "--output", str(out), "--model", model]
+    command += ["--nproc", "2", "--resume", "--threads", "1", "--device", "cpu", "--precision", "float32"]
+
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in out.glob("*.txt")}
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while len(written()) < 5:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()  # until the last worker has let go of stderr
+    before = written()
+    assert 5 <= len(before) < 59
+
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"asr-transcribe: {len(before)} of 60 were done before"
+    assert lines[1:] == [
+        f"asr-transcribe: error: {folder}/030-killer.wav: the process that transcribed it was killed by SIGKILL "
+        "(by the system, if memory ran out), twice",
+        f"asr-transcribe: 1 of {60 - len(before)} could not be transcribed",
+    ]
+    assert len(written()) == 59 and written().items() >= before.items()
+    assert len({(out / name).read_text() for name in written()}) == 1

@@ -255,7 +255,7 @@ def test_malformed_batches_are_refused(change, message):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_cpu_and_never_takes_cudnn(generator):
+def test_native_cuda_equals_cpu_and_never_takes_cudnn(generator):
     logits = random_logits(generator, 4, 50, 6, dtype=torch.float32)
     targets = torch.randint(1, 6, (4, 12), generator=generator)
     # Equal lengths, short targets and blank 0 are what would make a batch eligible for cuDNN; the third has no path.
@@ -264,7 +264,7 @@ def test_cuda_equals_cpu_and_never_takes_cudnn(generator):
         moved = logits.to(device).requires_grad_()
         lengths = integers(50, 50, 10, 50), integers(12, 12, 12, 0)
         with torch.profiler.profile() as profile:
-            losses = ctc_loss(moved.log_softmax(-1), targets, *lengths, blank=0)
+            losses = ctc_loss(moved.log_softmax(-1), targets, *lengths, blank=0, backend="native")
             losses[losses.isfinite()].sum().backward()
         assert not any("cudnn_ctc_loss" in event.key and "use" not in event.key for event in profile.key_averages())
         results.append((losses.detach().cpu(), moved.grad.cpu()))
@@ -276,5 +276,6 @@ def test_cuda_equals_cpu_and_never_takes_cudnn(generator):
 def test_cuda_takes_its_targets_from_either_device(generator):
     log_probs = random_logits(generator, 2, 9, 4, dtype=torch.float32).log_softmax(-1).cuda()
     arguments = integers(1, 2, 3), integers(9, 8), integers(2, 1)
-    expected = ctc_loss(log_probs, *arguments, blank=0)
-    assert torch.equal(ctc_loss(log_probs, *(tensor.cuda() for tensor in arguments), blank=0), expected)
+    expected = ctc_loss(log_probs, *arguments, blank=0, backend="native")
+    moved = [tensor.cuda() for tensor in arguments]
+    assert torch.equal(ctc_loss(log_probs, *moved, blank=0, backend="native"), expected)

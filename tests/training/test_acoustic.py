@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +20,12 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.errors import ConfigError, DataError
 from asr.frontend import Frontend
+from asr.processes import WorkerDied, Workers
 from asr.training import acoustic
 from asr.training.acoustic import AcousticTask, sum_possible
 from asr.training.config import AuxiliaryOptions, TrainingConfig
+from asr.training.loop import OutOfMemory
+from asr.training.sound import Recordings, heard_in_order
 
 CPU = torch.device("cpu")
 
@@ -248,3 +253,110 @@ def test_a_share_of_the_recordings_is_noise_in_which_nothing_is_said(
             assert heard.loss(batch, generator=torch.Generator().manual_seed(0)).loss.isfinite()
     assert len(shares) == 5 * len(spoken)
     assert np.mean(shares) == pytest.approx(0.3, abs=0.1)
+
+
+# Workers, rehearsal, and what is said of CTC
+
+
+def test_batches_are_the_same_whoever_prepares_them(
+    tone_corpus: Path, tone_config: Callable[..., TrainingConfig]
+) -> None:
+    auxiliary = AuxiliaryOptions(lexicon=str(tone_corpus / "lexicon.txt"), layer=1)
+    config = tone_config(auxiliary=auxiliary)
+    config = replace(
+        config,
+        data=replace(config.data, join_probability=0.5),
+        augment=replace(config.augment, background_probability=0.2),
+    )
+    torch.manual_seed(0)
+    task = AcousticTask(config, device=CPU, note=lambda _: None, workers=2)
+    abandoned = task.batches(1, start=0)
+    next(abandoned)
+    abandoned.close()  # type: ignore[attr-defined]
+    for epoch, start in ((1, 0), (2, 3)):
+        alone = make_task(config).batches(epoch, start=start)
+        for one, other in zip(task.batches(epoch, start=start), alone, strict=True):
+            assert one.examples == other.examples
+            assert torch.equal(one.lengths, other.lengths) and torch.equal(one.waveforms, other.waveforms)
+
+
+def test_a_worker_that_is_killed_over_its_batch_is_told_of() -> None:
+    with (
+        Workers(mortal, processes=1) as workers,
+        pytest.raises(
+            WorkerDied, match=r"^a process that reads sound was killed by SIGKILL .*; the same command goes on from the"
+        ),
+    ):
+        list(heard_in_order(workers, [Recordings(0, 0, [])]))
+
+
+def mortal(number: int) -> Callable[[Recordings], None]:
+    return die
+
+
+def die(_: Recordings) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_rehearsal_is_of_the_largest_batch_and_leaves_nothing(
+    tone_config: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tone_config())
+    sums, heard = task._sums, []
+
+    def spied(batch, generator):
+        heard.append([example.id for example in batch.examples])
+        assert task.modules.training and torch.is_grad_enabled()
+        return sums(batch, generator)
+
+    monkeypatch.setattr(task, "_sums", spied)
+    before = {name: value.clone() for name, value in task.modules.state_dict().items()}
+    task.rehearse()
+    padded = {
+        tuple(example.id for example in batch.examples): len(batch.examples)
+        * max(example.seconds for example in batch.examples)
+        for batch in make_task(tone_config()).batches(0, start=0)
+    }
+    assert tuple(heard[0]) == max(padded, key=lambda ids: padded[ids]) and len(heard) == 1
+    assert all(parameter.grad is None for parameter in task.modules.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in task.modules.state_dict().items())
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_memory_that_runs_out_in_the_rehearsal_names_the_utterances(
+    tone_config: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    task = make_task(tone_config())
+    largest = [parts[0] for parts in task._largest(task._plan(0))]
+    ids = ", ".join(task.train_examples[index].id for index in largest)
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    if where == "forward":
+        monkeypatch.setattr(acoustic, "ctc_loss", fail)
+    else:
+        monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(
+        OutOfMemory, match=f"memory must hold a batch, but does not hold this one of {len(largest)}: {ids}; lower data"
+    ):
+        task.rehearse()
+
+
+def test_what_there_is_to_say_of_ctc_is_said_once(
+    tone_config: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, backends = acoustic.ctc_loss, []
+
+    def chatty(*args, backend, note, **options):
+        backends.append(backend)
+        note("cuDNN is faster")
+        return plain(*args, **options)
+
+    monkeypatch.setattr(acoustic, "ctc_loss", chatty)
+    task = make_task(tone_config(ctc_backend="native"))
+    task.rehearse()
+    first, second, *_ = task.batches(0, start=0)
+    said = [task.loss(batch, generator=torch.Generator()).notes for batch in (first, second)]
+    assert said == [("cuDNN is faster",), ()]
+    assert set(backends) == {"native"}

@@ -36,7 +36,7 @@ DATA = DataOptions(train=("train.jsonl",), dev=("dev.jsonl",))
         ({"weight_decay": math.nan}, "weight_decay must be 0 or more, not nan"),
         ({"final_learning_rate": 1.5}, r"final_learning_rate must be a share in 0..1, not 1.5"),
         ({"final_learning_rate": -0.1}, r"final_learning_rate must be a share in 0..1, not -0.1"),
-        ({"precision": "float64"}, "precision must be one of auto, float32, bfloat16, not 'float64'"),
+        ({"precision": "float64"}, "precision must be one of auto, float32, bfloat16, float16, not 'float64'"),
     ],
 )
 def test_wrong_options_of_the_loop_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -90,6 +90,11 @@ def test_wrong_options_of_the_second_target_are_refused(changes: dict[str, Any],
             {"augment": AugmentOptions(reverb_probability=0.5)},
             "augment.reverb_probability needs a folder of sounds in data.impulse_responses, but there is none",
         ),
+        ({"ctc_backend": "warp"}, "ctc_backend must be one of auto, native, cudnn, not 'warp'"),
+        (
+            {"ctc_backend": "native", "deterministic": True},
+            "deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not",
+        ),
     ],
 )
 def test_parts_that_contradict_each_other_are_refused(parts: dict[str, Any], message: str) -> None:
@@ -140,7 +145,7 @@ def test_a_configuration_comes_back_from_json(config: TrainingConfig) -> None:
         ("augment", {"noise_snr_db": [5]}, r"augment.noise_snr_db must hold 2 values, not \[5\]"),
         ("data", {"train": ["a"]}, "data: option 'dev' is missing"),
         ("data", {"train": "a", "dev": ["b"]}, "data.train must be tuple, not 'a'"),
-        ("decoder", {}, "unknown option 'decoder'; known are augment, auxiliary, data, "),
+        ("decoder", {}, "unknown option 'decoder'; known are augment, auxiliary, ctc_backend, data, "),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_its_place(group: str, values: dict[str, Any], message: str) -> None:

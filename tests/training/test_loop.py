@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,19 @@ from torch import nn
 from asr.encoder import Encoder, EncoderOptions
 from asr.training.config import LoopOptions
 from asr.training.log import read_log
-from asr.training.loop import BatchLoss, drop_others, fit, learning_rate, make_optimizer, stop_signals, update
+from asr.training.loop import (
+    BatchLoss,
+    Diverged,
+    OutOfMemory,
+    Timed,
+    drop_others,
+    fit,
+    learning_rate,
+    make_optimizer,
+    naming,
+    stop_signals,
+    update,
+)
 
 OPTIONS = LoopOptions(epochs=10, learning_rate=2.0, warmup_epochs=2.0, final_learning_rate=0.25)
 
@@ -172,3 +185,138 @@ def test_a_signal_is_only_remembered_and_the_second_interrupts() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+# Scaling for float16, whose steps are those of any other device
+
+
+def scaler_of(scale: float) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler("cpu", init_scale=scale)
+
+
+def test_scaling_by_a_power_of_two_changes_no_bit_of_a_step() -> None:
+    weights, norms = [], []
+    for scaler in (torch.amp.GradScaler("cpu", enabled=False), scaler_of(2.0**16)):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 2)
+        optimizer = make_optimizer(layer, OPTIONS)
+        for value in (0.3, 0.7):
+            loss = layer(torch.full((1, 3), value)).square().sum()
+            norms.append(update(layer, optimizer, loss, rate=0.1, clip_norm=0.5, scaler=scaler))
+        weights.append(layer.weight.detach().clone())
+    assert torch.equal(*weights) and norms[:2] == norms[2:]
+
+
+def test_a_gradient_too_small_for_float16_survives_when_it_is_scaled() -> None:
+    found = []
+    for scale in (1.0, 2.0**16):
+        layer = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(layer.weight)
+        optimizer = make_optimizer(layer, OPTIONS)
+        loss = 1e-8 * (layer.weight.half() * 1.0).float().sum()  # 1e-8 is nothing in float16
+        found.append(update(layer, optimizer, loss, rate=0.1, clip_norm=1.0, scaler=scaler_of(scale)))
+    assert found == [0.0, pytest.approx(1e-8, rel=1e-3)]
+
+
+def test_a_gradient_that_overflows_lowers_the_scale_and_changes_nothing() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    optimizer, scaler = make_optimizer(layer, OPTIONS), scaler_of(2.0**16)
+    for scale in (2.0**16, 2.0**15):
+        assert scaler.get_scale() == scale
+        loss = 2.0 * (layer.weight.half() * 1.0).float().sum()
+        norm = update(layer, optimizer, loss, rate=0.1, clip_norm=9.0, scaler=scaler)
+        assert math.isfinite(norm) == (scale == 2.0**15 and norm == 2.0)
+        assert (layer.weight.item() == 1.0) != math.isfinite(norm)
+
+
+class Halves:
+    """A loss whose gradient overflows in float16 when it is scaled by more than `most`."""
+
+    criterion = "wer"
+
+    def __init__(self, most: float, steps: int):
+        self.modules = nn.ModuleDict({"model": nn.Linear(1, 1, bias=False)})
+        self.factor, self.steps = 60_000.0 / most, steps
+
+    def num_batches(self, epoch):
+        return self.steps
+
+    def batches(self, epoch, *, start):
+        yield from range(start, self.steps)
+
+    def loss(self, batch, *, generator):
+        loss = self.factor * self.modules["model"].weight.half().float().sum()
+        return BatchLoss(loss=loss, figures={"loss": loss.item()}, ids=("u",))
+
+    def evaluate(self):
+        return {"wer": 1.0, "loss": 1.0}
+
+
+@pytest.fixture
+def scaling_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda _, enabled: plain("cpu", enabled=enabled))
+
+
+def test_overflows_are_noted_but_are_no_failures_and_the_scale_is_in_the_checkpoint(
+    tmp_path: Path, scaling_on_the_cpu: None
+) -> None:
+    options = LoopOptions(epochs=1, warmup_epochs=0.0, precision="float16", patience_steps=2)
+    notes: list[str] = []
+    fit(Halves(most=2.0**12, steps=6), options, tmp_path, note=notes.append)
+    assert [note for note in notes if "float16" in note] == [
+        f"step {step}: a gradient overflowed in float16, step skipped; the loss is scaled less from now on"
+        for step in (1, 2, 3, 4)
+    ]
+    state = torch.load(max((tmp_path / "checkpoints").glob("step-*.pt")), weights_only=True)
+    assert state["scaler"]["scale"] == 2.0**12 and state["position"]["skipped"] == 4
+    more = LoopOptions(epochs=2, warmup_epochs=0.0, precision="float16", patience_steps=2)
+    notes.clear()
+    fit(Halves(most=2.0**12, steps=6), more, tmp_path, note=notes.append)
+    assert not any("float16" in note for note in notes)
+
+
+def test_a_gradient_that_no_scale_makes_finite_stops_the_run(tmp_path: Path, scaling_on_the_cpu: None) -> None:
+    options = LoopOptions(epochs=1, warmup_epochs=0.0, precision="float16", patience_steps=3)
+    notes: list[str] = []
+    with pytest.raises(Diverged, match="3 steps in a row were not finite"):
+        fit(Halves(most=2.0**-9, steps=99), options, tmp_path, note=notes.append)
+    assert sum("float16" in note for note in notes) == 16
+
+
+# Waiting, and memory
+
+
+def test_the_time_that_batches_are_waited_for_is_in_the_log(tmp_path: Path) -> None:
+    class Slow(Wandering):
+        def batches(self, epoch, *, start):
+            for batch in super().batches(epoch, start=start):
+                time.sleep(0.05)
+                yield batch
+
+    notes: list[str] = []
+    fit(Slow(lucky=True), LoopOptions(epochs=1, warmup_epochs=0.0), tmp_path, note=notes.append)
+    (record,) = (record for record in read_log(tmp_path) if record["kind"] == "time")
+    assert record["epoch"] == 1 and record["seconds"] >= 0.05 and 0.05 < record["waiting"] <= 1.0
+    assert any(note.endswith("% of epoch 1 went into waiting for data: see --workers") for note in notes)
+
+
+def test_only_waiting_is_timed() -> None:
+    def items():
+        time.sleep(0.02)
+        yield "a"
+        yield "b"
+
+    timed = Timed(items())
+    for _ in timed:
+        time.sleep(0.05)
+    assert 0.02 <= timed.seconds < 0.04
+
+
+def test_memory_that_runs_out_names_what_was_computed() -> None:
+    message = r"does not hold this one of 2: a, b; lower data.batch_seconds"
+    with pytest.raises(OutOfMemory, match=message), naming(["a", "b"]):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    with pytest.raises(RuntimeError, match="another"), naming(["a"]):
+        raise RuntimeError("another")

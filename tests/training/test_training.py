@@ -97,6 +97,15 @@ def test_a_run_interrupted_in_an_epoch_resumes_loss_for_loss(tone_config, tmp_pa
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_workers_of_two_processes_change_nothing(tone_config, tmp_path):
+    config = tone_config(epochs=1, learning_rate=2e-3)
+    train(config, tmp_path / "alone")
+    train_acoustic_model(config, tmp_path / "fed", device="cpu", note=lambda _: None, processes=2, workers=1)
+    assert losses(tmp_path / "fed") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)
+    (record,) = (record for record in read_log(tmp_path / "fed") if record["kind"] == "time")
+    assert 0.0 <= record["waiting"] <= 1.0
+
+
 def interrupt_at(monkeypatch, step):
     """From now on, the signal that a terminal's Ctrl-C sends comes in the middle of that step."""
     plain, calls = AcousticTask.loss, count(1)
