@@ -130,6 +130,20 @@ def stream_audio(
     return _reblocked(_waveform_blocks(source, sample_rate, channel, raw), round(block_seconds * sample_rate))
 
 
+def stream_channels(source: Source, *, raw: RawFormat | None = None) -> _RatedBlocks:
+    """The blocks of a sound as it is stored, for one who judges the recording: nothing mixed, resampled or refused.
+
+    Args:
+        source, raw: as for `read_audio`.
+    Returns:
+        A generator of (rate in Hz, samples (n, channels) float32), n >= 1. A damaged header may state any rate, and
+        samples may be NaN.
+    Raises, Warns: as `read_audio`, but for rates and samples, and where there are none.
+    """
+    name = _name(source)
+    return _array_blocks(source) if isinstance(source, tuple) else _file_blocks(_opened(source, name), raw, name)
+
+
 def duration_seconds(source: Source, *, raw: RawFormat | None = None) -> float:
     """Seconds of sound in a file, from its header; decoded and counted where the header cannot tell.
 

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -63,6 +63,25 @@ class Utterance:
             raise InputError(f"the channel of {self.id!r} must be >= 0, got {self.channel}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declared:
+    """What a manifest says about a recording: rate in Hz and samples, None where it does not; seconds."""
+
+    sample_rate: int | None
+    num_samples: int | None
+    duration_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestLine:
+    """A line of a manifest, counted from 1: an utterance and what is said about its recording, or what is wrong."""
+
+    number: int
+    utterance: Utterance | None = None
+    declared: Declared | None = None
+    error: str = ""
+
+
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
     """Write utterances as a Lhotse CutSet; the file appears complete or not at all.
 
@@ -79,10 +98,7 @@ def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]
     """
     path = Path(path)
     _check_suffix(path, InputError)
-    lines = [json.dumps(cut, ensure_ascii=False) + "\n" for cut in _cuts(utterances)]
-    content = "".join(lines).encode()
-    # The header of gzip gets no time and no file name: the same utterances, the same bytes.
-    write_whole(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    write_lines(path, [json.dumps(cut, ensure_ascii=False) + "\n" for cut in _cuts(utterances)])
 
 
 def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) -> list[Utterance]:
@@ -95,39 +111,60 @@ def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) ->
         DataError: with the line, that is not JSON, lacks a key, repeats an id, has an impossible time, or is a cut
             that is not one stretch of one recording with one text; or the file is missing or damaged.
     """
-    path = Path(path)
-    _check_suffix(path, DataError)
     utterances: list[Utterance] = []
     line_of: dict[str, int] = {}
+    for line in scan_manifest(path):
+        utterance, error = line.utterance, line.error
+        if utterance is not None:
+            first = line_of.setdefault(utterance.id, line.number)
+            if first != line.number:
+                error = f"ids must differ, but {utterance.id!r} is also on line {first}"
+            elif check_audio and not utterance.audio.is_file():
+                error = f"the audio of {utterance.id!r} must be a file, but there is none: {utterance.audio}"
+            utterances.append(utterance)
+        if error:
+            raise DataError(error, path=path, line=line.number)
+    return utterances
+
+
+def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
+    """Every line of a CutSet, those too that cannot be used; ids may come twice.
+
+    Raises:
+        DataError: when the iterator comes to it: the file is missing or damaged, or its name is no manifest's.
+    """
+    path = Path(path)
+    _check_suffix(path, DataError)
     number = 0
     try:
-        with _open_text(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                utterance = _parse(line, path.parent)
-                first = line_of.setdefault(utterance.id, number)
-                if first != number:
-                    raise InputError(f"ids must differ, but {utterance.id!r} is also on line {first}")
-                if check_audio and not utterance.audio.is_file():
-                    raise InputError(
-                        f"the audio of {utterance.id!r} must be a file, but there is none: {utterance.audio}"
-                    )
-                utterances.append(utterance)
-    except (InputError, OverflowError) as error:  # overflow: a number of hundreds of digits
-        raise DataError(str(error), path=path, line=number) from error
+        with open_manifest(path) as lines:
+            for number, text in enumerate(lines, start=1):
+                try:
+                    cut = _load(text)
+                    yield ManifestLine(number=number, utterance=_parse(cut, path.parent), declared=_declared(cut))
+                except (InputError, OverflowError) as error:  # overflow: a number of hundreds of digits
+                    yield ManifestLine(number=number, error=str(error))
     except FileNotFoundError as error:
         raise DataError("no such manifest", path=path) from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
-    return utterances
+
+
+def open_manifest(path: Path) -> IO[str]:
+    """The lines of a manifest, unpacked where it is compressed."""
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+    """Write lines, each with its end, packed if the name ends in .gz: the same lines, the same bytes."""
+    content = "".join(lines).encode()
+    # The header of gzip gets no time and no file name.
+    write_whole(path, gzip.compress(content, mtime=0) if os.fspath(path).endswith(".gz") else content)
 
 
 def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None:
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise error(f"a manifest's name must end in .jsonl or .jsonl.gz, got {path.name!r} (lhotse: cuts.to_jsonl)")
-
-
-def _open_text(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
 
 
 def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
@@ -191,14 +228,29 @@ def _header(audio: Path) -> Any:
         raise DataError(f"must be audio that libsndfile reads: {error.error_string}", path=audio) from error
 
 
-def _parse(line: str, folder: Path) -> Utterance:
-    """One line of a CutSet as an Utterance. Raises: InputError with what is wrong and what to do."""
+def _load(line: str) -> dict[str, Any]:
+    """One line of a CutSet as a dictionary. Raises: InputError with what is wrong."""
     try:
         cut = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"each line must be one JSON object: {error}") from error
     if not isinstance(cut, dict):
         raise InputError(f"each line must be one JSON object, got {line.strip()[:40]!r}")
+    return cut
+
+
+def _declared(cut: dict[str, Any]) -> Declared:
+    """What a cut says about its recording, which `_parse` has found there."""
+    recording = cut["recording"]
+    counts = (recording.get(key) for key in ("sampling_rate", "num_samples"))
+    sample_rate, num_samples = (value if type(value) is int else None for value in counts)
+    return Declared(
+        sample_rate=sample_rate, num_samples=num_samples, duration_seconds=_field(recording, "duration", float, "it")
+    )
+
+
+def _parse(cut: dict[str, Any], folder: Path) -> Utterance:
+    """A cut as an Utterance. Raises: InputError with what is wrong and what to do."""
     if "type" not in cut:
         raise InputError(
             "each line must be a cut, got one without 'type' (of recordings and supervisions, lhotse makes cuts: "

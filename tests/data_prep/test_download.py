@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
 import os
 import re
 import stat
 import sys
 import tarfile
-import threading
 import time
 import urllib.request
 import zipfile
@@ -24,72 +22,16 @@ import pytest
 from asr.errors import DataError, InputError
 from data_prep import download as module
 from data_prep.download import download, extract
+from tests.archive_server import Handler, Server, serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `content` at /file; the fields say how badly. `requests` lists (path, Range, status) of each."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.content = CONTENT
-        self.headers = {"ETag": '"one"'}
-        self.ignore_range = False
-        self.wrong_range = False
-        self.cut_after: list[int] = []  # bytes of body per request, then the connection is cut
-        self.state_length = True
-        self.added_length = 0
-        self.status: int | None = None
-        self.requests: list[tuple[str, str | None, int]] = []
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        server, asked = self.server, self.headers.get("Range")
-        content, status, extra = server.content, 200, dict(server.headers)
-        known = self.headers.get("If-Range") in (None, server.headers.get("ETag"), server.headers.get("Last-Modified"))
-        if self.path == "/moved":
-            status, extra, content = 302, {"Location": "/file"}, b""
-        elif self.path == "/loop":
-            status, extra, content = 302, {"Location": "/loop"}, b""
-        elif self.path != "/file":
-            status, content = 404, b"nothing here"
-        elif server.status is not None:
-            status, content = server.status, b"no"
-        elif asked and known and not server.ignore_range:
-            first = int(asked.removeprefix("bytes=").removesuffix("-"))
-            status, extra["Content-Range"] = 206, f"bytes {first}-{len(content) - 1}/{len(content)}"
-            if first >= len(content):
-                status, extra["Content-Range"] = 416, f"bytes */{len(content)}"
-            elif server.wrong_range:
-                extra["Content-Range"] = "bytes 0-1/2"
-            content = content[first:] if status == 206 else b""
-        server.requests.append((self.path, asked, status))
-        self.send_response(status)
-        for name, value in extra.items():
-            self.send_header(name, value)
-        if server.state_length:
-            self.send_header("Content-Length", str(len(content) + server.added_length))
-        self.end_headers()
-        self.wfile.write(content[: server.cut_after.pop(0)] if server.cut_after else content)
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving({"/file": CONTENT}) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -146,7 +88,7 @@ def test_another_version_starts_anew(server: Server, path: Path, headers: dict[s
     server.headers, server.cut_after = headers, [100_000, 0, 0]
     with pytest.raises(DataError, match="ended early"):
         download(f"{server.url}/file", path)
-    server.content, server.headers = CONTENT[::-1], dict.fromkeys(headers, "another")
+    server.files["/file"], server.headers = CONTENT[::-1], dict.fromkeys(headers, "another")
     server.cut_after.clear()
     download(f"{server.url}/file", path)
     assert path.read_bytes() == CONTENT[::-1]
@@ -251,6 +193,7 @@ def test_no_redirect_leaves_https() -> None:
 
 
 def test_nobody_there(server: Server, path: Path) -> None:
+    server.shutdown()  # first, or the loop still holds the socket
     server.server_close()
     with pytest.raises(DataError, match=f"{server.url}/file: cannot be reached: .*refused"):
         download(f"{server.url}/file", path)

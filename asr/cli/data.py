@@ -1,0 +1,282 @@
+"""asr-data: public corpora and one's own recordings made into manifests, and manifests examined."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asr
+from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
+from asr.cli.command import DATA_WRONG, run_command, say, write_result
+from asr.cli.data_prepare import make_prepare_parser, prepare
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.data.checks import Split
+
+PROG = "asr-data"
+
+_EXAMPLES = """\
+commands (asr-data COMMAND --help says more):
+  prepare       a public corpus, downloaded or at hand, becomes manifests
+  import        one's own recordings become train, dev and test manifests
+  check         what is wrong with manifests and their sound, before training
+
+examples:
+  asr-data prepare librispeech --parts dev-clean,test-clean
+  asr-data import recordings/ --output data/mine
+  asr-data check data/mine/*.jsonl.gz --html report.html
+"""
+
+_IMPORT_EXAMPLES = """\
+what can be imported:
+  A folder: beside each sound file, its text under the same name: talk.wav and
+  talk.txt, or for a long recording talk.srt, talk.vtt or talk.TextGrid.
+  A table, .csv, .tsv or .jsonl: columns path and text, and if there are any
+  speaker, start, end, duration, channel, split, id; NeMo's names and some more
+  are known too, and --columns names others.
+  A Hugging Face data set on disk (this needs pyarrow).
+
+what comes out:
+  DIR/train.jsonl.gz, dev and test, whose paths go to standard output. Each
+  speaker, or recording, is in one of them only, by a hash of its name: when
+  recordings are added, the others stay where they were. Mono WAV and FLAC files
+  are used where they lie; others, and parts of long ones, become FLAC files in
+  DIR/audio. What cannot be used is listed, in DIR/problems.txt too, and makes
+  the exit status 1.
+
+examples:
+  asr-data import recordings/ --output data/mine
+  asr-data import recordings/ --output data/mine --speakers folder
+  asr-data import texts.csv --output data/mine --columns text=Satz,path=Datei
+  asr-data import talks/ --output data/talks --tier words --test 0
+"""
+
+_CHECK_EXAMPLES = """\
+what is done:
+  Each sound file is decoded once, in several processes. Whatever is missing,
+  damaged, silent, mislabelled, double, or in train and test is shown with the
+  line of the manifest. With --model, its alphabet and number of frames count,
+  and each text is laid over its sound: texts of other recordings stand out.
+
+levels:
+  broken: training on it fails, or teaches what is wrong. suspect: to be looked
+  at, or listened to. note: no fault. The exit status is 1 if something is
+  broken or suspect.
+
+which manifest is what:
+  train, dev (or valid) and test are told by the file's name, or by a prefix,
+  test=mine.jsonl.gz. Leaks are looked for between train and the others.
+
+examples:
+  asr-data check data/an4/train.jsonl.gz data/an4/test.jsonl.gz
+  asr-data check data/mine/*.jsonl.gz --model an4 --html report.html
+  asr-data check train=all.jsonl.gz --fix --quarantine clipped,mismatch
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `asr-data` with these arguments, those of the process if None."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    name = arguments[0] if arguments else "--help"
+    if name not in COMMANDS:
+        return run_command(PROG, _parse_command, _no_work, arguments or ["--help"])
+    make_parser, work = COMMANDS[name]
+    return run_command(f"{PROG} {name}", lambda given: make_parser(given).parse(given), work, arguments[1:])
+
+
+def _parse_command(arguments: Sequence[str]) -> argparse.Namespace:
+    """Says what is wrong with arguments that do not begin with a command; or --help, or --version."""
+    parser = argparse.ArgumentParser(
+        PROG,
+        usage="asr-data COMMAND [ARGUMENT...]",
+        description="Data for training: made into manifests, and examined.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
+    parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(COMMANDS))
+    parser.parse_known_args(arguments)
+    parser.exit(2, f"{PROG}: error: a command must come first ({', '.join(COMMANDS)}), not {arguments[0]!r}\n")
+
+
+def _no_work(args: argparse.Namespace) -> int:
+    raise AssertionError("the parser has exited")
+
+
+# import
+
+
+def make_import_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-data import`."""
+    from asr.data.importing import SplitOptions
+    from asr.data.sources import SourceOptions
+
+    parser = Parser(
+        f"{PROG} import",
+        usage="asr-data import SOURCE... --output DIR [OPTION...]",
+        description="Make train, dev and test manifests of one's own recordings.",
+        examples=_IMPORT_EXAMPLES,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder of recordings, a table, or a data set")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    add_options(parser, SourceOptions, title="reading")
+    add_options(parser, SplitOptions, title="splits")
+    return parser
+
+
+def import_(args: argparse.Namespace) -> int:
+    """Imports as the arguments say; the exit status."""
+    from asr.data.importing import SplitOptions, import_recordings
+    from asr.data.sources import SourceOptions
+
+    reading, splitting = given_options(args, SourceOptions), given_options(args, SplitOptions)
+    with _Bar(args, "recording") as bar:
+        made = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=bar.show)
+    prog = f"{PROG} import"
+    for problem in made.problems[:_MOST_PROBLEMS]:
+        say(f"left out: {problem}", prog=prog)
+    if not args.quiet:
+        for note in made.notes:
+            say(note, prog=prog)
+        for split, count in made.counts.items():
+            say(f"{split}: {count} utterances, {made.seconds[split] / 60:.1f} minutes", prog=prog)
+    if made.problems:
+        more = f", {len(made.problems) - _MOST_PROBLEMS} more than shown" * (len(made.problems) > _MOST_PROBLEMS)
+        say(f"{len(made.problems)} left out{more}: {args.output / 'problems.txt'}", prog=prog)
+    write_result("".join(f"{path}\n" for path in made.manifests.values()))
+    return DATA_WRONG if made.problems else 0
+
+
+_MOST_PROBLEMS = 20  # lines on the terminal
+
+
+# check
+
+
+def make_check_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-data check`."""
+    from asr.data.checks import DoctorOptions
+
+    parser = Parser(
+        f"{PROG} check",
+        usage="asr-data check [SPLIT=]MANIFEST... [--model NAME|DIR] [--fix] [OPTION...]",
+        description="Find what is wrong with manifests and their sound, before training does.",
+        examples=_CHECK_EXAMPLES,
+    )
+    parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
+    parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder, which listens too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="write MANIFEST.clean.jsonl(.gz) without what is broken, and that to MANIFEST.quarantine.jsonl, beside it",
+    )
+    parser.add_argument(
+        "--quarantine", default="", metavar="KIND,...", help="kinds that are not broken to take out with --fix, too"
+    )
+    parser.add_argument(
+        "--most", type=at_least(0), default=10, metavar="N", help="findings to show of each kind; 0: all (default: 10)"
+    )
+    parser.add_argument(
+        "--processes", type=at_least(1), metavar="N", help="that decode (default: as many as processors)"
+    )
+    add_options(parser, DoctorOptions, title="limits")
+    return parser
+
+
+def check(args: argparse.Namespace) -> int:
+    """Examines manifests as the arguments say; the exit status."""
+    from asr.data.checks import KINDS, DoctorOptions
+    from asr.data.doctor import clean, examine
+    from asr.data.report import to_html, to_json, to_table
+    from asr.files import write_whole
+
+    options = given_options(args, DoctorOptions)
+    manifests = _manifests(args.manifests)
+    also = [kind for kind in args.quarantine.split(",") if kind]
+    if also and not args.fix:
+        raise ConfigError("--quarantine says what --fix takes out: give --fix too")
+    for kind in also:
+        if kind not in KINDS:
+            raise ConfigError(f"--quarantine takes kinds of findings ({', '.join(KINDS)}); got {kind!r}")
+    with _Bar(args, "file") as bar:
+        examination = examine(
+            manifests,
+            options,
+            recognizer=_recognizer(args) if args.model else None,
+            processes=args.processes or os.cpu_count() or 1,
+            progress=bar.show,
+        )
+    write_result(to_table(examination, width=max(shutil.get_terminal_size().columns, 40), most=args.most))
+    for path, write in ((args.json, to_json), (args.html, to_html)):
+        if path:
+            write_whole(path, write(examination))
+    for cleaned in clean(examination, also=also) if args.fix else ():
+        kept = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
+        say(f"{kept}, {cleaned.num_quarantined} taken out to {cleaned.quarantine}", prog=f"{PROG} check")
+    return 0 if examination.is_healthy else DATA_WRONG
+
+
+def _manifests(given: Sequence[str]) -> dict[str, Split]:
+    """The manifests by path, each with its split."""
+    from asr.data.doctor import guess_split
+
+    manifests: dict[str, Split] = {}
+    for argument in given:
+        name, mark, path = argument.partition("=")
+        if not mark or os.path.exists(argument):
+            path, split = argument, guess_split(argument)
+        elif not (split := guess_split(name)):
+            raise ConfigError(f"before a manifest and = may stand train, dev or test; got {argument!r}")
+        if path in manifests:
+            raise ConfigError(f"each manifest may come once, but {path} comes twice")
+        manifests[path] = split
+    return manifests
+
+
+def _recognizer(args: argparse.Namespace) -> Any:
+    import torch
+
+    from asr.recognizer import load
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return load(args.model, device=args.device)
+
+
+class _Bar(AbstractContextManager["_Bar"]):
+    """A progress bar that learns the total with the first step."""
+
+    def __init__(self, args: argparse.Namespace, unit: str):
+        from tqdm import tqdm
+
+        self.bar = tqdm(unit=unit, disable=disable_progress(args), leave=False)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, done: int, total: int) -> None:
+        """So many are done."""
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argparse.Namespace], int]]] = {
+    "prepare": (make_prepare_parser, prepare),
+    "import": (make_import_parser, import_),
+    "check": (make_check_parser, check),
+}
+"""The parser of each command, and what it does."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Data sets of Hugging Face `datasets` on disk (`save_to_disk`, or Parquet files), read by pyarrow alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from asr.data.segments import read_text
+from asr.errors import ConfigError, DataError
+
+
+def is_dataset(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a data set on disk, of one split or several, or holds Parquet files."""
+    folder = Path(folder)
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")) or bool(_parquet(folder))
+
+
+def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, dict[str, Any]]]:
+    """The rows of a data set: file, split ("" if it has none), number from 1 in the split, and values by column.
+
+    Audio is {"bytes": ..., "path": ...}, as it is stored; nothing is decoded. One row is in memory at a time.
+
+    Raises:
+        ConfigError: pyarrow is not installed.
+        DataError: a file is missing or damaged.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ConfigError(f"{folder} is a Hugging Face data set, which needs pyarrow: pip install pyarrow") from error
+    number = 0
+    before = None
+    for path, split in _files(Path(folder)):
+        number, before = number if split == before else 0, split
+        try:
+            for batch in _batches(path):
+                for row in range(batch.num_rows):
+                    number += 1
+                    yield path, split, number, batch.slice(row, 1).to_pylist()[0]
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"must be a table that pyarrow reads: {error}", path=path) from error
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files of a data set in order, each with its split."""
+    if (folder / "dataset_dict.json").is_file():
+        for split in _json(folder / "dataset_dict.json", "splits"):
+            for path, _ in _files(folder / str(split)):
+                yield path, str(split)
+    elif (folder / "state.json").is_file():
+        state = folder / "state.json"
+        split = str(_json(state, "_split") or "")
+        for file in _json(state, "_data_files"):
+            yield folder / str(file["filename"]), split
+    else:
+        for path in _parquet(folder):
+            yield path, path.name.split("-")[0].removesuffix(".parquet")  # train-00000-of-00005.parquet
+
+
+def _parquet(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+
+
+def _batches(path: Path) -> Iterator[Any]:
+    import pyarrow
+
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(path) as table:
+            yield from table.iter_batches(batch_size=64)
+    else:
+        with pyarrow.memory_map(os.fspath(path)) as source, pyarrow.ipc.open_stream(source) as stream:
+            yield from stream
+
+
+def _json(path: Path, key: str) -> Any:
+    try:
+        return json.loads(read_text(path))[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"must be a JSON object with {key!r}, as `save_to_disk` writes it", path=path) from error
+
+
+def sound_suffix(path: str | None, content: bytes) -> str:
+    """The suffix that a sound of a data set has, or else one by its first bytes."""
+    suffix = PurePosixPath(path or "").suffix.lower()
+    if suffix:
+        return suffix
+    return {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}.get(content[:4], ".mp3")

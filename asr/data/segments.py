@@ -1,0 +1,172 @@
+"""Who says what when in a long recording: subtitles (SRT, WebVTT) and Praat's TextGrids."""
+
+from __future__ import annotations
+
+import codecs
+import html
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from asr.errors import DataError
+
+SEGMENT_SUFFIXES = (".textgrid", ".srt", ".vtt")
+"""In the order in which one is chosen, where a recording has several; compared in lower case."""
+
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
+_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
+_MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^}]*\}")
+# A TextGrid is its free-standing numbers, strings and flags; all else, as `xmin =` and `[1]:`, is for people.
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?%?)(?!\S)|(?<!\S)<(exists|absent)>')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of a recording and its text: 0 <= start_seconds < end_seconds; `line` is its own in its file."""
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+    line: int
+    speaker: str | None = None
+
+
+def read_segments(path: str | os.PathLike[str], *, tier: str = "", tiers_are_speakers: bool = False) -> list[Segment]:
+    """The segments of a file that have text, in its order.
+
+    Args:
+        path: .srt, .vtt or .TextGrid, in UTF-8, or UTF-16 with a byte-order mark.
+        tier: of a TextGrid; empty takes its first one of intervals.
+        tiers_are_speakers: take all tiers of intervals of a TextGrid, each of the speaker that its name is.
+    Raises:
+        DataError: the file cannot be read, is not of its format, lacks the tier, or has a segment that ends before it
+            begins.
+    """
+    path = Path(path)
+    text = read_text(path)
+    if path.suffix.lower() == ".textgrid":
+        found = _textgrid(text, path, tier=tier, all_tiers=tiers_are_speakers)
+    else:
+        found = _subtitles(text, path, is_vtt=path.suffix.lower() == ".vtt")
+    segments = []
+    for segment in found:
+        if not 0 <= segment.start_seconds < segment.end_seconds:
+            message = f"a segment must end after it begins, got {segment.start_seconds:g} to {segment.end_seconds:g} s"
+            raise DataError(message, path=path, line=segment.line)
+        if segment.text:
+            segments.append(segment)
+    return segments
+
+
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+    """A text file without its byte-order mark, which, where there is one, says the encoding.
+
+    Raises:
+        DataError: it cannot be read, or is not in that encoding.
+    """
+    try:
+        content = Path(path).read_bytes()
+        for mark, name in _MARKS.items():
+            if content.startswith(mark):
+                return content[len(mark) :].decode(name)
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"must be text in {error.encoding}: {error.reason}", path=path, line=line) from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment]:
+    """The cues: blocks of lines, times in the first or second of them, parted by empty lines."""
+    for number, block in _blocks(text):
+        if is_vtt and (number == 1 or block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
+            if number == 1 and block[0].split()[0] != "WEBVTT":
+                raise DataError(f"must begin with WEBVTT, got {block[0][:40]!r}", path=path, line=1)
+            continue
+        at = next((index for index, line in enumerate(block[:2]) if _TIMING.fullmatch(line)), None)
+        if at is None:
+            message = f"a subtitle must have times, 00:00:00,000 --> 00:00:00,000, got {block[0][:40]!r}"
+            raise DataError(message, path=path, line=number)
+        found = _TIMING.fullmatch(block[at])
+        assert found is not None
+        groups = found.groups()
+        lines = " ".join(block[at + 1 :])
+        voices = set(_VOICE.findall(lines)) if is_vtt else set()
+        spoken = _MARKUP.sub("", lines)
+        yield Segment(
+            start_seconds=_seconds(groups[:4]),
+            end_seconds=_seconds(groups[4:]),
+            text=" ".join((html.unescape(spoken) if is_vtt else spoken).split()),
+            line=number + at,
+            speaker=voices.pop().strip() if len(voices) == 1 else None,
+        )
+
+
+def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Runs of lines that are not empty, each with the number of its first."""
+    block: list[str] = []
+    number = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            block.append(line)
+        elif block:
+            yield number - len(block), block
+            block = []
+    if block:
+        yield number + 1 - len(block), block
+
+
+def _seconds(parts: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, fraction = (part or "0" for part in parts)
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction) / 10 ** len(fraction)
+
+
+def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[Segment]:
+    """The intervals of a TextGrid, long or short form.
+
+    Source: Praat manual, "TextGrid file formats", which says what of such a file is to be read.
+    """
+    tokens = list(_TOKEN.finditer(text))
+    position = 0
+
+    def take(kind: int) -> tuple[str, int]:
+        """The next token, which must be a string (1), a number (2) or a flag (3), and its line."""
+        nonlocal position
+        found = tokens[position] if position < len(tokens) else None
+        line = text.count("\n", 0, found.start() if found else len(text)) + 1
+        if found is None or found.lastindex != kind:
+            wanted, got = ("", "a string", "a number", "a flag")[kind], repr(found[0][:40]) if found else "the end"
+            raise DataError(f"a TextGrid must have {wanted} here, got {got}", path=path, line=line)
+        position += 1
+        return found[kind].replace('""', '"') if kind == 1 else found[kind], line
+
+    if [take(1)[0], take(1)[0]] != ["ooTextFile", "TextGrid"]:
+        raise DataError("must be a TextGrid that Praat saved as a text file", path=path, line=1)
+    take(2), take(2), take(3)
+    tiers: dict[str, list[Segment]] = {}
+    for _ in range(int(take(2)[0])):
+        kind, (name, name_line) = take(1)[0], take(1)
+        take(2), take(2)
+        intervals: list[Segment] = []
+        for _ in range(int(take(2)[0])):
+            (start, line), end = take(2), take(2)[0] if kind == "IntervalTier" else ""
+            spoken = " ".join(take(1)[0].split())
+            if end:
+                intervals.append(Segment(start_seconds=float(start), end_seconds=float(end), text=spoken, line=line))
+        if kind == "IntervalTier":
+            if name in tiers:
+                raise DataError(f"tiers must have different names, but {name!r} comes twice", path=path, line=name_line)
+            tiers[name] = intervals
+    if not tiers or (tier and tier not in tiers):
+        names = ", ".join(map(repr, tiers)) or "none"
+        raise DataError(f"must have a tier of intervals {tier and repr(tier)}, but its tiers are: {names}", path=path)
+    if all_tiers:
+        for name, intervals in tiers.items():
+            yield from (replace(interval, speaker=name) for interval in intervals)
+    else:
+        yield from tiers[tier or next(iter(tiers))]

@@ -1,0 +1,119 @@
+"""AISHELL-1: 178 hours of read Mandarin, 400 speakers.
+
+Maker: Beijing Shell Shell Technology: H. Bu, J. Du, X. Na, B. Wu and H. Zheng, "AISHELL-1: An Open-Source Mandarin
+Speech Corpus and A Speech Recognition Baseline", O-COCOSDA 2017. WAV, 16 kHz, 16 bit, mono; simplified characters.
+
+Licence: Apache License 2.0.
+
+Publisher: https://www.openslr.org/33/ (data_aishell.tgz, 15 GB); the MD5 sum is on record in PaddleSpeech and others.
+
+Layout:
+    data_aishell/transcript/aishell_transcript_v0.8.txt     BAC009S0002W0122 而 对 楼市 成交 抑制 作用 最 大 的 限 购
+    data_aishell/wav/S0002.tar.gz                           SPLIT/S0002/BAC009S0002W0122.wav, an archive a speaker
+The archives of the speakers are unpacked where they lie, to a folder each (where they are not unpacked already), which
+Lhotse's recipe would not find. Recordings without a transcript (there are 325) are not taken. Spaces, which show words
+and are not heard, are dropped from the text; letters become plain capitals (the transcripts have some of full width).
+
+Splits: those of the makers, with speakers apart.
+    train    120098     dev    14326      test    7176
+
+The sample of two speakers (S0150 and S0252, 500 utterances each), as a folder with a manifest.tsv with the columns
+path, transcript and speaker, is read too. It has no official splits: in the order of the SHA-256 of their ids, every
+tenth utterance is dev and the one after it test. With `Options.held_out`, one speaker's are the test set instead.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from asr.errors import ConfigError, DataError
+from data_prep.corpus import Archive, Corpus, Entry, find, read_lines
+from data_prep.download import extract
+
+URL = "https://www.openslr.org/resources/33/data_aishell.tgz"
+CHECKSUM = "md5:2f494334227864a8a8fec932999db9d8"
+ARCHIVES = (Archive(url=URL, checksum=CHECKSUM),)
+SIZES = {"train": 120098, "dev": 14326, "test": 7176}
+
+_COLUMNS = ("path", "transcript", "speaker")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to split the sample of AISHELL-1."""
+
+    held_out: str = field(default="", metadata={"help": "of the sample: test on this speaker only, S0150 or S0252"})
+
+
+def prepare(
+    *,
+    source: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str],
+    progress: bool | None = None,
+    options: Options | None = None,
+) -> dict[str, Path]:
+    """Manifests of "train", "dev" and "test"; see `Corpus.prepare`.
+
+    Raises:
+        ConfigError: a speaker is to be held out who is not in the sample, or from all of the corpus.
+    """
+    held_out = (options or Options()).held_out
+    sample = source is not None and (Path(source) / "manifest.tsv").is_file()
+    if held_out and not sample:
+        raise ConfigError("held_out is for the sample, with a manifest.tsv; AISHELL-1 has speakers apart as it is")
+    corpus = Corpus(
+        name="AISHELL-1",
+        read=partial(_read_sample, held_out=held_out) if sample else _read,
+        archives=ARCHIVES,
+        sizes={} if sample else SIZES,
+        choices={"held_out": held_out},
+    )
+    return corpus.prepare(source=source, output=output, progress=progress)
+
+
+def _read(root: Path) -> Iterator[Entry]:
+    transcript = find(root, "transcript/aishell_transcript_v0.8.txt")
+    texts = dict(line.partition(" ")[::2] for line in read_lines(transcript) if line)
+    folder = transcript.parents[1] / "wav"
+    for archive in sorted(folder.glob("*.tar.gz")):
+        contents = folder / archive.name.removesuffix(".tar.gz")
+        if not contents.is_dir():
+            extract(archive, contents)
+    for split in SIZES:
+        places = [*folder.glob(f"{split}/*/*.wav"), *folder.glob(f"*/{split}/*/*.wav")]
+        for path in sorted(places, key=lambda path: path.name):
+            if path.stem in texts:
+                text = _characters(texts[path.stem])
+                yield Entry(split=split, id=path.stem, audio=path, text=text, speaker=path.parent.name)
+
+
+def _read_sample(root: Path, *, held_out: str) -> Iterator[Entry]:
+    path = root / "manifest.tsv"
+    rows = list(csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not rows or not set(_COLUMNS) <= rows[0].keys():
+        raise DataError(f"must have the columns {', '.join(_COLUMNS)}", path=path)
+    speakers = sorted({row["speaker"] for row in rows})
+    if held_out not in ("", *speakers):
+        raise ConfigError(f"held_out must be one of {', '.join(speakers)}, got {held_out!r}")
+    rows.sort(key=lambda row: hashlib.sha256(Path(row["path"]).stem.encode()).digest())
+    for number, row in enumerate(rows):
+        tested = row["speaker"] == held_out if held_out else number % 10 == 1
+        audio = root / row["path"]
+        yield Entry(
+            split="test" if tested else "dev" if number % 10 == 0 else "train",
+            id=audio.stem,
+            audio=audio,
+            text=_characters(row["transcript"]),
+            speaker=row["speaker"],
+        )
+
+
+def _characters(text: str) -> str:
+    return unicodedata.normalize("NFKC", "".join(text.split())).upper()

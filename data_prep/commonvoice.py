@@ -1,0 +1,93 @@
+"""Common Voice: people all over the world read sentences to their own microphones, in some 300 languages.
+
+Maker: Mozilla and volunteers, since 2017. MP3, 32 or 48 kHz, mono. Sizes grow with each release, and differ by
+language: from minutes to thousands of hours.
+
+Licence: CC0 1.0 for the scripted speech; whoever downloads it agrees not to find out who the speakers are.
+
+Publisher: https://commonvoice.mozilla.org/datasets. One must sign in and agree to the terms, so that no program
+downloads it: unpack the archive of a language and give its folder with --source.
+
+Layout, the same in all releases since 2019:
+    cv-corpus-VERSION/LANGUAGE/clips/common_voice_LANGUAGE_NUMBER.mp3
+    cv-corpus-VERSION/LANGUAGE/train.tsv, dev.tsv, test.tsv       columns client_id, path, sentence and others, and
+                                                                  quotation marks that are part of the text
+
+Splits: "train", "dev" and "test" of the makers, with speakers apart, each sentence once; what only
+validated.tsv, other.tsv or invalidated.tsv list is not taken. Lhotse's recipe is not used: it wants columns that early
+releases lack, and says nothing of clips that are missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from asr.errors import ConfigError, DataError
+from data_prep.corpus import Corpus, Entry
+
+HOME = "https://commonvoice.mozilla.org/datasets"
+_COLUMNS = ("client_id", "path", "sentence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which language of Common Voice to prepare."""
+
+    language: str = field(default="", metadata={"help": "where the source has several: de, pt, zh-CN, ..."})
+
+
+def prepare(
+    *,
+    source: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str],
+    progress: bool | None = None,
+    options: Options | None = None,
+) -> dict[str, Path]:
+    """Manifests of "train", "dev" and "test"; see `Corpus.prepare`.
+
+    Raises:
+        ConfigError: there is no source, or it has several languages and none was named.
+    """
+    language = (options or Options()).language
+    corpus = Corpus(
+        name="Common Voice", read=partial(_read, language=language), home=HOME, choices={"language": language}
+    )
+    return corpus.prepare(source=source, output=output, progress=progress)
+
+
+def _read(root: Path, *, language: str) -> Iterator[Entry]:
+    folder = _language_folder(root, language)
+    for split in ("train", "dev", "test"):
+        path = folder / f"{split}.tsv"
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+                for row in rows:
+                    client, clip, sentence = (row.get(column) for column in _COLUMNS)
+                    if not client or not clip or sentence is None:
+                        message = f"must have {', '.join(_COLUMNS)}, got {[client, clip, sentence]}"
+                        raise DataError(message, path=path, line=rows.line_num)
+                    audio = folder / "clips" / clip
+                    yield Entry(split=split, id=audio.stem, audio=audio, text=sentence.strip(), speaker=client)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"cannot be read: {error}", path=path) from error
+
+
+def _language_folder(root: Path, language: str) -> Path:
+    folders = {
+        path.parent.name: path.parent
+        for pattern in ("", "*/", "*/*/", "*/*/*/")
+        for path in root.glob(f"{pattern}train.tsv")
+    }
+    if not folders:
+        raise DataError("must hold train.tsv, as the archive of a language does", path=root)
+    if not language and len(folders) == 1:
+        return next(iter(folders.values()))
+    if language not in folders:
+        raise ConfigError(f"the language must be one of {', '.join(sorted(folders))}, got {language!r}")
+    return folders[language]

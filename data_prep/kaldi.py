@@ -1,0 +1,99 @@
+"""Kaldi data directories: what any Kaldi or ESPnet recipe made of any corpus.
+
+Format: https://kaldi-asr.org/doc/data_prep.html. A source is one such directory, or a folder with several (data/train,
+data/dev, ...), each of which becomes a manifest of its name:
+    wav.scp      RECORDING FILE               or RECORDING COMMAND |
+    segments     UTTERANCE RECORDING START END, in seconds, -1 for the recording's end; may be missing: an utterance is
+                 then a recording
+    text         UTTERANCE TEXT
+    utt2spk      UTTERANCE SPEAKER            may be missing; a speaker named as the utterance is one nobody knows
+
+No command is run. Those that do nothing but decode a file, `flac -c -d -s FILE |` and `sph2pipe -f wav -p FILE |`, are
+read as that file; with any other, the audio has to be written to files first. A relative FILE starts from the working
+directory, from the data directory or from a folder above it, whichever has it. Lhotse's reader is not used: it runs the
+commands, and leaves out what it can't open.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.errors import DataError
+from data_prep.corpus import Corpus, Entry, read_lines
+
+_DECODERS = ("flac", "sph2pipe")
+
+
+def _read(root: Path) -> Iterator[Entry]:
+    folders = [root] if (root / "wav.scp").is_file() else sorted(path.parent for path in root.glob("*/wav.scp"))
+    if not folders:
+        raise DataError("must be a Kaldi data directory, or hold some, but there is no wav.scp", path=root)
+    for folder in folders:
+        yield from _read_directory(folder)
+
+
+def _read_directory(folder: Path) -> Iterator[Entry]:
+    recordings = {name: _file(rest, folder, line=line) for name, (rest, line) in _table(folder / "wav.scp").items()}
+    texts = _table(folder / "text")
+    speakers = _table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
+    segments = folder / "segments"
+    if segments.is_file():
+        stretches = {name: _segment(rest, segments, line=line) for name, (rest, line) in _table(segments).items()}
+    else:
+        stretches = {name: (name, 0.0, None) for name in recordings}
+    for utterance, (recording, start, end) in stretches.items():
+        if recording not in recordings:
+            raise DataError(f"must name recordings of wav.scp, but {recording!r} is none", path=segments)
+        if utterance not in texts:
+            raise DataError(f"must have a line for {utterance!r} (Kaldi: utils/fix_data_dir.sh)", path=folder / "text")
+        speaker = speakers[utterance][0] if utterance in speakers else None
+        yield Entry(
+            split=folder.name,
+            id=utterance,
+            audio=recordings[recording],
+            text=texts[utterance][0],
+            speaker=None if speaker == utterance else speaker,
+            start_seconds=start,
+            end_seconds=end,
+        )
+
+
+def _table(path: Path) -> dict[str, tuple[str, int]]:
+    """What follows the first word of each line, and the line's number, by that word."""
+    table: dict[str, tuple[str, int]] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        name, *rest = line.split(maxsplit=1)
+        if name in table:
+            raise DataError(f"names must differ, but {name!r} is also on line {table[name][1]}", path=path, line=number)
+        table[name] = ("".join(rest).strip(), number)
+    return table
+
+
+def _segment(rest: str, path: Path, *, line: int) -> tuple[str, float, float | None]:
+    """The recording, start and end of a segment."""
+    try:
+        recording, start, end = rest.split()
+        return recording, float(start), None if float(end) == -1 else float(end)
+    except ValueError:
+        raise DataError(f"must be UTTERANCE RECORDING START END, got ... {rest!r}", path=path, line=line) from None
+
+
+def _file(place: str, folder: Path, *, line: int) -> Path:
+    """The file of a line of wav.scp."""
+    name = place
+    if place.endswith("|"):
+        words = shlex.split(place.removesuffix("|"))
+        plain = words and Path(words[0]).name in _DECODERS and "|" not in words
+        other_channel = "-c" in words and words[0].endswith("sph2pipe") and words[words.index("-c") + 1] != "1"
+        if not plain or other_channel:
+            message = f"must be a file, got a command, which is not run (write its output to a file): {place!r}"
+            raise DataError(message, path=folder / "wav.scp", line=line)
+        name = words[-1]
+    places = (Path.cwd(), folder, *folder.parents)
+    return next((path / name for path in places if (path / name).is_file()), folder / name)
+
+
+CORPUS = Corpus(name="a Kaldi data directory", read=_read, home="a Kaldi recipe")
+prepare = CORPUS.prepare

@@ -1,0 +1,63 @@
+"""TIMIT: 630 speakers of eight dialects of US English read ten sentences each, with phones marked by hand.
+
+Maker: Texas Instruments and MIT; J. Garofolo et al., "TIMIT Acoustic-Phonetic Continuous Speech Corpus", LDC93S1, 1993.
+5.4 hours; SPHERE (though named .WAV), 16 kHz, 16 bit, mono.
+
+Licence: that of the Linguistic Data Consortium, for a fee.
+
+Publisher: https://catalog.ldc.upenn.edu/LDC93S1. No program downloads it; give your own copy with --source.
+
+Layout, in upper or lower case:
+    TRAIN/DR1/FCJF0/SA1.WAV      SPHERE, or RIFF as SA1.WAV.wav or SA1.wav
+    TRAIN/DR1/FCJF0/SA1.TXT      0 46797 She had your dark suit in greasy wash water all year.
+Audio is read where it lies (Lhotse's recipe opens SPHERE files with a program of its own only). The text is the
+sentence as printed; the marks of words and phones (.WRD, .PHN) are not taken.
+
+Splits: train and test of the makers, without the two sentences that everybody reads (SA1 and SA2). Of their test
+speakers, 24 are the core test set, and 50 others are dev, as in Kaldi's recipe and Lhotse's, which has the lists; the
+rest are not taken.
+    train    3696 (462 speakers)      dev    400 (50)      test    192 (24)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.errors import DataError
+from data_prep.corpus import Corpus, Entry, read_lines
+
+HOME = "https://catalog.ldc.upenn.edu/LDC93S1"
+
+
+def _read(root: Path) -> Iterator[Entry]:
+    from lhotse.recipes.timit import get_speakers
+
+    dev, test = map(set, get_speakers())
+    for path in sorted(root.rglob("*/*/*.[Tt][Xx][Tt]")):
+        part, region, speaker = (folder.name.lower() for folder in (path.parents[2], path.parents[1], path.parent))
+        sentence = path.stem.lower()
+        if part not in ("train", "test") or not region.startswith("dr") or sentence.startswith("sa"):
+            continue
+        split = "train" if part == "train" else "dev" if speaker in dev else "test" if speaker in test else None
+        if split is None:
+            continue
+        fields = " ".join(read_lines(path)).split()
+        if len(fields) < 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+            raise DataError(
+                f"must be FIRST LAST TEXT, with numbers of samples, got {' '.join(fields)[:60]!r}", path=path
+            )
+        yield Entry(
+            split=split, id=f"{speaker}-{sentence}", audio=_audio(path), text=" ".join(fields[2:]), speaker=speaker
+        )
+
+
+def _audio(text: Path) -> Path:
+    """The recording beside a text; one that was converted comes first."""
+    names = (f"{text.stem}{suffix}" for suffix in (".WAV.wav", ".wav", ".WAV"))
+    paths = [text.with_name(name) for name in names]
+    return next((path for path in paths if path.is_file()), paths[-1])
+
+
+CORPUS = Corpus(name="TIMIT", read=_read, home=HOME, sizes={"train": 3696, "dev": 400, "test": 192})
+prepare = CORPUS.prepare

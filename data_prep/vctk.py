@@ -1,0 +1,65 @@
+"""VCTK: 110 speakers of English with many accents read some 400 sentences each; made for synthesis.
+
+Maker: CSTR, University of Edinburgh: J. Yamagishi, C. Veaux and K. MacDonald, "CSTR VCTK Corpus: English Multi-speaker
+Corpus for CSTR Voice Cloning Toolkit", version 0.92, 2019. 44 hours; FLAC, 48 kHz, mono, with two microphones.
+
+Licence: Creative Commons Attribution 4.0.
+
+Publisher: https://datashare.ed.ac.uk/handle/10283/3443 (VCTK-Corpus-0.92.zip, 11 GB). `CHECKSUM` is the one that
+torchaudio has on record.
+
+Layout: txt/p225/p225_001.txt; wav48_silence_trimmed/p225/p225_001_mic1.flac and _mic2.flac; speaker-info.txt. Lhotse's
+recipe reads it, and knows what is missing: texts of p315, the second microphone of p280, some recordings of p362.
+
+Splits: none are official, so that there is one manifest, "all".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
+
+URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip"
+CHECKSUM = "sha256:f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c"
+ARCHIVES = (Archive(url=URL, checksum=CHECKSUM),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which recordings of VCTK to take."""
+
+    microphone: Literal["mic1", "mic2"] = field(
+        default="mic2", metadata={"help": "mic1: omni-directional; mic2: small diaphragm condenser"}
+    )
+
+
+def prepare(
+    *,
+    source: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str],
+    progress: bool | None = None,
+    options: Options | None = None,
+) -> dict[str, Path]:
+    """The manifest of "all"; see `Corpus.prepare`."""
+    microphone = (options or Options()).microphone
+    corpus = Corpus(
+        name="VCTK",
+        read=partial(_read, microphone=microphone),
+        archives=ARCHIVES,
+        choices={"microphone": microphone},
+    )
+    return corpus.prepare(source=source, output=output, progress=progress)
+
+
+def _read(root: Path, *, microphone: str) -> Iterator[Entry]:
+    from lhotse.recipes.vctk import prepare_vctk
+
+    folder = find(root, "wav48_silence_trimmed/").parent
+    recipe = partial(prepare_vctk, folder, use_edinburgh_vctk_url=True, mic_id=microphone)
+    yield from lhotse_entries("all", **read_by_lhotse(folder, recipe))

@@ -1,0 +1,1 @@
+"""FSDD: English digits."""

@@ -1,0 +1,1 @@
+"""LibriSpeech: 100 or 960 hours of audiobooks."""

@@ -1,0 +1,55 @@
+"""Mini LibriSpeech: five hours of audiobooks, enough to see a model learn to spell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from asr.augment import AugmentOptions
+from asr.encoder import EncoderOptions
+from asr.training.config import DataOptions, LoopOptions, TrainingConfig
+from data_prep import mini_librispeech
+from recipes.stages import Note, Recipe
+
+
+def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
+    """Manifests of train-clean-5 and dev-clean-2."""
+    return mini_librispeech.prepare(source=args.source, output=folder, progress=progress)
+
+
+def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
+    """The choices of this recipe: those that AN4 and general English gained from."""
+    return TrainingConfig(
+        data=DataOptions(
+            train=(str(manifests["train-clean-5"]),),
+            dev=(str(manifests["dev-clean-2"]),),
+            batch_seconds=96.0,
+            max_seconds=20.0,
+        ),
+        augment=AugmentOptions(speeds=(0.9, 0.95, 1.0, 1.05, 1.1), time_mask_max_frames=40, frequency_mask_max_bins=27),
+        encoder=EncoderOptions(num_layers=4, hidden_size=256, dropout=0.35),
+        loop=LoopOptions(epochs=args.epochs, seed=args.seed),
+        name="mini_librispeech",
+        description="English audiobooks, from five hours of them; to try things out, not to use",
+    )
+
+
+RECIPE = Recipe(
+    name="mini_librispeech",
+    about="Train a model on the five hours of Mini LibriSpeech, and measure it on dev-clean-2.",
+    examples="""\
+  python recipes/mini_librispeech/run.py
+  python recipes/mini_librispeech/run.py --source corpora/LibriSpeech""",
+    corpus="Mini LibriSpeech, https://www.openslr.org/31/",
+    licence="CC BY 4.0",
+    epochs=60,
+    prepare=prepare,
+    configure=configure,
+    measured=("dev-clean-2",),
+)
+main = RECIPE.main
+
+if __name__ == "__main__":
+    sys.exit(main())

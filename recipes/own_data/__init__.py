@@ -1,0 +1,1 @@
+"""A walk-through: one's own recordings."""

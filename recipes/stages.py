@@ -1,0 +1,220 @@
+"""What recipes share: the command line, and the stages after one another; a recipe is its data and its choices.
+
+prepare ─▶ train ─▶ pack ─▶ measure ─▶ keep the figures with the model
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from asr.acoustic_model import AcousticModel, find_model, read_config, write_config
+from asr.cli.arguments import Parser, at_least
+from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.evaluate import table
+from asr.cli.train import add_processes, set_threads
+from asr.data.manifest import read_manifest, write_manifest
+from asr.decoding import DecodingOptions
+from asr.evaluation import Evaluation, evaluate
+from asr.files import write_whole
+from asr.recognizer import load
+from asr.text import normalize
+from asr.training.config import AuxiliaryOptions, TrainingConfig
+from asr.training.loop import Interrupted
+from asr.training.run import train_acoustic_model
+from asr.tuning import store_decoding, tune_decoding
+
+SMOKE = {"train": 48, "other": 8}  # utterances of a smoke test
+
+_USUAL = """\
+Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
+on. Manifests go to OUTPUT/data, the run to OUTPUT/seed-N, the model, in half
+precision and with its error rates, to OUTPUT/seed-N/{name}.
+
+examples:
+{examples}"""
+
+Note = Callable[[str], None]
+
+
+class Prepare(Protocol):
+    """Makes the manifests of a recipe, by name, in a folder."""
+
+    def __call__(
+        self, args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None
+    ) -> Mapping[str, Path]: ...
+
+
+class Decoding(Protocol):
+    """Options of a beam, with what it needs made in the model folder or elsewhere; None for greedy decoding only."""
+
+    def __call__(
+        self, args: argparse.Namespace, model: Path, *, note: Note, progress: bool | None
+    ) -> DecodingOptions | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What tells one recipe from another.
+
+    Args:
+        name: of the folder under recipes/, and of the model.
+        about: what it does, in a sentence.
+        examples: for --help, a command a line.
+        corpus, licence: for the model's provenance.
+        epochs: passes over the training data, unless the command line says otherwise.
+        prepare: manifests by name.
+        configure: the choices, from the manifests and the command line; seed and epochs are in its arguments.
+        measured: the manifests to measure, as far as there are such; what a name begins with is enough.
+        tuned_on: the one that weights of decoding are chosen on.
+        decoding: beside greedy decoding; its weights are tuned, and kept in the model folder.
+        source: what --source is.
+        add_flags: what the command line has beside --source, --output, --seed, --epochs, --smoke and the usual.
+    """
+
+    name: str
+    about: str
+    examples: str
+    corpus: str
+    licence: str
+    epochs: int
+    prepare: Prepare
+    configure: Callable[[Mapping[str, Path], argparse.Namespace], TrainingConfig]
+    measured: tuple[str, ...] = ("dev", "test")
+    tuned_on: str = "dev"
+    decoding: Decoding | None = None
+    source: str = "the corpus as published (default: download it)"
+    add_flags: Callable[[Parser], None] = lambda parser: None
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """The exit status of the recipe with these arguments, those of the process if None."""
+        return run_command(self._prog, lambda given: self.make_parser().parse(given), self.run, argv)
+
+    def make_parser(self) -> Parser:
+        """The command line of the recipe."""
+        parser = Parser(
+            self._prog,
+            usage=f"python {self._prog} [--source PATH] [--output DIR] [OPTION...]",
+            description=self.about,
+            examples=_USUAL.format(name=self.name, examples=self.examples),
+        )
+        output = Path("runs") / self.name
+        add = parser.add_argument
+        add("--source", type=Path, metavar="PATH", help=self.source)
+        add("--output", type=Path, default=output, metavar="DIR", help=f"default: {output}")
+        add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
+        add("--epochs", type=at_least(2), default=self.epochs, metavar="N", help=f"default: {self.epochs}")
+        add(
+            "--smoke",
+            action="store_true",
+            help="a tiny model, two epochs, a few utterances: shows in a minute that all stages run, and nothing else",
+        )
+        self.add_flags(parser)
+        add_processes(parser)
+        return parser
+
+    def run(self, args: argparse.Namespace) -> int:
+        """The stages, one after the other; each finds what an earlier call has done."""
+
+        def note(sentence: str) -> None:
+            if not args.quiet:
+                say(sentence, prog=self._prog)
+
+        set_threads(args)
+        progress = False if args.quiet and args.progress is None else args.progress
+        data, folder = args.output / "data", args.output / f"seed-{args.seed}"
+        manifests = dict(self.prepare(args, data, note=note, progress=progress))
+        if args.smoke:
+            folder = args.output / "smoke"
+            manifests = {
+                name: first_utterances(path, folder / path.name, count=SMOKE["train" if "train" in name else "other"])
+                for name, path in manifests.items()
+            }
+        config = self.configure(manifests, args)
+        try:
+            train_acoustic_model(
+                smaller(config) if args.smoke else config,
+                folder,
+                device=args.device,
+                note=note,
+                progress=progress,
+                processes=args.nproc,
+            )
+        except Interrupted as interrupted:
+            say(interrupted, prog=self._prog)
+            return INTERRUPTED
+        model = folder / self.name
+        AcousticModel.load(folder / "model").save(model, half=True)
+        measured = {name: path for name, path in manifests.items() if name.startswith(self.measured)}
+        evaluations: dict[str, Evaluation] = {}
+        if config.init:
+            evaluations |= measure(find_model(config.init), measured, device=args.device, way=", before")
+        evaluations |= measure(model, measured, device=args.device)
+        options = self.decoding(args, model, note=note, progress=progress) if self.decoding else None
+        if options is not None:
+            recognizer = load(model, device=args.device, decoding=options)
+            options = tune_decoding(recognizer, read_manifest(manifests[self.tuned_on]))
+            way = f", beam of {options.beam_width}"
+            found = measure(model, measured, device=args.device, way=way, decoding=options)
+            rate = found[f"{self.tuned_on}{way}"].wer.counts.rate
+            store_decoding(model, options, tuned_on=self.tuned_on, word_error_rate=rate)
+            evaluations |= found
+        self._keep(model, evaluations)
+        return 0
+
+    @property
+    def _prog(self) -> str:
+        return f"recipes/{self.name}/run.py"
+
+    def _keep(self, model: Path, evaluations: Mapping[str, Evaluation]) -> None:
+        """Writes into the model folder what it was trained on, and the figures."""
+        figures = {name: evaluation.to_json() for name, evaluation in evaluations.items()}
+        config = read_config(model)
+        trained = {name: value for name, value in config.provenance.items() if name != "dev"}  # said in more detail
+        said = {
+            "corpus": self.corpus,
+            "licence": self.licence,
+            "results": {name: {"wer": values["wer"], "cer": values["cer"]} for name, values in figures.items()},
+        }
+        write_config(model, replace(config, provenance={**trained, **said}))
+
+
+def measure(
+    model: Path,
+    manifests: Mapping[str, Path],
+    *,
+    device: str,
+    way: str = "",
+    decoding: DecodingOptions | None = None,
+) -> dict[str, Evaluation]:
+    """The error rates on each manifest, by its name and the way of decoding; a table of each goes to stdout."""
+    recognizer = load(model, device=device, decoding=decoding or DecodingOptions())
+    evaluations: dict[str, Evaluation] = {}
+    for name, path in manifests.items():
+        evaluation = evaluations[f"{name}{way}"] = evaluate(recognizer, read_manifest(path))
+        write_result("\n".join([*table(evaluation, model=f"{model}{way}", manifest=str(path)), "", ""]))
+    return evaluations
+
+
+def word_list(model: Path, words: Sequence[str]) -> DecodingOptions:
+    """A beam that writes these words and no others; the list goes into the model folder."""
+    lexicon, spelling = model / "words.txt", read_config(model).text
+    write_whole(lexicon, "".join(f"{normalize(word, spelling)}\n" for word in words))
+    return DecodingOptions(beam_width=16, lexicon=str(lexicon), only_lexicon=True)
+
+
+def first_utterances(manifest: Path, path: Path, *, count: int) -> Path:
+    """A manifest of the first utterances of another, spread over all of it."""
+    utterances = read_manifest(manifest)
+    write_manifest(utterances[:: max(1, len(utterances) // count)][:count], path)
+    return path
+
+
+def smaller(config: TrainingConfig) -> TrainingConfig:
+    """The configuration for a model that trains in seconds, and recognises nothing."""
+    encoder = replace(config.encoder, num_layers=2, hidden_size=16, conv_channels=2, projection=0)
+    loop = replace(config.loop, epochs=2, warmup_epochs=0.5, average_best=1)
+    return replace(config, encoder=encoder, loop=loop, auxiliary=AuxiliaryOptions(), init="")

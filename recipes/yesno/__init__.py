@@ -1,0 +1,1 @@
+"""yesno: two Hebrew words."""

@@ -1,0 +1,332 @@
+"""One's own recordings: every kind of source, splits that stay, and nothing that is left out in silence."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+from pathlib import Path
+
+import lhotse
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import read_audio
+from asr.data.importing import Imported, SplitOptions, choose_split, import_recordings
+from asr.data.manifest import Utterance, read_manifest
+from asr.data.sources import SourceOptions
+from asr.data.waveforms import read_waveform
+from asr.errors import ConfigError, DataError
+from tests.data.voices import SAMPLE_RATE, voice
+
+ALL_TRAIN = SplitOptions(dev=0.0, test=0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "my recordings"
+    path.mkdir()
+    return path
+
+
+def record(path: Path, rng: np.random.Generator, *, seconds: float = 1.0, channels: int = 1, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = np.stack([voice(rng, seconds=seconds) for _ in range(channels)], axis=1)
+    soundfile.write(path, sound, SAMPLE_RATE, **options)
+    return path
+
+
+def imported(
+    source: Path, *, reading: SourceOptions | None = None, output: str = "out"
+) -> tuple[list[Utterance], Imported]:
+    """What train has when everything goes there, and the result."""
+    made = import_recordings([source], source.parent / output, reading=reading, splitting=ALL_TRAIN)
+    return read_manifest(made.manifests["train"], check_audio=True), made
+
+
+def test_a_folder_with_odd_names(folder: Path, rng) -> None:
+    record(folder / "First Day.WAV", rng).with_name("First Day.TXT").write_text("hello\n there\n")
+    record(folder / "Zo\u00eb & co" / "\u597d\u68d2.flac", rng)
+    (folder / "Zoe\u0308 & co").mkdir(exist_ok=True)  # the same name, as macOS spells it
+    (folder / "Zo\u00eb & co" / "\u597d\u68d2.txt").write_bytes("\ufeff好 棒".encode())
+    record(folder / "a.b.wav", rng).with_name("a.b.txt").write_text("dotted")
+    record(folder / "._a.b.wav", rng)
+    (folder / "notes.md").write_text("not for us")
+    utterances, made = imported(folder)
+    assert made.problems == [] and made.counts == {"train": 3}
+    assert [(u.id, u.text) for u in utterances] == [
+        ("First_Day", "hello there"), ("a.b", "dotted"), ("Zoë_&_co/好棒", "好 棒"),
+    ]  # fmt: skip
+    assert [u.audio.name for u in utterances] == ["First Day.WAV", "a.b.wav", "好棒.flac"]
+    lhotse.validate(lhotse.CutSet.from_file(made.manifests["train"]).to_eager(), read_data=True)
+
+
+def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
+    record(folder / "good.wav", rng).with_name("good.txt").write_text("good")
+    record(folder / "alone.wav", rng)
+    (folder / "lost.txt").write_text("no sound")
+    record(folder / "blank.wav", rng).with_name("blank.txt").write_text(" \n")
+    record(folder / "twice.wav", rng).with_name("twice.txt").write_text("twice")
+    record(folder / "twice.flac", rng)
+    (folder / "page.wav").write_text("<html>")
+    (folder / "page.txt").write_text("page")
+    record(folder / "bad.wav", rng).with_name("bad.txt").write_bytes(b"gr\xfc\xdfe")
+    _, made = imported(folder)
+    problems = (folder.parent / "out" / "problems.txt").read_text().splitlines()
+    assert problems == list(made.problems)
+    said = {Path(problem.split(": ")[0]).name: problem.partition(": ")[2] for problem in problems}
+    assert said.keys() == {"alone.wav", "lost.txt", "blank.txt", "twice.txt", "page.txt", "bad.txt:1"}
+    assert "has no text beside it" in said["alone.wav"] and "has no sound file beside it" in said["lost.txt"]
+    assert "one sound file, but there are twice.flac and twice.wav" in said["twice.txt"]
+    assert "must be sound" in said["page.txt"] and "must be text in utf-8" in said["bad.txt:1"]
+    utterances, _ = imported(folder, reading=SourceOptions(encoding="latin-1"))
+    assert [u.text for u in utterances] == ["grüße", "good"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", '\ufeffPath;Text;speaker\r\n"a 1.wav";"Yes, ""we"" can;\r\nso";Ann\r\n\r\nb.wav;two;\r\n'),
+        ("t.csv", 'path,text,speaker\na 1.wav,"Yes, ""we"" can;\nso",Ann\nb.wav,two,\n'),
+        ("t.tsv", 'path\ttext\tspeaker\na 1.wav\tYes, "we" can; so\tAnn\nb.wav\t"two"\t\n'),
+        ("t.jsonl", '{"audio_filepath": "a 1.wav", "duration": 1.0, "text": "Yes, \\"we\\" can; so", "speaker": "Ann"}'
+                    '\n\n'
+                    '{"audio_filepath": "b.wav", "duration": 0.98, "text": "two"}\n'),
+        ("t.json", '[{"path": "a 1.wav", "text": "Yes, \\"we\\" can; so", "speaker": "Ann"},'
+                   ' {"path": "b.wav", "text": "two"}]'),
+    ],
+)  # fmt: skip
+def test_tables(folder: Path, rng, name: str, content: str) -> None:
+    record(folder / "a 1.wav", rng)
+    record(folder / "b.wav", rng)
+    (folder / name).write_bytes(content.encode())
+    utterances, made = imported(folder / name)
+    assert made.problems == []
+    assert [(u.id, u.text, u.speaker, u.duration_seconds) for u in utterances] == [
+        ("a_1", 'Yes, "we" can; so', "Ann", 1.0), ("b", "two", None, 1.0),
+    ]  # fmt: skip
+
+
+def test_parts_of_recordings_in_a_table(folder: Path, rng) -> None:
+    long = record(folder / "sub" / "long.wav", rng, seconds=4.0, channels=2)
+    rows = [
+        "file\tbegin\tend\tSatz\tchannel\tid\tsplit",
+        "long.wav\t0.5\t1.5\tone\t1\t\t",
+        "long.wav\t2\t\ttwo\t0\tx\tval",
+    ]
+    (folder / "t.tsv").write_text("\n".join(rows))
+    reading = SourceOptions(columns=("text=Satz",), audio=str(folder / "sub"))
+    made = import_recordings([folder / "t.tsv"], folder / "out", reading=reading, splitting=ALL_TRAIN)
+    (one,), (two,) = (read_manifest(made.manifests[split]) for split in ("train", "dev"))
+    assert (one.id, one.start_seconds, one.duration_seconds, one.channel) == ("long-00000500-00001500", 0.5, 1.0, 1)
+    assert (two.id, two.start_seconds, two.duration_seconds, two.channel) == ("x", 2.0, 2.0, 0)
+    assert one.audio == two.audio == long
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b.wav,,,", ":3: has no text"),
+        (",,,two", ":3: must have a path, got ''"),
+        ("none.wav,,,two", "t.csv:3: .*none.wav: there is no such sound file"),
+        ("b.wav,x,,two", ":3: start must be a number of seconds, at least 0, got 'x'"),
+        ("b.wav,-1,,two", ":3: start must be a number of seconds, at least 0, got '-1'"),
+        ("b.wav,0.5,0.5,two", ":3: an utterance must end after it begins, got 0.5 to 0.5 s"),
+        ("b.wav,0.5,2,two", r":3: ends at 2 s, but its recording .*b.wav lasts 1.000 s"),
+        ("b.wav,1.0,,two", r":3: begins at 1 s, but its recording"),
+        ("b.wav,two", ":3: must have 4 fields as the header has, got 2: 'b.wav'"),
+    ],
+)
+def test_a_row_that_is_wrong_does_not_spoil_the_others(folder: Path, rng, row: str, message: str) -> None:
+    record(folder / "a.wav", rng)
+    record(folder / "b.wav", rng)
+    (folder / "t.csv").write_text(f"path,start,end,text\na.wav,,,one\n{row}\nb.wav,0,0.5,three\n")
+    utterances, made = imported(folder / "t.csv")
+    assert [u.text for u in utterances] == ["one", "three"]
+    (problem,) = made.problems
+    with pytest.raises(DataError, match=message):
+        raise DataError(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "path,words\na.wav,one\n", r":2: must have a column for the text .*has 'path', 'words'; say which"),
+        ("t.csv", "text,text\n", "t.csv:1: columns must have different names, got text, text"),
+        ("t.csv", 'path,text\na.wav,"one\n', "t.csv:2: this CSV cannot be read on: unexpected end of data"),
+        ("t.json", "[1, 2", "t.json: must be JSON"),
+        ("t.jsonl", '{"type": "MonoCut", "supervisions": []}', "t.jsonl:1: is a manifest of Lhotse already"),
+        ("t.csv", "path,text\nnone.wav,one\n", r"nothing here can be imported \(1 problems\): .*t.csv:2: "),
+        ("t.xls", "?", r"a source must be a folder, or a table by its suffix \(.csv, .json"),
+        ("t.csv", "", r"nothing here can be imported \(0 problems\)"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        import_recordings([folder / name], folder / "out")
+
+
+def test_sources_that_are_not_there(folder: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file or folder to import"):
+        import_recordings([folder / "none"], folder / "out")
+    with pytest.raises(DataError, match="must hold sound files; none of its 0 files is one"):
+        import_recordings([folder], folder / "out")
+
+
+def test_a_long_recording_is_cut_where_its_subtitles_say(folder: Path, rng, monkeypatch) -> None:
+    """The pieces are the samples that `read_audio` gives of the whole, the second time from the first time's files."""
+    long = record(folder / "talk.ogg", rng, seconds=70.0, channels=2)
+    (folder / "talk.srt").write_text(
+        "1\n00:00:01,000 --> 00:00:02,500\none\n\n2\n00:00:02,000 --> 00:00:35,000\ntwo\n\n"
+        "3\n00:01:09,500 --> 00:01:10,050\nthree\n\n4\n00:01:20,000 --> 00:01:21,000\nlate\n"
+    )
+    utterances, made = imported(folder)
+    assert [u.text for u in utterances] == ["one", "two", "three"]
+    assert len(made.problems) == 1 and "talk.srt:14: begins at 80 s, but its recording" in made.problems[0]
+    whole = read_audio(long)
+    for utterance, (start, end) in zip(utterances, [(1.0, 2.5), (2.0, 35.0), (69.5, 70.0)], strict=True):
+        expected = whole[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        np.testing.assert_allclose(read_waveform(utterance, SAMPLE_RATE), expected, atol=2**-15)
+    names = sorted(path.name for path in (folder.parent / "out" / "audio").iterdir())
+    assert not any(name.endswith(".tmp") for name in names)
+    monkeypatch.setattr("asr.data.cutting._Writer", None)  # nothing is written again
+    assert imported(folder)[0] == utterances
+
+
+def test_a_damaged_recording_is_not_cut(folder: Path, rng) -> None:
+    record(folder / "good.ogg", rng).with_name("good.txt").write_text("good")
+    bad = record(folder / "bad.ogg", rng, seconds=60.0)
+    bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
+    (folder / "bad.txt").write_text("bad")
+    utterances, made = imported(folder)
+    assert [u.text for u in utterances] == ["good"]
+    assert len(made.problems) == 1 and "truncated" in made.problems[0]
+
+
+def test_speakers(folder: Path, rng) -> None:
+    record(folder / "ann" / "one" / "a.wav", rng).with_suffix(".txt").write_text("a")
+    record(folder / "bo" / "b.wav", rng).with_suffix(".vtt").write_text(
+        "WEBVTT\n\n00:00.000 --> 00:00.500\n<v Cy>b</v>\n"
+    )
+    assert [u.speaker for u in imported(folder)[0]] == [None, "Cy"]
+    assert [u.speaker for u in imported(folder, reading=SourceOptions(speakers="folder"))[0]] == ["ann", "bo"]
+
+
+def splits(made: Imported) -> dict[str, str]:
+    return {u.id: split for split, path in made.manifests.items() for u in read_manifest(path)}
+
+
+def table(folder: Path, rng, speakers: list[str]) -> Path:
+    rows = ["path,text,speaker"]
+    for number, speaker in enumerate(speakers):
+        record(folder / f"{number:03d}.wav", rng, seconds=0.1)
+        rows.append(f"{number:03d}.wav,text {number},{speaker}")
+    (folder / "t.csv").write_text("\n".join(rows))
+    return folder / "t.csv"
+
+
+def test_splits_are_by_speaker_and_stay(folder: Path, rng) -> None:
+    options = SplitOptions(dev=0.3, test=0.3)
+    before = splits(
+        import_recordings([table(folder, rng, [f"s{n % 9}" for n in range(27)])], folder / "1", splitting=options)
+    )
+    speaker_splits = {f"s{n % 9}": before[f"{n:03d}"] for n in range(27)}
+    assert all(before[f"{n:03d}"] == speaker_splits[f"s{n % 9}"] for n in range(27))
+    assert set(before.values()) == {"train", "dev", "test"}
+    made = import_recordings([table(folder, rng, [f"s{n % 12}" for n in range(36)])], folder / "2", splitting=options)
+    assert "split by speaker" in made.notes
+    after = splits(made)
+    assert all(after[f"{n:03d}"] == speaker_splits[f"s{n % 12}"] for n in range(36) if n % 12 < 9)
+
+
+def test_one_speaker_or_unknown_ones_are_split_by_recording(folder: Path, rng) -> None:
+    options = SplitOptions(dev=0.3, test=0.3)
+    made = import_recordings([table(folder, rng, ["me"] * 20)], folder / "1", splitting=options)
+    assert made.notes == ["split by recording"] and set(splits(made).values()) == {"train", "dev", "test"}
+    unknown = import_recordings([table(folder, rng, [""] * 20)], folder / "2", splitting=options)
+    assert splits(unknown) == splits(made)
+    some = import_recordings([table(folder, rng, ["a", "", "b"])], folder / "3", splitting=SplitOptions(dev=0, test=0))
+    assert "not every speaker is known" in some.notes[1]
+
+
+def test_an_empty_split_is_said(folder: Path, rng) -> None:
+    source = table(folder, rng, ["a", "b"])
+    made = import_recordings([source], folder / "1", splitting=SplitOptions(dev=0.001, test=0.0, split_by="speaker"))
+    assert made.counts == {"train": 2}
+    assert made.notes[1].startswith("no speaker fell into dev, so there is no dev.jsonl.gz")
+
+
+def test_the_shares_are_those_asked_for() -> None:
+    options = SplitOptions(dev=0.1, test=0.2, seed=3)
+    chosen = [choose_split(f"speaker {n}", options) for n in range(4000)]
+    assert [round(chosen.count(split) / 4000, 2) for split in ("train", "dev", "test")] == pytest.approx(
+        [0.7, 0.1, 0.2], abs=0.02
+    )
+    grown = SplitOptions(dev=0.1, test=0.3, seed=3)  # what was test stays test
+    assert all(choose_split(f"speaker {n}", grown) == "test" for n in range(4000) if chosen[n] == "test")
+    assert choose_split("recording Zo\u00eb", options) == choose_split("recording Zoe\u0308", options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (SplitOptions, {"dev": 0.5, "test": 0.5}, "dev and test must be shares that leave some for train"),
+        (SplitOptions, {"split_by": "word"}, "split_by must be one of auto, speaker, recording, not 'word'"),
+        (SourceOptions, {"columns": ("wav=x",)}, "columns must be NAME=COLUMN, where NAME is one of path.*got 'wav=x'"),
+        (SourceOptions, {"encoding": "utf-9"}, "encoding must be one that Python knows, got 'utf-9'"),
+    ],
+)
+def test_options_that_are_wrong(kind: type, options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**options)
+
+
+def test_a_data_set_needs_pyarrow(folder: Path, monkeypatch) -> None:
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    importing = builtins.__import__
+
+    def without(name: str, *arguments: object, **more: object) -> object:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return importing(name, *arguments, **more)  # type: ignore
+
+    monkeypatch.delitem(sys.modules, "pyarrow", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigError, match="is a Hugging Face data set, which needs pyarrow: pip install pyarrow"):
+        import_recordings([folder], folder / "out")
+
+
+def test_a_data_set_on_disk(folder: Path, rng) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    sound = record(folder.parent / "a.wav", rng).read_bytes()
+    packed = record(folder.parent / "b.mp3", rng).read_bytes()
+    (folder / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
+    for split, content in (("train", sound), ("validation", packed)):
+        (folder / split).mkdir()
+        (folder / split / "state.json").write_text(
+            json.dumps({"_data_files": [{"filename": "x.arrow"}], "_split": split})
+        )
+        audio = {"bytes": content, "path": None}
+        batch = pyarrow.RecordBatch.from_pylist(
+            [{"audio": audio, "sentence": split}, {"audio": audio, "sentence": None}]
+        )
+        with pyarrow.ipc.new_stream(folder / split / "x.arrow", batch.schema) as stream:
+            stream.write_batch(batch)
+    made = import_recordings([folder], folder / "out", splitting=ALL_TRAIN)
+    assert made.counts == {"train": 1, "dev": 1} and made.notes == ["split as the source says"]
+    assert len(made.problems) == 2 and all("x.arrow:2: has no text" in problem for problem in made.problems)
+    (train,), (dev,) = (read_manifest(made.manifests[split], check_audio=True) for split in ("train", "dev"))
+    assert (train.text, dev.text, train.audio.suffix, dev.audio.suffix) == ("train", "validation", ".wav", ".flac")
+    assert train.audio.read_bytes() == sound
+
+
+def test_parquet_files(folder: Path, rng) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sound = record(folder.parent / "a.wav", rng).read_bytes()
+    rows = [{"audio": {"bytes": sound, "path": "x.wav"}, "text": "hello"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "test-00000-of-00001.parquet")
+    made = import_recordings([folder], folder / "out", splitting=ALL_TRAIN)
+    assert made.counts == {"test": 1}

@@ -1,0 +1,187 @@
+"""The recipes, whole: tiny models, on real corpora where they are at hand, else on tones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.cli.train import recipe_names
+from asr.data.manifest import read_manifest
+from data_prep import librispeech
+from recipes import stages
+from recipes.aishell import run as aishell
+from recipes.fsdd import run as fsdd
+from recipes.librispeech import run as librispeech_recipe
+from recipes.mini_librispeech import run as mini_librispeech
+from recipes.own_data import run as own_data
+from recipes.yesno import run as yesno
+from tests import tones
+
+CORPORA = Path(os.environ.get("ASR_CORPORA", "../shared/corpora"))
+needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no corpora at {CORPORA} (set ASR_CORPORA)")
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "SMOKE", {"train": 16, "other": 4})
+
+
+def results(model: Path) -> dict[str, object]:
+    return json.loads((model / "config.json").read_text())["provenance"]["results"]
+
+
+@needs_corpora
+def test_yesno(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--source", str(CORPORA / "yesno"), "--output", str(tmp_path), "--smoke", "--quiet"]
+    assert yesno.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("WER") == 4
+    ways = ["dev", "test", "dev, beam of 16", "test, beam of 16"]
+    assert list(results(tmp_path / "smoke" / "yesno")) == ways
+    assert yesno.main(arguments) == 0  # again: nothing left to train
+    assert capsys.readouterr().out.count("WER") == 4
+
+
+@needs_corpora
+def test_pieces_of_yesno_do_not_tell_where_they_are(tmp_path: Path) -> None:
+    parser = yesno.RECIPE.make_parser()
+    args = parser.parse(["--source", str(CORPORA / "yesno"), "--quiet"])
+    manifests = yesno.prepare(args, tmp_path, note=print, progress=False)
+    recordings = {u.id: u for u in read_manifest(tmp_path / "train.jsonl.gz")}
+    assert {u.text.split()[0] for u in recordings.values()} == {"NO"}  # what a network would learn
+    pieces = read_manifest(manifests["train"])
+    assert len(pieces) >= 25 * 5
+    assert {u.text.split()[0] for u in pieces} == {"NO", "YES"}
+    for piece in pieces:
+        name, _, first = piece.id.partition("-from-")
+        assert piece.text.split() == recordings[name].text.split()[int(first) : int(first) + 4]
+        samples, rate = soundfile.read(piece.audio)
+        start = round(piece.start_seconds * rate)
+        level = np.abs(samples)
+        # A word begins within 0.1 s, and the piece ends with a pause: neither is a word cut in two.
+        assert level[start : start + rate // 10].max() > 2 * level[start : start + rate // 100].max()
+        assert 1.0 < piece.duration_seconds < 6.0
+
+
+@needs_corpora
+def test_fsdd_with_a_speaker_held_out(tmp_path: Path) -> None:
+    source = str(CORPORA / "fsdd")
+    assert fsdd.main(["--source", source, "--output", str(tmp_path), "--smoke", "--quiet", "--held-out", "theo"]) == 0
+    test = read_manifest(tmp_path / "smoke" / "test.jsonl.gz")
+    assert {utterance.speaker for utterance in test} == {"theo"}
+    assert list(results(tmp_path / "smoke" / "fsdd")) == ["dev", "test", "dev, beam of 16", "test, beam of 16"]
+
+
+@needs_corpora
+@pytest.mark.parametrize(("flags", "measured"), [([], ["dev", "test"]), (["--overfit", "6"], ["dev"])])
+def test_the_sample_of_aishell(tmp_path: Path, flags: list[str], measured: list[str]) -> None:
+    source = str(CORPORA / "aishell_sample")
+    assert aishell.main(["--source", source, "--output", str(tmp_path), "--smoke", "--quiet", *flags]) == 0
+    config = json.loads((tmp_path / "smoke" / "aishell" / "config.json").read_text())
+    assert list(config["provenance"]["results"]) == measured
+    assert config["text"]["language"] == "zh"
+    assert all(len(character) == 1 for character in config["characters"])
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    """Tones in LibriSpeech's layout, a few utterances in each part that a recipe wants."""
+    rng = np.random.default_rng(0)
+    for part in ("train-clean-5", "dev-clean-2", "train-clean-100", *librispeech_recipe.MEASURED):
+        folder = tmp_path / "LibriSpeech" / part / "1" / "2"
+        folder.mkdir(parents=True)
+        lines = []
+        for number in range(6):
+            text = " ".join("".join(rng.choice(list("ABC"), 3)) for _ in range(3))
+            soundfile.write(folder / f"1-2-{number:04}.flac", np.repeat(tones.speak(text, rng), 2), 16000)
+            lines.append(f"1-2-{number:04} {text}\n")
+        (folder / "1-2.trans.txt").write_text("".join(lines))
+    return tmp_path / "LibriSpeech"
+
+
+@pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")  # it is not all of LibriSpeech
+def test_mini_librispeech(books: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(books), "--output", str(tmp_path / "out"), "--smoke", "--quiet"]
+    assert mini_librispeech.main(arguments) == 0
+    assert list(results(tmp_path / "out" / "smoke" / "mini_librispeech")) == ["dev-clean-2"]
+
+
+@pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")
+def test_librispeech_with_its_language_model(
+    books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "librispeech-lm-norm.txt.gz"
+    with gzip.open(text, "wt") as file:
+        file.writelines(f"{'ABC' if number % 2 else 'CAB BAC'}\n" for number in range(20))
+    monkeypatch.setattr(librispeech, "LM_TEXT", replace(librispeech.LM_TEXT, url=text.as_uri(), checksum=None))
+    output = tmp_path / "out"
+    flags = ["--hours", "100", "--lm-every", "2", "--smoke", "--quiet"]
+    assert librispeech_recipe.main(["--source", str(books), "--output", str(output), *flags]) == 0
+    assert (output / "data" / "lm.every-2.txt").read_text() == "CAB BAC\n" * 10
+    assert capsys.readouterr().out.count("WER") == 2 * 4
+    model = output / "smoke" / "librispeech"
+    ways = [f"{part}{way}" for way in ("", ", beam of 100") for part in librispeech_recipe.MEASURED]
+    assert sorted(results(model)) == sorted(ways)
+    assert json.loads((model / "config.json").read_text())["decoding"]["beam_width"] == 100
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder of tones, each with its text beside it."""
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for number in range(24):
+        text = " ".join("".join(rng.choice(list("ABC"), 2)) for _ in range(2))
+        soundfile.write(folder / f"{number}.wav", tones.speak(text, rng), 8000)
+        (folder / f"{number}.txt").write_text(text.lower())
+    return folder
+
+
+def test_own_data(recordings: Path, tmp_path: Path, tone_run: tuple[Path, list[str]]) -> None:
+    model, _ = tone_run
+    output = tmp_path / "out"
+    flags = ["--init", str(model / "model"), "--epochs", "2", "--quiet"]
+    assert own_data.main(["--source", str(recordings), "--output", str(output), *flags]) == 0
+    found = results(output / "seed-0" / "own_data")
+    assert {name.partition(",")[0] for name in found} <= {"dev", "test"}
+    assert {f"{name}, before" for name in found if "," not in name} == {name for name in found if "," in name}
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (own_data.main, [], "the recordings must be given: --source PATH"),
+        (librispeech_recipe.main, ["--hours", "360"], "invalid choice: 360"),
+        (fsdd.main, ["--held-out", "bob"], "invalid choice: 'bob'"),
+        (yesno.main, ["--epochs", "1"], "must be at least 2, not 1"),
+        (aishell.main, ["--held-out", "S0150"], "held_out is for the sample, with a manifest.tsv"),
+    ],
+)
+def test_wrong_usage(main, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_too_few_recordings(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in [*recordings.glob("?.*"), *recordings.glob("1?.*"), *recordings.glob("2[1-9].*")]:
+        path.unlink()  # one is left
+    assert own_data.main(["--source", str(recordings), "--output", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "there must be recordings for" in capsys.readouterr().err
+
+
+def test_each_is_found_by_name_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, recipe in (
+        ("yesno", yesno), ("fsdd", fsdd), ("mini_librispeech", mini_librispeech), ("librispeech", librispeech_recipe),
+        ("aishell", aishell), ("own_data", own_data),
+    ):  # fmt: skip
+        assert name in recipe_names()
+        assert recipe.main(["--help"]) == 0
+        assert f"python recipes/{name}/run.py" in capsys.readouterr().out
