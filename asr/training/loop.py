@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -449,8 +450,12 @@ def resume(
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Inside, SIGINT and SIGTERM only set what the function given tells; a second SIGINT interrupts at once.
 
-    A process that `asr.training.launch` started leaves SIGINT to the one that did, which hands it on as SIGTERM.
+    A process that `asr.training.launch` started leaves SIGINT to the one that did, which hands it on as SIGTERM. In
+    another thread than the main one, where Python takes no signals, nothing is set.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     listened = (signal.SIGTERM,) if MEETING in os.environ else (signal.SIGINT, signal.SIGTERM)
     received: list[int] = []
 

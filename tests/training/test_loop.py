@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -320,3 +321,12 @@ def test_memory_that_runs_out_names_what_was_computed() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
     with pytest.raises(RuntimeError, match="another"), naming(["a"]):
         raise RuntimeError("another")
+
+
+def test_a_training_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    options = LoopOptions(epochs=1, warmup_epochs=0.0, average_best=1)
+    with ThreadPoolExecutor(1) as pool:
+        figures = pool.submit(fit, Wandering(lucky=True), options, tmp_path, note=lambda _: None).result()
+    assert figures["wer"] == 0.4  # of the second evaluation, after training
+    assert signal.getsignal(signal.SIGINT) == before
