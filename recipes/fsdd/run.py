@@ -64,7 +64,7 @@ RECIPE = Recipe(
   python recipes/fsdd/run.py --held-out theo --output runs/fsdd-theo""",
     corpus="Free Spoken Digit Dataset, https://github.com/Jakobovski/free-spoken-digit-dataset",
     licence="CC BY-SA 4.0",
-    epochs=16,
+    epochs=40,
     prepare=prepare,
     configure=configure,
     decoding=decoding,
