@@ -40,9 +40,10 @@ _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions(BeamOptions):
-    """How log-probabilities become text: greedily (a beam of 1), or by a prefix beam search.
+    """How log-probabilities become text. A model may bring other defaults; `none` turns off a file or model of its own.
 
-    In Python `hotwords` may also be a mapping of words to weights.
+    Greedily with a beam of 1, else by a prefix beam search. In Python `hotwords` may also be a mapping of words to
+    weights.
     """
 
     beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
@@ -124,7 +125,7 @@ class DecodingOptions(BeamOptions):
         Raises:
             ConfigError: a change is wrong, or two contradict each other.
         """
-        changes = dict(changes)
+        changes = {name: "" if value == "none" else value for name, value in changes.items()}
         if isinstance(hotwords := changes.get("hotwords"), Mapping):
             changes["hotwords"] = _entries(hotwords)
         wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.acoustic_model import find_model, read_config, write_config
+from asr.acoustic_model import embedded_models, find_model, read_config, write_config
 from asr.audio import Waveform
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
@@ -188,6 +188,17 @@ def _fit_temperature(lists: Sequence[Sequence[tuple[float, list[str]]]], referen
     return min(TEMPERATURES, key=loss)
 
 
+def check_own(model: str | os.PathLike[str]) -> None:
+    """Nothing, if the model may be changed.
+
+    Raises:
+        ConfigError: it is one that comes with the package.
+    """
+    folder = find_model(model).resolve()
+    if folder in (embedded.resolve() for embedded in embedded_models().values()):
+        raise ConfigError(f"an embedded model must stay as it is; copy {folder} to a place of your own, and tune that")
+
+
 def store_decoding(
     model: str | os.PathLike[str], options: DecodingOptions, *, tuned_on: str, word_error_rate: float
 ) -> Path:
@@ -196,11 +207,14 @@ def store_decoding(
     Files inside of the folder are named relative to it, so that it can move.
 
     Args:
-        model: a folder, or the name of an embedded model.
+        model: a folder.
         tuned_on: what the weights were chosen on, for the provenance.
         word_error_rate: what they gave there, a fraction.
+    Raises:
+        ConfigError: the model comes with the package.
     """
     folder = find_model(model)
+    check_own(model)
     config = read_config(folder)
     decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
     provenance = {**config.provenance, "decoding": decoding}

@@ -110,3 +110,13 @@ def test_places_outside_of_the_folder_stay_as_they_are(folder, tmp_path):
     store_decoding(folder, outside, tuned_on="dev", word_error_rate=0.5)
     values = json.loads((folder / "config.json").read_text())["decoding"]
     assert values["lm"] == str(tmp_path / "x.arpa")
+
+
+def test_an_embedded_model_is_left_as_it_is(tone_corpus, capsys):
+    assert main(["an4", str(tone_corpus / "dev.jsonl.gz"), "--tune"]) == 2
+    assert "an embedded model must stay as it is; copy " in capsys.readouterr().err
+
+
+def test_what_a_model_brings_can_be_turned_off(folder):
+    own = DecodingOptions(beam_width=50, rescore_lm="lm", lm="a.arpa")
+    assert own.changed({"rescore_lm": "none", "lm": "none"}) == DecodingOptions(beam_width=50)

@@ -83,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
     from asr.data.manifest import read_manifest
 
     utterances = read_manifest(args.manifest)
+    if args.tune:
+        from asr.tuning import check_own
+
+        check_own(args.model)
     recognizer = load_recognizer(args, args.model)
     if args.tune:
         recognizer = _tuned(args, recognizer, utterances)

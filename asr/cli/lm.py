@@ -31,8 +31,8 @@ commands (asr-lm COMMAND --help says more):
   sample        sentences that a model makes up
 
 examples:
-  asr-lm score "The apple and pear salad" "The apple and pair salad"
-  asr-lm sample --count 5 --temperature 0.8
+  asr-lm score --lm an4 "enter six two" "enter sicks too"
+  asr-lm sample --lm an4 --count 5 --temperature 0.8
   asr-lm perplexity held-out.txt.gz --lm runs/lm/model
   asr-lm train --run runs/lm --data.train text.txt --data.dev held-out.txt
 """
@@ -78,7 +78,6 @@ what is counted:
   spell is left out, and counted.
 
 examples:
-  asr-lm perplexity held-out.txt.xz
   asr-lm perplexity held-out.txt --lm runs/lm/model
   asr-lm perplexity held-out.txt --lm lm.arpa.gz --case lower
 """
@@ -93,15 +92,15 @@ what is written:
   error.
 
 examples:
-  asr-lm score "The apple and pear salad" "The apple and pair salad"
-  asr-lm score --tokens "I can hear you"
+  asr-lm score --lm an4 "enter six two" "enter sicks too"
+  asr-lm score --lm runs/lm/model --tokens "I can hear you"
   asr-lm score --lm lm.arpa.gz < sentences.txt | sort -rn
 """
 
 _SAMPLE_EXAMPLES = """\
 examples:
-  asr-lm sample --count 10
-  asr-lm sample --prompt "she looked at" --temperature 0.7 --top-k 50
+  asr-lm sample --lm an4 --count 10
+  asr-lm sample --lm runs/lm/model --prompt "she looked at" --top-k 50
 """
 
 

@@ -380,8 +380,9 @@ def _pieces(sequences: Sequence[np.ndarray], width: int) -> Iterator[tuple[int, 
 
 
 def embedded_language_models() -> dict[str, Path]:
-    """The language models that come with the package: name to folder, sorted by name."""
-    return embedded_folders(KIND)
+    """The language models that come with the package, name to folder; one inside an acoustic model has its name."""
+    inside = {name: folder / "lm" for name, folder in embedded_folders("acoustic model").items()}
+    return {**{name: folder for name, folder in inside.items() if holds(folder, KIND)}, **embedded_folders(KIND)}
 
 
 def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
@@ -394,14 +395,17 @@ def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
         DataError: the configuration in the folder cannot be read.
     """
     embedded = embedded_language_models()
-    if model is None:
-        model = DEFAULT_LANGUAGE_MODEL
+    names = ", ".join(embedded) or "none"
+    if model is None and DEFAULT_LANGUAGE_MODEL not in embedded:
+        raise InputError(f"no general language model comes with asr yet: name one with --lm; embedded are {names}")
+    model = model or DEFAULT_LANGUAGE_MODEL
     if str(model) in embedded:
         return embedded[str(model)]
     if Path(model).is_dir():
         inner = Path(model) / "lm"
         return inner if not holds(model, KIND) and holds(inner, KIND) else Path(model)
-    names = ", ".join(embedded) or "none"
+    if Path(model).is_file():
+        raise InputError(f"{os.fspath(model)} must be the folder of a recurrent language model, but is a file")
     raise InputError(
         f"no language model {os.fspath(model)!r}: give a model folder, or one of the embedded language models: {names}"
     )
