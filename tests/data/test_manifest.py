@@ -291,5 +291,5 @@ def test_without_lhotse(tmp_path: Path, utterances: list[Utterance], monkeypatch
     write_manifest(utterances, tmp_path / "cuts.jsonl")
     monkeypatch.setitem(sys.modules, "lhotse", None)
     assert read_manifest(tmp_path / "cuts.jsonl") == utterances
-        with pytest.raises(ImportError, match="needs Lhotse, which asr's extra `train` brings: "):
+    with pytest.raises(ImportError, match="needs Lhotse, which asr's extra `train` brings: "):
         write_manifest(utterances, tmp_path / "other.jsonl")
