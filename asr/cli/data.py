@@ -6,15 +6,15 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asr
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
-from asr.cli.command import DATA_WRONG, run_command, say, write_result
+from asr.cli.command import DATA_WRONG, say, write_result
 from asr.cli.data_prepare import make_prepare_parser, prepare
+from asr.cli.subcommands import Commands, run_subcommand
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,31 +84,13 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `asr-data` with these arguments, those of the process if None."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    name = arguments[0] if arguments else "--help"
-    if name not in COMMANDS:
-        return run_command(PROG, _parse_command, _no_work, arguments or ["--help"])
-    make_parser, work = COMMANDS[name]
-    return run_command(f"{PROG} {name}", lambda given: make_parser(given).parse(given), work, arguments[1:])
-
-
-def _parse_command(arguments: Sequence[str]) -> argparse.Namespace:
-    """Says what is wrong with arguments that do not begin with a command; or --help, or --version."""
-    parser = argparse.ArgumentParser(
+    return run_subcommand(
         PROG,
-        usage="asr-data COMMAND [ARGUMENT...]",
+        COMMANDS,
+        arguments,
         description="Data for training: made into manifests, and examined.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=_EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
-    parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(COMMANDS))
-    parser.parse_known_args(arguments)
-    parser.exit(2, f"{PROG}: error: a command must come first ({', '.join(COMMANDS)}), not {arguments[0]!r}\n")
-
-
-def _no_work(args: argparse.Namespace) -> int:
-    raise AssertionError("the parser has exited")
 
 
 # import
@@ -270,12 +252,11 @@ class _Bar(AbstractContextManager["_Bar"]):
         self.bar.update(done - self.bar.n)
 
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argparse.Namespace], int]]] = {
+COMMANDS: Commands = {
     "prepare": (make_prepare_parser, prepare),
     "import": (make_import_parser, import_),
     "check": (make_check_parser, check),
 }
-"""The parser of each command, and what it does."""
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import asr
 from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
-from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.command import INTERRUPTED, say, write_result
+from asr.cli.subcommands import Commands, run_subcommand
 from asr.cli.train import add_processes, merged, read_json, set_threads
 from asr.errors import ConfigError, DataError
 from asr.options import from_json
@@ -109,31 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--"]:  # as in asr.cli.train
         del arguments[0]
-    name = arguments[0] if arguments else "--help"
-    if name not in COMMANDS:
-        return run_command(PROG, _parse_command, _no_work, arguments or ["--help"])
-    make_parser, work = COMMANDS[name]
-    return run_command(f"{PROG} {name}", lambda given: make_parser(given).parse(given), work, arguments[1:])
-
-
-def _parse_command(arguments: Sequence[str]) -> argparse.Namespace:
-    """Says what is wrong with arguments that do not begin with a command; or --help, or --version."""
-    parser = argparse.ArgumentParser(
+    return run_subcommand(
         PROG,
-        usage="asr-lm COMMAND [ARGUMENT...]",
+        COMMANDS,
+        arguments,
         description="Language models: trained, measured, asked about sentences, or let speak.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=_EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
-    parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(COMMANDS))
-    parser.parse_known_args(arguments)
-    parser.exit(2, f"{PROG}: error: a command must come first ({', '.join(COMMANDS)}), not {arguments[0]!r}\n")
-
-
-def _no_work(args: argparse.Namespace) -> int:
-    raise AssertionError("the parser has exited")
 
 
 # train
@@ -407,7 +389,7 @@ def _set_threads(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
 
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argparse.Namespace], int]]] = {
+COMMANDS: Commands = {
     "train": (make_train_parser, train),
     "perplexity": (make_perplexity_parser, perplexity),
     "score": (make_score_parser, score),
