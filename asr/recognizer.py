@@ -36,6 +36,8 @@ Emission: TypeAlias = np.ndarray  # (T, V) natural log-probabilities
 SHORTEST_PIECE, LONGEST_PIECE, CONTEXT = 10.0, 20.0, 1.0
 # Φ for so many seconds stands between words, not in one.
 PAUSE = 0.6
+# After so many seconds without such a pause, a shorter one will do: of hours without an end nothing could be kept.
+LONG_STRETCH, SHORT_PAUSE = 60.0, 0.2
 # Sound below the least step of 16 bits is silence; normalised, it would be magnified into something.
 SILENCE = 2.0**-15
 # The pieces that are sorted by length together, in seconds of sound: 38 MB.
@@ -244,7 +246,8 @@ class Recognizer:
 
         Both pieces at a cut have heard what is around it, and the seam between them is put where both hear Φ for
         longest. If that is a pause between words, what came before is decoded by itself, so that memory stays bounded;
-        if not, it is decoded together with what follows, as if it had never been cut.
+        if not, it is decoded together with what follows, as if it had never been cut. After a minute without one, a
+        shorter pause will do.
         """
         parts: list[Emission] = []  # of the stretch that begins at frame `start` and has come to frame `seam`
         start = seam = 0
@@ -257,7 +260,8 @@ class Recognizer:
                 begin = seam
                 seam, num_silent = self._seam(*before, piece, emission, earliest=begin)
                 parts.append(before[1][begin - before[0].first_frame : seam - before[0].first_frame])
-                if num_silent * self.model.frame_seconds >= PAUSE:
+                long = (seam - start) * self.model.frame_seconds > LONG_STRETCH
+                if num_silent * self.model.frame_seconds >= (SHORT_PAUSE if long else PAUSE):
                     yield _Stretch(source=piece.source, start=start, emission=np.concatenate(parts))
                     parts, start = [], seam
             before = piece, emission

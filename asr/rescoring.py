@@ -10,7 +10,7 @@ go, and the readings are ranked anew:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # torch takes seconds to load
 
     from asr.lm.rnn import LanguageModel
 
+LONGEST = 1000  # tokens of an utterance whose readings are ranked anew: a minute of speech without a pause
+TOGETHER = 1 << 18  # tokens of readings that go through the model together, unless one utterance alone has more
 LEAST_SCORE = -1e9  # of a text that is impossible; JSON has no infinity
 
 
@@ -94,9 +96,17 @@ class Rescorer:
     def rescore(self, lists: Sequence[Sequence[Reading]]) -> list[list[Reading]]:
         """The readings of each utterance by their new scores, the best first; of equal ones the better one before.
 
-        All texts of all utterances go through the model together, and what they begin with alike only once. A text
-        that the model cannot spell is behind those that it can.
+        The texts of many utterances go through the model together, and what they begin with alike only once. A text
+        that the model cannot spell is behind those that it can. An utterance of more than `LONGEST` tokens stays as it
+        is: its readings differ in so many places that a hundred of them are no choice.
         """
+        rescored = [list(readings) for readings in lists]
+        for group in _groups(lists):
+            for number, readings in zip(group, self._rescore_group([lists[each] for each in group]), strict=True):
+                rescored[number] = readings
+        return rescored
+
+    def _rescore_group(self, lists: Sequence[Sequence[Reading]]) -> list[list[Reading]]:
         import torch
 
         from asr.device import autocast
@@ -115,3 +125,20 @@ class Rescorer:
         bonus = self.word_bonus * len(reading.words)
         score = reading.score + self.weight * log_prob + bonus
         return replace(reading, rnn=log_prob, word_score=reading.word_score + bonus, score=score)
+
+
+def _groups(lists: Sequence[Sequence[Reading]]) -> Iterator[list[int]]:
+    """The numbers of the utterances that are ranked anew, in groups of at most `TOGETHER` tokens."""
+    group: list[int] = []
+    held = 0
+    for number, readings in enumerate(lists):
+        size = sum(len(reading.tokens) for reading in readings)
+        if max((len(reading.tokens) for reading in readings), default=0) > LONGEST:
+            continue
+        if group and held + size > TOGETHER:
+            yield group
+            group, held = [], 0
+        group.append(number)
+        held += size
+    if group:
+        yield group

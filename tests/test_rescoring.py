@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from asr import rescoring
 from asr.decoding import Decoder, DecodingOptions
 from asr.errors import ConfigError, InputError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
@@ -64,6 +65,20 @@ def test_what_the_model_cannot_spell_goes_behind_and_keeps_its_order():
     (rescored,) = Rescorer(model, weight=0.5, word_bonus=0.0).rescore(lists)
     assert [reading.text for reading in rescored] == ["PEAR", "PAIR", "PIE"]
     assert rescored[1].rnn == LEAST_SCORE
+
+
+def test_groups_change_nothing_and_what_is_too_long_stays_as_it_is(monkeypatch):
+    rescorer = Rescorer(biased_model(), weight=0.8, word_bonus=0.25)
+    lists = [[make_reading("PAIR", -1.0), make_reading("PEAR", -3.0)], [make_reading("PEAR PEAR", -0.5)]] * 3
+    whole = rescorer.rescore(lists)
+    monkeypatch.setattr(rescoring, "TOGETHER", 9)
+    for one, other in zip(whole, rescorer.rescore(lists), strict=True):
+        assert [reading.text for reading in one] == [reading.text for reading in other]
+        assert [reading.score for reading in one] == pytest.approx([reading.score for reading in other])
+    monkeypatch.setattr(rescoring, "LONGEST", 8)
+    kept = rescorer.rescore(lists)
+    assert kept[1] == lists[1] and kept[1][0].rnn is None
+    assert [reading.text for reading in kept[0]] == ["PEAR", "PAIR"]
 
 
 @pytest.fixture
