@@ -22,11 +22,12 @@ from asr.metrics import (
     calibration_error,
     character_errors,
     paired_test,
+    right_words,
     word_errors,
 )
 from asr.recognizer import Recognizer
 from asr.text import TextOptions, normalize
-from asr.transcript import Transcript, Word, find_words
+from asr.transcript import Transcript, Word, split_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,11 +265,8 @@ def _scored(utterance: Utterance, transcript: Transcript, text: TextOptions) -> 
 
 def _judged(reference: str, words: Sequence[Word], text: TextOptions) -> Iterator[tuple[float, bool]]:
     """Confidence of each recognised word, and whether it is right."""
-    said = [reference[start:end] for start, end in find_words(reference)]
-    steps = align(said, [normalize(word.text, text) for word in words])
-    of_words = (step for step in steps if step.operation != "deletion")
-    for word, step in zip(words, of_words, strict=True):
-        yield word.confidence, step.operation == "match"
+    right = right_words(split_words(reference), [normalize(word.text, text) for word in words])
+    return ((word.confidence, is_right) for word, is_right in zip(words, right, strict=True))
 
 
 def _has_spaces(text: TextOptions) -> bool:

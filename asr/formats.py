@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
 from asr.metrics import align
-from asr.transcript import Hypothesis, Timeline, Transcript, Word, find_words
+from asr.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
 if TYPE_CHECKING:
     from asr.aligner import AlignedText, Level, Segment
@@ -112,7 +112,7 @@ def to_explanation(transcript: Transcript) -> str:
     }
     columns = {"score": [each.score for each in hypotheses], **{name: row for name, row in parts.items() if any(row)}}
     lines = ["".join(f"{name:>10}" for name in columns) + "  text"]
-    words = [[each.text[start:end] for start, end in find_words(each.text)] for each in hypotheses]
+    words = [split_words(each.text) for each in hypotheses]
     for number, own in enumerate(words):
         other = words[0] if number or len(words) == 1 else words[1]
         numbers = "".join(f"{values[number]:10.2f}" for values in columns.values())

@@ -289,6 +289,12 @@ def paired_test(
     )
 
 
+def right_words(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[bool]:
+    """For each word of the hypothesis, whether a shortest alignment pairs it with itself in the reference."""
+    steps = align(reference, hypothesis)
+    return [step.operation == "match" for step in steps if step.operation != "deletion"]
+
+
 def calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 10) -> float:
     """Expected calibration error: how far the confidences of words are from the share of them that are right.
 

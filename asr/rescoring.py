@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.ctc.hotwords import HotwordMatch
-from asr.transcript import find_words
+from asr.transcript import split_words
 
 if TYPE_CHECKING:  # torch takes seconds to load
     import torch
@@ -59,8 +59,8 @@ class Reading:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """The words of the text; see `find_words`."""
-        return tuple(self.text[start:end] for start, end in find_words(self.text))
+        """The words of the text; see `asr.transcript.find_words`."""
+        return tuple(split_words(self.text))
 
 
 def merge_alike(readings: Sequence[Reading]) -> list[Reading]:

@@ -207,6 +207,11 @@ def find_words(text: str) -> Iterator[tuple[int, int]]:
     return (match.span() for match in _WORD.finditer(text))
 
 
+def split_words(text: str) -> list[str]:
+    """The words of a text; see `find_words`."""
+    return [text[start:end] for start, end in find_words(text)]
+
+
 def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], *, timeline: Timeline) -> Transcript:
     """The transcript of a long recording, from those of successive pieces of it.
 

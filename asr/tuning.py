@@ -15,11 +15,11 @@ from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.decoding import DecodingOptions, word_posteriors
 from asr.errors import AsrError, ConfigError, InputError
-from asr.metrics import align, word_errors
+from asr.metrics import right_words, word_errors
 from asr.recognizer import Recognizer, out_of_folder
 from asr.rescoring import LEAST_SCORE
 from asr.text import normalize
-from asr.transcript import Hypothesis, Transcript, find_words
+from asr.transcript import Hypothesis, Transcript, split_words
 
 NUM_HYPOTHESES = 100
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0)
@@ -122,7 +122,7 @@ def tune_decoding(
         [np.array([(each.acoustic or 0.0) + each.word_score + each.hotword_score for each in row]) for row in lists],
         [np.array([each.lm or 0.0 for each in row]) for row in lists] if options.lm or options.fuse_lm else None,
         [np.array([each.rnn or 0.0 for each in row]) for row in lists] if options.rescore_lm else None,
-        [np.array([len(list(find_words(each.text))) for each in row]) for row in lists],
+        [np.array([len(split_words(each.text)) for each in row]) for row in lists],
         [np.array([word_errors(reference, each.text).errors for each in row]) for reference, row in heard],
     )
     tuned = replace(
@@ -163,7 +163,7 @@ def _ranked(hypotheses: Sequence[Hypothesis], weights: Weights) -> list[tuple[fl
     """Scores with the weights, and words, the best first."""
     ranked = []
     for each in hypotheses:
-        words = [each.text[start:end] for start, end in find_words(each.text)]
+        words = split_words(each.text)
         score = (each.acoustic or 0.0) + each.word_score + each.hotword_score + weights.word_bonus * len(words)
         score += weights.lm_weight * (each.lm or 0.0) + weights.rescore_weight * (each.rnn or 0.0)
         ranked.append((score, words))
@@ -178,10 +178,9 @@ def _fit_temperature(lists: Sequence[Sequence[tuple[float, list[str]]]], referen
         for ranked, reference in zip(lists, references, strict=True):
             scores = np.array([score for score, _ in ranked]) / temperature
             confidences = word_posteriors([words for _, words in ranked], scores)
-            said = [reference[start:end] for start, end in find_words(reference)]
-            steps = (step for step in align(said, ranked[0][1]) if step.operation != "deletion")
-            for confidence, step in zip(confidences, steps, strict=True):
-                share = confidence if step.operation == "match" else 1.0 - confidence
+            right = right_words(split_words(reference), ranked[0][1])
+            for confidence, is_right in zip(confidences, right, strict=True):
+                share = confidence if is_right else 1.0 - confidence
                 total -= float(np.log(max(share, 1e-6)))
         return total
 
