@@ -11,12 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from asr.ctc.alignment import Alignment
-from asr.ctc.alignment import align as align_labels
+from asr.ctc.alignment import Alignment, align
 from asr.ctc.collapse import minimum_frames
 from asr.errors import ConfigError, InputError
 from asr.options import check_choices
@@ -153,11 +150,6 @@ class AlignedText:
         return tuple(character for word in self.words for character in word.parts)
 
 
-def align(log_probs: Any, labels: Any, *, blank: int = BLANK, gaps: Any = (), gap_score: float = -1.0) -> Alignment:
-    """The most probable path that collapses to the labels; `asr.ctc.alignment.align` with the models' blank, 0."""
-    return align_labels(log_probs, labels, blank=blank, gaps=gaps, gap_score=gap_score)
-
-
 def align_recording(
     recognizer: Recognizer,
     source: Source,
@@ -180,7 +172,7 @@ def align_recording(
         DataError: the source cannot be read.
         InputError: as for `align_text`.
     """
-    log_probs, duration_seconds = long_log_probs(recognizer, source, channel=channel, progress=progress)
+    log_probs, duration_seconds = recognizer.long_log_probs(source, channel=channel, progress=progress)
     return align_text(
         log_probs,
         text,
@@ -190,36 +182,6 @@ def align_recording(
         frame_seconds=recognizer.model.frame_seconds,
         duration_seconds=duration_seconds,
     )
-
-
-def long_log_probs(
-    recognizer: Recognizer,
-    source: Source,
-    *,
-    channel: int | None = None,
-    progress: Callable[[float], None] | None = None,
-) -> tuple[Emission, float]:
-    """(T, V) log_probs of a recording, heard in pieces that overlap, as for transcription; and its seconds.
-
-    Raises:
-        DataError, InputError: the source cannot be read.
-    """
-    parts: list[Emission] = []
-    seam = 0
-    before: tuple[Any, Emission] | None = None
-    for piece, emission in recognizer._emissions(recognizer._pieces([source], channel), progress):
-        if piece.error:
-            raise piece.error
-        if before is not None:
-            begin = seam
-            seam, _ = recognizer._seam(before[0], before[1], piece, emission, earliest=begin)
-            first_frame = before[0].first_frame
-            parts.append(before[1][begin - first_frame : seam - first_frame])
-        before = piece, emission
-    assert before is not None  # every source has a piece
-    piece, emission = before
-    parts.append(emission[seam - piece.first_frame :])
-    return np.concatenate(parts), piece.num_samples / recognizer.model.sample_rate
 
 
 def align_text(
@@ -282,7 +244,7 @@ def align_text(
     gaps = [] if options.gaps == "nowhere" else [0, len(labels)]
     if options.gaps == "sentences":
         gaps += [next(i for i, owner in enumerate(owners) if first <= owner < end) for first, end in groups]
-    found = align(emission, labels, gaps=gaps, gap_score=options.gap_score)
+    found = align(emission, labels, blank=BLANK, gaps=gaps, gap_score=options.gap_score)
     timed = _timed_words(words, characters, owners, found, timeline)
     sentences = []
     for first, end in groups:

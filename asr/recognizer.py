@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, starmap
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,6 +61,19 @@ class _Piece:
     end: int = 0
     num_samples: int | None = None
     error: AsrError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Frames of one source up to its frame `end`, where Φ lasts for `num_silent` frames.
+
+    `num_samples` is the length of the whole source, known with its last part.
+    """
+
+    emission: Emission
+    end: int
+    num_silent: int = 0
+    num_samples: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +167,7 @@ class Recognizer:
         """
         pieces = self._emissions(self._pieces(sources, channel), progress)
         by_source = groupby(pieces, key=lambda pair: pair[0].source)
-        stretches = self._decoded(chain.from_iterable(self._stretches(group) for _, group in by_source))
+        stretches = self._decoded(chain.from_iterable(starmap(self._stretches, by_source)))
         for _, parts in groupby(stretches, key=lambda pair: pair[0].source):
             yield self._joined(parts)
 
@@ -166,6 +179,22 @@ class Recognizer:
         blocks = list(stream_audio(source, sample_rate=self.model.sample_rate, channel=channel))
         (emission,) = self._forward([np.concatenate(blocks)])
         return emission
+
+    def long_log_probs(
+        self, source: Source, *, channel: int | None = None, progress: Callable[[float], None] | None = None
+    ) -> tuple[Emission, float]:
+        """(T, V) log_probs of a recording of any length, heard in pieces as `transcribe` hears it; and its seconds.
+
+        Args:
+            source, channel: as for `transcribe`.
+            progress: as for `results`.
+        Raises:
+            DataError, InputError: the source cannot be read.
+        """
+        parts = list(self._parts(self._emissions(self._pieces([source], channel), progress)))
+        num_samples = parts[-1].num_samples
+        assert num_samples is not None
+        return np.concatenate([part.emission for part in parts]), num_samples / self.model.sample_rate
 
     def _pieces(self, sources: Iterable[Source | Utterance], channel: int | None) -> Iterator[_Piece]:
         """All pieces of all sources, in order."""
@@ -241,34 +270,51 @@ class Recognizer:
                 emission[:, BLANK] = 0.0
         return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
-    def _stretches(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Iterator[_Stretch]:
-        """What is decoded together of one source.
+    def _parts(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Iterator[_Part]:
+        """The frames of one source, each once, from its pieces.
 
         Both pieces at a cut have heard what is around it, and the seam between them is put where both hear Φ for
-        longest. If that is a pause between words, what came before is decoded by itself, so that memory stays bounded;
-        if not, it is decoded together with what follows, as if it had never been cut. After a minute without one, a
-        shorter pause will do.
+        longest.
+
+        Raises:
+            AsrError: that of a piece.
         """
-        parts: list[Emission] = []  # of the stretch that begins at frame `start` and has come to frame `seam`
-        start = seam = 0
+        seam = 0
         before: tuple[_Piece, Emission] | None = None
         for piece, emission in pieces:
             if piece.error:
-                yield _Stretch(source=piece.source, start=0, emission=emission, error=piece.error)
-                return
+                raise piece.error
             if before is not None:
-                begin = seam
+                begin, first = seam, before[0].first_frame
                 seam, num_silent = self._seam(*before, piece, emission, earliest=begin)
-                parts.append(before[1][begin - before[0].first_frame : seam - before[0].first_frame])
-                long = (seam - start) * self.model.frame_seconds > LONG_STRETCH
-                if num_silent * self.model.frame_seconds >= (SHORT_PAUSE if long else PAUSE):
-                    yield _Stretch(source=piece.source, start=start, emission=np.concatenate(parts))
-                    parts, start = [], seam
+                yield _Part(emission=before[1][begin - first : seam - first], end=seam, num_silent=num_silent)
             before = piece, emission
         assert before is not None  # every source has a last piece
         piece, emission = before
-        parts.append(emission[seam - piece.first_frame :])
-        yield _Stretch(source=piece.source, start=start, emission=np.concatenate(parts), num_samples=piece.num_samples)
+        rest = emission[seam - piece.first_frame :]
+        yield _Part(emission=rest, end=seam + len(rest), num_samples=piece.num_samples)
+
+    def _stretches(self, source: int, pieces: Iterator[tuple[_Piece, Emission]]) -> Iterator[_Stretch]:
+        """What is decoded together of one source.
+
+        If a seam is a pause between words, what came before is decoded by itself, so that memory stays bounded; if not,
+        it is decoded together with what follows, as if it had never been cut. After a minute without one, a shorter
+        pause will do.
+        """
+        held: list[Emission] = []  # of the stretch that begins at frame `start`
+        start = 0
+        try:
+            for part in self._parts(pieces):
+                held.append(part.emission)
+                long = (part.end - start) * self.model.frame_seconds > LONG_STRETCH
+                pause = part.num_silent * self.model.frame_seconds
+                if part.num_samples is not None or pause >= (SHORT_PAUSE if long else PAUSE):
+                    yield _Stretch(
+                        source=source, start=start, emission=np.concatenate(held), num_samples=part.num_samples
+                    )
+                    held, start = [], part.end
+        except AsrError as error:
+            yield _Stretch(source=source, start=0, emission=np.zeros((0, 0)), error=error)
 
     def _decoded(self, stretches: Iterator[_Stretch]) -> Iterator[tuple[_Stretch, Transcript | None]]:
         """Each stretch with its transcript, None if there is an error; some are decoded together where that pays."""

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asr
-from asr.aligner import AlignmentOptions, align, align_recording, align_text, long_log_probs, spell_words
+from asr.aligner import AlignmentOptions, align_recording, align_text, spell_words
 from asr.errors import ConfigError, DataError, InputError
-from asr.text import Alphabet, TextOptions, normalize
+from asr.text import BLANK, Alphabet, TextOptions, normalize
 from asr.transcript import find_words
 from tests.tones import speak
 
@@ -197,8 +197,8 @@ def test_wrong_options(options, message):
 
 def test_labels_are_aligned_with_the_blank_of_all_models():
     emission = heard("_A_B")
-    assert align(emission, ENGLISH.encode("AB")).spans.tolist() == [[1, 2], [3, 4]]
-    assert align(np.roll(emission, -1, axis=1), [ENGLISH.encode("A")[0] - 1], blank=ENGLISH.size - 1).score < 0
+    assert asr.align(emission, ENGLISH.encode("AB"), blank=BLANK).spans.tolist() == [[1, 2], [3, 4]]
+    assert asr.align(np.roll(emission, -1, axis=1), [ENGLISH.encode("A")[0] - 1], blank=ENGLISH.size - 1).score < 0
 
 
 # With sound: a model that knows the tones A, B and C.
@@ -235,7 +235,7 @@ def test_words_of_a_long_recording_are_where_they_are_said(recognizer, seed):
 def test_log_probs_of_pieces_have_the_frames_of_the_whole(recognizer, rng):
     waveform = speak("ABC CAB " * 24, rng).astype(np.float32)
     whole = recognizer.log_probs((waveform, 8000))
-    joined, seconds = long_log_probs(recognizer, (waveform, 8000))
+    joined, seconds = recognizer.long_log_probs((waveform, 8000))
     assert seconds == len(waveform) / 8000 > 25
     assert joined.shape == whole.shape
     assert (joined.argmax(axis=1) == whole.argmax(axis=1)).mean() > 0.95

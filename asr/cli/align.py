@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from asr.aligner import AlignedText, AlignmentOptions, Level, align_text, long_log_probs
+from asr.aligner import AlignedText, AlignmentOptions, Level, align_text
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
 from asr.cli.command import run_command, say, write_result
 from asr.cli.picture import draw, first_seconds
@@ -129,8 +129,8 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
 
         source, channel = (read_audio(source, sample_rate=model.sample_rate, channel=channel), model.sample_rate), None
     with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
-        log_probs, duration_seconds = long_log_probs(
-            recognizer, source, channel=channel, progress=lambda seconds: bar.update(round(seconds))
+        log_probs, duration_seconds = recognizer.long_log_probs(
+            source, channel=channel, progress=lambda seconds: bar.update(round(seconds))
         )
     aligned = align_text(
         log_probs,

@@ -264,12 +264,11 @@ def _write(
 
 def _draw(transcript: Transcript, recording: Recording, recognizer: Recognizer, args: argparse.Namespace) -> None:
     """Draws a recording, of which the model hears as much again as the picture shows."""
-    from asr.aligner import long_log_probs
     from asr.cli.picture import draw, first_seconds
 
     model = recognizer.model
     waveform = first_seconds(recording.path, model, channel=args.channel)
-    emission, _ = long_log_probs(recognizer, (waveform, model.sample_rate))
+    emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
     path = args.plot if _is_picture(args.plot) else args.plot / f"{recording.name}.png"
     prog = None if args.quiet else PROG
     draw(path, waveform, emission, transcript.words, transcript.timeline, model, prog=prog)
