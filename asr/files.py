@@ -40,3 +40,9 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
     """Write a file, text as UTF-8 (what UTF-8 cannot hold as an escape); see `replacing`."""
     with replacing(path) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def user_cache_folder() -> Path | None:
+    """Where this user's caches of asr go; None where nobody knows the user's home."""
+    user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
+    return Path(user) / "asr" if os.path.isabs(user) else None  # else "~" stays as it is

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asr.files import write_whole
+from asr.files import user_cache_folder, write_whole
 
 _C_LIBRARY = ("exp", "log", "log1p", "memcpy", "memmove", "memset")  # all that machine code may call
 _lock = threading.Lock()
@@ -94,9 +94,8 @@ class KernelModule:
         if chosen := os.environ.get("NUMBA_CACHE_DIR"):
             return [Path(chosen) / file]
         places = [Path(__file__).parent / "__pycache__" / file]
-        user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
-        if os.path.isabs(user):  # "~" stays where nobody knows the user's home
-            places.append(Path(user) / "asr" / file)
+        if folder := user_cache_folder():
+            places.append(folder / file)
         return places
 
     def _read(self, path: Path) -> dict[str, _Object] | None:

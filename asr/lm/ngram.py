@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from asr.errors import InputError
-from asr.files import replacing
+from asr.files import replacing, user_cache_folder
 from asr.lm.arpa import END, START, read_arpa, write_arpa
 from asr.lm.perplexity import TextScore
 from asr.lm.tables import NgramTables, level_bounds
@@ -172,9 +172,10 @@ def characters(text: str, *, space: str = SPACE) -> list[str]:
 
 def _cache_places(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path).absolute()
-    user = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    name = f"{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.cache"
-    return [path.with_name(f"{path.name}.cache"), Path(user) / "asr" / "ngram" / name]
+    places = [path.with_name(f"{path.name}.cache")]
+    if folder := user_cache_folder():
+        places.append(folder / "ngram" / f"{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.cache")
+    return places
 
 
 # A cache is: magic (16 bytes), CRC-32 of all that follows and length of the header (8 bytes each, little-endian), the
