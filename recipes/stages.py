@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from asr.acoustic_model import AcousticModel, find_model, read_config, write_config
-from asr.cli.arguments import Parser, at_least
-from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.arguments import Parser, at_least, show_progress
+from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.evaluate import table
 from asr.cli.train import add_processes, set_threads
 from asr.data.manifest import read_manifest, write_manifest
@@ -119,12 +119,9 @@ class Recipe:
     def run(self, args: argparse.Namespace) -> int:
         """The stages, one after the other; each finds what an earlier call has done."""
 
-        def note(sentence: str) -> None:
-            if not args.quiet:
-                say(sentence, prog=self._prog)
-
+        note = noter(args, prog=self._prog)
         set_threads(args)
-        progress = False if args.quiet and args.progress is None else args.progress
+        progress = show_progress(args)
         data, folder = args.output / "data", args.output / f"seed-{args.seed}"
         manifests = dict(self.prepare(args, data, note=note, progress=progress))
         if args.smoke:

@@ -7,22 +7,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from asr.aligner import AlignedText, AlignmentOptions, Level, align_text
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
 from asr.cli.command import run_command, say, write_result
 from asr.cli.picture import draw, first_seconds
-from asr.cli.recognizer import BATCH_SIZE, PRECISIONS
+from asr.cli.recognizer import add_computing_flags, load_recognizer
 from asr.ctc.alignment import warm_up
 from asr.decoding import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import ALIGNMENT_WRITERS
 from asr.plots import check_matplotlib
-
-if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
 
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
@@ -86,11 +83,7 @@ def make_parser() -> Parser:
     parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     add_options(parser, AlignmentOptions, title="alignment")
-    group = parser.add_argument_group("computing")
-    group.add_argument("--batch-size", type=at_least(1), default=BATCH_SIZE, metavar="N", help="stretches of sound "
-                       "that are computed together (default: %(default)s)")  # fmt: skip
-    group.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="format of the matrix products "
-                       "(default: %(default)s)")  # fmt: skip
+    add_computing_flags(parser)
     return parser
 
 
@@ -117,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
 def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> AlignedText:
     from tqdm import tqdm
 
-    recognizer = _load(args)
+    # A language model is of no use where the text is known.
+    recognizer = load_recognizer(args, args.model, decoding=DecodingOptions())
     model = recognizer.model
     if args.quiet:
         warm_up()
@@ -146,23 +140,6 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
         prog = None if args.quiet else PROG
         draw(args.plot, waveform, log_probs, aligned.words, aligned.timeline, model, prog=prog)
     return replace(aligned, model=model.config.name)
-
-
-def _load(args: argparse.Namespace) -> Recognizer:
-    """The recogniser, without what it would decode with: a language model is of no use where the text is known."""
-    import torch
-
-    from asr.recognizer import load
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    return load(
-        args.model,
-        device=args.device,
-        precision=args.precision,
-        batch_size=args.batch_size,
-        decoding=DecodingOptions(),
-    )
 
 
 def _read_text(args: argparse.Namespace) -> str:

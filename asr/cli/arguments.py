@@ -76,11 +76,15 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def show_progress(args: argparse.Namespace) -> bool | None:
+    """Whether the flags want a bar; None: where stderr is a terminal."""
+    return False if args.quiet and args.progress is None else args.progress
+
+
 def disable_progress(args: argparse.Namespace) -> bool | None:
-    """The `disable` of tqdm: as the flags say, or None, which shows a bar where stderr is a terminal."""
-    if args.progress is not None:
-        return not args.progress
-    return True if args.quiet else None
+    """`show_progress` as the `disable` of tqdm."""
+    shown = show_progress(args)
+    return None if shown is None else not shown
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "") -> None:

@@ -65,6 +65,16 @@ def say(message: object, *, prog: str) -> None:
     tqdm.write(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
+    """What `say`s a sentence, unless --quiet."""
+
+    def note(sentence: str) -> None:
+        if not args.quiet:
+            say(sentence, prog=prog)
+
+    return note
+
+
 def write_result(text: str) -> None:
     """Writes to stdout at once, so that results can be followed, above a progress bar if there is one."""
     from tqdm import tqdm

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from asr.cli.arguments import Parser, add_options, given_options
+from asr.cli.arguments import Parser, add_options, given_options, show_progress
 from asr.cli.command import write_result
 from asr.errors import ConfigError
 
@@ -64,7 +64,7 @@ def prepare(args: argparse.Namespace) -> int:
     made = module.prepare(
         source=args.source,
         output=args.output or Path("data") / args.corpus,
-        progress=False if args.quiet and args.progress is None else args.progress,
+        progress=show_progress(args),
         **({"options": given_options(args, module.Options)} if hasattr(module, "Options") else {}),
     )
     write_result("".join(f"{name}\t{path}\n" for name, path in made.items()))

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
-from asr.cli.command import INTERRUPTED, say, write_result
+from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values, show_progress
+from asr.cli.command import INTERRUPTED, noter, say, write_result
 from asr.cli.subcommands import Commands, run_subcommand
-from asr.cli.train import add_processes, merged, read_json, set_threads
+from asr.cli.train import add_processes, check_data, configured_values, set_threads
 from asr.errors import ConfigError, DataError
 from asr.options import from_json
 
@@ -153,10 +153,7 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
 def train(args: argparse.Namespace) -> int:
     """Trains as the arguments say; the exit status."""
 
-    def note(sentence: str) -> None:
-        if not args.quiet:
-            say(sentence, prog=f"{PROG} train")
-
+    note = noter(args, prog=f"{PROG} train")
     if args.kind == "ngram":
         from asr.training.config import NgramTrainingConfig
         from asr.training.ngram import train_ngram
@@ -179,7 +176,7 @@ def train(args: argparse.Namespace) -> int:
             args.run,
             device=args.device,
             note=note,
-            progress=False if args.quiet and args.progress is None else args.progress,
+            progress=show_progress(args),
             processes=args.nproc,
         )
     except Interrupted as interrupted:
@@ -199,18 +196,8 @@ def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
     """
     from asr.training.config import LanguageTrainingConfig
 
-    path = args.config
-    if args.resume:
-        if path:
-            raise ConfigError("--resume takes the configuration from the run folder: leave out --config")
-        path = args.run / "config.json"
-        if not path.is_file():
-            raise ConfigError(f"no run to resume in {args.run}: it has no config.json")
-    values = merged(read_json(path) if path else {}, given_values(args, LanguageTrainingConfig))
-    data = values.get("data")
-    for name, use in (("train", "to learn from"), ("dev", "to choose the best epochs by")):
-        if not isinstance(data, dict) or name not in data:
-            raise ConfigError(f"the texts {use} must be given: --data.{name}, or data.{name} in the --config file")
+    values = configured_values(args, LanguageTrainingConfig)
+    check_data(values, what="texts", use="to learn from")
     return from_json(LanguageTrainingConfig, values)
 
 

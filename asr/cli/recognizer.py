@@ -18,6 +18,12 @@ BATCH_SIZE = 16
 
 def add_recognizer_flags(parser: Parser) -> None:
     """Adds the flags that `load_recognizer` reads."""
+    add_computing_flags(parser)
+    add_options(parser, DecodingOptions, title="decoding")
+
+
+def add_computing_flags(parser: Parser) -> None:
+    """Adds those of them that do not say how to decode."""
     group = parser.add_argument_group("computing")
     group.add_argument(
         "--batch-size",
@@ -33,23 +39,24 @@ def add_recognizer_flags(parser: Parser) -> None:
         help="format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only "
         "(default: %(default)s)",
     )
-    add_options(parser, DecodingOptions, title="decoding")
 
 
-def load_recognizer(args: argparse.Namespace, model: str | None) -> Recognizer:
-    """The recogniser with that model and the options that the arguments give.
+def load_recognizer(
+    args: argparse.Namespace, model: str | None, *, decoding: DecodingOptions | None = None
+) -> Recognizer:
+    """The recogniser with that model and the options that the arguments give, or that `decoding` is.
 
     Raises:
         ConfigError, InputError, DataError: as `asr.load`.
     """
-    decoding = given_values(args, DecodingOptions)
+    chosen = decoding or given_values(args, DecodingOptions)
     import torch
 
     from asr.recognizer import load
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    return load(model, device=args.device, precision=args.precision, batch_size=args.batch_size, decoding=decoding)
+    return load(model, device=args.device, precision=args.precision, batch_size=args.batch_size, decoding=chosen)
 
 
 def settle(args: argparse.Namespace, model: str | None) -> argparse.Namespace:

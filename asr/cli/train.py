@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, add_options, at_least, given_values
-from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.arguments import Parser, add_options, at_least, given_values, show_progress
+from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
 
@@ -110,17 +110,14 @@ def run(args: argparse.Namespace) -> int:
 
     set_threads(args)
 
-    def note(sentence: str) -> None:
-        if not args.quiet:
-            say(sentence, prog=PROG)
-
+    note = noter(args, prog=PROG)
     try:
         train_acoustic_model(
             config,
             args.run,
             device=args.device,
             note=note,
-            progress=False if args.quiet and args.progress is None else args.progress,
+            progress=show_progress(args),
             processes=args.nproc,
             workers=args.workers,
         )
@@ -142,14 +139,7 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
     """
     from asr.training.config import TrainingConfig
 
-    path = args.config
-    if args.resume:
-        if path:
-            raise ConfigError("--resume takes the configuration from the run folder: leave out --config")
-        path = args.run / "config.json"
-        if not path.is_file():
-            raise ConfigError(f"no run to resume in {args.run}: it has no config.json")
-    values = merged(read_json(path) if path else {}, given_values(args, TrainingConfig))
+    values = configured_values(args, TrainingConfig)
     if values.get("init"):
         from asr.acoustic_model import find_model, read_config
 
@@ -157,11 +147,32 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
         model = read_config(folder)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
         values = merged(parts, {**values, "init": str(folder)})
-    data = values.get("data")
-    for name, use in (("train", "to train on"), ("dev", "to choose the best epochs by")):
-        if not isinstance(data, Mapping) or name not in data:
-            raise ConfigError(f"the manifests {use} must be given: --data.{name}, or data.{name} in the --config file")
+    check_data(values, what="manifests", use="to train on")
     return from_json(TrainingConfig, values)
+
+
+def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
+    """The options of the dataclass that --config or the folder of --resume has, and over them those of the flags.
+
+    Raises:
+        ConfigError: both are given, the folder has no run, or a file is not JSON.
+    """
+    path = args.config
+    if args.resume:
+        if path:
+            raise ConfigError("--resume takes the configuration from the run folder: leave out --config")
+        path = args.run / "config.json"
+        if not path.is_file():
+            raise ConfigError(f"no run to resume in {args.run}: it has no config.json")
+    return merged(_read_json(path) if path else {}, given_values(args, kind))
+
+
+def check_data(values: Mapping[str, Any], *, what: str, use: str) -> None:
+    """Raises ConfigError if `data.train`, which is of use to that, or `data.dev` is missing."""
+    data = values.get("data")
+    for name, purpose in (("train", use), ("dev", "to choose the best epochs by")):
+        if not isinstance(data, Mapping) or name not in data:
+            raise ConfigError(f"the {what} {purpose} must be given: --data.{name}, or data.{name} in the --config file")
 
 
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +213,7 @@ def recipe_names() -> list[str]:
     return sorted({path.parent.name for folder in recipes.__path__ for path in Path(folder).glob("*/run.py")})
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """The options in a file.
 
     Raises:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from asr.acoustic_model import AcousticModel, read_config, write_config
 from asr.augment import AugmentOptions
-from asr.cli.arguments import Parser, at_least
-from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.arguments import Parser, at_least, show_progress
+from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.evaluate import table
 from asr.cli.train import add_processes, set_threads
 from asr.data.manifest import read_manifest
@@ -111,13 +111,10 @@ def make_parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     """The stages, one after the other; each finds what an earlier call has done."""
 
-    def note(sentence: str) -> None:
-        if not args.quiet:
-            say(sentence, prog=PROG)
-
+    note = noter(args, prog=PROG)
     set_threads(args)
     folder = args.output / f"seed-{args.seed}"
-    progress = False if args.quiet and args.progress is None else args.progress
+    progress = show_progress(args)
     manifests = an4.prepare(source=args.source, output=args.output / "data", progress=progress)
     try:
         train_acoustic_model(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from asr.cli.arguments import Parser
-from asr.cli.command import INTERRUPTED, run_command, say, write_result
+from asr.cli.arguments import Parser, show_progress
+from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.train import add_processes, set_threads
 from asr.data.manifest import read_manifest
 from asr.errors import DataError
@@ -121,10 +121,7 @@ def make_parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     """The stages, one after the other; each finds what an earlier call has done."""
 
-    def note(sentence: str) -> None:
-        if not args.quiet:
-            say(sentence, prog=PROG)
-
+    note = noter(args, prog=PROG)
     data = args.output / "data"
     prepare(args.text, args.withhold, data, note=note)
     pairs = homophones.read_pairs(data / "homophones.tsv")
@@ -208,7 +205,7 @@ def train(model: str, args: argparse.Namespace, note: Callable[[str], None]) -> 
         return LanguageModel.load(folder / "model")
     set_threads(args)
     config = configuration(data, unit=model.removesuffix("s"))
-    progress = False if args.quiet and args.progress is None else args.progress
+    progress = show_progress(args)
     return train_language_model(config, folder, device=args.device, note=note, progress=progress, processes=args.nproc)
 
 
