@@ -30,13 +30,11 @@ def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray
     if not sentences:
         return np.zeros(0)
     texts = [normalize(sentence, model.config.text) for sentence in sentences]
-    dropped = [Counter[str]() for _ in texts]
-    sequences = [
-        (*model.vocabulary.encode(text, dropped=lacking), EOS) for text, lacking in zip(texts, dropped, strict=True)
-    ]
+    sequences = [(*model.vocabulary.encode(text, dropped=Counter()), EOS) for text in texts]
     different = list(dict.fromkeys(sequences))
     log_probs = dict(zip(different, _score_tree(model, different).tolist(), strict=True))
-    return np.array([-math.inf if lacking else log_probs[row] for row, lacking in zip(sequences, dropped, strict=True)])
+    whole = [model.config.unit == "word" or len(row) > len(text) for text, row in zip(texts, sequences, strict=True)]
+    return np.array([log_probs[row] if spelled else -math.inf for row, spelled in zip(sequences, whole, strict=True)])
 
 
 @torch.inference_mode()

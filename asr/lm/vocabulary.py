@@ -104,15 +104,16 @@ class Vocabulary:
         """
         if self.unit == "word":
             return [self._numbers.get(word, UNK) for word in text.split()]
-        missing = Counter(character for character in text if character not in self._numbers)
-        if missing and dropped is None:
-            listed = ", ".join(map(repr, sorted(missing)[:8]))
-            raise InputError(
-                f"every character must be one of the model's {len(self.entries)}, but the text has {listed}"
-            )
-        if dropped is not None:
+        tokens = [self._numbers[character] for character in text if character in self._numbers]
+        if len(tokens) < len(text):
+            missing = Counter(character for character in text if character not in self._numbers)
+            if dropped is None:
+                listed = ", ".join(map(repr, sorted(missing)[:8]))
+                raise InputError(
+                    f"every character must be one of the model's {len(self.entries)}, but the text has {listed}"
+                )
             dropped.update(missing)
-        return [self._numbers[character] for character in text if character in self._numbers]
+        return tokens
 
     def count_unknown(self, tokens: np.ndarray) -> int:
         """How many of the tokens are <unk>."""
