@@ -1,4 +1,4 @@
-"""asr-data: public corpora and one's own recordings made into manifests, and manifests examined."""
+"""asr-data: public corpora and one's own recordings made into manifests; manifests examined, and put into shards."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ commands (asr-data COMMAND --help says more):
   prepare       a public corpus, downloaded or at hand, becomes manifests
   import        one's own recordings become train, dev and test manifests
   check         what is wrong with manifests and their sound, before training
+  shard         a manifest and its sound become a few large archives
 
 examples:
   asr-data prepare librispeech --parts dev-clean,test-clean
@@ -78,6 +79,21 @@ examples:
   asr-data check data/an4/train.jsonl.gz data/an4/test.jsonl.gz
   asr-data check data/mine/*.jsonl.gz --model an4 --html report.html
   asr-data check train=all.jsonl.gz --fix --quarantine clipped,mismatch
+"""
+
+_SHARD_EXAMPLES = """\
+what comes out:
+  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the
+  first shard, recording.000000.tar their sound as FLAC, and so on. It appears
+  whole or not at all. Training takes the folder, or its URL once it has been
+  copied to an object store, in the place of a manifest:
+    asr-train --data.train s3://bucket/train --data.dev dev.jsonl.gz ...
+  What a shard holds is mixed in training, and with a few other shards; so a
+  manifest that is sorted should be shuffled before.
+
+examples:
+  asr-data shard data/librispeech/train-clean-100.jsonl.gz --output shards/train
+  asr-data shard train.jsonl.gz --output shards/train --shard-size 500
 """
 
 
@@ -208,6 +224,35 @@ def check(args: argparse.Namespace) -> int:
     return 0 if examination.is_healthy else DATA_WRONG
 
 
+# shard
+
+
+def make_shard_parser(arguments: Sequence[str]) -> Parser:
+    """The command line of `asr-data shard`."""
+    parser = Parser(
+        f"{PROG} shard",
+        usage="asr-data shard MANIFEST --output DIR [--shard-size N]",
+        description="Put a manifest and its sound into archives that are read from front to back.",
+        examples=_SHARD_EXAMPLES,
+    )
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances in a shard (default: 1000)"
+    )
+    return parser
+
+
+def shard(args: argparse.Namespace) -> int:
+    """Writes shards as the arguments say; the exit status."""
+    from asr.data.shards import write_shards
+
+    with _Bar(args, "utterance") as bar:
+        archives = write_shards(args.manifest, args.output, shard_size=args.shard_size, progress=bar.show)
+    write_result("".join(f"{archive}\n" for archive in archives))
+    return 0
+
+
 def _manifests(given: Sequence[str]) -> dict[str, Split]:
     """The manifests by path, each with its split."""
     from asr.data.doctor import guess_split
@@ -256,6 +301,7 @@ COMMANDS: Commands = {
     "prepare": (make_prepare_parser, prepare),
     "import": (make_import_parser, import_),
     "check": (make_check_parser, check),
+    "shard": (make_shard_parser, shard),
 }
 
 

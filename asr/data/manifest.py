@@ -40,6 +40,7 @@ class Utterance:
         text: the reference transcript as the corpus has it; may be empty.
         speaker: who speaks, None when not known.
         channel: index of the file's channel, 0 for mono.
+        archive: path or URL of the shard that holds the sound, which `audio` only names then; "" means a file.
     Raises:
         InputError: a field is outside its range.
     """
@@ -51,6 +52,7 @@ class Utterance:
     start_seconds: float = 0.0
     speaker: str | None = None
     channel: int = 0
+    archive: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -111,20 +113,40 @@ def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) ->
         DataError: with the line, that is not JSON, lacks a key, repeats an id, has an impossible time, or is a cut
             that is not one stretch of one recording with one text; or the file is missing or damaged.
     """
-    utterances: list[Utterance] = []
-    line_of: dict[str, int] = {}
-    for line in scan_manifest(path):
+    return list(_different(scan_manifest(path), path, {}, check_audio=check_audio))
+
+
+def _different(
+    lines: Iterable[ManifestLine], path: str | os.PathLike[str], seen: dict[str, str], *, check_audio: bool = False
+) -> Iterator[Utterance]:
+    """The utterances of a file's lines, each of which is usable; `seen` has the place of each id, and grows."""
+    name = os.fspath(path)
+    for line in lines:
         utterance, error = line.utterance, line.error
         if utterance is not None:
-            first = line_of.setdefault(utterance.id, line.number)
-            if first != line.number:
-                error = f"ids must differ, but {utterance.id!r} is also on line {first}"
+            here = f"{name}:{line.number}"
+            first = seen.setdefault(utterance.id, here)
+            if first is not here:
+                error = f"ids must differ, but {utterance.id!r} is also on line {first.removeprefix(f'{name}:')}"
             elif check_audio and not utterance.audio.is_file():
                 error = f"the audio of {utterance.id!r} must be a file, but there is none: {utterance.audio}"
-            utterances.append(utterance)
-        if error:
+        if utterance is None or error:
             raise DataError(error, path=path, line=line.number)
-    return utterances
+        yield utterance
+
+
+def read_shard(cuts: IO[str], name: str, *, archive: str, seen: dict[str, str]) -> list[Utterance]:
+    """The utterances of a shard in Lhotse's Shar format.
+
+    Args:
+        cuts: the lines of its cuts.*.jsonl.gz.
+        name: what errors call that file.
+        archive: path or URL of the tar file with their sound.
+        seen: where each id has been, over all shards; grows.
+    Raises:
+        DataError: as `read_manifest`; or a sound is not in the archive.
+    """
+    return list(_different(_scan(cuts, Path(archive), archive), name, seen))
 
 
 def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
@@ -138,16 +160,24 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
     number = 0
     try:
         with open_manifest(path) as lines:
-            for number, text in enumerate(lines, start=1):
-                try:
-                    cut = _load(text)
-                    yield ManifestLine(number=number, utterance=_parse(cut, path.parent), declared=_declared(cut))
-                except (InputError, OverflowError) as error:  # overflow: a number of hundreds of digits
-                    yield ManifestLine(number=number, error=str(error))
+            for line in _scan(lines, path.parent):
+                number = line.number
+                yield line
     except FileNotFoundError as error:
         raise DataError("no such manifest", path=path) from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
+
+
+def _scan(lines: Iterable[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
+    """Each line as an utterance, whose audio is in a folder or in an archive of that name, or what is wrong with it."""
+    for number, text in enumerate(lines, start=1):
+        try:
+            cut = _load(text)
+            utterance = _parse(cut, folder, archive)
+            yield ManifestLine(number=number, utterance=utterance, declared=_declared(cut))
+        except (InputError, OverflowError) as error:  # overflow: a number of hundreds of digits
+            yield ManifestLine(number=number, error=str(error))
 
 
 def open_manifest(path: Path) -> IO[str]:
@@ -249,7 +279,7 @@ def _declared(cut: dict[str, Any]) -> Declared:
     )
 
 
-def _parse(cut: dict[str, Any], folder: Path) -> Utterance:
+def _parse(cut: dict[str, Any], folder: Path, archive: str) -> Utterance:
     """A cut as an Utterance. Raises: InputError with what is wrong and what to do."""
     if "type" not in cut:
         raise InputError(
@@ -279,7 +309,7 @@ def _parse(cut: dict[str, Any], folder: Path) -> Utterance:
         )
     if supervision.get("speaker") is not None:
         _field(supervision, "speaker", str, f"the supervision of {name}")
-    audio, channel = _source(cut, name, end_seconds=start + duration)
+    audio, channel = _source(cut, name, end_seconds=start + duration, in_archive=bool(archive))
     return Utterance(
         id=cut_id,
         audio=folder / audio,
@@ -288,11 +318,12 @@ def _parse(cut: dict[str, Any], folder: Path) -> Utterance:
         text=_field(supervision, "text", str, f"the supervision of {name}"),
         speaker=supervision.get("speaker"),
         channel=channel,
+        archive=archive,
     )
 
 
-def _source(cut: dict[str, Any], name: str, *, end_seconds: float) -> tuple[str, int]:
-    """The audio file of a cut, and the index of the cut's channel within that file."""
+def _source(cut: dict[str, Any], name: str, *, end_seconds: float, in_archive: bool) -> tuple[str, int]:
+    """The audio file of a cut, or its name in an archive, and the index of the cut's channel within that file."""
     channel = _field(cut, "channel", int, name)
     recording = _field(cut, "recording", dict, name)
     where = f"the recording of {name}"
@@ -304,12 +335,15 @@ def _source(cut: dict[str, Any], name: str, *, end_seconds: float) -> tuple[str,
     for source in _field(recording, "sources", list, where):
         channels = _field(source, "channels", list, f"a source of {name}")
         if channel in channels:
-            if source.get("type") != "file":
-                raise InputError(
-                    f"{where} must be a file, got a source of type {source.get('type')!r} "
-                    "(write the audio to files with lhotse's cuts.save_audios)"
-                )
-            return _field(source, "source", str, f"a source of {name}"), channels.index(channel)
+            kind, cure = (
+                ("shar", "lhotse's SharWriter puts it there")
+                if in_archive
+                else ("file", "write the audio to files with lhotse's cuts.save_audios")
+            )
+            if source.get("type") != kind:
+                raise InputError(f"{where} must be a {kind}, got a source of type {source.get('type')!r} ({cure})")
+            name_there = cut["id"] if in_archive else _field(source, "source", str, f"a source of {name}")
+            return name_there, channels.index(channel)
     raise InputError(f"{where} must have channel {channel}, got none such")
 
 

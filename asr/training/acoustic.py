@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
+from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -35,8 +37,10 @@ from asr.training.data import (
     pad_labels,
     plan_batches,
     plan_joins,
+    plan_windows,
     prefetch,
     read_utterances,
+    with_sounds,
 )
 from asr.training.distributed import gather, own, total
 from asr.training.lexicon import Lexicon
@@ -55,6 +59,10 @@ class RowSums:
     blanks: int = 0
     frames: int = 0
     skipped: tuple[str, ...] = ()
+
+
+PlannedBatch: TypeAlias = list[tuple[int, ...]]
+"""Recordings of utterances that follow each other, by their numbers."""
 
 
 class AcousticTask:
@@ -114,19 +122,26 @@ class AcousticTask:
 
     def num_batches(self, epoch: int) -> int:
         """Batches in an epoch."""
-        return len(self._plan(epoch))
+        return sum(map(len, self._plan(epoch)))
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
         """This process's rows of an epoch's batches from number `start` on, augmented, prepared ahead of their use."""
-        plan = self._plan(epoch)[start:]
-        recordings = (self._recordings(epoch, number, batch) for number, batch in enumerate(plan))
+        windows = self._plan(epoch)
+        left = sum(map(len, windows)) - start
+        recordings = self._recordings(epoch, _without_first(windows, start))
         heard = heard_in_order(self.workers, recordings) if self.workers else map(self.augmentation, recordings)
-        return prefetch(lambda _: make_batch(*next(heard)), plan)
+        return prefetch(lambda _: make_batch(*next(heard)), range(left))
 
-    def _recordings(self, epoch: int, number: int, batch: list[tuple[int, ...]]) -> Recordings:
-        """This process's rows of a batch."""
-        examples = [self._joined([self.train_examples[index] for index in parts]) for parts in own(batch)]
-        return Recordings(epoch, number, examples)
+    def _recordings(self, epoch: int, windows: Iterable[Sequence[PlannedBatch]]) -> Iterator[Recordings]:
+        """This process's rows of batches."""
+        own_rows = ([list(own(batch)) for batch in window] for window in windows)
+        for number, (rows, sounds) in enumerate(with_sounds(own_rows, self._utterances)):
+            examples = [self._joined([self.train_examples[index] for index in parts]) for parts in rows]
+            yield Recordings(epoch, number, examples, sounds)
+
+    def _utterances(self, batch: PlannedBatch) -> Iterator[Utterance]:
+        for index in chain.from_iterable(batch):
+            yield from self.train_examples[index].utterances
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> BatchLoss:
         """The loss of a batch, characters and phones together, per character; impossible utterances named.
@@ -211,7 +226,7 @@ class AcousticTask:
             DataError: a file.
         """
         self.modules.train()
-        batch = make_batch(*self.augmentation(self._recordings(0, 0, self._largest(self._plan(0)))))
+        batch = make_batch(*self.augmentation(next(self._recordings(0, [[self._largest(self._plan(0))]]))))
         if batch.examples:
             with naming([example.id for example in batch.examples]):
                 sums = self._sums(batch, torch.Generator().manual_seed(0))
@@ -225,14 +240,14 @@ class AcousticTask:
             self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
         batches.close()  # type: ignore[attr-defined]
 
-    def _largest(self, plan: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    def _largest(self, windows: Sequence[Sequence[PlannedBatch]]) -> PlannedBatch:
         """The batch with most sound, padding counted."""
         seconds = [example.seconds for example in self.train_examples]
 
-        def padded(batch: list[tuple[int, ...]]) -> float:
+        def padded(batch: PlannedBatch) -> float:
             return len(batch) * max(sum(seconds[index] for index in recording) for recording in batch)
 
-        return max(plan, key=padded)
+        return max(chain.from_iterable(windows), key=padded)
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -263,17 +278,27 @@ class AcousticTask:
         """Hours of speech in the training set, before augmentation."""
         return sum(example.seconds for example in self.train_examples) / 3600
 
-    def _plan(self, epoch: int) -> list[list[tuple[int, ...]]]:
-        """Batches of recordings of utterances; the very first has the longest, to run out of memory at once."""
+    def _plan(self, epoch: int) -> list[list[PlannedBatch]]:
+        """Windows of batches; the very first batch has the longest recording, to run out of memory at once."""
         data = self.config.data
         rng = np.random.default_rng((self.config.loop.seed, epoch))
         seconds = np.array([example.seconds for example in self.train_examples])
-        recordings = plan_joins(seconds, probability=data.join_probability, max_seconds=data.max_seconds, rng=rng)
-        totals = np.array([seconds[list(recording)].sum() for recording in recordings])
-        plan = plan_batches(totals, batch_seconds=data.batch_seconds, rng=rng)
+        archives = [example.utterances[0].archive for example in self.train_examples]
+        windows, longest = [], []
+        for window in plan_windows(archives, together=data.shards_together, rng=rng):
+            joins = plan_joins(
+                seconds[window], probability=data.join_probability, max_seconds=data.max_seconds, rng=rng
+            )
+            recordings = [tuple(window[list(join)].tolist()) for join in joins]
+            totals = np.array([seconds[list(recording)].sum() for recording in recordings])
+            batches = plan_batches(totals, batch_seconds=data.batch_seconds, rng=rng)
+            if epoch == 0:
+                batches.sort(key=lambda batch: totals[batch].max() < totals.max())
+            windows.append([[recordings[index] for index in batch] for batch in batches])
+            longest.append(totals.max())
         if epoch == 0:
-            plan.sort(key=lambda batch: totals[batch].max() < totals.max())
-        return [[recordings[index] for index in batch] for batch in plan]
+            windows.insert(0, windows.pop(int(np.argmax(longest))))
+        return windows
 
     def _joined(self, examples: list[Example]) -> Example:
         """The example of utterances that follow each other in one recording."""
@@ -287,17 +312,24 @@ class AcousticTask:
         )
 
     def _plain_batches(self, examples: Sequence[Example], *, shared: bool = False) -> Iterator[Batch]:
-        """All examples as they were recorded, the longest first; if shared, this process's share of the batches."""
+        """All examples as they were recorded, the longest of a window first; if shared, this process's share of it."""
         seconds = np.array([example.seconds for example in examples])
+        archives = [example.utterances[0].archive for example in examples]
+        windows = []
+        for window in plan_windows(archives, together=self.config.data.shards_together, rng=None):
+            plan = plan_batches(seconds[window], batch_seconds=2 * self.config.data.batch_seconds, rng=None)
+            batches = [[examples[index] for index in window[batch]] for batch in plan]
+            windows.append(own(batches) if shared else batches)
 
-        def prepare(indices: np.ndarray) -> Batch:
-            batch = [examples[index] for index in indices]
+        def prepare(batch: tuple[list[Example], dict[Path, bytes]]) -> Batch:
+            examples, sounds = batch
+            utterances = [example.utterances[0] for example in examples]
+            rate = self.model.sample_rate
             return make_batch(
-                batch, [read_waveform(example.utterances[0], self.model.sample_rate) for example in batch]
+                examples, [read_waveform(each, rate, sound=sounds.get(each.audio)) for each in utterances]
             )
 
-        plan = plan_batches(seconds, batch_seconds=2 * self.config.data.batch_seconds, rng=None)
-        return prefetch(prepare, own(plan) if shared else plan)
+        return prefetch(prepare, with_sounds(windows, lambda batch: (example.utterances[0] for example in batch)))
 
     def _phone_sums(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, int, list[str]]:
         """CTC loss and phones of the utterances whose words all have a pronunciation; ids without an alignment."""
@@ -413,3 +445,11 @@ def sum_possible(losses: Tensor, target_lengths: Tensor) -> tuple[Tensor, int]:
     """
     possible = losses != torch.inf
     return losses[possible].sum(), int(target_lengths[possible.cpu()].sum())
+
+
+def _without_first(windows: Sequence[Sequence[PlannedBatch]], count: int) -> Iterator[Sequence[PlannedBatch]]:
+    """The windows without their first `count` batches, and without those that have none left."""
+    for window in windows:
+        if len(window) > count:
+            yield window[count:]
+        count = max(count - len(window), 0)

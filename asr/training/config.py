@@ -73,14 +73,19 @@ class LoopOptions:
 class DataOptions:
     """Where the utterances are and how they are batched."""
 
-    train: tuple[str, ...] = field(metadata={"help": "training manifests (Lhotse CutSets)"})
-    dev: tuple[str, ...] = field(metadata={"help": "manifests that choices are made on"})
+    train: tuple[str, ...] = field(
+        metadata={"help": "training manifests (Lhotse CutSets), or folders of shards (Lhotse Shar), also as URLs"}
+    )
+    dev: tuple[str, ...] = field(metadata={"help": "the same, that choices are made on"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of sound in a batch, padding counted"})
     join_probability: float = field(
         default=0.0,
         metadata={"help": "chance that an utterance is followed by another in one recording; drawn each epoch"},
     )
     max_seconds: float = field(default=30.0, metadata={"help": "longer training utterances are left out, and counted"})
+    shards_together: int = field(
+        default=4, metadata={"help": "shards whose utterances are mixed; so many more are read ahead, into memory"}
+    )
     unknown_characters: str = field(
         default="", metadata={"help": "characters to leave out of transcripts, and count, instead of an error"}
     )
@@ -91,6 +96,8 @@ class DataOptions:
         for name in ("train", "dev"):
             if not getattr(self, name) or isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a tuple of at least one manifest, not {getattr(self, name)!r}")
+        if self.shards_together < 1:
+            raise ConfigError(f"shards_together must be at least 1, not {self.shards_together}")
         if not 0.0 <= self.join_probability < 1.0:
             raise ConfigError(f"join_probability must be in [0, 1), not {self.join_probability}")
         if not 0 < self.max_seconds <= self.batch_seconds:

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from asr.acoustic_model import pad_waveforms
 from asr.data.manifest import Utterance, read_manifest
+from asr.data.shards import is_manifest, read_shards, read_sounds
 from asr.errors import DataError
 
 Item = TypeVar("Item")
@@ -63,16 +66,42 @@ def make_batch(examples: Sequence[Example], waveforms: Sequence[np.ndarray]) -> 
     return Batch(examples=tuple(examples), waveforms=padded, lengths=lengths)
 
 
-def read_utterances(manifests: Sequence[str]) -> list[Utterance]:
-    """The utterances of several manifests, one after the other; their audio files exist.
+def read_utterances(sources: Sequence[str]) -> list[Utterance]:
+    """The utterances of manifests and folders of shards, one after the other; their audio files or archives exist.
 
     Raises:
-        DataError: a manifest cannot be read, or there is no utterance in any of them.
+        ConfigError: a package for the URL of a folder is not installed.
+        DataError: a source cannot be read, or there is no utterance in any of them.
     """
-    utterances = [utterance for manifest in manifests for utterance in read_manifest(manifest, check_audio=True)]
+    utterances: list[Utterance] = []
+    for source in sources:
+        utterances += read_manifest(source, check_audio=True) if is_manifest(source) else read_shards(source)
     if not utterances:
-        raise DataError("manifests must hold utterances, but there are none", path=", ".join(manifests))
+        raise DataError("manifests must hold utterances, but there are none", path=", ".join(sources))
     return utterances
+
+
+def plan_windows(archives: Sequence[str], *, together: int, rng: np.random.Generator | None) -> list[np.ndarray]:
+    """Which utterances are mixed with each other: those of a few archives, which are read before the next ones are.
+
+    Args:
+        archives: (n,) the archive of each utterance; "" for a file of its own, which can be in any window.
+        together: most archives in a window.
+        rng: shuffles the archives, and the other utterances over the windows; None keeps their order.
+    Returns:
+        Arrays of indices into `archives`, one for each window; each index is in one of them.
+    """
+    names = list(dict.fromkeys(name for name in archives if name))
+    if len(names) <= together:
+        return [np.arange(len(archives))]
+    loose = np.array([index for index, name in enumerate(archives) if not name], dtype=np.int64)
+    if rng is not None:
+        rng.shuffle(names)
+        rng.shuffle(loose)
+    number_of = {name: number // together for number, name in enumerate(names)}
+    numbers = np.array([number_of.get(name, -1) for name in archives])
+    parts = np.array_split(loose, numbers.max() + 1)
+    return [np.append(np.flatnonzero(numbers == number), part) for number, part in enumerate(parts)]
 
 
 def plan_joins(
@@ -147,3 +176,23 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item], *, depth
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def with_sounds(
+    windows: Iterable[Sequence[Item]], utterances_of: Callable[[Item], Iterable[Utterance]]
+) -> Iterator[tuple[Item, dict[Path, bytes]]]:
+    """Each batch of each window with what it needs of archives; while one window is used, the next is read.
+
+    Args:
+        windows: batches of any kind; see `plan_windows`.
+        utterances_of: what such a batch holds.
+    Returns:
+        The batches, each with the content of the sound files that are in archives, by `Utterance.audio`.
+    """
+
+    def read(window: Sequence[Item]) -> tuple[Sequence[Item], dict[Path, bytes]]:
+        return window, read_sounds(chain.from_iterable(map(utterances_of, window)))
+
+    for window, sounds in prefetch(read, windows, depth=1):
+        for batch in window:
+            yield batch, {each.audio: sounds[each.audio] for each in utterances_of(batch) if each.archive}

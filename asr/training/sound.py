@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeAlias
 from zlib import crc32
 
@@ -22,11 +23,15 @@ Heard: TypeAlias = tuple[list[Example], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Recordings:
-    """What is to be heard in a batch of an epoch; batches count from where the epoch goes on."""
+    """What is to be heard in a batch of an epoch; batches count from where the epoch goes on.
+
+    The content of sound files that are in archives comes along, by `Utterance.audio`.
+    """
 
     epoch: int
     batch: int
     examples: Sequence[Example]
+    sounds: Mapping[Path, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +54,21 @@ class Augmentation:
     phones: bool
 
     def __call__(self, recordings: Recordings) -> Heard:
-        pairs = [self._recorded(example, recordings.epoch) for example in recordings.examples]
+        pairs = [self._recorded(example, recordings) for example in recordings.examples]
         return [example for example, _ in pairs], [waveform for _, waveform in pairs]
 
-    def _recorded(self, example: Example, epoch: int) -> tuple[Example, np.ndarray]:
+    def _recorded(self, example: Example, among: Recordings) -> tuple[Example, np.ndarray]:
         """One recording, or in its place as much of noise in which nothing is said."""
-        rng = np.random.default_rng((self.seed, epoch, crc32(example.id.encode()), 1))
+        rng = np.random.default_rng((self.seed, among.epoch, crc32(example.id.encode()), 1))
         if rng.random() < self.options.background_probability:
             num_samples = round(example.seconds * self.sample_rate)
             silent = replace(example, text="", labels=(), phones=() if self.phones else None)
             return silent, background(num_samples, self.noises, rng)
-        return example, np.concatenate([self._augmented(utterance, epoch) for utterance in example.utterances])
+        return example, np.concatenate([self._augmented(utterance, among) for utterance in example.utterances])
 
-    def _augmented(self, utterance: Utterance, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, epoch, crc32(utterance.id.encode())))
-        waveform = read_waveform(utterance, self.sample_rate)
+    def _augmented(self, utterance: Utterance, among: Recordings) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, among.epoch, crc32(utterance.id.encode())))
+        waveform = read_waveform(utterance, self.sample_rate, sound=among.sounds.get(utterance.audio))
         waveform = augment_waveform(
             waveform, self.options, self.noises, self.impulse_responses, rng, sample_rate=self.sample_rate
         )

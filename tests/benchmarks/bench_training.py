@@ -28,7 +28,7 @@ from torch import nn
 
 from asr.augment import spec_augment
 from asr.device import autocast, find_device
-from asr.training.acoustic import AcousticTask
+from asr.training.acoustic import AcousticTask, PlannedBatch
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.data import Batch
 from asr.training.loop import NO_SCALING, Position, fit, make_optimizer, save
@@ -41,8 +41,9 @@ class FirstBatches(AcousticTask):
 
     limit: int = sys.maxsize
 
-    def _plan(self, epoch: int) -> list[list[tuple[int, ...]]]:
-        return super()._plan(epoch)[: self.limit]
+    def _plan(self, epoch: int) -> list[list[PlannedBatch]]:
+        (window,) = super()._plan(epoch)
+        return [window[: self.limit]]
 
     def evaluate(self) -> dict[str, float]:
         return {"wer": 1.0, "loss": 1.0}

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from asr.cli.data import COMMANDS, main
+from asr.data.shards import read_shards
 from tests.data.voices import WORDS, Corpus, voice
 
 
@@ -79,6 +80,8 @@ def test_a_model_listens(model, tone_corpus, capsys):
         (["cheque"], "a command must come first (prepare, import, check"),
         (["import", "x", "--output", "y", "--dev", "1"], "dev and test must be shares"),
         (["import", "x"], "the following arguments are required: --output"),
+        (["shard", "x.jsonl", "--output", "."], "the folder for the shards must be a new one, but . exists"),
+        (["shard", "x.jsonl", "--output", "y", "--shard-size", "0"], "--shard-size: must be at least 1, not 0"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments, message, capsys):
@@ -92,14 +95,25 @@ def test_a_manifest_that_is_not_there_is_status_1(capsys):
     assert "none.jsonl: no such manifest" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], *([name, "--help"] for name in ("import", "check"))])
+@pytest.mark.parametrize("arguments", [[], ["--help"], *([name, "--help"] for name in ("import", "check", "shard"))])
 def test_help_shows_examples_in_80_columns(arguments, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert "examples:\n  asr-data " in text
     assert max(map(len, text.splitlines())) <= 80
-    assert {"import", "check"} <= COMMANDS.keys()
+    assert {"import", "check", "shard"} <= COMMANDS.keys()
+
+
+# shard
+
+
+def test_a_manifest_becomes_shards(corpus, tmp_path, capsys):
+    folder = tmp_path / "shards"
+    assert main(["shard", str(corpus.manifests["train"]), "--output", str(folder), "--shard-size", "4"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [str(folder / f"recording.00000{number}.tar") for number in range(3)]
+    assert captured.err == "" and len(read_shards(str(folder))) == 10
 
 
 # import

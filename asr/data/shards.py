@@ -1,0 +1,197 @@
+"""Shards: utterances and their sound in archives that are read from front to back, on a disk or in an object store.
+
+A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the first shard, recording.000000.tar their
+sound, and so on. A million small files are slow to copy and to open; a thousand archives are not.
+Format: https://lhotse.readthedocs.io/en/latest/shar.html
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from asr.audio import stream_channels
+from asr.data.manifest import Utterance, read_manifest, read_shard
+from asr.data.waveforms import read_waveform
+from asr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+CUTS, SOUND = "cuts.%06d.jsonl.gz", "recording.%06d.tar"
+
+
+def is_manifest(source: str) -> bool:
+    """Whether a source of utterances is a manifest, by its name; any other is a folder of shards."""
+    return source.endswith((".jsonl", ".jsonl.gz"))
+
+
+def write_shards(
+    manifest: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    shard_size: int = 1000,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Write the utterances of a manifest into shards, their sound as FLAC of 16 bits: a whole folder, or nothing.
+
+    Args:
+        manifest: `.jsonl` or `.jsonl.gz`. Its order stays.
+        folder: where the shards go; it must not exist yet.
+        shard_size: utterances in a shard, the last one aside.
+        progress: called with how many utterances are done, and of how many.
+    Returns:
+        The archives of sound.
+    Raises:
+        ConfigError: the folder exists, or a shard would hold nothing.
+        DataError: the manifest cannot be read or holds no utterances, or a recording cannot be read.
+        ImportError: Lhotse is not installed.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise ConfigError(f"the folder for the shards must be a new one, but {folder} exists")
+    if shard_size < 1:
+        raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
+    utterances = read_manifest(manifest, check_audio=True)
+    if not utterances:
+        raise DataError("the manifest must hold utterances, but there are none", path=manifest)
+    from lhotse.shar import AudioTarWriter, JsonlShardWriter
+
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    unfinished.mkdir(parents=True)
+    try:
+        with (
+            JsonlShardWriter(f"{unfinished}/{CUTS}", shard_size=shard_size) as cuts,
+            AudioTarWriter(f"{unfinished}/{SOUND}", shard_size=shard_size, format="flac") as sounds,
+        ):
+            for done, utterance in enumerate(utterances, start=1):
+                with closing(stream_channels(utterance.audio)) as blocks:
+                    sample_rate, _ = next(blocks)
+                waveform = read_waveform(utterance, sample_rate)
+                cut = _cut(utterance, len(waveform), sample_rate)
+                sounds.write(cut.id, waveform[None], sample_rate, manifest=cut.recording)
+                cuts.write(cut)
+                progress(done, len(utterances))
+        os.rename(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return sorted(folder.glob("recording.*.tar"))
+
+
+def _cut(utterance: Utterance, num_samples: int, sample_rate: int) -> MonoCut:
+    """The utterance as a cut whose recording holds nothing else, and is in the archive."""
+    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+
+    seconds = num_samples / sample_rate
+    recording = Recording(
+        id=utterance.id,
+        sources=[AudioSource(type="shar", channels=[0], source="")],
+        sampling_rate=sample_rate,
+        num_samples=num_samples,
+        duration=seconds,
+    )
+    supervision = SupervisionSegment(
+        id=utterance.id,
+        recording_id=utterance.id,
+        start=0.0,
+        duration=seconds,
+        text=utterance.text,
+        speaker=utterance.speaker,
+    )
+    return MonoCut(
+        id=utterance.id, start=0.0, duration=seconds, channel=0, supervisions=[supervision], recording=recording
+    )
+
+
+def read_shards(source: str) -> list[Utterance]:
+    """The utterances of a folder of shards, in order; each names the archive of its sound.
+
+    Args:
+        source: a folder, or its URL in any form that fsspec knows (s3://, gs://, https:// with a listing).
+    Raises:
+        ConfigError: a package for such URLs is not installed.
+        DataError: there are no shards, one lacks its archive, or cuts that cannot be read; two of one id.
+    """
+    with _reaching(source):
+        from fsspec.core import url_to_fs
+
+        files, place = url_to_fs(source)
+        names = {os.path.basename(path) for path in files.ls(place, detail=False)} if files.exists(place) else set()
+    numbers = sorted(name.split(".")[1] for name in names if name.startswith("cuts.") and name.endswith(".jsonl.gz"))
+    if not numbers:
+        raise DataError(
+            "must be a manifest (.jsonl or .jsonl.gz), or a folder of shards (cuts.000000.jsonl.gz, "
+            "recording.000000.tar), but no shards are there",
+            path=source,
+        )
+    utterances: list[Utterance] = []
+    seen: dict[str, str] = {}
+    for number in numbers:
+        cuts, archive = f"cuts.{number}.jsonl.gz", f"recording.{number}.tar"
+        if archive not in names:
+            raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
+        name = f"{source.rstrip('/')}/{cuts}"
+        with _opened(name) as file, gzip.open(file, "rt", encoding="utf-8") as lines:
+            utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
+    return utterances
+
+
+def read_sounds(utterances: Iterable[Utterance]) -> dict[Path, bytes]:
+    """The sound files of those utterances that are in archives, by `Utterance.audio`.
+
+    Each archive is read once, from front to back as far as needed.
+
+    Raises:
+        ConfigError: a package for such URLs is not installed.
+        DataError: an archive cannot be read, or lacks one of them.
+    """
+    wanted: dict[str, dict[str, Path]] = {}
+    for utterance in utterances:
+        if utterance.archive:
+            wanted.setdefault(utterance.archive, {})[utterance.id] = utterance.audio
+    return {audio: sound for archive, audios in wanted.items() for audio, sound in _members(archive, audios)}
+
+
+def _members(archive: str, audios: Mapping[str, Path]) -> Iterator[tuple[Path, bytes]]:
+    """The audio of each id and its content."""
+    missing = set(audios)
+    with _opened(archive) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        while missing and (member := tar.next()):
+            name, _, kind = member.name.rpartition(".")
+            if name in missing and kind not in ("json", "nometa", "nodata"):
+                content = tar.extractfile(member)
+                assert content is not None
+                missing.remove(name)
+                yield audios[name], content.read()
+    if missing:
+        raise DataError(f"the archive must hold the sound of {min(missing)!r}, but does not", path=archive)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    """A file on a disk or behind a URL, to be read from front to back."""
+    with _reaching(name):
+        import fsspec
+
+        with fsspec.open(name, "rb") as file:
+            yield file
+
+
+@contextmanager
+def _reaching(name: str) -> Iterator[None]:
+    """Says what is wrong with a file, or with what it takes to reach it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"{name} cannot be reached: {error}") from error
+    except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot be read: {error}", path=name) from error

@@ -1,0 +1,182 @@
+"""Training on shards is training on the manifest that they were made of, window by window, and it resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+
+from asr.data.shards import write_shards
+from asr.errors import ConfigError, DataError
+from asr.training.acoustic import AcousticTask
+from asr.training.config import DataOptions, TrainingConfig
+from asr.training.data import Batch, plan_windows, with_sounds
+from asr.training.log import read_log
+from asr.training.run import train_acoustic_model
+
+Configure = Callable[..., TrainingConfig]
+
+
+@pytest.fixture(scope="module")
+def shards(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train in eleven shards of four utterances, dev in two."""
+    folder = tmp_path_factory.mktemp("shards")
+    for split in ("train", "dev"):
+        write_shards(tone_corpus / f"{split}.jsonl.gz", folder / split, shard_size=4)
+    return folder
+
+
+@pytest.fixture
+def on_shards(shards: Path, tone_config: Configure) -> Callable[..., TrainingConfig]:
+    """The configuration of a training on them."""
+
+    def configure(*, together: int, folder: str | Path = shards, **changes: object) -> TrainingConfig:
+        config = tone_config(**changes)
+        sources = {split: (f"{folder}/{split}",) for split in ("train", "dev")}
+        return replace(config, data=replace(config.data, **sources, shards_together=together))
+
+    return configure
+
+
+def make_task(config: TrainingConfig, **options: object) -> AcousticTask:
+    torch.manual_seed(0)
+    return AcousticTask(config, device=torch.device("cpu"), note=lambda _: None, **options)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return [each.id for each in one.examples] == [each.id for each in other.examples] and torch.equal(
+        one.waveforms, other.waveforms
+    )
+
+
+def losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in read_log(folder) if record["kind"] == "step"]
+
+
+# windows
+
+
+@pytest.mark.parametrize("together", [1, 2, 5])
+@pytest.mark.parametrize("num_loose", [0, 1, 30])
+def test_each_utterance_is_in_one_window_with_its_archive(
+    together: int, num_loose: int, rng: np.random.Generator
+) -> None:
+    archives = [f"shard {number}" for number in range(7) for _ in range(10)] + [""] * num_loose
+    windows = plan_windows(archives, together=together, rng=rng)
+    assert sorted(np.concatenate(windows)) == list(range(len(archives)))
+    assert len(windows) == -(-7 // together)
+    held = [{archives[index] for index in window} - {""} for window in windows]
+    assert all(len(names) <= together for names in held) and sum(map(len, held)) == 7
+    loose = [sum(index >= 70 for index in window) for window in windows]
+    assert max(loose) - min(loose) <= 1
+
+
+def test_windows_are_shuffled_unless_there_is_one() -> None:
+    archives = [str(number) for number in range(20)]
+    first = [plan_windows(archives, together=3, rng=np.random.default_rng(seed))[0].tolist() for seed in (0, 0, 1)]
+    assert first[0] == first[1] != first[2]
+    assert plan_windows(archives, together=3, rng=None)[0].tolist() == [0, 1, 2]
+    for together, names in ((20, archives), (1, [""] * 20)):
+        (window,) = plan_windows(names, together=together, rng=np.random.default_rng(0))
+        assert window.tolist() == list(range(20))
+
+
+def test_archives_are_read_a_window_ahead(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def spied(utterances: object) -> dict[Path, bytes]:
+        read.append(len(read))
+        return {}
+
+    monkeypatch.setattr("asr.training.data.read_sounds", spied)
+    batches = with_sounds([[1, 2], [3], [4]], lambda _: ())
+    next(batches)
+    assert len(read) <= 2  # the second may be waiting for its thread
+    assert [batch for batch, _ in batches] == [2, 3, 4] and len(read) == 3
+
+
+# training
+
+
+def test_shards_in_one_window_train_as_their_manifest_does(
+    on_shards: Configure, tone_config: Configure, tmp_path: Path
+) -> None:
+    train_acoustic_model(tone_config(epochs=2), tmp_path / "manifest", device="cpu")
+    train_acoustic_model(on_shards(together=11, epochs=2), tmp_path / "shards", device="cpu")
+    assert losses(tmp_path / "shards") == losses(tmp_path / "manifest")
+    epochs = [[r["wer"] for r in read_log(tmp_path / name) if r["kind"] == "epoch"] for name in ("shards", "manifest")]
+    assert epochs[0] == epochs[1]
+
+
+def test_a_batch_is_of_one_window(on_shards: Configure) -> None:
+    task = make_task(on_shards(together=2))
+    archives = [
+        {each.archive for example in batch.examples for each in example.utterances}
+        for batch in task.batches(1, start=0)
+    ]
+    assert all(len(names) <= 2 for names in archives) and len(set.union(*archives)) == 11
+    ids = sorted(example.id for batch in task.batches(1, start=0) for example in batch.examples)
+    assert ids == sorted(example.id for example in task.train_examples)
+
+
+def test_the_longest_recording_comes_first(on_shards: Configure) -> None:
+    task = make_task(on_shards(together=2))
+    first = next(task.batches(0, start=0))
+    longest = max(example.seconds for example in task.train_examples)
+    assert max(example.seconds for example in first.examples) == longest
+    task.rehearse()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_goes_on_where_it_stopped(on_shards: Configure, workers: int) -> None:
+    whole = list(make_task(on_shards(together=2)).batches(1, start=0))
+    task = make_task(on_shards(together=2), workers=workers)
+    for start in (0, 1, 5, len(whole) - 1, len(whole)):
+        rest = list(task.batches(1, start=start))
+        assert len(rest) == len(whole) - start and all(map(same, rest, whole[start:]))
+    assert task.num_batches(1) == len(whole)
+
+
+def test_what_is_behind_is_not_read_again(on_shards: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(on_shards(together=2))
+    windows = task._plan(1)
+    read: list[str] = []
+    from asr.data import shards as room
+
+    members = room._members
+    monkeypatch.setattr(room, "_members", lambda archive, audios: read.append(archive) or members(archive, audios))
+    list(task.batches(1, start=sum(map(len, windows[:-1]))))
+    held = {task.train_examples[index].utterances[0].archive for batch in windows[-1] for index in chain(*batch)}
+    assert sorted(read) == sorted(held)
+
+
+def test_a_bucket_and_files_train_together(
+    shards: Path, on_shards: Configure, tone_corpus: Path, tmp_path: Path
+) -> None:
+    fsspec.filesystem("memory").put(str(shards), "/bucket", recursive=True)
+    config = on_shards(together=3, folder="memory://bucket", epochs=1)
+    both = replace(config.data, train=(*config.data.train, str(tone_corpus / "dev.jsonl.gz")))
+    train_acoustic_model(replace(config, data=both), tmp_path / "run", device="cpu")
+    model = (tmp_path / "run" / "model" / "config.json").read_text()
+    assert losses(tmp_path / "run") and "memory:" not in model
+
+
+def test_a_shard_that_is_gone_is_named(on_shards: Configure, tmp_path: Path, shards: Path) -> None:
+    from shutil import copytree
+
+    copytree(shards, tmp_path / "copy")
+    task = make_task(on_shards(together=2, folder=tmp_path / "copy"))
+    (tmp_path / "copy" / "train" / "recording.000003.tar").unlink()
+    with pytest.raises(DataError, match=r"recording.000003.tar: cannot be read: .*No such file"):
+        list(task.batches(0, start=0))
+
+
+def test_a_window_holds_a_shard() -> None:
+    with pytest.raises(ConfigError, match="shards_together must be at least 1, not 0"):
+        DataOptions(train=("a",), dev=("b",), shards_together=0)
