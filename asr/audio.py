@@ -33,6 +33,7 @@ import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from asr.errors import AsrError, AsrWarning, ConfigError, DataError, InputError
+from asr.remote import is_url, opened
 
 Waveform: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
@@ -85,9 +86,9 @@ def read_audio(
     """The whole of a sound as mono samples; `stream_audio` takes the same sources where it is long.
 
     Args:
-        source: a path; "-" for standard input; a binary file object, read from where it stands, neither sought nor
-            closed; or (samples, rate) with samples (N,) or (N, channels), samples first as in soundfile, floating with
-            full scale 1, or int8, uint8, int16, int32, which are scaled to [-1, 1].
+        source: a path or a URL; "-" for standard input; a binary file object, read from where it stands, neither
+            sought nor closed; or (samples, rate) with samples (N,) or (N, channels), samples first as in soundfile,
+            floating with full scale 1, or int8, uint8, int16, int32, which are scaled to [-1, 1].
         sample_rate: Hz of the result, 1,000 to 1,000,000; resampled with soxr's HQ filter where the source differs.
         channel: the one to take, counted from 0; None averages all of them, which cancels channels of opposite phase.
         raw: given, the source is a file without a header, in this format.
@@ -471,6 +472,9 @@ def _opened(source: str | os.PathLike[str] | BinaryIO, name: str | None) -> IO[b
     """A regular file that is not empty, with a descriptor and a name; the caller closes it."""
     if source == "-":
         return _copied(sys.stdin.buffer, name)
+    if isinstance(source, str) and is_url(source):
+        with opened(source) as stream:
+            return _copied(stream, name)
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             kinds = 'a path, "-", a binary file object or (samples, rate)'

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from asr.errors import DataError
+from asr.remote import is_url, names_below, place_of
 
 if TYPE_CHECKING:  # it loads libraries that --help must not wait for
     from asr.data.manifest import Utterance
@@ -43,7 +44,8 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
     A name that is taken (whether in upper or lower case, as some file systems do not tell them apart) gets -2, -3 ...
 
     Args:
-        paths: files, folders, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not exist.
+        paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
+            exist, and a URL is that of a file if it ends in an audio suffix.
     Returns:
         Recordings, and in the place of a folder or manifest that holds none or cannot be read, an error that says so.
     """
@@ -52,8 +54,8 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
     for path in paths:
         if path == "-":
             found.append(Recording(path, _untaken("stdin", taken)))
-        elif os.path.isdir(path):
-            for item in _walk(path):
+        elif is_folder(path):
+            for item in _listed(path) if is_url(path) else _walk(path):
                 if isinstance(item, DataError):
                     found.append(item)
                 else:
@@ -65,13 +67,21 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
                 else:
                     found.append(Recording(entry.id, _untaken(entry.id.replace("/", "_"), taken), entry))
         else:
-            found.append(Recording(path, _untaken(Path(path).stem, taken)))
+            place = place_of(path) if is_url(path) else Path(path)
+            found.append(Recording(path, _untaken(place.stem, taken)))
     return found
 
 
 def is_manifest(path: str) -> bool:
     """Whether the name is that of a manifest."""
     return path.endswith((".jsonl", ".jsonl.gz"))
+
+
+def is_folder(path: str) -> bool:
+    """Whether it is a folder, or a URL that has no audio suffix."""
+    from asr.audio import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
+
+    return place_of(path).suffix.lower() not in SOUND_SUFFIXES if is_url(path) else os.path.isdir(path)
 
 
 def _utterances(path: str) -> list[Utterance | DataError]:
@@ -82,6 +92,22 @@ def _utterances(path: str) -> list[Utterance | DataError]:
         return list(read_manifest(path)) or [DataError("there are no utterances in this manifest", path=path)]
     except DataError as error:
         return [error]
+
+
+def _listed(url: str) -> Iterator[PurePath | DataError]:
+    """Paths within the folder of that URL, sorted, or what is wrong."""
+    from asr.audio import SOUND_SUFFIXES
+
+    try:
+        names = [PurePath(name) for name in names_below(url)]
+    except DataError as error:
+        yield error
+        return
+    hidden = [name for name in names if any(part.startswith(".") for part in name.parts)]
+    inside = [name for name in names if name.suffix.lower() in SOUND_SUFFIXES and name not in hidden]
+    if not inside:
+        yield DataError(f"no sound files in this folder or below ({len(names)} others were passed over)", path=url)
+    yield from inside
 
 
 def _walk(folder: str) -> Iterator[PurePath | DataError]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
-from asr.cli.recordings import Recording, find_recordings, is_manifest
+from asr.cli.recordings import Recording, find_recordings, is_folder, is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import WRITERS, to_explanation, to_json
@@ -44,7 +44,9 @@ what is written:
   replaced. A result appears when it is whole: with --resume, what is there
   stays, whatever it was made with, and only the rest is done.
 
-  The utterances of a manifest (.jsonl, .jsonl.gz) go by their ids.
+  The utterances of a manifest (.jsonl, .jsonl.gz) go by their ids. URLs are
+  those that fsspec knows: s3:// needs the package s3fs, https:// aiohttp and
+  requests; a folder is what does not end in the suffix of a sound file.
 
 several processes:
   --nproc N starts N, each with its own copy of the model, its part of the
@@ -62,6 +64,7 @@ examples:
   asr-transcribe talk.wav --explain --hotwords OCTOBER
   asr-transcribe recordings/ --format txt,json --output transcripts/
   asr-transcribe archive/ --output texts/ --nproc 8 --resume
+  asr-transcribe s3://bucket/calls --output texts/ --nproc 8 --resume
   sox talk.wav -t wav - trim 0 10 | asr-transcribe -
   asr-transcribe recordings/ | grep -i hello
 """
@@ -81,7 +84,10 @@ def make_parser() -> Parser:
         examples=_EXAMPLES,
     )
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="a sound file, a folder of them, a manifest, or - for stdin"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="a sound file, a folder of them, the URL of either, a manifest, or - for stdin",
     )
     parser.add_argument(
         "--format",
@@ -128,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     if args.explain and not hasattr(args, "num_best"):
         args.num_best = NUM_EXPLAINED
     found = find_recordings(args.paths)
-    several = len(found) > 1 or any(Path(path).is_dir() or is_manifest(path) for path in args.paths)
+    several = len(found) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     _check(args, formats, several=several)
     if args.resume:
         found = _undone(found, formats, args)

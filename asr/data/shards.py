@@ -11,16 +11,16 @@ import gzip
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from asr.audio import stream_channels
 from asr.data.manifest import Utterance, read_manifest, read_shard
 from asr.data.waveforms import read_waveform
 from asr.errors import ConfigError, DataError
+from asr.remote import names_below, opened
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -119,11 +119,7 @@ def read_shards(source: str) -> list[Utterance]:
         ConfigError: a package for such URLs is not installed.
         DataError: there are no shards, one lacks its archive, or cuts that cannot be read; two of one id.
     """
-    with _reaching(source):
-        from fsspec.core import url_to_fs
-
-        files, place = url_to_fs(source)
-        names = {os.path.basename(path) for path in files.ls(place, detail=False)} if files.exists(place) else set()
+    names = names_below(source, depth=1)
     numbers = sorted(name.split(".")[1] for name in names if name.startswith("cuts.") and name.endswith(".jsonl.gz"))
     if not numbers:
         raise DataError(
@@ -138,7 +134,7 @@ def read_shards(source: str) -> list[Utterance]:
         if archive not in names:
             raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
-        with _opened(name) as file, gzip.open(file, "rt", encoding="utf-8") as lines:
+        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8") as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
     return utterances
 
@@ -162,7 +158,7 @@ def read_sounds(utterances: Iterable[Utterance]) -> dict[Path, bytes]:
 def _members(archive: str, audios: Mapping[str, Path]) -> Iterator[tuple[Path, bytes]]:
     """The audio of each id and its content."""
     missing = set(audios)
-    with _opened(archive) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+    with opened(archive) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
         while missing and (member := tar.next()):
             name, _, kind = member.name.rpartition(".")
             if name in missing and kind not in ("json", "nometa", "nodata"):
@@ -172,26 +168,3 @@ def _members(archive: str, audios: Mapping[str, Path]) -> Iterator[tuple[Path, b
                 yield audios[name], content.read()
     if missing:
         raise DataError(f"the archive must hold the sound of {min(missing)!r}, but does not", path=archive)
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
-    """A file on a disk or behind a URL, to be read from front to back."""
-    with _reaching(name):
-        import fsspec
-
-        with fsspec.open(name, "rb") as file:
-            yield file
-
-
-@contextmanager
-def _reaching(name: str) -> Iterator[None]:
-    """Says what is wrong with a file, or with what it takes to reach it."""
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(f"{name} cannot be reached: {error}") from error
-    except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot be read: {error}", path=name) from error

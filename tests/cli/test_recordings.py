@@ -86,3 +86,23 @@ def test_a_manifest_that_cannot_be_used_is_an_error_in_its_place(tmp_path):
     assert str(missing) == f"{tmp_path / 'no.jsonl'}: no such manifest"
     assert str(empty) == f"{tmp_path / 'empty.jsonl'}: there are no utterances in this manifest"
     assert other == Recording("a.wav", "a")
+
+
+def test_urls_of_files_and_folders(sounds):
+    url = sounds.as_uri()
+    assert find_recordings([f"{url}/", "https://host/a.mp3?key=1/2"]) == [
+        *(
+            Recording(f"{url}/{name}", name.partition(".")[0])
+            for name in ("a.flac", "b.wav", "day 1/a.wav", "day 1/c.wav")
+        ),
+        Recording("https://host/a.mp3?key=1/2", "a-2"),
+    ]
+
+
+def test_a_url_without_sounds_is_an_error(sounds):
+    for url, reason in (
+        (f"{sounds.as_uri()}/none", "no sound files in this folder or below (0 others were passed over)"),
+        ("nosuch://x/y", "cannot be read: Protocol not known: nosuch"),
+    ):
+        (error,) = find_recordings([url])
+        assert isinstance(error, DataError) and str(error) == f"{url}: {reason}"

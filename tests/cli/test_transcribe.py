@@ -498,3 +498,13 @@ def test_a_mountain_is_done_though_it_is_killed_in_the_middle_and_a_recording_ki
     ]
     assert len(written()) == 59 and written().items() >= before.items()
     assert len({(out / name).read_text() for name in written()}) == 1
+
+
+def test_a_folder_behind_a_url_by_several_processes(model, sounds, texts, tmp_path, capsys):
+    arguments = [sounds.as_uri(), "--model", model, "--device", "cpu", "--precision", "float32", "--nproc", "2"]
+    assert main(arguments) == 0
+    assert [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()] == texts
+    assert main([*arguments, "--output", str(tmp_path / "out"), "--resume"]) == 0
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")) == [
+        *("a.txt", "b.txt", "day 1/a.txt", "day 1/c.txt")
+    ]

@@ -104,10 +104,10 @@ def test_what_lhotse_wrote_is_read(manifest: Path, tmp_path: Path) -> None:
 
 def test_a_url_is_read_as_a_folder_is(folder: Path) -> None:
     store = fsspec.filesystem("memory")
-    store.put(str(folder), "/bucket/shards", recursive=True)
-    local, remote = read_shards(str(folder)), read_shards("memory://bucket/shards")
+    store.put(str(folder), "/written/shards", recursive=True)
+    local, remote = read_shards(str(folder)), read_shards("memory://written/shards")
     assert [each.id for each in remote] == [each.id for each in local]
-    assert remote[0].archive == "memory://bucket/shards/recording.000000.tar"
+    assert remote[0].archive == "memory://written/shards/recording.000000.tar"
     assert list(read_sounds(remote).values()) == list(read_sounds(local).values())
 
 

@@ -159,8 +159,8 @@ def test_what_is_behind_is_not_read_again(on_shards: Configure, monkeypatch: pyt
 def test_a_bucket_and_files_train_together(
     shards: Path, on_shards: Configure, tone_corpus: Path, tmp_path: Path
 ) -> None:
-    fsspec.filesystem("memory").put(str(shards), "/bucket", recursive=True)
-    config = on_shards(together=3, folder="memory://bucket", epochs=1)
+    fsspec.filesystem("memory").put(str(shards), "/trained-on", recursive=True)
+    config = on_shards(together=3, folder="memory://trained-on", epochs=1)
     both = replace(config.data, train=(*config.data.train, str(tone_corpus / "dev.jsonl.gz")))
     train_acoustic_model(replace(config, data=both), tmp_path / "run", device="cpu")
     model = (tmp_path / "run" / "model" / "config.json").read_text()
