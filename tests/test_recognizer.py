@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from asr.recognizer import LONGEST_PIECE, Recognizer, quietest_frame
 from tests.tones import speak
 
 RATE = 8000
+BEAM = asr.DecodingOptions(beam_width=16)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,19 @@ def test_a_file_object_a_path_and_an_array_give_the_same_transcript(recognizer, 
     assert by_path.text == "CAB A"
     assert by_path.words == by_file.words == by_array.words
     assert by_path.model == "tones"
+
+
+@pytest.mark.parametrize(("spoken", "text"), [("AB", "好棒"), ("ABB", "好棒棒"), ("AB ABB", "好棒 好棒棒")])
+def test_a_character_said_twice_is_told_from_one_said_once(recognizer, rng, spoken, text):
+    """好棒 and 好棒棒 differ by a blank between two equal labels; the model of tones, its letters renamed, hears it."""
+    names = dict(zip("ABC", "好棒们", strict=True))
+    config = recognizer.model.config
+    characters = tuple(names.get(character, character) for character in config.characters)
+    model = AcousticModel(replace(config, characters=characters, text=replace(config.text, language="zh")))
+    model.load_state_dict(recognizer.model.state_dict())
+    heard = [Recognizer(model, device="cpu", precision="float32", decoding=decoding) for decoding in (None, BEAM)]
+    waveform = (speak(spoken, rng), RATE)
+    assert [each.transcribe(waveform).text for each in heard] == [text] * 2
 
 
 def test_words_have_times_where_they_were_spoken_and_confidence(recognizer, rng):
