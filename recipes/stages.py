@@ -52,7 +52,13 @@ class Decoding(Protocol):
     """Options of a beam, with what it needs made in the model folder or elsewhere; None for greedy decoding only."""
 
     def __call__(
-        self, args: argparse.Namespace, model: Path, *, note: Note, progress: bool | None
+        self,
+        args: argparse.Namespace,
+        manifests: Mapping[str, Path],
+        model: Path,
+        *,
+        note: Note,
+        progress: bool | None,
     ) -> DecodingOptions | None: ...
 
 
@@ -118,10 +124,15 @@ class Recipe:
 
     def run(self, args: argparse.Namespace) -> int:
         """The stages, one after the other; each finds what an earlier call has done."""
+        try:
+            self._run(args, note=noter(args, prog=self._prog), progress=show_progress(args))
+        except Interrupted as interrupted:
+            say(interrupted, prog=self._prog)
+            return INTERRUPTED
+        return 0
 
-        note = noter(args, prog=self._prog)
+    def _run(self, args: argparse.Namespace, *, note: Note, progress: bool | None) -> None:
         set_threads(args)
-        progress = show_progress(args)
         data, folder = args.output / "data", args.output / f"seed-{args.seed}"
         manifests = dict(self.prepare(args, data, note=note, progress=progress))
         if args.smoke:
@@ -131,18 +142,14 @@ class Recipe:
                 for name, path in manifests.items()
             }
         config = self.configure(manifests, args)
-        try:
-            train_acoustic_model(
-                smaller(config) if args.smoke else config,
-                folder,
-                device=args.device,
-                note=note,
-                progress=progress,
-                processes=args.nproc,
-            )
-        except Interrupted as interrupted:
-            say(interrupted, prog=self._prog)
-            return INTERRUPTED
+        train_acoustic_model(
+            smaller(config) if args.smoke else config,
+            folder,
+            device=args.device,
+            note=note,
+            progress=progress,
+            processes=args.nproc,
+        )
         model = folder / self.name
         AcousticModel.load(folder / "model").save(model, half=True)
         measured = {name: path for name, path in manifests.items() if name.startswith(self.measured)}
@@ -150,7 +157,7 @@ class Recipe:
         if config.init:
             evaluations |= measure(find_model(config.init), measured, device=args.device, way=", before")
         evaluations |= measure(model, measured, device=args.device)
-        options = self.decoding(args, model, note=note, progress=progress) if self.decoding else None
+        options = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else None
         if options is not None:
             recognizer = load(model, device=args.device, decoding=options)
             options = tune_decoding(recognizer, read_manifest(manifests[self.tuned_on]))
@@ -160,7 +167,6 @@ class Recipe:
             store_decoding(model, options, tuned_on=self.tuned_on, word_error_rate=rate)
             evaluations |= found
         self._keep(model, evaluations)
-        return 0
 
     @property
     def _prog(self) -> str:

@@ -61,7 +61,7 @@ def test_the_sample_of_the_readme_comes_out_right(recognizer):
 @needs_corpus
 def test_error_rate_is_what_the_provenance_says(recognizer, test_set, texts):
     _, references = test_set
-    claimed = recognizer.model.config.provenance["results"]["AN4 test"]["wer"]["rate"]
+    claimed = recognizer.model.config.provenance["results"]["test, beam of 100"]["wer"]["rate"]
     assert sum(len(reference.split()) for reference in references) == 773
     assert wer(references, texts) == pytest.approx(jiwer.wer(references, texts))
     assert wer(references, texts) == pytest.approx(

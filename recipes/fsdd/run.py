@@ -51,7 +51,9 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
     )
 
 
-def decoding(args: argparse.Namespace, model: Path, *, note: Note, progress: bool | None) -> DecodingOptions:
+def decoding(
+    args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
+) -> DecodingOptions:
     """A beam that knows the ten words."""
     return word_list(model, fsdd.WORDS)
 

@@ -67,7 +67,9 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
     )
 
 
-def decoding(args: argparse.Namespace, model: Path, *, note: Note, progress: bool | None) -> DecodingOptions | None:
+def decoding(
+    args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
+) -> DecodingOptions | None:
     """A beam with a word 3-gram of the official text, which is without the books of the dev and test sets."""
     if not args.lm_every:
         return None

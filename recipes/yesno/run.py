@@ -34,7 +34,9 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
     return {**manifests, "train": pieces}
 
 
-def decoding(args: argparse.Namespace, model: Path, *, note: Note, progress: bool | None) -> DecodingOptions:
+def decoding(
+    args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
+) -> DecodingOptions:
     """A beam that knows the two words, as Kaldi's recipe does; greedily, one in a hundred is spelled otherwise."""
     return word_list(model, ("NO", "YES"))
 

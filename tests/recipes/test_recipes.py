@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
+import asr
 from asr.cli.train import recipe_names
 from asr.data.manifest import read_manifest
+from asr.lm.rnn import LanguageModel
 from data_prep import librispeech
 from recipes import stages
 from recipes.aishell import run as aishell
+from recipes.an4 import run as an4
 from recipes.fsdd import run as fsdd
 from recipes.librispeech import run as librispeech_recipe
 from recipes.mini_librispeech import run as mini_librispeech
@@ -68,6 +71,18 @@ def test_pieces_of_yesno_do_not_tell_where_they_are(tmp_path: Path) -> None:
         # A word begins within 0.1 s, and the piece ends with a pause: neither is a word cut in two.
         assert level[start : start + rate // 10].max() > 2 * level[start : start + rate // 100].max()
         assert 1.0 < piece.duration_seconds < 6.0
+
+
+@needs_corpora
+def test_an4_with_its_language_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--source", str(CORPORA / "an4"), "--output", str(tmp_path), "--smoke", "--quiet"]
+    assert an4.main(arguments) == 0
+    assert capsys.readouterr().out.count("WER") == 4
+    model = tmp_path / "smoke" / "an4"
+    assert list(results(model)) == ["dev", "test", "dev, beam of 100", "test, beam of 100"]
+    stored = asr.load(model, device="cpu").decoder.options
+    assert Path(stored.rescore_lm) == model / "lm" and LanguageModel.load(model / "lm").config.unit == "character"
+    assert an4.main(arguments) == 0  # again: nothing left to train
 
 
 @needs_corpora
