@@ -7,13 +7,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
+from asr.data.manifest import Utterance, is_manifest, read_manifest
 from asr.errors import DataError
 from asr.remote import is_url, names_below, place_of
-
-if TYPE_CHECKING:  # it loads libraries that --help must not wait for
-    from asr.data.manifest import Utterance
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,6 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
     return found
 
 
-def is_manifest(path: str) -> bool:
-    """Whether the name is that of a manifest."""
-    return path.endswith((".jsonl", ".jsonl.gz"))
-
-
 def is_folder(path: str) -> bool:
     """Whether it is a folder, or a URL that has no audio suffix."""
     from asr.audio import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
@@ -86,8 +78,6 @@ def is_folder(path: str) -> bool:
 
 def _utterances(path: str) -> list[Utterance | DataError]:
     """The utterances of a manifest, or what is wrong with it."""
-    from asr.data.manifest import read_manifest
-
     try:
         return list(read_manifest(path)) or [DataError("there are no utterances in this manifest", path=path)]
     except DataError as error:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
-from asr.cli.recordings import Recording, find_recordings, is_folder, is_manifest
+from asr.cli.recordings import Recording, find_recordings, is_folder
+from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import WRITERS, to_explanation, to_json

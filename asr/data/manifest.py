@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import soundfile
-
 from asr.errors import DataError, InputError
 from asr.files import write_whole
 
@@ -82,6 +80,11 @@ class ManifestLine:
     utterance: Utterance | None = None
     declared: Declared | None = None
     error: str = ""
+
+
+def is_manifest(name: str | os.PathLike[str]) -> bool:
+    """Whether a file is a manifest, by its name."""
+    return os.fspath(name).endswith((".jsonl", ".jsonl.gz"))
 
 
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
@@ -193,7 +196,7 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
 
 
 def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None:
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+    if not is_manifest(path):
         raise error(f"a manifest's name must end in .jsonl or .jsonl.gz, got {path.name!r} (lhotse: cuts.to_jsonl)")
 
 
@@ -252,6 +255,8 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
 def _header(audio: Path) -> Any:
     if not audio.is_file():
         raise DataError("no such audio file", path=audio)
+    import soundfile  # commands that only ask for a name must not wait for it
+
     try:
         return soundfile.info(audio)
     except soundfile.LibsndfileError as error:

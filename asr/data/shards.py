@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 CUTS, SOUND = "cuts.%06d.jsonl.gz", "recording.%06d.tar"
 
 
-def is_manifest(source: str) -> bool:
-    """Whether a source of utterances is a manifest, by its name; any other is a folder of shards."""
-    return source.endswith((".jsonl", ".jsonl.gz"))
-
-
 def write_shards(
     manifest: str | os.PathLike[str],
     folder: str | os.PathLike[str],

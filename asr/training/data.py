@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from asr.acoustic_model import pad_waveforms
-from asr.data.manifest import Utterance, read_manifest
-from asr.data.shards import is_manifest, read_shards, read_sounds
+from asr.data.manifest import Utterance, is_manifest, read_manifest
+from asr.data.shards import read_shards, read_sounds
 from asr.errors import DataError
 
 Item = TypeVar("Item")

@@ -14,7 +14,7 @@ from pathlib import Path
 from asr.cli.arguments import Parser, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.train import add_processes, set_threads
-from asr.data.manifest import read_manifest
+from asr.data.manifest import is_manifest, read_manifest
 from asr.errors import DataError
 from asr.lm.corpus import read_sentences
 from asr.lm.ngram import NgramModel
@@ -178,7 +178,7 @@ def transcripts(path: Path) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read, or the table has no such column.
     """
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
+    if is_manifest(path):
         yield from (normalize(utterance.text, TEXT) for utterance in read_manifest(path))
     elif path.suffix == ".tsv":
         with path.open(encoding="utf-8", newline="") as file:

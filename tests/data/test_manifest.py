@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.manifest import Utterance, is_manifest, read_manifest, write_manifest
 from asr.errors import DataError, InputError
 
 
@@ -293,3 +293,8 @@ def test_without_lhotse(tmp_path: Path, utterances: list[Utterance], monkeypatch
     assert read_manifest(tmp_path / "cuts.jsonl") == utterances
     with pytest.raises(ImportError, match="needs Lhotse, which asr's extra `train` brings: "):
         write_manifest(utterances, tmp_path / "other.jsonl")
+
+
+def test_a_manifest_is_told_by_its_name() -> None:
+    assert is_manifest("a/train.jsonl.gz") and is_manifest(Path("train.jsonl"))
+    assert not is_manifest("s3://bucket/train") and not is_manifest("shards.jsonl/train")

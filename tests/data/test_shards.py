@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.data.shards import is_manifest, read_shards, read_sounds, write_shards
+from asr.data.shards import read_shards, read_sounds, write_shards
 from asr.data.waveforms import read_waveform
 from asr.errors import ConfigError, DataError
 
@@ -121,11 +121,6 @@ def test_the_same_manifest_gives_the_same_bytes(manifest: Path, folder: Path, tm
     write_shards(manifest, tmp_path / "again", shard_size=3)
     for path in folder.glob("*.tar"):
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
-
-
-def test_a_manifest_is_told_by_its_name() -> None:
-    assert is_manifest("a/train.jsonl.gz") and is_manifest("train.jsonl")
-    assert not is_manifest("s3://bucket/train") and not is_manifest("shards/train")
 
 
 # what goes wrong
