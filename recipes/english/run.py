@@ -49,6 +49,7 @@ LICENCES = {
     "ljspeech": "LJSpeech, K. Ito, https://keithito.com/LJ-Speech-Dataset, public domain",
     "arctic": "CMU ARCTIC, J. Kominek and A. Black, http://festvox.org/cmu_arctic, free of restrictions",
     "african_storybook": "African Storybook, https://github.com/global-asp, authors and readers in its README, CC BY",
+    "kokoro": "synthetic speech of Kokoro-82M, hexgrad, https://huggingface.co/hexgrad/Kokoro-82M, Apache 2.0",
     "an4": "CMU AN4, http://www.speech.cs.cmu.edu/databases/an4/, CMU's BSD-style terms",
 }
 
