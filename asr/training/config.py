@@ -204,6 +204,9 @@ class LanguageTrainingConfig:
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
+    deterministic: bool = field(
+        default=False, metadata={"help": "the same losses from the same GPU, bit for bit, but slower"}
+    )
     name: str = field(default="", metadata={"help": "name of the model"})
     description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
 

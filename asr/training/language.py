@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.device import autocast, choose_precision, find_device
+from asr.device import autocast, choose_precision, deterministic, find_device
 from asr.encoder import make_cell
 from asr.errors import DataError
 from asr.lm.corpus import read_lines, read_sentences
@@ -249,7 +249,7 @@ def train_language_model(
             read_text(config, folder, note=note)
         launch(train_language_model, config, folder, processes=processes, note=note, device=device, progress=progress)
         return LanguageModel.load(folder / "model").to(find_device(device))
-    with joined(device) as place, ExitStack() as stack:
+    with deterministic(config.deterministic), joined(device) as place, ExitStack() as stack:
         from_first(lambda: stack.enter_context(locked(folder)))
         if not is_first():
             note, progress = _nothing, False

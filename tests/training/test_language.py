@@ -267,3 +267,27 @@ def test_ngrams_come_from_the_same_text(config, tmp_path):
     assert characters.over_characters and "<space>" in characters.vocabulary
     with pytest.raises(ConfigError, match=r"must end in .arpa or .arpa.gz, not '.*lm.txt'"):
         train_ngram(made, tmp_path / "lm.txt")
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_deterministic_algorithms_are_used_if_wanted(config, tmp_path, monkeypatch, wanted):
+    asked: list[bool] = []
+
+    def spied(*arguments, **options):
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        return fit(*arguments, **options)
+
+    fit = language.fit
+    monkeypatch.setattr(language, "fit", spied)
+    train(replace(config, deterministic=wanted), tmp_path / "run")
+    assert asked == [wanted] and not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_deterministic_trainings_on_a_gpu_have_the_same_losses_twice(config, tmp_path):
+    logs = []
+    for name in ("once", "again"):
+        train_language_model(replace(config, deterministic=True), tmp_path / name, device="cuda", progress=False)
+        logs.append([record["loss"] for record in read_log(tmp_path / name) if record["kind"] == "step"])
+    assert logs[0] == logs[1]
