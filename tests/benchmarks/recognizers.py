@@ -1,0 +1,206 @@
+"""Our models beside other recognisers on the same recordings: errors, speed on one thread, memory, and cold start.
+
+    pip install pocketsphinx vosk faster-whisper
+    python tests/benchmarks/recognizers.py data/test.jsonl.gz --limit 60
+    python tests/benchmarks/recognizers.py data/test.jsonl.gz --model english --model runs/english/model \\
+        --vosk-model vosk-model-small-en-us-0.15 --whisper-model faster-whisper-tiny.en
+
+The manifest is a Lhotse CutSet of English speech. Every recogniser has a process of its own with one thread on the CPU
+and hears the same 16-bit samples at 16 kHz, one recording at a time; they take turns recording by recording.
+
+WER      of texts normalised alike; the 95 % interval is bootstrapped over speakers, where they are known
+RTF      seconds for each second of sound, models loaded
+GB       peak memory of the process
+start    seconds from starting a process to its text of the shortest recording, files cached: median and range
+
+Ours decode greedily, as the model comes but without ranking anew ("unrescored"), and as it comes. pocketsphinx has a
+model in its wheel, Vosk and Whisper need a folder; the digits that Whisper writes for numbers count as errors where the
+reference spells them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from timing import Rounds, machine, spread
+
+# Not torch, nor what loads it: a child's peak memory counts from that of the process that started it.
+if TYPE_CHECKING:
+    from asr.data.manifest import Utterance
+
+SAMPLE_RATE = 16000
+DECODINGS = ("greedy", "unrescored", "default")
+WORKER = Path(__file__).with_name("peer_recognizers.py")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Contender:
+    """A recogniser in a process of its own."""
+
+    def __init__(self, command: list[str]):
+        environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": str(WORKER.parents[2])}
+        self.command = command
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORKER), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def recognize(self, samples: Path) -> tuple[str, float]:
+        """The text, and the seconds that it took in the process.
+
+        Raises:
+            RuntimeError: the process ended instead.
+        """
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{samples}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self.command)} ended with status {self.process.wait()}")
+        answer = json.loads(line)
+        return answer["text"], answer["seconds"]
+
+    def close(self) -> float:
+        """Ends the process; gives its peak memory in gigabytes."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        _, status, usage = os.wait4(self.process.pid, 0)
+        self.process.stdout.close()
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, help=".jsonl or .jsonl.gz")
+    parser.add_argument("--limit", type=int, metavar="N", help="utterances, spread over the speakers (default: all)")
+    parser.add_argument("--model", action="append", help="ours, name or folder, may be repeated (default: the default)")
+    parser.add_argument("--decodings", nargs="*", choices=DECODINGS, default=[*DECODINGS], help="ours (default: all)")
+    parser.add_argument("--vosk-model", metavar="DIR", help="an unpacked model of Vosk's")
+    parser.add_argument("--whisper-model", metavar="DIR", help="a Whisper model in CTranslate2's format")
+    parser.add_argument("--rounds", type=int, default=3, help="of the start (default: 3)")
+    args = parser.parse_args()
+
+    print(machine("torch", "numpy"))
+    commands, missing = choose(args)
+    with tempfile.TemporaryDirectory() as temporary:
+        recordings = write_samples(args.manifest, args.limit, Path(temporary))
+        seconds = sum(utterance.duration_seconds for utterance in recordings.values())
+        speakers = len({utterance.speaker for utterance in recordings.values()} - {None})
+        print(f"{args.manifest.name}: {len(recordings)} utterances, {speakers or 'unknown'} speakers, {seconds:.0f} s")
+        starts = time_starts(commands, min(recordings, key=lambda path: recordings[path].duration_seconds), args.rounds)
+        contenders = {name: Contender(command) for name, command in commands.items()}
+        heard = take_turns(contenders, list(recordings))
+        peaks = {name: contender.close() for name, contender in contenders.items()}
+    width = max(map(len, [*commands, *missing]))
+    print(f"{'':{width}}{'WER':>8}{'95 % interval':>17}{'RTF':>9}{'GB':>7}   start, s")
+    for name, (texts, taken) in heard.items():
+        print(
+            f"{name:{width}}{errors(list(recordings.values()), texts)}{taken / seconds:>9.4f}{peaks[name]:>7.2f}   "
+            f"{spread(starts[name])}"
+        )
+    for name, reason in missing.items():
+        print(f"{name:{width}} not measured: {reason}")
+
+
+def choose(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """What each recogniser that can run is started with; and of the others, why they cannot."""
+    commands, missing = {}, {}
+    for model in args.model or [""]:
+        for decoding in args.decodings:
+            commands[f"{model or 'the default model'}, {decoding}"] = ["asr", model, decoding]
+    for package, folder in (("pocketsphinx", ""), ("vosk", args.vosk_model), ("faster-whisper", args.whisper_model)):
+        try:
+            name = f"{package} {version(package)}"
+        except PackageNotFoundError:
+            missing[package] = "not installed"
+            continue
+        if folder is None:
+            missing[name] = "no model, see --help"
+        else:
+            commands[f"{name}, {Path(folder).name or 'its own model'}"] = [package, *([folder] if folder else [])]
+    return commands, missing
+
+
+def write_samples(manifest: Path, limit: int | None, folder: Path) -> dict[Path, Utterance]:
+    """A file with the samples of each utterance, of which every speaker has as many, or one less."""
+    import numpy as np
+
+    from asr.data.manifest import read_manifest
+    from asr.data.waveforms import read_waveform
+
+    utterances = read_manifest(manifest)
+    random.Random(0).shuffle(utterances)
+    taken: Counter[str | None] = Counter()
+    turns = []
+    for utterance in utterances:
+        turns.append(taken[utterance.speaker])
+        taken[utterance.speaker] += 1
+    recordings = {}
+    for number in sorted(range(len(utterances)), key=turns.__getitem__)[:limit]:
+        waveform = read_waveform(utterances[number], SAMPLE_RATE)
+        path = folder / f"{number}.raw"
+        path.write_bytes(np.clip(np.rint(waveform * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes())
+        recordings[path] = utterances[number]
+    return recordings
+
+
+def time_starts(commands: dict[str, list[str]], samples: Path, rounds: int) -> Rounds:
+    """Seconds from nothing to the first text, in turns; the first round, which fills the file cache, does not count."""
+    starts: Rounds = {name: [] for name in commands}
+    for number in range(-1, rounds):
+        for name, command in commands.items():
+            begin = time.perf_counter()
+            contender = Contender(command)
+            contender.recognize(samples)
+            if number >= 0:
+                starts[name].append(time.perf_counter() - begin)
+            contender.close()
+    return starts
+
+
+def take_turns(contenders: dict[str, Contender], recordings: list[Path]) -> dict[str, tuple[list[str], float]]:
+    """The texts of each, and the seconds that all of them took, after a first recording that does not count."""
+    texts: dict[str, list[str]] = {name: [] for name in contenders}
+    seconds = dict.fromkeys(contenders, 0.0)
+    for contender in contenders.values():
+        contender.recognize(recordings[0])
+    for path in recordings:
+        for name, contender in contenders.items():
+            text, taken = contender.recognize(path)
+            texts[name].append(text)
+            seconds[name] += taken
+    return {name: (texts[name], seconds[name]) for name in contenders}
+
+
+def errors(utterances: list[Utterance], texts: list[str]) -> str:
+    """Word error rate and interval, for the table."""
+    from asr.metrics import ErrorCounts, bootstrap_interval, word_errors
+    from asr.text import TextOptions, normalize
+
+    english = TextOptions(language="en")
+    pairs = zip(utterances, texts, strict=True)
+    counts = [word_errors(normalize(said.text, english), normalize(text, english)) for said, text in pairs]
+    speakers = [utterance.speaker for utterance in utterances]
+    known = None not in speakers and len(set(speakers)) > 1
+    low, high = bootstrap_interval(counts, groups=speakers if known else None)
+    rate = sum(counts, start=ErrorCounts()).rate
+    return f"{100 * rate:>6.2f} %{f'{100 * low:.2f} to {100 * high:.2f}':>17}"
+
+
+if __name__ == "__main__":
+    main()
