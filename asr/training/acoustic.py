@@ -33,6 +33,7 @@ from asr.training.config import TrainingConfig
 from asr.training.data import (
     Batch,
     Example,
+    compact,
     make_batch,
     pad_labels,
     plan_batches,
@@ -307,8 +308,8 @@ class AcousticTask:
         return Example(
             utterances=tuple(chain.from_iterable(example.utterances for example in examples)),
             text=text,
-            labels=tuple(self.alphabet.encode(text, dropped=Counter())),  # what is dropped has been reported
-            phones=None if None in phones else tuple(chain.from_iterable(phones)),  # type: ignore[arg-type]
+            labels=compact(self.alphabet.encode(text, dropped=Counter())),  # what is dropped has been reported
+            phones=None if None in phones else compact(chain.from_iterable(phones)),  # type: ignore[arg-type]
         )
 
     def _plain_batches(self, examples: Sequence[Example], *, shared: bool = False) -> Iterator[Batch]:
@@ -338,7 +339,7 @@ class AcousticTask:
             return hidden.new_zeros((), dtype=torch.float32), 0, []
         with autocast(self.precision, self.device):
             logits = self.modules["phones"](hidden[rows])
-        phones, phone_lengths = pad_labels([batch.examples[row].phones or () for row in rows])
+        phones, phone_lengths = pad_labels([batch.examples[row].phones or compact(()) for row in rows])
         losses = self._ctc_losses(logits.float().log_softmax(dim=-1), phones, lengths[rows], phone_lengths)
         summed, count = sum_possible(losses, phone_lengths)
         impossible = [
@@ -390,7 +391,10 @@ class AcousticTask:
         self.dropped.update(dropped)
         phones = self.lexicon.encode(text) if self.lexicon else None
         return Example(
-            utterances=(utterance,), text=text, labels=tuple(labels), phones=None if phones is None else tuple(phones)
+            utterances=(utterance,),
+            text=utterance.text if utterance.text == text else text,  # one string in memory, not two
+            labels=compact(labels),
+            phones=None if phones is None else compact(phones),
         )
 
     def _usable(self, examples: list[Example], note: Callable[[str], None]) -> list[Example]:

@@ -15,7 +15,7 @@ from asr.augment import AugmentOptions, add_pause, augment_waveform, background
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.processes import WorkerDied, Workers, in_order
-from asr.training.data import Example
+from asr.training.data import Example, compact
 
 # Examples, perhaps silenced, with their waveforms.
 Heard: TypeAlias = tuple[list[Example], list[np.ndarray]]
@@ -62,7 +62,7 @@ class Augmentation:
         rng = np.random.default_rng((self.seed, among.epoch, crc32(example.id.encode()), 1))
         if rng.random() < self.options.background_probability:
             num_samples = round(example.seconds * self.sample_rate)
-            silent = replace(example, text="", labels=(), phones=() if self.phones else None)
+            silent = replace(example, text="", labels=compact(()), phones=compact(()) if self.phones else None)
             return silent, background(num_samples, self.noises, rng)
         return example, np.concatenate([self._augmented(utterance, among) for utterance in example.utterances])
 

@@ -15,6 +15,7 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.training.data import (
     Example,
+    compact,
     make_batch,
     pad_labels,
     pad_waveforms,
@@ -124,8 +125,8 @@ def test_a_batch_knows_its_examples() -> None:
     utterances = [
         Utterance(id=name, audio=Path("x.wav"), duration_seconds=1.5, text=name.upper()) for name in ("a", "b", "c")
     ]
-    single = Example(utterances=tuple(utterances[:1]), text="A", labels=(1,))
-    joined = Example(utterances=tuple(utterances[1:]), text="B C", labels=(2, 9, 3))
+    single = Example(utterances=tuple(utterances[:1]), text="A", labels=compact((1,)))
+    joined = Example(utterances=tuple(utterances[1:]), text="B C", labels=compact((2, 9, 3)))
     assert (single.id, joined.id) == ("a", "b+c")
     assert (single.seconds, joined.seconds) == (1.5, 3.0)
     batch = make_batch([single, joined], [np.ones(2, np.float32), np.ones(4, np.float32)])
