@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.acoustic_model import AcousticModel, ModelConfig
+from asr.acoustic_model import AcousticModel
 from asr.augment import read_sounds, spec_augment
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
@@ -25,10 +25,10 @@ from asr.data.waveforms import read_waveform
 from asr.decoding import decode
 from asr.device import autocast, choose_precision
 from asr.encoder import make_cell
-from asr.errors import ConfigError, DataError
+from asr.errors import DataError
 from asr.metrics import ErrorCounts, character_errors, word_errors
 from asr.processes import Workers
-from asr.text import BLANK, Alphabet, normalize
+from asr.text import BLANK, normalize
 from asr.training.config import TrainingConfig
 from asr.training.data import (
     Batch,
@@ -44,6 +44,7 @@ from asr.training.data import (
     with_sounds,
 )
 from asr.training.distributed import gather, own, total
+from asr.training.initial import freeze, make_model
 from asr.training.lexicon import Lexicon
 from asr.training.loop import BatchLoss, naming, seed_of
 from asr.training.sound import Augmentation, Recordings, heard_in_order, in_worker
@@ -85,7 +86,8 @@ class AcousticTask:
         self.device = device
         train = read_utterances(config.data.train)
         texts = [normalize(utterance.text, config.text) for utterance in train]
-        model = self._make_model(texts)
+        model = make_model(config, texts)
+        freeze(model, config.frozen_layers)
         self.alphabet = model.alphabet
         self.lexicon = Lexicon(config.auxiliary.lexicon) if config.auxiliary.lexicon else None
         self.modules = nn.ModuleDict({"model": model})
@@ -346,36 +348,6 @@ class AcousticTask:
             batch.examples[row].id for row, loss in zip(rows, losses.tolist(), strict=True) if loss == math.inf
         ]
         return summed, count, impossible
-
-    def _make_model(self, texts: list[str]) -> AcousticModel:
-        """A new model with the alphabet of the texts, or the one that the configuration starts from."""
-        config = self.config
-        if not config.init:
-            characters = Alphabet.from_texts(
-                "".join(character for character in text if character not in config.data.unknown_characters)
-                for text in texts
-            ).characters
-            return AcousticModel(
-                ModelConfig(
-                    characters=characters,
-                    text=config.text,
-                    frontend=config.frontend,
-                    encoder=config.encoder,
-                    name=config.name,
-                    description=config.description,
-                )
-            )
-        model = AcousticModel.load(config.init)
-        for part in ("text", "frontend"):
-            if getattr(model.config, part) != getattr(config, part):
-                raise ConfigError(f"init: the {part} options of {config.init} must be those of this training")
-        if replace(model.config.encoder, dropout=config.encoder.dropout) != config.encoder:
-            raise ConfigError(f"init: the encoder of {config.init} must have the shape of this training's")
-        fresh = AcousticModel(
-            replace(model.config, encoder=config.encoder, name=config.name, description=config.description)
-        )
-        fresh.load_state_dict(model.state_dict())
-        return fresh
 
     def _example(self, utterance: Utterance, text: str, *, dev: bool = False) -> Example:
         """The utterance with its labels; a character outside the alphabet is an error that names the utterance."""

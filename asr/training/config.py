@@ -141,6 +141,13 @@ class TrainingConfig:
         default=False, metadata={"help": "the same losses from the same GPU, bit for bit, but slower"}
     )
     init: str = field(default="", metadata={"help": "model folder to start from instead of random weights"})
+    init_alphabet: Literal["keep", "extend", "replace"] = field(
+        default="keep",
+        metadata={"help": "of the model to start from: as it is, with the texts' new characters, or only the texts'"},
+    )
+    frozen_layers: int = field(
+        default=0, metadata={"help": "recurrent layers, from the first, that stay as in the model to start from"}
+    )
     name: str = field(default="", metadata={"help": "name of the model"})
     description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
 
@@ -148,6 +155,12 @@ class TrainingConfig:
         check_choices(self)
         if self.deterministic and self.ctc_backend == "native":
             raise ConfigError("deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not")
+        if not self.init and (self.init_alphabet != "keep" or self.frozen_layers):
+            raise ConfigError("init_alphabet and frozen_layers need a model to start from, init")
+        if not 0 <= self.frozen_layers <= self.encoder.num_layers:
+            raise ConfigError(
+                f"frozen_layers must be at most the encoder's {self.encoder.num_layers}, not {self.frozen_layers}"
+            )
         if self.auxiliary.lexicon and self.auxiliary.layer > self.encoder.num_layers:
             raise ConfigError(
                 f"auxiliary.layer must be one of the encoder's {self.encoder.num_layers} layers, "

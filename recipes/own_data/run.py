@@ -54,6 +54,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         encoder=model.encoder,
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=3e-4, warmup_epochs=1.0),
         init=str(start),
+        init_alphabet="extend",
         name="own_data",
         description=f"fine-tuned from {model.name or start.name}",
     )
