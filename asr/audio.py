@@ -498,11 +498,26 @@ def _copied(stream: IO[bytes], name: str | None) -> IO[bytes]:
     """The rest of a stream as a temporary file, gone once closed: decoders seek, pipes do not."""
     try:
         copy = tempfile.NamedTemporaryFile(prefix="asr-")  # noqa: SIM115
-        shutil.copyfileobj(stream, copy, 2**20)
+        while block := _read(stream, name):
+            copy.write(block)
         copy.flush()
-    except (OSError, TypeError, ValueError) as error:  # unreadable, no room; opened as text; closed
-        raise DataError(f"cannot be read as a binary stream: {error}", path=name) from error
+    except OSError as error:
+        reason = f"its copy in {tempfile.gettempdir()} cannot be written: {error.strerror}"
+        raise DataError(reason, path=name) from error
     return _not_empty(copy, name)
+
+
+def _read(stream: IO[bytes], name: str | None) -> bytes:
+    try:
+        block = stream.read(2**20)
+    except AsrError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: closed
+        raise DataError(f"cannot be read as a binary stream: {error}", path=name) from error
+    if not isinstance(block, bytes | bytearray | memoryview):
+        kind = type(block).__name__
+        raise DataError(f"cannot be read as a binary stream: it gives {kind}, not bytes", path=name)
+    return bytes(block)
 
 
 def _not_empty(file: IO[bytes], name: str | None) -> IO[bytes]:

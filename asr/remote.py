@@ -6,14 +6,17 @@ adlfs for az://, aiohttp and requests for https://.
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from asr.errors import AsrError, ConfigError, DataError
 
@@ -25,9 +28,12 @@ def is_url(name: str) -> bool:
     return _URL.match(name) is not None
 
 
-def place_of(name: str) -> PurePosixPath:
-    """The path in a URL, without what it asks of a server: https://host/a/talk.wav?key=1 is at /a/talk.wav."""
-    return PurePosixPath(urlsplit(name).path)
+def place_of(url: str) -> PurePosixPath:
+    """The path in a URL, without what it asks of a web server: https://host/a/talk.wav?key=1 is at /a/talk.wav."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() in ("http", "https"):
+        return PurePosixPath(urlsplit(url).path)
+    return PurePosixPath(_local_path(url) or rest)  # stores may have any character in a name
 
 
 @contextmanager
@@ -36,13 +42,35 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
     Raises:
         ConfigError: a package for such URLs is not installed.
-        DataError: it cannot be read; also while it is open, if an OSError or an error of gzip or tar leaves the block.
+        DataError: it cannot be read; or it is damaged, where gzip or tar says so inside the block.
     """
     with _reached(name):
-        import fsspec
+        local = _local_path(name)
+        if local is None:
+            import fsspec
 
-        with fsspec.open(name, "rb") as file:
-            yield file
+            file: Any = fsspec.open(name, "rb").open()
+        else:
+            file = open(local, "rb")  # noqa: SIM115
+    with file:
+        try:
+            yield _Stream(file, name)  # type: ignore[misc]
+        except (EOFError, zlib.error, tarfile.TarError, OSError) as error:
+            raise DataError(f"cannot be read: {error}", path=name) from error
+
+
+class _Stream(io.RawIOBase):
+    """A file whose errors name it, whatever kind of store it is in."""
+
+    def __init__(self, file: IO[bytes], name: str):
+        self._file, self.name = file, name
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        with _reached(self.name):
+            return self._file.read(-1 if size is None else size)
 
 
 def names_below(folder: str, *, depth: int | None = None) -> list[str]:
@@ -56,20 +84,33 @@ def names_below(folder: str, *, depth: int | None = None) -> list[str]:
         DataError: it cannot be listed.
     """
     with _reached(folder):
-        from fsspec.core import url_to_fs
+        import fsspec
 
-        files, place = url_to_fs(folder.rstrip("/"))
-        return sorted(path[len(place) :].lstrip("/") for path in files.find(place, maxdepth=depth) if path != place)
+        local = _local_path(folder)
+        if local is None:
+            files, place = fsspec.core.url_to_fs(folder.rstrip("/"))
+        else:
+            files, place = fsspec.filesystem("file"), os.path.abspath(local)
+        inside = files.find(place, maxdepth=depth)
+        return sorted(path.removeprefix(place).lstrip("/") for path in inside if path != place)
+
+
+def _local_path(name: str) -> str | None:
+    """The path of a name that is one, or of a file:// URL; None for other URLs."""
+    if not is_url(name):
+        return name
+    parts = urlsplit(name)
+    return url2pathname(parts.path) if parts.scheme.lower() == "file" else None
 
 
 @contextmanager
 def _reached(name: str) -> Iterator[None]:
-    """Says what is wrong with a file, or with what it takes to reach it."""
+    """Says what is wrong with a file, or with what it takes to reach it; for calls of fsspec and nothing else."""
     try:
         yield
     except AsrError:
         raise
     except ImportError as error:
         raise ConfigError(f"{name} cannot be reached: {error}") from error
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:  # ValueError: an unknown protocol
-        raise DataError(f"cannot be read: {error}", path=name) from error
+    except Exception as error:  # each kind of store has classes of its own, and an unknown one is a ValueError
+        raise DataError(f"cannot be read: {str(error) or type(error).__name__}", path=name) from error

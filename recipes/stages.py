@@ -220,4 +220,5 @@ def smaller(config: TrainingConfig) -> TrainingConfig:
     """The configuration for a model that trains in seconds, and recognises nothing."""
     encoder = replace(config.encoder, num_layers=2, hidden_size=16, conv_channels=2, projection=0)
     loop = replace(config.loop, epochs=2, warmup_epochs=0.5, average_best=1)
-    return replace(config, encoder=encoder, loop=loop, auxiliary=AuxiliaryOptions(), init="")
+    fresh = replace(config, init="", init_alphabet="keep", frozen_layers=0)
+    return replace(fresh, encoder=encoder, loop=loop, auxiliary=AuxiliaryOptions())

@@ -8,6 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
+from fsspec.implementations.memory import MemoryFileSystem
 
 from asr.audio import read_audio
 from asr.errors import ConfigError, DataError
@@ -24,6 +25,64 @@ def test_urls_are_told_by_their_form(name: str) -> None:
 )
 def test_paths_are_no_urls(name: str) -> None:
     assert not is_url(name)
+
+
+def test_a_name_in_a_store_may_have_any_character() -> None:
+    assert place_of("s3://bucket/a/b#1?.wav").name == "b#1?.wav"
+
+
+@pytest.mark.parametrize("name", ["day 1", "100%", "a::b", "c#d"])
+def test_odd_names_are_found(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x.txt").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    for folder in (name, str(tmp_path / name), (tmp_path / name).as_uri()):
+        assert names_below(folder) == ["x.txt"]
+        with opened(f"{folder}/x.txt") as file:
+            assert file.read() == b"x"
+
+
+class Refusing(MemoryFileSystem):
+    """A store whose errors are of no known kind."""
+
+    protocol = "refusing"
+
+    def _open(self, path: str, *_: object, **__: object) -> None:
+        raise RuntimeError("Denied: 403")
+
+    def find(self, path: str, **_: object) -> list[str]:
+        raise RuntimeError
+
+
+def test_errors_of_any_store_name_the_file() -> None:
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    with pytest.raises(DataError, match=r"refusing://bucket/a.wav: cannot be read: Denied: 403"):
+        read_audio("refusing://bucket/a.wav")
+    with pytest.raises(DataError, match=r"refusing://bucket: cannot be read: RuntimeError"):
+        names_below("refusing://bucket")
+
+
+def test_an_error_while_reading_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("the connection was lost")
+
+    with fsspec.open("memory://sounds/b.wav", "wb") as file:
+        file.write(bytes(100))
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.read", fail)
+    with pytest.raises(DataError, match=r"^memory://sounds/b.wav: cannot be read: the connection was lost$"):
+        read_audio("memory://sounds/b.wav")
+
+
+def test_a_full_disk_is_not_blamed_on_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fsspec.open("memory://sounds/c.wav", "wb") as file:
+        file.write(bytes(100))
+
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
+    with pytest.raises(DataError, match=r"c\.wav: its copy in .* cannot be written: No space left on device"):
+        read_audio("memory://sounds/c.wav")
 
 
 def test_the_place_in_a_url_leaves_out_the_question() -> None:

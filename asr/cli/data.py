@@ -238,7 +238,7 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
-        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances in a shard (default: 1000)"
+        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances in a shard (default: %(default)s)"
     )
     return parser
 

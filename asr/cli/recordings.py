@@ -51,6 +51,8 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
     for path in paths:
         if path == "-":
             found.append(Recording(path, _untaken("stdin", taken)))
+        elif is_url(path) and is_manifest(path):
+            found.append(DataError("a manifest must be a file on a disk, not behind a URL", path=path))
         elif is_folder(path):
             for item in _listed(path) if is_url(path) else _walk(path):
                 if isinstance(item, DataError):
@@ -93,8 +95,8 @@ def _listed(url: str) -> Iterator[PurePath | DataError]:
     except DataError as error:
         yield error
         return
-    hidden = [name for name in names if any(part.startswith(".") for part in name.parts)]
-    inside = [name for name in names if name.suffix.lower() in SOUND_SUFFIXES and name not in hidden]
+    sounds = [name for name in names if name.suffix.lower() in SOUND_SUFFIXES]
+    inside = [name for name in sounds if not any(part.startswith(".") for part in name.parts)]
     if not inside:
         yield DataError(f"no sound files in this folder or below ({len(names)} others were passed over)", path=url)
     yield from inside

@@ -52,6 +52,11 @@ class Utterance:
     channel: int = 0
     archive: str = ""
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where its sound is in an archive: the archive, and the name there."""
+        return self.archive, self.id
+
     def __post_init__(self) -> None:
         if not self.id:
             raise InputError("the id of an utterance must not be empty")
@@ -147,9 +152,15 @@ def read_shard(cuts: IO[str], name: str, *, archive: str, seen: dict[str, str]) 
         archive: path or URL of the tar file with their sound.
         seen: where each id has been, over all shards; grows.
     Raises:
-        DataError: as `read_manifest`; or a sound is not in the archive.
+        DataError: with the line: as `read_manifest`; or a cut whose sound is elsewhere; or the file is damaged.
     """
-    return list(_different(_scan(cuts, Path(archive), archive), name, seen))
+    utterances: list[Utterance] = []
+    try:
+        for utterance in _different(_scan(cuts, Path(archive), archive), name, seen):
+            utterances.append(utterance)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {error}", path=name, line=len(utterances) + 1) from error
+    return utterances
 
 
 def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:

@@ -11,14 +11,14 @@ import gzip
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.audio import stream_channels
 from asr.data.manifest import Utterance, read_manifest, read_shard
-from asr.data.waveforms import read_waveform
+from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
 from asr.remote import names_below, opened
 
@@ -32,7 +32,7 @@ def write_shards(
     manifest: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
-    shard_size: int = 1000,
+    shard_size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Write the utterances of a manifest into shards, their sound as FLAC of 16 bits: a whole folder, or nothing.
@@ -45,26 +45,29 @@ def write_shards(
     Returns:
         The archives of sound.
     Raises:
-        ConfigError: the folder exists, or a shard would hold nothing.
+        ConfigError: the folder exists, a shard would hold nothing, or Lhotse is not installed.
         DataError: the manifest cannot be read or holds no utterances, or a recording cannot be read.
-        ImportError: Lhotse is not installed.
     """
     folder = Path(folder)
     if folder.exists():
         raise ConfigError(f"the folder for the shards must be a new one, but {folder} exists")
     if shard_size < 1:
         raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
+    try:
+        from lhotse.shar import AudioTarWriter, JsonlShardWriter
+    except ImportError as error:
+        raise ConfigError(f"writing shards needs Lhotse, which asr's extra `train` brings: {error}") from error
     utterances = read_manifest(manifest, check_audio=True)
     if not utterances:
         raise DataError("the manifest must hold utterances, but there are none", path=manifest)
-    from lhotse.shar import AudioTarWriter, JsonlShardWriter
 
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     unfinished.mkdir(parents=True)
+    place = str(unfinished).replace("%", "%%")  # the writers put the number in with it
     try:
         with (
-            JsonlShardWriter(f"{unfinished}/{CUTS}", shard_size=shard_size) as cuts,
-            AudioTarWriter(f"{unfinished}/{SOUND}", shard_size=shard_size, format="flac") as sounds,
+            JsonlShardWriter(f"{place}/{CUTS}", shard_size=shard_size) as cuts,
+            AudioTarWriter(f"{place}/{SOUND}", shard_size=shard_size, format="flac") as sounds,
         ):
             for done, utterance in enumerate(utterances, start=1):
                 with closing(stream_channels(utterance.audio)) as blocks:
@@ -134,32 +137,36 @@ def read_shards(source: str) -> list[Utterance]:
     return utterances
 
 
-def read_sounds(utterances: Iterable[Utterance]) -> dict[Path, bytes]:
-    """The sound files of those utterances that are in archives, by `Utterance.audio`.
+def read_sounds(utterances: Iterable[Utterance], *, stopped: Callable[[], bool] = lambda: False) -> Sounds:
+    """The sound files of those utterances that are in archives.
 
     Each archive is read once, from front to back as far as needed.
 
+    Args:
+        utterances: any; those in files are passed over.
+        stopped: asked between files; true: what has been read by then is enough.
     Raises:
         ConfigError: a package for such URLs is not installed.
         DataError: an archive cannot be read, or lacks one of them.
     """
-    wanted: dict[str, dict[str, Path]] = {}
+    wanted: dict[str, set[str]] = {}
     for utterance in utterances:
         if utterance.archive:
-            wanted.setdefault(utterance.archive, {})[utterance.id] = utterance.audio
-    return {audio: sound for archive, audios in wanted.items() for audio, sound in _members(archive, audios)}
+            wanted.setdefault(utterance.archive, set()).add(utterance.id)
+    return {
+        (archive, name): sound for archive, names in wanted.items() for name, sound in _members(archive, names, stopped)
+    }
 
 
-def _members(archive: str, audios: Mapping[str, Path]) -> Iterator[tuple[Path, bytes]]:
-    """The audio of each id and its content."""
-    missing = set(audios)
+def _members(archive: str, missing: set[str], stopped: Callable[[], bool]) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each sound file that is wanted."""
     with opened(archive) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-        while missing and (member := tar.next()):
+        while missing and not stopped() and (member := tar.next()):
             name, _, kind = member.name.rpartition(".")
             if name in missing and kind not in ("json", "nometa", "nodata"):
                 content = tar.extractfile(member)
                 assert content is not None
                 missing.remove(name)
-                yield audios[name], content.read()
-    if missing:
+                yield name, content.read()
+    if missing and not stopped():
         raise DataError(f"the archive must hold the sound of {min(missing)!r}, but does not", path=archive)

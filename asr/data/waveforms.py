@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from io import BytesIO
+from typing import TypeAlias
 
 import numpy as np
 import soundfile
 
-from asr.audio import Waveform, read_audio, stream_audio
+from asr.audio import Source, Waveform, read_audio, stream_audio
 from asr.data.manifest import Utterance
 from asr.errors import DataError, InputError
 
@@ -17,21 +19,27 @@ _FAR = 2.0  # seconds from which on it pays
 _MARGIN = 0.1  # seconds around a stretch that the resampler's filter sees
 
 
-def read_waveform(utterance: Utterance, sample_rate: int, *, sound: bytes | None = None) -> Waveform:
+Sounds: TypeAlias = Mapping[tuple[str, str], bytes]
+"""The content of sound files that are in archives, by `Utterance.place`."""
+
+
+def read_waveform(utterance: Utterance, sample_rate: int, *, sounds: Sounds | None = None) -> Waveform:
     """(N,) float32: the utterance's stretch of its recording, shorter where the recording ends before it does.
 
     Args:
         utterance: whose.
         sample_rate: Hz of the result.
-        sound: the content of the file, where that is in an archive.
+        sounds: has the content of its file, if that is in an archive.
     Raises:
         DataError: the recording cannot be read, or ends before the utterance begins.
     """
-    if sound is None and utterance.start_seconds > _FAR:
+    if not utterance.archive and utterance.start_seconds > _FAR:
         sought = _sought(utterance, sample_rate)
         if sought is not None:
             return sought
-    source = utterance.audio if sound is None else _Named(sound, f"{utterance.archive}/{utterance.id}")
+    source: Source = utterance.audio
+    if utterance.archive:
+        source = _Named((sounds or {})[utterance.place], "/".join(utterance.place))
     start = round(utterance.start_seconds * sample_rate)
     end = start + round(utterance.duration_seconds * sample_rate)
     parts: list[Waveform] = []
@@ -63,12 +71,10 @@ def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
             )  # every so many frames, a sample of the result is where a frame is
             first = int(max(utterance.start_seconds - _MARGIN, 0.0) * rate) // step * step
             end_seconds = utterance.start_seconds + utterance.duration_seconds
+            if end_seconds * rate > audio.frames:
+                return None  # a file that may be cut short
             last = min(math.ceil((end_seconds + _MARGIN) * rate), audio.frames)
-            if (
-                audio.format not in _SOUGHT
-                or utterance.channel >= audio.channels
-                or utterance.start_seconds * rate >= last
-            ):
+            if audio.format not in _SOUGHT or utterance.channel >= audio.channels:
                 return None
             audio.seek(first)
             samples = audio.read(last - first, dtype="float32", always_2d=True)

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
-from pathlib import Path
-from typing import TypeAlias
+from itertools import chain, islice
+from typing import TypeAlias, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -21,7 +20,7 @@ from asr.augment import read_sounds, spec_augment
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance
-from asr.data.waveforms import read_waveform
+from asr.data.waveforms import Sounds, read_waveform
 from asr.decoding import decode
 from asr.device import autocast, choose_precision
 from asr.encoder import make_cell
@@ -43,7 +42,7 @@ from asr.training.data import (
     read_utterances,
     with_sounds,
 )
-from asr.training.distributed import gather, own, total
+from asr.training.distributed import gather, num_processes, own, rank, total
 from asr.training.initial import freeze, make_model
 from asr.training.lexicon import Lexicon
 from asr.training.loop import BatchLoss, naming, seed_of
@@ -63,6 +62,7 @@ class RowSums:
     skipped: tuple[str, ...] = ()
 
 
+Item = TypeVar("Item")
 PlannedBatch: TypeAlias = list[tuple[int, ...]]
 """Recordings of utterances that follow each other, by their numbers."""
 
@@ -236,12 +236,11 @@ class AcousticTask:
                 (sums.loss + sums.phone_loss).backward()
             self.modules.zero_grad(set_to_none=True)
         self.modules.eval()
-        batches = self._plain_batches(self.dev_examples)
-        batch = next(batches)
+        longest = self._plain_windows(self.dev_examples)[0][0]
+        (batch,) = self._plain_batches([[longest]])
         ids = [example.id for example in batch.examples]
         with naming(ids), torch.inference_mode(), autocast(self.precision, self.device):
             self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
-        batches.close()  # type: ignore[attr-defined]
 
     def _largest(self, windows: Sequence[Sequence[PlannedBatch]]) -> PlannedBatch:
         """The batch with most sound, padding counted."""
@@ -257,7 +256,7 @@ class AcousticTask:
         """Dev WER, CER and loss per character of the current weights, greedily decoded."""
         self.modules.eval()
         words, characters, loss, count = ErrorCounts(), ErrorCounts(), 0.0, 0
-        for batch in self._plain_batches(self.dev_examples, shared=True):
+        for batch in self._plain_batches(shared_out(self._plain_windows(self.dev_examples))):
             with autocast(self.precision, self.device):
                 log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
             targets, target_lengths = batch.targets()
@@ -314,22 +313,24 @@ class AcousticTask:
             phones=None if None in phones else compact(chain.from_iterable(phones)),  # type: ignore[arg-type]
         )
 
-    def _plain_batches(self, examples: Sequence[Example], *, shared: bool = False) -> Iterator[Batch]:
-        """All examples as they were recorded, the longest of a window first; if shared, this process's share of it."""
+    def _plain_windows(self, examples: Sequence[Example]) -> list[list[list[Example]]]:
+        """All examples in batches of similar length, the longest of all first, and the longest of each window first."""
         seconds = np.array([example.seconds for example in examples])
         archives = [example.utterances[0].archive for example in examples]
         windows = []
         for window in plan_windows(archives, together=self.config.data.shards_together, rng=None):
             plan = plan_batches(seconds[window], batch_seconds=2 * self.config.data.batch_seconds, rng=None)
-            batches = [[examples[index] for index in window[batch]] for batch in plan]
-            windows.append(own(batches) if shared else batches)
+            windows.append([[examples[index] for index in window[batch]] for batch in plan])
+        return sorted(windows, key=lambda batches: -batches[0][0].seconds)
 
-        def prepare(batch: tuple[list[Example], dict[Path, bytes]]) -> Batch:
+    def _plain_batches(self, windows: Iterable[Sequence[list[Example]]]) -> Iterator[Batch]:
+        """Batches of examples as they were recorded."""
+
+        def prepare(batch: tuple[list[Example], Sounds]) -> Batch:
             examples, sounds = batch
             utterances = [example.utterances[0] for example in examples]
-            rate = self.model.sample_rate
             return make_batch(
-                examples, [read_waveform(each, rate, sound=sounds.get(each.audio)) for each in utterances]
+                examples, [read_waveform(each, self.model.sample_rate, sounds=sounds) for each in utterances]
             )
 
         return prefetch(prepare, with_sounds(windows, lambda batch: (example.utterances[0] for example in batch)))
@@ -409,7 +410,7 @@ class AcousticTask:
 
     def _fit_normalization(self) -> None:
         """Estimates the global mean and variance on the training set, without augmentation."""
-        batches = self._plain_batches(self.train_examples)
+        batches = self._plain_batches(self._plain_windows(self.train_examples))
         frontend = self.model.frontend.eval()  # without dither
         frontend.fit_normalization((batch.waveforms.to(self.device), batch.lengths) for batch in batches)
 
@@ -421,6 +422,15 @@ def sum_possible(losses: Tensor, target_lengths: Tensor) -> tuple[Tensor, int]:
     """
     possible = losses != torch.inf
     return losses[possible].sum(), int(target_lengths[possible.cpu()].sum())
+
+
+def shared_out(windows: Sequence[Sequence[Item]]) -> list[list[Item]]:
+    """This process's batches of each window: every n-th of all batches, so that all have as many."""
+    numbered = enumerate(chain.from_iterable(windows))
+    return [
+        [batch for (number, batch) in islice(numbered, len(batches)) if number % num_processes() == rank()]
+        for batches in windows
+    ]
 
 
 def _without_first(windows: Sequence[Sequence[PlannedBatch]], count: int) -> Iterator[Sequence[PlannedBatch]]:

@@ -74,7 +74,7 @@ class DataOptions:
     """Where the utterances are and how they are batched."""
 
     train: tuple[str, ...] = field(
-        metadata={"help": "training manifests (Lhotse CutSets), or folders of shards (Lhotse Shar), also as URLs"}
+        metadata={"help": "training manifests (Lhotse CutSets), or folders of shards (Lhotse Shar), which can be URLs"}
     )
     dev: tuple[str, ...] = field(metadata={"help": "the same, that choices are made on"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of sound in a batch, padding counted"})

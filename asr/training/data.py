@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +22,9 @@ from torch import Tensor
 from asr.acoustic_model import pad_waveforms
 from asr.data.manifest import Utterance, is_manifest, read_manifest
 from asr.data.shards import read_shards, read_sounds
+from asr.data.waveforms import Sounds
 from asr.errors import DataError
+from asr.remote import is_url
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,6 +81,8 @@ def read_utterances(sources: Sequence[str]) -> list[Utterance]:
     """
     utterances: list[Utterance] = []
     for source in sources:
+        if is_manifest(source) and is_url(source):
+            raise DataError("a manifest must be a file on a disk; only folders of shards can be URLs", path=source)
         utterances += read_manifest(source, check_audio=True) if is_manifest(source) else read_shards(source)
     if not utterances:
         raise DataError("manifests must hold utterances, but there are none", path=", ".join(sources))
@@ -189,19 +193,21 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item], *, depth
 
 def with_sounds(
     windows: Iterable[Sequence[Item]], utterances_of: Callable[[Item], Iterable[Utterance]]
-) -> Iterator[tuple[Item, dict[Path, bytes]]]:
+) -> Iterator[tuple[Item, Sounds]]:
     """Each batch of each window with what it needs of archives; while one window is used, the next is read.
 
     Args:
         windows: batches of any kind; see `plan_windows`.
         utterances_of: what such a batch holds.
-    Returns:
-        The batches, each with the content of the sound files that are in archives, by `Utterance.audio`.
     """
+    stopped = Event()  # or who stops would wait until whole archives have been read
 
-    def read(window: Sequence[Item]) -> tuple[Sequence[Item], dict[Path, bytes]]:
-        return window, read_sounds(chain.from_iterable(map(utterances_of, window)))
+    def read(window: Sequence[Item]) -> tuple[Sequence[Item], Sounds]:
+        return window, read_sounds(chain.from_iterable(map(utterances_of, window)), stopped=stopped.is_set)
 
-    for window, sounds in prefetch(read, windows, depth=1):
-        for batch in window:
-            yield batch, {each.audio: sounds[each.audio] for each in utterances_of(batch) if each.archive}
+    try:
+        for window, sounds in prefetch(read, windows, depth=1):
+            for batch in window:
+                yield batch, {each.place: sounds[each.place] for each in utterances_of(batch) if each.archive}
+    finally:
+        stopped.set()

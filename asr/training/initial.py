@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from asr.acoustic_model import AcousticModel, ModelConfig
+from asr.decoding import DecodingOptions
 from asr.errors import ConfigError
 from asr.text import Alphabet
 from asr.training.config import TrainingConfig
@@ -48,7 +49,7 @@ def _characters(config: TrainingConfig, texts: Sequence[str]) -> tuple[str, ...]
 def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
     """The model to start from; what is new in its alphabet has new weights, what stays keeps its own."""
     model = AcousticModel.load(config.init)
-    kept = ("text", "frontend") if config.init_alphabet == "keep" else ("frontend",)
+    kept = ("frontend",) if config.init_alphabet == "replace" else ("text", "frontend")
     for part in kept:
         if getattr(model.config, part) != getattr(config, part):
             raise ConfigError(f"init: the {part} options of {config.init} must be those of this training")
@@ -66,8 +67,10 @@ def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
             characters=characters,
             text=config.text,
             encoder=config.encoder,
+            decoding=DecodingOptions(),  # the model's may name files in its folder
             name=config.name,
             description=config.description,
+            provenance={},
         )
     )
     weights = model.state_dict()

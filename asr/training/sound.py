@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeAlias
 from zlib import crc32
 
@@ -13,7 +12,7 @@ import torch
 
 from asr.augment import AugmentOptions, add_pause, augment_waveform, background
 from asr.data.manifest import Utterance
-from asr.data.waveforms import read_waveform
+from asr.data.waveforms import Sounds, read_waveform
 from asr.processes import WorkerDied, Workers, in_order
 from asr.training.data import Example, compact
 
@@ -25,13 +24,13 @@ Heard: TypeAlias = tuple[list[Example], list[np.ndarray]]
 class Recordings:
     """What is to be heard in a batch of an epoch; batches count from where the epoch goes on.
 
-    The content of sound files that are in archives comes along, by `Utterance.audio`.
+    The content of sound files that are in archives comes along.
     """
 
     epoch: int
     batch: int
     examples: Sequence[Example]
-    sounds: Mapping[Path, bytes] = field(default_factory=dict)
+    sounds: Sounds = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ class Augmentation:
 
     def _augmented(self, utterance: Utterance, among: Recordings) -> np.ndarray:
         rng = np.random.default_rng((self.seed, among.epoch, crc32(utterance.id.encode())))
-        waveform = read_waveform(utterance, self.sample_rate, sound=among.sounds.get(utterance.audio))
+        waveform = read_waveform(utterance, self.sample_rate, sounds=among.sounds)
         waveform = augment_waveform(
             waveform, self.options, self.noises, self.impulse_responses, rng, sample_rate=self.sample_rate
         )

@@ -34,7 +34,8 @@ LEXICON = "lexicon.txt"
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
     """Manifests of train, dev and test; the corpus' pronunciations lie beside them."""
     made = an4.prepare(source=args.source, output=folder, progress=progress)
-    assert made.pop("lexicon") == (folder / LEXICON).absolute()
+    lexicon = made.pop("lexicon")
+    assert lexicon == (folder / LEXICON).absolute()
     return made
 
 

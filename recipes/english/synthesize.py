@@ -24,9 +24,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from asr.audio import Waveform
+from asr.audio import Waveform, duration_seconds
 from asr.cli.arguments import Parser, at_least, disable_progress
-from asr.cli.command import noter, run_command
+from asr.cli.command import noter, run_command, write_result
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.lm.corpus import read_lines
@@ -231,7 +231,7 @@ def synthesize(
             soundfile.write(content, waveform / max(1.0, peak), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
             write_whole(folder / name, content.getvalue())
             unsaved += 1
-        seconds = soundfile.info(folder / name).duration
+        seconds = duration_seconds(folder / name)
         rows.append(f"{name}\t{line.sentence}\t{model.name}-{line.voice}\t{seconds:.2f}\ttrain\n")
         voices[line.voice] += 1
         total_seconds += seconds
@@ -305,7 +305,7 @@ def run(args: argparse.Namespace) -> int:
     credit = {"texts": [path.name for path in args.text], "sentences_chosen": len(sentences), "seed": args.seed}
     plan = make_plan(sentences, voices, (slow, fast), args.seed)
     disable = disable_progress(args)
-    note(f"written: {synthesize(plan, model, args.output, credit=credit, note=note, disable=disable)}")
+    write_result(f"{synthesize(plan, model, args.output, credit=credit, note=note, disable=disable)}\n")
     return 0
 
 

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_precision.py --manifest runs/an4/data/test.jsonl.gz
     python tests/benchmarks/bench_precision.py --manifest test.jsonl.gz --model runs/mine/model --limit 100
 
-int8 is torch's dynamic quantisation of the recurrent layers: weights in int8, activations rounded as they come. All
-decode greedily. WER with its 95 % interval; times are medians of rounds in which all take turns.
+int8 is torch's dynamic quantisation of the recurrent and linear layers: weights in int8, activations rounded as they
+come. All decode greedily. WER with its 95 % interval; times are medians of rounds in which all take turns.
 """
 
 from __future__ import annotations

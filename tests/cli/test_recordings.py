@@ -102,6 +102,7 @@ def test_urls_of_files_and_folders(sounds):
 def test_a_url_without_sounds_is_an_error(sounds):
     for url, reason in (
         (f"{sounds.as_uri()}/none", "no sound files in this folder or below (0 others were passed over)"),
+        ("s3://bucket/all.jsonl.gz", "a manifest must be a file on a disk, not behind a URL"),
         ("nosuch://x/y", "cannot be read: Protocol not known: nosuch"),
     ):
         (error,) = find_recordings([url])

@@ -160,12 +160,13 @@ def recordings(tmp_path: Path) -> Path:
     return folder
 
 
-def test_own_data(recordings: Path, tmp_path: Path, tone_run: tuple[Path, list[str]]) -> None:
+@pytest.mark.parametrize(("flag", "run"), [("--quiet", "seed-0"), ("--smoke", "smoke")])
+def test_own_data(recordings: Path, tmp_path: Path, tone_run: tuple[Path, list[str]], flag: str, run: str) -> None:
     model, _ = tone_run
     output = tmp_path / "out"
-    flags = ["--init", str(model / "model"), "--epochs", "2", "--quiet"]
+    flags = ["--init", str(model / "model"), "--epochs", "2", flag]
     assert own_data.main(["--source", str(recordings), "--output", str(output), *flags]) == 0
-    found = results(output / "seed-0" / "own_data")
+    found = results(output / run / "own_data")
     assert {name.partition(",")[0] for name in found} <= {"dev", "test"}
     assert {f"{name}, before" for name in found if "," not in name} == {name for name in found if "," in name}
 

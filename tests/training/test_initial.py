@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.acoustic_model import AcousticModel
+import asr
+from asr.acoustic_model import AcousticModel, read_config, write_config
 from asr.data.manifest import read_manifest, write_manifest
+from asr.decoding import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
@@ -63,8 +66,9 @@ def test_what_is_left_out_of_texts_is_not_in_the_alphabet(init: str, tone_config
 def test_the_spelling_may_change_with_the_alphabet(init: str, tone_config: Configure) -> None:
     config = tone_config(init=init)
     config = replace(config, text=replace(config.text, case="lower"))
-    with pytest.raises(ConfigError, match=r"init: the text options of .* must be those of this training"):
-        make_model(config, ["ab"])
+    for alphabet in ("keep", "extend"):
+        with pytest.raises(ConfigError, match=r"init: the text options of .* must be those of this training"):
+            make_model(replace(config, init_alphabet=alphabet), ["ab"])
     model = make_model(replace(config, init_alphabet="replace"), ["ab c"])
     assert model.config.characters == (" ", "a", "b", "c") and model.config.text.case == "lower"
 
@@ -99,6 +103,20 @@ def test_frozen_layers_and_what_lies_below_them_stay(
     trained = {name for name in after if name.startswith("encoder.") and not name.startswith(below or "none")}
     assert kept.isdisjoint(trained) and trained
     assert all(name in kept for name in after if below and name.startswith(below))
+
+
+def test_a_model_with_a_language_model_inside_can_be_the_start(
+    init: str, tone_config: Configure, tmp_path: Path
+) -> None:
+    """Its decoding names a file of its own folder, which the new model has not."""
+    shutil.copytree(init, tmp_path / "start")
+    config = read_config(init)
+    decoding = DecodingOptions(beam_width=9, lexicon="words.txt", confidence_temperature=2.0)
+    write_config(tmp_path / "start", replace(config, decoding=decoding, provenance={"hours": 1000}))
+    train_acoustic_model(tone_config(init=str(tmp_path / "start"), epochs=1), tmp_path / "run", device="cpu")
+    recognizer = asr.load(tmp_path / "run" / "model", device="cpu")
+    assert recognizer.decoder.options == DecodingOptions()
+    assert recognizer.model.config.provenance["hours"] < 1
 
 
 def test_nothing_is_frozen_by_nothing(init: str) -> None:

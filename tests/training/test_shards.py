@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
+from threading import Event
 
 import fsspec
 import numpy as np
@@ -14,7 +16,8 @@ import torch
 
 from asr.data.shards import write_shards
 from asr.errors import ConfigError, DataError
-from asr.training.acoustic import AcousticTask
+from asr.training import acoustic
+from asr.training.acoustic import AcousticTask, shared_out
 from asr.training.config import DataOptions, TrainingConfig
 from asr.training.data import Batch, plan_windows, with_sounds
 from asr.training.log import read_log
@@ -87,18 +90,43 @@ def test_windows_are_shuffled_unless_there_is_one() -> None:
         assert window.tolist() == list(range(20))
 
 
-def test_archives_are_read_a_window_ahead(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+def test_archives_are_read_a_window_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = [Event() for _ in range(4)], [Event() for _ in range(4)]
+    order = count()
 
-    def spied(utterances: object) -> dict[Path, bytes]:
-        read.append(len(read))
+    def read(utterances: object, stopped: object) -> dict[tuple[str, str], bytes]:
+        number = next(order)
+        begun[number].set()
+        assert may_end[number].wait(10)
         return {}
 
-    monkeypatch.setattr("asr.training.data.read_sounds", spied)
-    batches = with_sounds([[1, 2], [3], [4]], lambda _: ())
+    monkeypatch.setattr("asr.training.data.read_sounds", read)
+    may_end[0].set()
+    batches = with_sounds([[1, 2], [3], [4], [5]], lambda _: ())
+    assert next(batches)[0] == 1
+    assert begun[1].wait(10)  # while the first is used
+    may_end[1].set()
+    assert next(batches)[0] == 2 and not begun[2].wait(0.2)  # memory holds two
+    assert next(batches)[0] == 3 and begun[2].wait(10)
+    may_end[2].set(), may_end[3].set()
+    assert [batch for batch, _ in batches] == [4, 5]
+
+
+def test_who_stops_early_does_not_wait_for_archives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(utterances: object, stopped: Callable[[], bool]) -> dict[tuple[str, str], bytes]:
+        deadline = time.monotonic() + (0.0 if not done else 20.0)
+        done.append(True)
+        while time.monotonic() < deadline and not stopped():
+            time.sleep(0.01)
+        return {}
+
+    done: list[bool] = []
+    monkeypatch.setattr("asr.training.data.read_sounds", read)
+    batches = with_sounds([[1], [2], [3]], lambda _: ())
     next(batches)
-    assert len(read) <= 2  # the second may be waiting for its thread
-    assert [batch for batch, _ in batches] == [2, 3, 4] and len(read) == 3
+    begin = time.monotonic()
+    batches.close()
+    assert time.monotonic() - begin < 10
 
 
 # training
@@ -150,10 +178,45 @@ def test_what_is_behind_is_not_read_again(on_shards: Configure, monkeypatch: pyt
     from asr.data import shards as room
 
     members = room._members
-    monkeypatch.setattr(room, "_members", lambda archive, audios: read.append(archive) or members(archive, audios))
+    monkeypatch.setattr(room, "_members", lambda archive, *rest: read.append(archive) or members(archive, *rest))
     list(task.batches(1, start=sum(map(len, windows[:-1]))))
     held = {task.train_examples[index].utterances[0].archive for batch in windows[-1] for index in chain(*batch)}
     assert sorted(read) == sorted(held)
+
+
+def test_the_rehearsal_has_the_longest_of_all_windows_and_reads_no_more(
+    on_shards: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(on_shards(together=1))
+    longest = max(task.dev_examples, key=lambda example: example.seconds)
+    heard: list[list[str]] = []
+    plain = task._plain_batches
+
+    def spied(windows):
+        for batch in plain(windows):
+            heard.append([example.id for example in batch.examples])
+            yield batch
+
+    monkeypatch.setattr(task, "_plain_batches", spied)
+    task.rehearse()
+    assert len(heard) == 1 and longest.id in heard[0]
+
+
+def test_batches_of_windows_are_shared_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = [[f"{window}.{batch}" for batch in range(6)] for window in range(25)]
+    monkeypatch.setattr(acoustic, "num_processes", lambda: 4)
+    shares = []
+    for number in range(4):
+        monkeypatch.setattr(acoustic, "rank", lambda number=number: number)
+        shares.append([list(chain(*shared_out(windows)))][0])
+    assert sorted(chain(*shares)) == sorted(chain(*windows))
+    assert {len(share) for share in shares} == {37, 38}
+
+
+def test_a_manifest_behind_a_url_is_refused(tone_config: Configure) -> None:
+    config = tone_config()
+    with pytest.raises(DataError, match=r"s3://b/train.jsonl.gz: a manifest must be a file on a disk; only folders of"):
+        make_task(replace(config, data=replace(config.data, train=("s3://b/train.jsonl.gz",))))
 
 
 def test_a_bucket_and_files_train_together(
