@@ -31,8 +31,8 @@ commands (asr-lm COMMAND --help says more):
   sample        sentences that a model makes up
 
 examples:
-  asr-lm score --lm an4 "enter six two" "enter sicks too"
-  asr-lm sample --lm an4 --count 5 --temperature 0.8
+  asr-lm score "the apple and pear salad" "the apple and pair salad"
+  asr-lm sample --count 5 --temperature 0.8
   asr-lm perplexity held-out.txt.gz --lm runs/lm/model
   asr-lm train --run runs/lm --data.train text.txt --data.dev held-out.txt
 """
@@ -92,6 +92,7 @@ what is written:
   error.
 
 examples:
+  asr-lm score "the apple and pear salad" "the apple and pair salad"
   asr-lm score --lm an4 "enter six two" "enter sicks too"
   asr-lm score --lm runs/lm/model --tokens "I can hear you"
   asr-lm score --lm lm.arpa.gz < sentences.txt | sort -rn
@@ -99,7 +100,7 @@ examples:
 
 _SAMPLE_EXAMPLES = """\
 examples:
-  asr-lm sample --lm an4 --count 10
+  asr-lm sample --count 10
   asr-lm sample --lm runs/lm/model --prompt "she looked at" --top-k 50
 """
 
@@ -330,7 +331,7 @@ def make_sample_parser(arguments: Sequence[str]) -> Parser:
         description="Sentences drawn from a recurrent language model, one a line.",
         examples=_SAMPLE_EXAMPLES,
     )
-    parser.add_argument("--lm", metavar="NAME|DIR", help="an embedded language model or a model folder")
+    parser.add_argument("--lm", metavar="NAME|DIR", help="an embedded language model or a model folder (default: english-lm)")
     add_options(parser, SamplingOptions, title="sampling")
     return parser
 
@@ -354,7 +355,7 @@ def _add_model(parser: Parser) -> None:
     from asr.text import TextOptions
 
     parser.add_argument(
-        "--lm", metavar="NAME|DIR|FILE", help="an embedded language model, a model folder, or an ARPA file"
+        "--lm", metavar="NAME|DIR|FILE", help="an embedded language model, a model folder, or an ARPA file (default: english-lm)"
     )
     add_options(parser, TextOptions, title="for an ARPA file")
 

@@ -395,9 +395,6 @@ def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
         DataError: the configuration in the folder cannot be read.
     """
     embedded = embedded_language_models()
-    names = ", ".join(embedded) or "none"
-    if model is None and DEFAULT_LANGUAGE_MODEL not in embedded:
-        raise InputError(f"no general language model comes with asr yet: name one with --lm; embedded are {names}")
     model = model or DEFAULT_LANGUAGE_MODEL
     if str(model) in embedded:
         return embedded[str(model)]
@@ -406,6 +403,7 @@ def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
         return inner if not holds(model, KIND) and holds(inner, KIND) else Path(model)
     if Path(model).is_file():
         raise InputError(f"{os.fspath(model)} must be the folder of a recurrent language model, but is a file")
+    names = ", ".join(embedded) or "none"
     raise InputError(
         f"no language model {os.fspath(model)!r}: give a model folder, or one of the embedded language models: {names}"
     )

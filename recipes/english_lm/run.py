@@ -252,7 +252,8 @@ def provenance(results: Sequence[Result]) -> dict[str, object]:
     """What the model folder says of its text and its figures."""
     return {
         "corpus": "English novels out of copyright, Common Voice and Tatoeba sentences, dialogues and speeches",
-        "licence": "public domain, CC0, CC BY; see recipes/english_lm/README.md",
+        "licence": "public domain (novels, speeches), CC0 (Common Voice), CC BY 2.0 FR (Tatoeba), 3.0 (CLINC150), "
+        "4.0 (NLU-Evaluation-Data, Taskmaster-4), the terms of the ANC (MASC)",
         "results": {
             result.name: {
                 "dev perplexity": round(result.dev.word_perplexity, 2),
