@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asr.training.config import LanguageTrainingConfig
 
 PROG = "asr-lm"
+_DEFAULT = "default: english-lm"
 
 _EXAMPLES = """\
 commands (asr-lm COMMAND --help says more):
@@ -331,7 +332,7 @@ def make_sample_parser(arguments: Sequence[str]) -> Parser:
         description="Sentences drawn from a recurrent language model, one a line.",
         examples=_SAMPLE_EXAMPLES,
     )
-    parser.add_argument("--lm", metavar="NAME|DIR", help="an embedded language model or a model folder (default: english-lm)")
+    parser.add_argument("--lm", metavar="NAME|DIR", help=f"an embedded language model or a model folder ({_DEFAULT})")
     add_options(parser, SamplingOptions, title="sampling")
     return parser
 
@@ -355,7 +356,9 @@ def _add_model(parser: Parser) -> None:
     from asr.text import TextOptions
 
     parser.add_argument(
-        "--lm", metavar="NAME|DIR|FILE", help="an embedded language model, a model folder, or an ARPA file (default: english-lm)"
+        "--lm",
+        metavar="NAME|DIR|FILE",
+        help=f"an embedded language model, a model folder, or an ARPA file ({_DEFAULT})",
     )
     add_options(parser, TextOptions, title="for an ARPA file")
 

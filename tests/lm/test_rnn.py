@@ -462,7 +462,7 @@ def test_weights_that_are_not_finite_are_not_saved(folder: Path, tmp_path: Path)
 def test_models_of_both_kinds_live_side_by_side(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(model_folder, "__file__", str(tmp_path / "model_folder.py"))
     with pytest.raises(
-        InputError, match="no language model 'english-lm': give a model folder, or one of the embedded .*: tiny"
+        InputError, match=r"no language model 'english-lm': give a model folder, or one of the embedded .*: tiny"
     ):
         find_language_model()
     assert embedded_language_models() == {"tiny": folder} and embedded_models() == {}
