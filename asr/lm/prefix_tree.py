@@ -66,8 +66,8 @@ def _score_tree(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> np.
                 model(labels[going_on[start : start + rows], None], before[start : start + rows])
                 for start in range(0, len(inner), rows)
             ]
-            hidden = torch.cat([after[:, 0] for after, _ in steps])
-            state = torch.cat([after for _, after in steps])
+            hidden, state = steps[0] if len(steps) == 1 else map(torch.cat, zip(*steps, strict=True))  # large: no copy
+            hidden = hidden[:, 0]
         begin = end
     model.train(was_training)
     return log_probs.cpu().numpy()[tree.ends]

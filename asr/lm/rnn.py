@@ -177,7 +177,7 @@ class LanguageModel(nn.Module):
             after = torch.cat(after, dim=-1) if isinstance(after, tuple) else after
             states.append(after.squeeze(0).float())
             hidden = self.dropout(norm(hidden))
-        return self.projection(hidden), torch.stack(states, dim=1)
+        return self.projection(hidden), torch.stack(states, dim=1) if len(states) > 1 else states[0].unsqueeze(1)
 
     def target_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Log-probability of each target: hidden (N, D), targets (N,) int64 -> (N,) float32."""
