@@ -88,12 +88,12 @@ what comes out:
   whole or not at all. Training takes the folder, or its URL once it has been
   copied to an object store, in the place of a manifest:
     asr-train --data.train s3://bucket/train --data.dev dev.jsonl.gz ...
-  What a shard holds is mixed in training, and with a few other shards; so a
-  manifest that is sorted should be shuffled before.
+  Training mixes what a shard holds, and that with a few other shards. For a
+  manifest that is sorted, by speakers say, there is --shuffle.
 
 examples:
   asr-data shard data/librispeech/train-clean-100.jsonl.gz --output shards/train
-  asr-data shard train.jsonl.gz --output shards/train --shard-size 500
+  asr-data shard train.jsonl.gz --output shards/train --shard-size 500 --shuffle
 """
 
 
@@ -231,7 +231,7 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
     """The command line of `asr-data shard`."""
     parser = Parser(
         f"{PROG} shard",
-        usage="asr-data shard MANIFEST --output DIR [--shard-size N]",
+        usage="asr-data shard MANIFEST --output DIR [--shard-size N] [--shuffle]",
         description="Put a manifest and its sound into archives that are read from front to back.",
         examples=_SHARD_EXAMPLES,
     )
@@ -240,6 +240,7 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument(
         "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances in a shard (default: %(default)s)"
     )
+    parser.add_argument("--shuffle", action="store_true", help="put the utterances into another order first")
     return parser
 
 
@@ -248,7 +249,9 @@ def shard(args: argparse.Namespace) -> int:
     from asr.data.shards import write_shards
 
     with _Bar(args, "utterance") as bar:
-        archives = write_shards(args.manifest, args.output, shard_size=args.shard_size, progress=bar.show)
+        archives = write_shards(
+            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=bar.show
+        )
     write_result("".join(f"{archive}\n" for archive in archives))
     return 0
 

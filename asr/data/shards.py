@@ -16,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from asr.audio import stream_channels
 from asr.data.manifest import Utterance, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
@@ -33,14 +35,16 @@ def write_shards(
     folder: str | os.PathLike[str],
     *,
     shard_size: int,
+    shuffled: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Write the utterances of a manifest into shards, their sound as FLAC of 16 bits: a whole folder, or nothing.
 
     Args:
-        manifest: `.jsonl` or `.jsonl.gz`. Its order stays.
+        manifest: `.jsonl` or `.jsonl.gz`.
         folder: where the shards go; it must not exist yet.
         shard_size: utterances in a shard, the last one aside.
+        shuffled: in an order that depends on their number alone, not in the manifest's.
         progress: called with how many utterances are done, and of how many.
     Returns:
         The archives of sound.
@@ -60,6 +64,8 @@ def write_shards(
     utterances = read_manifest(manifest, check_audio=True)
     if not utterances:
         raise DataError("the manifest must hold utterances, but there are none", path=manifest)
+    if shuffled:
+        utterances = [utterances[index] for index in np.random.default_rng(0).permutation(len(utterances))]
 
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     unfinished.mkdir(parents=True)

@@ -110,7 +110,9 @@ def test_help_shows_examples_in_80_columns(arguments, capsys, monkeypatch):
 
 def test_a_manifest_becomes_shards(corpus, tmp_path, capsys):
     folder = tmp_path / "shards"
-    assert main(["shard", str(corpus.manifests["train"]), "--output", str(folder), "--shard-size", "4"]) == 0
+    assert (
+        main(["shard", str(corpus.manifests["train"]), "--output", str(folder), "--shard-size", "4", "--shuffle"]) == 0
+    )
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [str(folder / f"recording.00000{number}.tar") for number in range(3)]
     assert captured.err == "" and len(read_shards(str(folder))) == 10

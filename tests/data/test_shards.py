@@ -118,6 +118,15 @@ def test_only_what_is_wanted_is_read(folder: Path) -> None:
     assert read_sounds([]) == {} == read_sounds([replace(after[0], archive="")])
 
 
+def test_shuffled_shards_hold_the_same_in_another_order(manifest: Path, folder: Path, tmp_path: Path) -> None:
+    for name in ("once", "again"):
+        write_shards(manifest, tmp_path / name, shard_size=3, shuffled=True)
+    before, once, again = (
+        [each.id for each in read_shards(str(tmp_path / name))] for name in ("shards", "once", "again")
+    )
+    assert once == again != before and sorted(once) == sorted(before)
+
+
 def test_the_same_manifest_gives_the_same_bytes(manifest: Path, folder: Path, tmp_path: Path) -> None:
     write_shards(manifest, tmp_path / "again", shard_size=3)
     for path in folder.glob("*.tar"):
