@@ -110,6 +110,7 @@ class AcousticTask:
             phones=self.lexicon is not None,
         )
         self.workers = Workers(partial(in_worker, self.augmentation), processes=workers) if workers else None
+        self._planned: tuple[int, list[list[PlannedBatch]]] = -1, []  # the epoch, and its plan
         self._notes: dict[str, bool] = {}  # what there is to say of CTC, and whether it has been said
         self.precision = choose_precision(
             config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
@@ -281,7 +282,15 @@ class AcousticTask:
         return sum(example.seconds for example in self.train_examples) / 3600
 
     def _plan(self, epoch: int) -> list[list[PlannedBatch]]:
-        """Windows of batches; the very first batch has the longest recording, to run out of memory at once."""
+        """Windows of batches; the very first batch has the longest recording, to run out of memory at once.
+
+        An epoch's plan is asked for several times, and takes seconds for a large corpus: the last one is kept.
+        """
+        if self._planned[0] != epoch:
+            self._planned = epoch, self._make_plan(epoch)
+        return self._planned[1]
+
+    def _make_plan(self, epoch: int) -> list[list[PlannedBatch]]:
         data = self.config.data
         rng = np.random.default_rng((self.config.loop.seed, epoch))
         seconds = np.array([example.seconds for example in self.train_examples])
