@@ -34,7 +34,7 @@ from functools import partial
 from pathlib import Path
 
 from asr.errors import ConfigError, DataError
-from data_prep.corpus import Archive, Corpus, Entry, find, read_lines
+from data_prep.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 from data_prep.download import extract
 
 URL = "https://www.openslr.org/resources/33/data_aishell.tgz"
@@ -52,30 +52,22 @@ class Options:
     held_out: str = field(default="", metadata={"help": "of the sample: test on this speaker only, S0150 or S0252"})
 
 
-def prepare(
-    *,
-    source: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str],
-    progress: bool | None = None,
-    options: Options | None = None,
-) -> dict[str, Path]:
-    """Manifests of "train", "dev" and "test"; see `Corpus.prepare`.
-
-    Raises:
-        ConfigError: a speaker is to be held out who is not in the sample, or from all of the corpus.
-    """
-    held_out = (options or Options()).held_out
+def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:
+    """Raises ConfigError: a speaker is to be held out who is not in the sample, or from all of the corpus."""
+    held_out = options.held_out
     sample = source is not None and (Path(source) / "manifest.tsv").is_file()
     if held_out and not sample:
         raise ConfigError("held_out is for the sample, with a manifest.tsv; AISHELL-1 has speakers apart as it is")
-    corpus = Corpus(
+    return Corpus(
         name="AISHELL-1",
         read=partial(_read_sample, held_out=held_out) if sample else _read,
         archives=ARCHIVES,
         sizes={} if sample else SIZES,
         choices={"held_out": held_out},
     )
-    return corpus.prepare(source=source, output=output, progress=progress)
+
+
+prepare = with_options(_corpus, Options())
 
 
 def _read(root: Path) -> Iterator[Entry]:

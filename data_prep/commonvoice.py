@@ -21,14 +21,13 @@ releases lack, and says nothing of clips that are missing.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from asr.errors import ConfigError, DataError
-from data_prep.corpus import Corpus, Entry
+from data_prep.corpus import Corpus, Entry, with_options
 
 HOME = "https://commonvoice.mozilla.org/datasets"
 _COLUMNS = ("client_id", "path", "sentence")
@@ -41,23 +40,13 @@ class Options:
     language: str = field(default="", metadata={"help": "where the source has several: de, pt, zh-CN, ..."})
 
 
-def prepare(
-    *,
-    source: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str],
-    progress: bool | None = None,
-    options: Options | None = None,
-) -> dict[str, Path]:
-    """Manifests of "train", "dev" and "test"; see `Corpus.prepare`.
+def _corpus(options: Options, _: object) -> Corpus:
+    language = options.language
+    read = partial(_read, language=language)
+    return Corpus(name="Common Voice", read=read, home=HOME, choices={"language": language})
 
-    Raises:
-        ConfigError: there is no source, or it has several languages and none was named.
-    """
-    language = (options or Options()).language
-    corpus = Corpus(
-        name="Common Voice", read=partial(_read, language=language), home=HOME, choices={"language": language}
-    )
-    return corpus.prepare(source=source, output=output, progress=progress)
+
+prepare = with_options(_corpus, Options())
 
 
 def _read(root: Path, *, language: str) -> Iterator[Entry]:

@@ -4,6 +4,10 @@ A module of one corpus says where its archives are, reads its lists, and knows h
 
     CORPUS = Corpus(name="yesno", read=_read, archives=(Archive(url=..., checksum=...),), sizes={"train": 31, ...})
     prepare = CORPUS.prepare
+
+or, where it depends on options, makes it of them:
+
+    prepare = with_options(_corpus, Options())
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import soundfile
@@ -37,6 +41,9 @@ _MARKER_VERSION = 1  # to be raised when the same corpora are to give other mani
 _WITHOUT_TEXT = "recordings with no corresponding supervisions"  # such as those of VCTK's other microphone
 _TOLERANCE_SECONDS = 0.025  # lists have rounded times
 _ARCHIVE_SUFFIX = re.compile(r"\.(tar(\.\w+)?|tgz|zip)$")
+
+
+Chosen = TypeVar("Chosen", contravariant=True)  # the Options of a module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +166,42 @@ class Corpus:
                 extract(path, contents)
             path.unlink(missing_ok=True)
         return folder
+
+
+def with_options(
+    make: Callable[[Chosen, str | os.PathLike[str] | None], Corpus], default: Chosen
+) -> PrepareWithOptions[Chosen]:
+    """The `prepare` of a module whose corpus depends on options.
+
+    Args:
+        make: the corpus, from the options and the source that was given.
+        default: options of a caller who gives none.
+    """
+
+    def prepare(
+        *,
+        source: str | os.PathLike[str] | None = None,
+        output: str | os.PathLike[str],
+        progress: bool | None = None,
+        options: Chosen | None = None,
+    ) -> dict[str, Path]:
+        """Manifests by split, as the options say; see `Corpus.prepare`. Raises ConfigError for wrong options, too."""
+        return make(options or default, source).prepare(source=source, output=output, progress=progress)
+
+    return prepare
+
+
+class PrepareWithOptions(Protocol[Chosen]):
+    """`Corpus.prepare` with options of a corpus's own."""
+
+    def __call__(
+        self,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        output: str | os.PathLike[str],
+        progress: bool | None = None,
+        options: Chosen | None = None,
+    ) -> dict[str, Path]: ...
 
 
 def find(root: Path, pattern: str) -> Path:

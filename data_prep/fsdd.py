@@ -19,7 +19,6 @@ other five speakers' train (2250, their test recordings among them) and dev (250
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from asr.errors import ConfigError
-from data_prep.corpus import Archive, Corpus, Entry, find
+from data_prep.corpus import Archive, Corpus, Entry, find, with_options
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/1306d2c6da002dfb2fd1f113d8596d801648a085.tar.gz"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -52,23 +51,18 @@ class Options:
             raise ConfigError(f"held_out must be one of {', '.join(SPEAKERS)}, got {self.held_out!r}")
 
 
-def prepare(
-    *,
-    source: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str],
-    progress: bool | None = None,
-    options: Options | None = None,
-) -> dict[str, Path]:
-    """Manifests of "train", "dev" and "test"; see `Corpus.prepare`."""
-    held_out = (options or Options()).held_out
-    corpus = Corpus(
+def _corpus(options: Options, _: object) -> Corpus:
+    held_out = options.held_out
+    return Corpus(
         name="FSDD",
         read=partial(_read, held_out=held_out),
         archives=ARCHIVES,
         sizes={"train": 2250, "dev": 250, "test": 500} if held_out else {"train": 2400, "dev": 300, "test": 300},
         choices={"held_out": held_out},
     )
-    return corpus.prepare(source=source, output=output, progress=progress)
+
+
+prepare = with_options(_corpus, Options())
 
 
 def _read(root: Path, *, held_out: str) -> Iterator[Entry]:

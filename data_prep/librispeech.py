@@ -23,14 +23,13 @@ Parts, each of which becomes a manifest of that name; no speaker is in two of th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from asr.errors import ConfigError, DataError
-from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
+from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
 
 _URL = "https://www.openslr.org/resources/12"
 ARCHIVES = {
@@ -76,17 +75,11 @@ class Options:
             raise ConfigError(f"parts must be some of {', '.join(SIZES)}, got {unknown[0]!r}")
 
 
-def prepare(
-    *,
-    source: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str],
-    progress: bool | None = None,
-    options: Options | None = None,
-) -> dict[str, Path]:
-    """Manifests by the names of the parts; see `Corpus.prepare`."""
-    parts = (options or Options()).parts
-    corpus = make_corpus("LibriSpeech", ARCHIVES, SIZES, parts)
-    return corpus.prepare(source=source, output=output, progress=progress)
+def _corpus(options: Options, _: object) -> Corpus:
+    return make_corpus("LibriSpeech", ARCHIVES, SIZES, options.parts)
+
+
+prepare = with_options(_corpus, Options())
 
 
 def make_corpus(

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from asr.errors import ConfigError, DataError
-from data_prep.corpus import Archive, Corpus, Entry, find, read_lines
+from data_prep.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 
 URL = "https://dl.fbaipublicfiles.com/mls"
 LANGUAGES = ("dutch", "english", "french", "german", "italian", "polish", "portuguese", "spanish")
@@ -48,29 +48,20 @@ class Options:
             raise ConfigError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}")
 
 
-def prepare(
-    *,
-    source: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str],
-    progress: bool | None = None,
-    options: Options | None = None,
-) -> dict[str, Path]:
-    """Manifests of "train", "dev" and "test"; see `Corpus.prepare`.
-
-    Raises:
-        ConfigError: neither a source nor a language was named.
-    """
-    options = options or Options()
+def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:
+    """Raises ConfigError: neither a source nor a language was named."""
     if source is None and not options.language:
         raise ConfigError(f"the language to download must be one of {', '.join(LANGUAGES)}, but none was named")
     suffix = "_opus" if options.audio == "opus" else ""
-    corpus = Corpus(
+    return Corpus(
         name="MLS",
         read=partial(_read, language=options.language),
         archives=(Archive(url=f"{URL}/mls_{options.language}{suffix}.tar.gz"),),
         choices={"language": options.language},
     )
-    return corpus.prepare(source=source, output=output, progress=progress)
+
+
+prepare = with_options(_corpus, Options())
 
 
 def _read(root: Path, *, language: str) -> Iterator[Entry]:

@@ -16,14 +16,13 @@ Splits: none are official, so that there is one manifest, "all".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
+from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip"
 CHECKSUM = "sha256:f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c"
@@ -39,22 +38,13 @@ class Options:
     )
 
 
-def prepare(
-    *,
-    source: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str],
-    progress: bool | None = None,
-    options: Options | None = None,
-) -> dict[str, Path]:
-    """The manifest of "all"; see `Corpus.prepare`."""
-    microphone = (options or Options()).microphone
-    corpus = Corpus(
-        name="VCTK",
-        read=partial(_read, microphone=microphone),
-        archives=ARCHIVES,
-        choices={"microphone": microphone},
-    )
-    return corpus.prepare(source=source, output=output, progress=progress)
+def _corpus(options: Options, _: object) -> Corpus:
+    microphone = options.microphone
+    read = partial(_read, microphone=microphone)
+    return Corpus(name="VCTK", read=read, archives=ARCHIVES, choices={"microphone": microphone})
+
+
+prepare = with_options(_corpus, Options())
 
 
 def _read(root: Path, *, microphone: str) -> Iterator[Entry]:
