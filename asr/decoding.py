@@ -49,7 +49,7 @@ class DecodingOptions(BeamOptions):
     beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
     num_best: int = field(default=1, metadata={"help": "hypotheses to give, the best first"})
     lm: str = field(
-        default="", metadata={"help": "n-gram language model of words or characters, an ARPA file (.arpa, .gz, .xz)"}
+        default="", metadata={"help": "n-gram language model of words or characters: .arpa, .gz, .xz, or .safetensors"}
     )
     fuse_lm: str = field(
         default="",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from asr.acoustic_model import AcousticModel, find_model, read_config, write_config
 from asr.cli.arguments import Parser, at_least, show_progress
@@ -49,7 +50,7 @@ class Prepare(Protocol):
 
 
 class Decoding(Protocol):
-    """Options of a beam, with what it needs made in the model folder or elsewhere; None for greedy decoding only."""
+    """Ways of decoding by name, each with a beam, with what they need made in the model folder or elsewhere."""
 
     def __call__(
         self,
@@ -59,7 +60,7 @@ class Decoding(Protocol):
         *,
         note: Note,
         progress: bool | None,
-    ) -> DecodingOptions | None: ...
+    ) -> Mapping[str, DecodingOptions]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,13 @@ class Recipe:
         epochs: passes over the training data, unless the command line says otherwise.
         prepare: manifests by name.
         configure: the choices, from the manifests and the command line; seed and epochs are in its arguments.
-        measured: the manifests to measure, as far as there are such; what a name begins with is enough.
-        tuned_on: the one that weights of decoding are chosen on.
-        decoding: beside greedy decoding; its weights are tuned, and kept in the model folder.
+        measured: the manifests to measure, as far as there are such: names, or patterns as of files.
+        tuned_on: the one that weights of decoding are chosen on; without it, dev.
+        decoding: beside greedy decoding; weights are tuned, and those of the last way kept in the model folder.
+        credits: what is to be said of each corpus, where there are several.
+        usage: the flags that matter most, for --help.
         source: what --source is.
+        sources: whether --source takes several, and must be given.
         add_flags: what the command line has beside --source, --output, --seed, --epochs, --smoke and the usual.
     """
 
@@ -89,10 +93,13 @@ class Recipe:
     epochs: int
     prepare: Prepare
     configure: Callable[[Mapping[str, Path], argparse.Namespace], TrainingConfig]
-    measured: tuple[str, ...] = ("dev", "test")
+    measured: tuple[str, ...] = ("dev*", "test*")
     tuned_on: str = "dev"
     decoding: Decoding | None = None
+    credits: Callable[[Mapping[str, Path]], Mapping[str, str]] = lambda manifests: {}
+    usage: str = "[--source PATH]"
     source: str = "the corpus as published (default: download it)"
+    sources: bool = False
     add_flags: Callable[[Parser], None] = lambda parser: None
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -103,13 +110,14 @@ class Recipe:
         """The command line of the recipe."""
         parser = Parser(
             self._prog,
-            usage=f"python {self._prog} [--source PATH] [--output DIR] [OPTION...]",
+            usage=f"python {self._prog} {self.usage} [--output DIR] [OPTION...]",
             description=self.about,
             examples=_USUAL.format(name=self.name, examples=self.examples),
         )
         output = Path("runs") / self.name
         add = parser.add_argument
-        add("--source", type=Path, metavar="PATH", help=self.source)
+        several: dict[str, Any] = {"nargs": "+", "required": True} if self.sources else {}
+        add("--source", type=Path, metavar="PATH", help=self.source, **several)
         add("--output", type=Path, default=output, metavar="DIR", help=f"default: {output}")
         add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
         add("--epochs", type=at_least(2), default=self.epochs, metavar="N", help=f"default: {self.epochs}")
@@ -138,7 +146,9 @@ class Recipe:
         if args.smoke:
             folder = args.output / "smoke"
             manifests = {
-                name: first_utterances(path, folder / path.name, count=SMOKE["train" if "train" in name else "other"])
+                name: first_utterances(
+                    path, folder / f"{name}.jsonl.gz", count=SMOKE["train" if "train" in name else "other"]
+                )
                 for name, path in manifests.items()
             }
         config = self.configure(manifests, args)
@@ -152,27 +162,30 @@ class Recipe:
         )
         model = folder / self.name
         AcousticModel.load(folder / "model").save(model, half=True)
-        measured = {name: path for name, path in manifests.items() if name.startswith(self.measured)}
+        tuned_on = self.tuned_on if self.tuned_on in manifests else "dev"
+        wanted = (*self.measured, tuned_on) if self.decoding else self.measured
+        measured = {
+            name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in wanted)
+        }
         evaluations: dict[str, Evaluation] = {}
         if config.init:
             evaluations |= measure(find_model(config.init), measured, device=args.device, way=", before")
         evaluations |= measure(model, measured, device=args.device)
-        options = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else None
-        if options is not None:
+        ways = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else {}
+        for name, options in ways.items():
             recognizer = load(model, device=args.device, decoding=options)
-            options = tune_decoding(recognizer, read_manifest(manifests[self.tuned_on]))
-            way = f", beam of {options.beam_width}"
-            found = measure(model, measured, device=args.device, way=way, decoding=options)
-            rate = found[f"{self.tuned_on}{way}"].wer.counts.rate
-            store_decoding(model, options, tuned_on=self.tuned_on, word_error_rate=rate)
+            options = tune_decoding(recognizer, read_manifest(manifests[tuned_on]))
+            found = measure(model, measured, device=args.device, way=f", {name}", decoding=options)
+            rate = found[f"{tuned_on}, {name}"].wer.counts.rate
+            store_decoding(model, options, tuned_on=tuned_on, word_error_rate=rate)
             evaluations |= found
-        self._keep(model, evaluations)
+        self._keep(model, evaluations, self.credits(manifests))
 
     @property
     def _prog(self) -> str:
         return f"recipes/{self.name}/run.py"
 
-    def _keep(self, model: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    def _keep(self, model: Path, evaluations: Mapping[str, Evaluation], credits: Mapping[str, str]) -> None:
         """Writes into the model folder what it was trained on, and the figures."""
         figures = {name: evaluation.to_json() for name, evaluation in evaluations.items()}
         config = read_config(model)
@@ -180,6 +193,7 @@ class Recipe:
         said = {
             "corpus": self.corpus,
             "licence": self.licence,
+            **({"corpora": dict(credits)} if credits else {}),
             "results": {name: {"wer": values["wer"], "cer": values["cer"]} for name, values in figures.items()},
         }
         write_config(model, replace(config, provenance={**trained, **said}))
@@ -202,11 +216,11 @@ def measure(
     return evaluations
 
 
-def word_list(model: Path, words: Sequence[str]) -> DecodingOptions:
-    """A beam that writes these words and no others; the list goes into the model folder."""
+def word_list(model: Path, words: Sequence[str]) -> dict[str, DecodingOptions]:
+    """A beam that writes these words and no others, as the one way of decoding; the list goes into the model folder."""
     lexicon, spelling = model / "words.txt", read_config(model).text
     write_whole(lexicon, "".join(f"{normalize(word, spelling)}\n" for word in words))
-    return DecodingOptions(beam_width=16, lexicon=str(lexicon), only_lexicon=True)
+    return {"beam of 16": DecodingOptions(beam_width=16, lexicon=str(lexicon), only_lexicon=True)}
 
 
 def first_utterances(manifest: Path, path: Path, *, count: int) -> Path:

@@ -141,7 +141,9 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
     )
     parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="of model; each has its own options")
     if ngram:
-        parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .arpa or .arpa.gz file")
+        parser.add_argument(
+            "--output", type=Path, required=True, metavar="FILE", help=".arpa, .arpa.gz or .safetensors"
+        )
         add_options(parser, NgramTrainingConfig, title="model")
         return parser
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")

@@ -1,4 +1,4 @@
-"""N-gram language models: read from ARPA files and kept in a binary form, scored from Python or from compiled code."""
+"""N-gram language models: read from ARPA or packed files, scored from Python or from compiled code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ import numpy as np
 from asr.errors import InputError
 from asr.files import replacing, user_cache_folder
 from asr.lm.arpa import END, START, read_arpa, write_arpa
+from asr.lm.packed import SUFFIX, read_packed, write_packed
 from asr.lm.perplexity import TextScore
 from asr.lm.tables import NgramTables, level_bounds
 
 SPACE: Final = "<space>"
 """What stands for the space between words in models of characters, as in ESPnet and Kaldi's recipes."""
+
+ENDINGS: Final = (".arpa", ".arpa.gz", SUFFIX)
+"""How the names of n-gram models end."""
 
 _CACHE_FORMAT = 1
 _CACHE_MAGIC = b"asr n-gram model"
@@ -46,16 +50,18 @@ class NgramModel:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], *, cache: bool = True) -> NgramModel:
-        """The model of an ARPA file.
+        """The model of an ARPA file, or of a packed one, whose name ends with .safetensors.
 
         Args:
             path: the file; see `asr.lm.arpa.read_arpa` for what may be in it.
-            cache: keep a large model in binary form, as PATH.cache or, where that cannot be written, in the user's
+            cache: keep a large ARPA file in binary form, as PATH.cache or, where that cannot be written, in the user's
                 cache folder (XDG_CACHE_HOME, else ~/.cache), and read it from there until the file changes its size
                 or time. A damaged cache is written anew.
         Raises:
             DataError: the file cannot be read or is not right; see `read_arpa`.
         """
+        if os.fspath(path).endswith(SUFFIX):
+            return cls(*read_packed(path))
         try:
             status = os.stat(path)
         except OSError:
@@ -79,8 +85,15 @@ class NgramModel:
         return model
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write an ARPA file, packed if the name ends with .gz or .xz; see `asr.lm.arpa.write_arpa`."""
-        write_arpa(path, self.words, self.tables)
+        """Write the model, as its name ends.
+
+        With .safetensors a packed file, a fraction of the size, rounded to half precision (`asr.lm.packed`); else an
+        ARPA file, compressed if the name ends with .gz or .xz (`asr.lm.arpa.write_arpa`).
+        """
+        if os.fspath(path).endswith(SUFFIX):
+            write_packed(path, self.words, self.tables)
+        else:
+            write_arpa(path, self.words, self.tables)
 
     @property
     def order(self) -> int:

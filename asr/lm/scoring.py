@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from asr.errors import ConfigError
-from asr.lm.ngram import NgramModel, characters
+from asr.lm.ngram import ENDINGS, NgramModel, characters
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS_TEXT
 from asr.text import TextOptions, normalize
@@ -58,18 +58,18 @@ def load_scorer(
     """A language model from its folder, an embedded one by its name, an n-gram model from its file, or the default.
 
     Args:
-        model: which; any file, and any name that ends in .arpa or .arpa.gz, is taken for an ARPA file.
-        text: how texts are normalised for an ARPA file, which does not say; the folder of a recurrent model does.
+        model: which; any file, and any name that ends as an n-gram model's does, is taken for one.
+        text: how texts are normalised for an n-gram model, which does not say; the folder of a recurrent model does.
         device: where a recurrent model computes; see `asr.device.find_device`.
     Raises:
         InputError: there is no such model, or no such device.
         ConfigError: `text` was given for a model that says itself.
         DataError: the folder or file is damaged.
     """
-    if model is not None and (Path(model).is_file() or Path(model).name.endswith((".arpa", ".arpa.gz"))):
+    if model is not None and (Path(model).is_file() or Path(model).name.endswith(ENDINGS)):
         return NgramScorer(NgramModel.read(model), text or TextOptions())
     if text is not None:
-        raise ConfigError("options of the text belong to an ARPA file; a model folder has its own")
+        raise ConfigError("options of the text belong to an n-gram model; a model folder has its own")
     from asr.device import find_device  # these load torch
     from asr.lm.rnn import LanguageModel, find_language_model
 

@@ -1,4 +1,4 @@
-"""An n-gram model from text files to an ARPA file."""
+"""An n-gram model from text files to an ARPA or packed file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from asr.errors import ConfigError
 from asr.lm.corpus import read_sentences
 from asr.lm.estimation import estimate_ngram
-from asr.lm.ngram import NgramModel, characters
+from asr.lm.ngram import ENDINGS, NgramModel, characters
 from asr.training.config import NgramTrainingConfig
 
 
@@ -19,15 +19,15 @@ def train_ngram(
 
     Args:
         config: everything that decides the result.
-        path: the ARPA file; its name ends in .arpa, or .arpa.gz to be compressed.
+        path: the file; its name ends in .arpa, .arpa.gz to be compressed, or .safetensors to be packed.
         note: called with one sentence for each thing a person should know.
     Raises:
         ConfigError: the name of the file, the order or the pruning is wrong.
         DataError: a text cannot be read.
         InputError: there is no text.
     """
-    if not os.fspath(path).endswith((".arpa", ".arpa.gz")):
-        raise ConfigError(f"the name of an n-gram model must end in .arpa or .arpa.gz, not {os.fspath(path)!r}")
+    if not os.fspath(path).endswith(ENDINGS):
+        raise ConfigError(f"the name of an n-gram model must end in {', '.join(ENDINGS)}, not {os.fspath(path)!r}")
     model = estimate_ngram(_tokens(config), order=config.order, prune=config.prune, vocabulary=config.max_words or None)
     note("n-grams of each length: " + ", ".join(map(str, model.num_ngrams)))
     model.write(path)

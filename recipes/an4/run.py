@@ -66,7 +66,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
 
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
-) -> DecodingOptions:
+) -> dict[str, DecodingOptions]:
     """Ranking anew by a language model of characters, which can spell names that it has never seen, in the folder."""
     run = model.parent / "lm"
     texts = {split: run.parent / f"{split}.txt" for split in ("train", "dev")}
@@ -87,7 +87,7 @@ def decoding(
         config = replace(config, network=network, loop=replace(config.loop, epochs=1))
     train_language_model(config, run, device=args.device, note=note, progress=progress)
     LanguageModel.load(run / "model").save(model / "lm", half=True)
-    return DecodingOptions(beam_width=100, rescore_lm=str(model / "lm"))
+    return {"beam of 100": DecodingOptions(beam_width=100, rescore_lm=str(model / "lm"))}
 
 
 RECIPE = Recipe(

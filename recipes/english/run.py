@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
-from asr.acoustic_model import AcousticModel
 from asr.augment import AugmentOptions
-from asr.cli.arguments import Parser, at_least, show_progress
-from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
-from asr.cli.evaluate import table
-from asr.cli.train import add_processes, set_threads
+from asr.cli.arguments import Parser
 from asr.data.manifest import read_manifest
+from asr.decoding import DecodingOptions
 from asr.encoder import EncoderOptions
-from asr.evaluation import Evaluation, evaluate
-from asr.recognizer import load
 from asr.text import normalize
-from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
-from asr.training.loop import Interrupted
-from asr.training.run import train_acoustic_model
+from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, NgramTrainingConfig, TrainingConfig
+from asr.training.ngram import train_ngram
 from data_prep import an4, english
 from data_prep.lm_text import write_lm_text
 from data_prep.overlap import Withheld
+from recipes.stages import Note, Recipe
 
-PROG = "recipes/english/run.py"
+LEXICON, LM_TEXT = "lexicon.txt", "lm.txt"
+MEASURED = ("*-dev", "*-test")
 DESCRIPTION = "everyday English, read aloud or dictated, from many kinds of microphones; names and numbers as words"
-EXAMPLES = """\
-Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
-on. Manifests and audio go to OUTPUT/data, the run to OUTPUT/seed-N, the model,
-in half precision and with its error rates, to OUTPUT/seed-N/english. README.md
-beside this file says where the collections come from.
-
-examples:
-  python recipes/english/run.py --source corpora/english --noise corpora/noise \\
-      --cmudict corpora/text/cmudict.txt.xz --nproc 2 --threads 1
-  python recipes/english/run.py --source corpora/english corpora/more \\
-      --text corpora/text/novels.txt.xz ...  also writes OUTPUT/data/lm.txt
-"""
+RESCORE_LM = "english-lm"  # which comes with the package; recipes/english_lm makes it
 
 LICENCES = {
     "librispeech": "LibriSpeech, V. Panayotov, G. Chen, D. Povey, S. Khudanpur, https://www.openslr.org/12, CC BY 4.0",
@@ -54,7 +38,41 @@ LICENCES = {
 }
 
 
-def configuration(manifests: Mapping[str, Path], noise: Path, *, seed: int, epochs: int) -> TrainingConfig:
+def add_flags(parser: Parser) -> None:
+    """The other things that it takes."""
+    add = parser.add_argument
+    add("--noise", type=Path, required=True, metavar="DIR", help="background/ with noises, rir/ with rooms")
+    add("--cmudict", type=Path, required=True, metavar="FILE", help="CMU's pronouncing dictionary, plain or .xz")
+    add("--an4", type=Path, metavar="PATH", help="the AN4 corpus or its archive (default: download it)")
+    add("--text", type=Path, nargs="+", default=[], metavar="FILE", help="for the n-gram model of the beam")
+
+
+def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
+    """All manifests by name, AN4's as "an4-train", "an4-dev" and "an4-test"; a lexicon and the text beside them."""
+    digits = an4.prepare(source=args.an4, output=folder / "an4", progress=progress)
+    manifests = english.prepare(sources=args.source, cmudict=args.cmudict, output=folder, note=note, progress=progress)
+    lexicon = manifests.pop("lexicon")
+    assert lexicon == (folder / LEXICON).absolute()
+    text = folder / LM_TEXT
+    if args.text and not text.is_file():
+        tested = (
+            utterance.text
+            for name, path in manifests.items()
+            if name.endswith(("-dev", "-test"))
+            for utterance in read_manifest(path)
+        )
+        write_lm_text(
+            args.text,
+            text,
+            withheld=Withheld(normalize(sentence, english.TEXT) for sentence in tested),
+            options=english.TEXT,
+            characters=english.LETTERS,
+            note=note,
+        )
+    return manifests | {f"an4-{split}": digits[split] for split in ("train", "dev", "test")}
+
+
+def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
     """The choices of this recipe, made on dev; README.md beside this file says what each gave."""
     return TrainingConfig(
         data=DataOptions(
@@ -63,8 +81,8 @@ def configuration(manifests: Mapping[str, Path], noise: Path, *, seed: int, epoc
             batch_seconds=96.0,
             max_seconds=20.0,
             join_probability=0.1,
-            noise=str(noise / "background"),
-            impulse_responses=str(noise / "rir"),
+            noise=str(args.noise / "background"),
+            impulse_responses=str(args.noise / "rir"),
         ),
         augment=AugmentOptions(
             speeds=(0.9, 0.95, 1.0, 1.05, 1.1),
@@ -79,113 +97,59 @@ def configuration(manifests: Mapping[str, Path], noise: Path, *, seed: int, epoc
             frequency_mask_max_bins=27,
         ),
         encoder=EncoderOptions(num_layers=5, hidden_size=256, time_strides=(2, 2), pool_after_layer=0, dropout=0.25),
-        auxiliary=AuxiliaryOptions(lexicon=str(manifests["lexicon"]), layer=3, weight=0.4),
-        loop=LoopOptions(epochs=epochs, seed=seed, warmup_epochs=1.0),
+        auxiliary=AuxiliaryOptions(lexicon=str(args.output.absolute() / "data" / LEXICON), layer=3, weight=0.4),
+        loop=LoopOptions(epochs=args.epochs, seed=args.seed, warmup_epochs=1.0),
         name="english",
         description=DESCRIPTION,
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of the recipe with these arguments, those of the process if None."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
-
-
-def make_parser() -> Parser:
-    """The command line of the recipe."""
-    parser = Parser(
-        PROG,
-        usage="python recipes/english/run.py --source DIR... --noise DIR --cmudict FILE [OPTION...]",
-        description="Train a model of general English and measure it on every dev and test set.",
-        examples=EXAMPLES,
-    )
-    add = parser.add_argument
-    add("--source", type=Path, nargs="+", required=True, metavar="DIR", help="collections (data_prep/english.py)")
-    add("--noise", type=Path, required=True, metavar="DIR", help="background/ with noises, rir/ with rooms")
-    add("--cmudict", type=Path, required=True, metavar="FILE", help="CMU's pronouncing dictionary, plain or .xz")
-    add("--an4", type=Path, metavar="PATH", help="the AN4 corpus or its archive (default: download it)")
-    add("--text", type=Path, nargs="+", default=[], metavar="FILE", help="to make OUTPUT/data/lm.txt of")
-    add("--output", type=Path, default=Path("runs/english"), metavar="DIR", help="default: runs/english")
-    add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
-    add("--epochs", type=at_least(2), default=40, metavar="N", help="default: 40")
-    add_processes(parser)
-    return parser
-
-
-def run(args: argparse.Namespace) -> int:
-    """The stages, one after the other; each finds what an earlier call has done."""
-
-    note = noter(args, prog=PROG)
-    set_threads(args)
-    folder = args.output / f"seed-{args.seed}"
-    progress = show_progress(args)
-    manifests = prepare(args, note=note, progress=progress)
-    try:
-        train_acoustic_model(
-            configuration(manifests, args.noise, seed=args.seed, epochs=args.epochs),
-            folder,
-            device=args.device,
-            note=note,
-            progress=progress,
-            processes=args.nproc,
-        )
-    except Interrupted as interrupted:
-        say(interrupted, prog=PROG)
-        return INTERRUPTED
-    model = AcousticModel.load(folder / "model")
-    model.save(folder / "english", half=True)
-    recognizer = load(folder / "english", device=args.device)
-    evaluations: dict[str, Evaluation] = {}
-    for name in measured(manifests):
-        evaluations[name] = evaluate(recognizer, read_manifest(manifests[name]))
-        lines = table(evaluations[name], model=str(folder / "english"), manifest=str(manifests[name]))
-        write_result("\n".join([*lines, "", ""]))
-    trained = {name: value for name, value in model.config.provenance.items() if name != "dev"}  # said in more detail
-    model.config = replace(model.config, provenance={**trained, **provenance(manifests, evaluations)})
-    model.save(folder / "english", half=True)
-    return 0
-
-
-def prepare(args: argparse.Namespace, *, note: Callable[[str], None], progress: bool | None) -> dict[str, Path]:
-    """All manifests by name, AN4's as "an4-train", "an4-dev" and "an4-test", and the lexicon; and the text for LMs."""
-    data = args.output / "data"
-    digits = an4.prepare(source=args.an4, output=data / "an4", progress=progress)
-    manifests = english.prepare(
-        sources=args.source, cmudict=args.cmudict, output=data, note=note, progress=progress
-    ) | {f"an4-{split}": digits[split] for split in ("train", "dev", "test")}
-    text = data / "lm.txt"
-    if args.text and not text.is_file():
-        # AN4's are commands and letters, which everyday text may well have.
-        names = [name for name in measured(manifests) if not name.startswith("an4-")]
-        tested = (utterance.text for name in names for utterance in read_manifest(manifests[name]))
-        write_lm_text(
-            args.text,
-            text,
-            withheld=Withheld(normalize(sentence, english.TEXT) for sentence in tested),
-            options=english.TEXT,
-            characters=english.LETTERS,
-            note=note,
-        )
-    return manifests
-
-
-def measured(manifests: Mapping[str, Path]) -> list[str]:
-    """The names of the dev and test sets of single corpora."""
-    return [name for name in manifests if name.endswith(("-dev", "-test"))]
-
-
-def provenance(manifests: Mapping[str, Path], evaluations: Mapping[str, Evaluation]) -> dict[str, object]:
-    """What the model folder says of its data, their licences, and its error rates."""
-    corpora = {utterance.id.partition("/")[0] for utterance in read_manifest(manifests["train"])} | {"an4"}
-    known = {
-        corpus: credit for corpus in sorted(corpora) for start, credit in LICENCES.items() if corpus.startswith(start)
-    }
-    figures = {name: evaluation.to_json() for name, evaluation in evaluations.items()}
+def decoding(
+    args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
+) -> dict[str, DecodingOptions]:
+    """Two beams with a word 3-gram of the text, in the folder; the second's hypotheses are ranked anew."""
+    text = args.output / "data" / LM_TEXT
+    if not text.is_file():
+        return {}
+    ngram = model / "lm" / "3-gram.safetensors"
+    train_ngram(NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 1, 3), max_words=40_000), ngram, note=note)
     return {
-        "corpora": {corpus: known.get(corpus, "licence not known to the recipe") for corpus in sorted(corpora)},
-        "results": {name: {"wer": values["wer"], "cer": values["cer"]} for name, values in figures.items()},
+        "3-gram": DecodingOptions(beam_width=16, lm=str(ngram)),
+        "3-gram and RNN": DecodingOptions(beam_width=100, lm=str(ngram), rescore_lm=RESCORE_LM),
     }
 
+
+def credits(manifests: Mapping[str, Path]) -> dict[str, str]:
+    """Of each corpus that was trained on, who made it, and its licence."""
+    corpora = {utterance.id.partition("/")[0] for utterance in read_manifest(manifests["train"])} | {"an4"}
+    known = {corpus: credit for corpus in corpora for start, credit in LICENCES.items() if corpus.startswith(start)}
+    return {corpus: known.get(corpus, "licence not known to the recipe") for corpus in sorted(corpora)}
+
+
+RECIPE = Recipe(
+    name="english",
+    about="Train a model of general English and measure it on every dev and test set.",
+    examples="""\
+  python recipes/english/run.py --source corpora/english --noise corpora/noise \\
+      --cmudict corpora/text/cmudict.txt.xz --nproc 2 --threads 1
+  python recipes/english/run.py --source corpora/english corpora/more \\
+      --noise corpora/noise --cmudict corpora/text/cmudict.txt.xz \\
+      --text corpora/text/novels.txt.xz ...""",
+    corpus="English speech from several corpora, see corpora",
+    licence="of each corpus its own, see corpora",
+    epochs=40,
+    prepare=prepare,
+    configure=configure,
+    measured=MEASURED,
+    tuned_on="librispeech_dev_clean-test",
+    decoding=decoding,
+    credits=credits,
+    usage="--source DIR... --noise DIR --cmudict FILE",
+    source="collections, see data_prep/english.py",
+    sources=True,
+    add_flags=add_flags,
+)
+main = RECIPE.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -53,7 +53,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
 
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
-) -> DecodingOptions:
+) -> dict[str, DecodingOptions]:
     """A beam that knows the ten words."""
     return word_list(model, fsdd.WORDS)
 

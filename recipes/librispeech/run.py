@@ -69,10 +69,10 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
 
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
-) -> DecodingOptions | None:
+) -> dict[str, DecodingOptions]:
     """A beam with a word 3-gram of the official text, which is without the books of the dev and test sets."""
     if not args.lm_every:
-        return None
+        return {}
     folder = args.output / "data"
     arpa = folder / f"3-gram.every-{args.lm_every}.arpa.gz"
     if not arpa.is_file():
@@ -84,7 +84,7 @@ def decoding(
         with replacing(sentences) as file:
             file.writelines(f"{line}\n".encode() for line in islice(read_lines(text), 0, None, args.lm_every))
         train_ngram(NgramTrainingConfig(train=(str(sentences),), order=3, prune=(0, 0, 1)), arpa, note=note)
-    return DecodingOptions(beam_width=100, lm=str(arpa))
+    return {"beam of 100": DecodingOptions(beam_width=100, lm=str(arpa))}
 
 
 RECIPE = Recipe(

@@ -36,7 +36,7 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
-) -> DecodingOptions:
+) -> dict[str, DecodingOptions]:
     """A beam that knows the two words, as Kaldi's recipe does; greedily, one in a hundred is spelled otherwise."""
     return word_list(model, ("NO", "YES"))
 

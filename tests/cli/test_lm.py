@@ -217,7 +217,7 @@ def test_train_an_ngram(tmp_path, capsys):
         ("score --lm EMPTY x", 1, "not a model folder: it has no config.json"),
         ("score --lm notes.txt x", 1, "notes.txt: a language model must be an ARPA file"),
         ("score --lm x.arpa y", 1, "x.arpa: .*No such file"),
-        ("score --lm MODEL --case lower x", 2, "options of the text belong to an ARPA file"),
+        ("score --lm MODEL --case lower x", 2, "options of the text belong to an n-gram model"),
         ("score --lm MODEL --device abacus x", 2, "device must be auto, cpu or a CUDA device"),
         ("perplexity nothing.txt --lm MODEL", 1, "nothing.txt: the text cannot be read"),
         ("perplexity", 2, "the following arguments are required: TEXT"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.encoder import EncoderOptions
+from asr.lm.ngram import NgramModel
 from data_prep import an4
 from recipes.english import run as recipe
 from tests import tones
@@ -47,34 +47,42 @@ def sources(tmp_path: Path) -> list[str]:
     ]
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, tone_corpus: Path) -> None:
-    """An encoder that trains in seconds, and tones in the place of AN4."""
-    full = EncoderOptions
-
-    def tiny(**options: float) -> EncoderOptions:
-        return full(**{**options, "hidden_size": 16, "conv_channels": 2})
-
-    manifests = {split: tone_corpus / f"{'train' if split == 'train' else 'dev'}.jsonl.gz" for split in an4._COMPLETE}
-    manifests["dev"] = tone_corpus / "dev.jsonl.gz"
-    monkeypatch.setattr(recipe, "EncoderOptions", tiny)
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch: pytest.MonkeyPatch, tone_corpus: Path) -> None:
+    """Tones in the place of AN4."""
+    manifests = {split: tone_corpus / f"{split}.jsonl.gz" for split in ("train", "dev")}
+    manifests["test"] = manifests["dev"]
     monkeypatch.setattr(an4, "prepare", lambda **_: manifests)
 
 
-@pytest.mark.usefixtures("small")
+SETS = ("common_voice_deltas-dev", "speechocean762-test", "an4-dev", "an4-test")
+
+
 def test_all_stages(tmp_path: Path, sources: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert recipe.main([*sources, "--epochs", "2", "--quiet"]) == 0
+    assert recipe.main([*sources, "--smoke", "--quiet"]) == 0
     out = capsys.readouterr().out
-    measured = ("common_voice_deltas-dev", "speechocean762-test", "an4-dev", "an4-test")
-    assert out.count("WER") >= len(measured)
-    config = json.loads((tmp_path / "out" / "seed-0" / "english" / "config.json").read_text())
-    assert tuple(config["provenance"]["results"]) == measured
+    model = tmp_path / "out" / "smoke" / "english"
+    config = json.loads((model / "config.json").read_text())
+    ways = ("", ", 3-gram", ", 3-gram and RNN")
+    measured = [f"{name}{way}" for way in ways for name in sorted((*SETS, "dev"))]
+    assert sorted(config["provenance"]["results"]) == sorted(measured)
+    assert out.count("WER") == len(measured)
     corpora = config["provenance"]["corpora"]
     assert sorted(corpora) == ["an4", "common_voice_deltas"]
     assert "CC0 1.0" in corpora["common_voice_deltas"]
     assert (tmp_path / "out" / "data" / "lm.txt").read_text() == "ABC\nIT WAS\n"
-    assert recipe.main([*sources, "--epochs", "2", "--quiet"]) == 0  # again: nothing left to train
+    assert config["decoding"]["rescore_lm"] == "english-lm"
+    assert NgramModel.read(model / config["decoding"]["lm"]).words[3:] == ("ABC", "IT", "WAS")
+    assert recipe.main([*sources, "--smoke", "--quiet"]) == 0  # again: nothing left to train
     assert capsys.readouterr().out.count("WER") == out.count("WER")
+
+
+def test_without_a_text_it_decodes_greedily(tmp_path: Path, sources: list[str]) -> None:
+    del sources[(text := sources.index("--text")) : text + 2]
+    assert recipe.main([*sources, "--smoke", "--quiet"]) == 0
+    config = json.loads((tmp_path / "out" / "smoke" / "english" / "config.json").read_text())
+    assert sorted(config["provenance"]["results"]) == sorted((*SETS, "dev"))
+    assert config["decoding"]["beam_width"] == 1
 
 
 @pytest.mark.parametrize(

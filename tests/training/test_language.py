@@ -265,7 +265,7 @@ def test_ngrams_come_from_the_same_text(config, tmp_path):
     assert right - wrong > 2.0
     characters = train_ngram(replace(made, unit="character"), tmp_path / "c.arpa", note=notes.append)
     assert characters.over_characters and "<space>" in characters.vocabulary
-    with pytest.raises(ConfigError, match=r"must end in .arpa or .arpa.gz, not '.*lm.txt'"):
+    with pytest.raises(ConfigError, match=r"must end in .arpa, .arpa.gz, .safetensors, not '.*lm.txt'"):
         train_ngram(made, tmp_path / "lm.txt")
 
 

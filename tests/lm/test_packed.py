@@ -1,0 +1,143 @@
+"""N-gram models packed in small files: the same scores, and nothing damaged is followed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from asr.errors import DataError
+from asr.lm.estimation import estimate_ngram
+from asr.lm.ngram import NgramModel
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model of four-word grams from random text, with words that are not ASCII."""
+    random = np.random.default_rng(0)
+    vocabulary = np.array([*"abcdefghij", "été", "北京"])
+    text = [list(random.choice(vocabulary, size=random.integers(0, 9), p=_zipf(len(vocabulary)))) for _ in range(300)]
+    return estimate_ngram(text, order=4, prune=(0, 0, 1))
+
+
+def _zipf(size: int) -> np.ndarray:
+    shares = 1 / np.arange(1, size + 1)
+    return shares / shares.sum()
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    path = tmp_path / "lm.safetensors"
+    model.write(path)
+    return path
+
+
+def test_the_same_scores_to_half_precision(model, path):
+    packed = NgramModel.read(path)
+    assert packed.words == model.words and packed.num_ngrams == model.num_ngrams
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        sentence = list(random.choice([*model.words[3:], "unknown"], size=random.integers(0, 12)))
+        for begin in (True, False):
+            np.testing.assert_allclose(
+                packed.score(sentence, begin=begin), model.score(sentence, begin=begin), rtol=1e-3, atol=5e-3
+            )
+
+
+def test_all_but_the_rounding_comes_back_exactly(model, path):
+    packed = NgramModel.read(path).tables
+    for name, array in model.tables._asdict().items():
+        expected = array.astype(np.float16) if name in ("log_probs", "back_offs") else array
+        np.testing.assert_array_equal(getattr(packed, name), expected, err_msg=name)
+        assert np.asarray(getattr(packed, name)).dtype == np.asarray(array).dtype, name
+
+
+def test_it_is_a_fraction_of_the_size(model, path):
+    arrays = sum(array.nbytes for array in model.tables if isinstance(array, np.ndarray))
+    assert path.stat().st_size < arrays / 2
+
+
+def test_packing_a_packed_model_changes_nothing(path, tmp_path):
+    NgramModel.read(path).write(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def _changed(name, index, value):
+    def change(arrays):
+        arrays[name] = arrays[name].astype(np.float32 if arrays[name].dtype.kind == "f" else np.int64)
+        arrays[name][index] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(_changed("words", -1, 10_000), id="a word that is none"),
+        pytest.param(_changed("words", -1, -1), id="a negative word"),
+        pytest.param(_changed("words", 3, 7), id="single words out of order"),
+        pytest.param(_changed("next_states", -1, 1 << 20), id="a state outside"),
+        pytest.param(_changed("next_states", 5, -3), id="a negative state"),
+        pytest.param(_changed("back_off_states", 20, 20), id="a context that backs off to itself"),
+        pytest.param(_changed("num_children", 0, 5), id="too few single words"),
+        pytest.param(_changed("num_children", 3, 1 << 30), id="too many children"),
+        pytest.param(_changed("num_children", 3, -1), id="fewer children than none"),
+        pytest.param(_changed("log_probs", 4, np.nan), id="a probability that is none"),
+        pytest.param(_changed("back_offs", 4, -np.inf), id="a back-off that is not finite"),
+        pytest.param(_changed("numbers", 0, 1 << 20), id="a start outside"),
+        pytest.param(_changed("numbers", 1, 99), id="an end that is no word"),
+        pytest.param(lambda arrays: arrays.update(words=arrays["words"][:-1]), id="a word too few"),
+        pytest.param(lambda arrays: arrays.update(numbers=arrays["numbers"][:1]), id="a number too few"),
+        pytest.param(lambda arrays: arrays.update(back_offs=arrays["back_offs"][:0]), id="no contexts"),
+        pytest.param(
+            lambda arrays: arrays.update(names=np.frombuffer(b"<unk>\n<s>\n<s>", np.uint8)), id="words that are alike"
+        ),
+    ],
+)
+def test_contradictions_are_found(path, damage):
+    arrays = load_file(path)
+    damage(arrays)
+    save_file(arrays, path)
+    with pytest.raises(DataError, match=r"lm.safetensors.*damaged: its n-grams contradict each other"):
+        NgramModel.read(path)
+
+
+def test_children_out_of_order_are_found(model, path):
+    """Two words of one context change places: a binary search would miss both."""
+    arrays = load_file(path)
+    first = model.tables.first_children[int(np.argmax(np.diff(model.tables.first_children)[1:] > 1)) + 1]
+    arrays["words"][[first - 1, first]] = arrays["words"][[first, first - 1]]
+    save_file(arrays, path)
+    with pytest.raises(DataError, match="contradict each other"):
+        NgramModel.read(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda arrays: arrays.pop("back_offs"), "not an n-gram model: it has no back_offs"),
+        (lambda arrays: arrays.update(words=arrays["words"][None]), r"not an n-gram model: words has shape \(1,"),
+        (
+            lambda arrays: arrays.update(log_probs=np.zeros(4, np.int32)),
+            "not an n-gram model: log_probs has int32 numbers",
+        ),
+        (lambda arrays: arrays.update(names=np.frombuffer(b"\xff", np.uint8)), "its words are not UTF-8"),
+    ],
+)
+def test_other_files_are_refused(path, damage, message):
+    arrays = load_file(path)
+    damage(arrays)
+    save_file(arrays, path)
+    with pytest.raises(DataError, match=message):
+        NgramModel.read(path)
+
+
+def test_truncated_missing_and_random_files(path):
+    whole = path.read_bytes()
+    for content in (b"", whole[:7], whole[: len(whole) // 2], whole[:-1], b"\\data\\\n", b"\0" * 64):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"lm.safetensors.*cannot be read"):
+            NgramModel.read(path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"lm.safetensors.*cannot be read"):
+        NgramModel.read(path)
