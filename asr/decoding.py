@@ -289,16 +289,16 @@ class Decoder:
         label_words = None
         if lm is not None and lm.over_characters and not options.lexicon:
             label_words = _label_words(lm, alphabet)
-        words: Sequence[str] = ()
+        words: Iterable[tuple[str, int]] = ()  # with their numbers
         if options.lexicon:
-            words = _read_words(options.lexicon, alphabet)
+            words = ((word, _number(lm, word)) for word in _read_words(options.lexicon, alphabet))
         elif lm is not None and label_words is None:
-            words = lm.words[1:]  # without <unk>
+            words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
         spellings: dict[tuple[int, ...], int] = {}
         hotword_weights: dict[tuple[int, ...], float] = {}
-        for word in words:
+        for word, number in words:
             if spelling := spell(word, alphabet):
-                spellings.setdefault(spelling, _number(lm, word))
+                spellings.setdefault(spelling, number)
         for text, weight in _parse_hotwords(options.hotwords):
             spelling = spell(text, alphabet)
             if not spelling:

@@ -100,6 +100,8 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise ConfigError(f"{name} must hold {len(arguments)} values, not {value!r}")
+        if arguments[-1] is Ellipsis and arguments[0] is str and all(type(entry) is str for entry in value):
+            return tuple(value)  # a vocabulary is long
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(_convert(kind, entry, name=name) for kind, entry in zip(kinds, value, strict=True))
     if origin is Mapping and isinstance(value, dict):  # free-form, such as a model's provenance

@@ -1,4 +1,4 @@
-"""The embedded model on AN4's test set: the error rates it claims, alone and in batches, in both precisions, glued."""
+"""The embedded model `an4` on AN4's test set: the error rates it claims, alone and in batches, in both precisions, glued."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import DEFAULT_MODEL, embedded_models, read_config
+from asr.acoustic_model import embedded_models, read_config
 from asr.audio import read_audio
 from asr.data.manifest import read_manifest
 from asr.metrics import wer
@@ -26,7 +26,7 @@ needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"AN4 is not at {C
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return asr.load(device="cpu", precision="float32")
+    return asr.load("an4", device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def texts(recognizer, test_set) -> list[str]:
     return [transcript.text for transcript in recognizer.transcribe_many([(waveform, 16000) for waveform in waveforms])]
 
 
-def test_the_default_model_is_embedded_and_small():
-    folder = embedded_models()[DEFAULT_MODEL]
+def test_it_is_small():
+    folder = embedded_models()["an4"]
     assert sum(path.stat().st_size for path in folder.rglob("*.*")) < 15e6
 
 
@@ -92,7 +92,7 @@ def test_padding_does_not_leak_into_any_utterance(recognizer, test_set, texts):
 @needs_corpus
 def test_bfloat16_gives_the_same_texts_but_for_a_handful(test_set, texts):
     waveforms, references = test_set
-    half = asr.load(device="cpu", precision="bfloat16")
+    half = asr.load("an4", device="cpu", precision="bfloat16")
     others = [transcript.text for transcript in half.transcribe_many([(waveform, 16000) for waveform in waveforms])]
     different = sum(one != other for one, other in zip(texts, others, strict=True))
     assert different <= 8

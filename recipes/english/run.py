@@ -112,7 +112,7 @@ def decoding(
     if not text.is_file():
         return {}
     ngram = model / "lm" / "3-gram.safetensors"
-    train_ngram(NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 1, 3), max_words=40_000), ngram, note=note)
+    train_ngram(NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 2, 3), max_words=40_000), ngram, note=note)
     return {
         "3-gram": DecodingOptions(beam_width=16, lm=str(ngram)),
         "3-gram and RNN": DecodingOptions(beam_width=100, lm=str(ngram), rescore_lm=RESCORE_LM),
