@@ -40,9 +40,14 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         data=DataOptions(
             train=(str(manifests["train"]),), dev=(str(manifests["dev"]),), batch_seconds=16.0, max_seconds=5.0
         ),
-        frontend=FrontendOptions(sample_rate=8000, num_mel_bins=40),
+        frontend=FrontendOptions(sample_rate=8000, num_mel_bins=40, normalization="global"),
         augment=AugmentOptions(
-            pause_seconds=0.2, time_masks=1, time_mask_max_frames=5, frequency_masks=1, frequency_mask_max_bins=6
+            gain_db=(-10.0, 10.0),
+            pause_seconds=0.2,
+            time_masks=1,
+            time_mask_max_frames=5,
+            frequency_masks=1,
+            frequency_mask_max_bins=6,
         ),
         encoder=EncoderOptions(num_layers=3, hidden_size=96, conv_channels=16, pool_after_layer=0, dropout=0.2),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=3e-3, warmup_epochs=1.0),
