@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+NAME_BYTES = 255  # of a file's name, on most file systems
 
 
 @contextmanager
@@ -25,15 +27,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         return
     path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # other machines write here too
+    ending = f".{secrets.token_hex(4)}.tmp"  # other machines write here too
+    named = len(os.fsencode(path.name)) + len(ending) < NAME_BYTES
+    temporary = path.with_name(f".{path.name}{ending}" if named else ending)
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, os.fspath(temporary)):  # a full disk has no name, and ours means nothing to others
+            error.filename = os.fspath(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:

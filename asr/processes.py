@@ -29,8 +29,11 @@ class WorkerDied(AsrError):
     """A worker process was killed, or ended without a word; `how` says by what."""
 
     def __init__(self, who: str, how: str):
-        super().__init__(f"{who} {how}")
+        super().__init__(who, how)  # all of it, or it could not be sent to another process
         self.how = how
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import soundfile
 from tqdm import tqdm
 
+from asr.audio import SOUND_SUFFIXES
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.files import write_whole
@@ -106,7 +107,8 @@ class Corpus:
         """Manifests by split: `output`/SPLIT.jsonl.gz.
 
         Audio files are used where they lie. A marker is written last; once it is there, the same call returns at
-        once. Interrupted, the same call goes on: archives that are unpacked are not fetched again.
+        once, unless the source's lists have changed, or there are more or fewer sound files. Interrupted, the same
+        call goes on: archives that are unpacked are not fetched again.
 
         Args:
             source: the corpus as it was published: a folder that holds it, or its archive. None downloads it to
@@ -124,9 +126,14 @@ class Corpus:
         """
         output = Path(os.path.abspath(output))
         origin = [archive.url for archive in self.archives] if source is None else os.path.abspath(source)
-        state = {"version": _MARKER_VERSION, "origin": origin, "choices": dict(self.choices)}
+
+        def state() -> dict[str, Any]:
+            contents = None if source is None else _contents(Path(os.path.abspath(source)), output)
+            choices = dict(self.choices)
+            return {"version": _MARKER_VERSION, "origin": origin, "contents": contents, "choices": choices}
+
         marker = output / ".complete.json"
-        if made := _finished(marker, state):
+        if made := _finished(marker, state()):
             return made
         marker.unlink(missing_ok=True)
         root = self._folder(source, output / "corpus", progress=progress)
@@ -145,7 +152,7 @@ class Corpus:
             reasons = "; ".join(problems)
             warnings.warn(f"{root}: not all of {self.name}, figures are not comparable: {reasons}", AsrWarning, 2)
         else:
-            write_whole(marker, json.dumps(state | {"splits": list(splits)}) + "\n")
+            write_whole(marker, json.dumps(state() | {"splits": list(splits)}) + "\n")  # reading may have unpacked more
         return {split: output / f"{split}.jsonl.gz" for split in splits}
 
     def _folder(self, source: str | os.PathLike[str] | None, folder: Path, *, progress: bool | None) -> Path:
@@ -223,9 +230,10 @@ def read_lines(path: Path) -> list[str]:
         DataError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", path=path) from error
+    return text.removesuffix("\n").split("\n") if text else []  # str.splitlines would part at other characters, too
 
 
 def read_by_lhotse(corpus: Path, recipe: Callable[[], Any]) -> Any:
@@ -280,6 +288,23 @@ def _finished(marker: Path, state: Mapping[str, Any]) -> dict[str, Path] | None:
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return None
     return made if found == state and all(path.is_file() for path in made.values()) else None
+
+
+def _contents(source: Path, output: Path) -> str:
+    """A digest that changes with any file of a source but its sound, and with the number of those; not with output."""
+    lists, sounds = [], 0
+    for parent, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if os.path.join(parent, name) != str(output)]
+        for name in names if parent != str(output) else []:
+            path = os.path.join(parent, name)
+            if os.path.splitext(name)[1].lower() in SOUND_SUFFIXES:
+                sounds += 1
+            elif os.path.isfile(path):
+                status = os.stat(path)
+                lists.append(f"{os.path.relpath(path, source)} {status.st_size} {status.st_mtime_ns}")
+    if source.is_file():
+        lists.append(_name_of_version(source))
+    return hashlib.sha256(os.fsencode("\n".join([str(sounds), *sorted(lists)]))).hexdigest()
 
 
 def _name_of_version(archive: Path) -> str:

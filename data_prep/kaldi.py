@@ -16,11 +16,13 @@ commands, and leaves out what it can't open.
 
 from __future__ import annotations
 
+import math
 import shlex
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from asr.errors import DataError
+from asr.errors import AsrWarning, DataError
 from data_prep.corpus import Corpus, Entry, read_lines
 
 _DECODERS = ("flac", "sph2pipe")
@@ -43,6 +45,9 @@ def _read_directory(folder: Path) -> Iterator[Entry]:
         stretches = {name: _segment(rest, segments, line=line) for name, (rest, line) in _table(segments).items()}
     else:
         stretches = {name: (name, 0.0, None) for name in recordings}
+    if unsaid := [utterance for utterance in texts if utterance not in stretches]:
+        message = f"{len(unsaid)} lines are of utterances that have no sound, {unsaid[0]!r} first; they are left out"
+        warnings.warn(f"{folder / 'text'}: {message}", AsrWarning, 4)
     for utterance, (recording, start, end) in stretches.items():
         if recording not in recordings:
             raise DataError(f"must name recordings of wav.scp, but {recording!r} is none", path=segments)
@@ -64,6 +69,8 @@ def _table(path: Path) -> dict[str, tuple[str, int]]:
     """What follows the first word of each line, and the line's number, by that word."""
     table: dict[str, tuple[str, int]] = {}
     for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
         name, *rest = line.split(maxsplit=1)
         if name in table:
             raise DataError(f"names must differ, but {name!r} is also on line {table[name][1]}", path=path, line=number)
@@ -75,7 +82,10 @@ def _segment(rest: str, path: Path, *, line: int) -> tuple[str, float, float | N
     """The recording, start and end of a segment."""
     try:
         recording, start, end = rest.split()
-        return recording, float(start), None if float(end) == -1 else float(end)
+        seconds = float(start), None if float(end) == -1 else float(end)
+        if not 0 <= seconds[0] < (math.inf if seconds[1] is None else seconds[1]):
+            raise ValueError
+        return recording, *seconds
     except ValueError:
         raise DataError(f"must be UTTERANCE RECORDING START END, got ... {rest!r}", path=path, line=line) from None
 
@@ -84,15 +94,24 @@ def _file(place: str, folder: Path, *, line: int) -> Path:
     """The file of a line of wav.scp."""
     name = place
     if place.endswith("|"):
-        words = shlex.split(place.removesuffix("|"))
+        words = _words(place.removesuffix("|"))
         plain = words and Path(words[0]).name in _DECODERS and "|" not in words
-        other_channel = "-c" in words and words[0].endswith("sph2pipe") and words[words.index("-c") + 1] != "1"
+        channel = words[words.index("-c") + 1 :][:1] if "-c" in words else ["1"]
+        other_channel = plain and words[0].endswith("sph2pipe") and channel != ["1"]
         if not plain or other_channel:
             message = f"must be a file, got a command, which is not run (write its output to a file): {place!r}"
             raise DataError(message, path=folder / "wav.scp", line=line)
         name = words[-1]
     places = (Path.cwd(), folder, *folder.parents)
     return next((path / name for path in places if (path / name).is_file()), folder / name)
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command as a shell parts them; of one that a shell would refuse, as spaces do."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
 
 
 CORPUS = Corpus(name="a Kaldi data directory", read=_read, home="a Kaldi recipe")

@@ -1,4 +1,4 @@
-"""The embedded model `an4` on AN4's test set: the error rates it claims, alone and in batches, in both precisions, glued."""
+"""The model `an4` on AN4's test set: the error rates it claims, alone and in batches, in both precisions, glued."""
 
 from __future__ import annotations
 

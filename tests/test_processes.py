@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -132,6 +133,11 @@ def test_errors_are_those_of_this_process(task, error, message):
 def test_workers_that_cannot_begin_are_not_started_again(how, error, message):
     with Workers(partial(make_nothing, how), processes=1) as workers, pytest.raises(error, match=message):
         list(workers.results([1, 2, 3]))
+
+
+def test_the_end_of_a_worker_can_be_told_by_another_process():
+    told = pickle.loads(pickle.dumps(WorkerDied("worker 1", "was killed by SIGKILL")))
+    assert (str(told), told.how) == ("worker 1 was killed by SIGKILL", "was killed by SIGKILL")
 
 
 def test_they_end_with_the_block_and_with_the_object():

@@ -7,16 +7,18 @@ import atexit
 import gc
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 
 from asr.errors import AsrError, AsrWarning, ConfigError, InputError
 
-# 0 is fine. A shell adds 128 to the signal that ended a program: SIGINT, SIGPIPE.
-DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED = 1, 2, 128 + 2, 128 + 13
+# 0 is fine. A shell adds 128 to the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
+DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 128 + 2, 128 + 13, 128 + 15
 
 
 def run_command(
@@ -38,6 +40,8 @@ def run_command(
     """
     if arguments is None:  # the process is ours
         atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # nothing half-written is left behind
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook has others
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters

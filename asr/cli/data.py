@@ -194,12 +194,15 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
 def check(args: argparse.Namespace) -> int:
     """Examines manifests as the arguments say; the exit status."""
     from asr.data.checks import KINDS, DoctorOptions
-    from asr.data.doctor import clean, examine
+    from asr.data.doctor import clean, examine, made_by_fix
     from asr.data.report import to_html, to_json, to_table
     from asr.files import write_whole
 
     options = given_options(args, DoctorOptions)
     manifests = _manifests(args.manifests)
+    for path, original in made_by_fix(manifests).items():
+        del manifests[path]
+        say(f"{path} is passed over: --fix made it of {original}, which is examined", prog=f"{PROG} check")
     also = [kind for kind in args.quarantine.split(",") if kind]
     if also and not args.fix:
         raise ConfigError("--quarantine says what --fix takes out: give --fix too")
@@ -267,7 +270,7 @@ def _manifests(given: Sequence[str]) -> dict[str, Split]:
             path, split = argument, guess_split(argument)
         elif not (split := guess_split(name)):
             raise ConfigError(f"before a manifest and = may stand train, dev or test; got {argument!r}")
-        if path in manifests:
+        if os.path.realpath(path) in map(os.path.realpath, manifests):
             raise ConfigError(f"each manifest may come once, but {path} comes twice")
         manifests[path] = split
     return manifests

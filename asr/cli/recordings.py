@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from asr.data.manifest import Utterance, is_manifest, read_manifest
 from asr.errors import DataError
+from asr.files import write_whole
 from asr.remote import is_url, names_below, place_of
+
+NAMES_FILE = ".recordings.jsonl"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,14 @@ class Recording:
     path: str
     name: str
     utterance: Utterance | None = None
+    manifest: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other recordings, wherever a command is called from."""
+        if self.utterance:
+            return f"{os.path.abspath(self.manifest)}#{self.path}"
+        return self.path if self.path == "-" or is_url(self.path) else os.path.abspath(self.path)
 
     @property
     def source(self) -> str | Utterance:
@@ -33,7 +45,7 @@ class Recording:
         return self.utterance or self.path
 
 
-def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
+def find_recordings(paths: Sequence[str], *, named: Mapping[str, str] | None = None) -> list[Recording | DataError]:
     """The recordings that the paths mean, in their order; folders are walked, each one's files sorted by path.
 
     In folders only files with an audio suffix count; hidden files and folders, and links to folders, are passed over.
@@ -43,14 +55,21 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
             exist, and a URL is that of a file if it ends in an audio suffix.
+        named: names that recordings have from an earlier call, by their keys; no other one gets those.
     Returns:
         Recordings, and in the place of a folder or manifest that holds none or cannot be read, an error that says so.
     """
-    taken: set[str] = set()
+    named = named or {}
+    taken = {_folded(name) for name in named.values()}
+
+    def recording(path: str, name: str, utterance: Utterance | None = None, manifest: str = "") -> Recording:
+        unnamed = Recording(path, name, utterance, manifest)
+        return replace(unnamed, name=named.get(unnamed.key) or _untaken(name, taken))
+
     found: list[Recording | DataError] = []
     for path in paths:
         if path == "-":
-            found.append(Recording(path, _untaken("stdin", taken)))
+            found.append(recording(path, "stdin"))
         elif is_url(path) and is_manifest(path):
             found.append(DataError("a manifest must be a file on a disk, not behind a URL", path=path))
         elif is_folder(path):
@@ -58,17 +77,35 @@ def find_recordings(paths: Sequence[str]) -> list[Recording | DataError]:
                 if isinstance(item, DataError):
                     found.append(item)
                 else:
-                    found.append(Recording(os.path.join(path, item), _untaken(item.with_suffix("").as_posix(), taken)))
+                    found.append(recording(os.path.join(path, item), item.with_suffix("").as_posix()))
         elif is_manifest(path):
             for entry in _utterances(path):
                 if isinstance(entry, DataError):
                     found.append(entry)
                 else:
-                    found.append(Recording(entry.id, _untaken(entry.id.replace("/", "_"), taken), entry))
+                    found.append(recording(entry.id, entry.id.replace("/", "_"), entry, path))
         else:
             place = place_of(path) if is_url(path) else Path(path)
-            found.append(Recording(path, _untaken(place.stem, taken)))
+            found.append(recording(path, place.stem))
     return found
+
+
+def read_names(folder: Path) -> dict[str, str]:
+    """The names of an earlier call's recordings by their keys, as `write_names` has left them; none without that."""
+    try:
+        lines = (folder / NAMES_FILE).read_text(encoding="utf-8", errors="surrogatepass").splitlines()
+        return dict(json.loads(line) for line in lines)
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def write_names(folder: Path, named: Mapping[str, str], recordings: Iterable[Recording]) -> None:
+    """Keeps which recording has which name in the output folder, `named` before and new ones.
+
+    A later call with more recordings then takes no result for another's.
+    """
+    known = {**named, **{each.key: each.name for each in recordings}}
+    write_whole(folder / NAMES_FILE, "".join(f"{json.dumps(pair)}\n" for pair in known.items()))
 
 
 def is_folder(path: str) -> bool:
@@ -116,7 +153,10 @@ def _walk(folder: str) -> Iterator[PurePath | DataError]:
     for parent, folders, files in os.walk(folder, onerror=remember):
         folders[:] = [name for name in folders if not name.startswith(".")]
         sounds = [
-            name for name in files if not name.startswith(".") and PurePath(name).suffix.lower() in SOUND_SUFFIXES
+            name
+            for name in files
+            if not name.startswith(".") and PurePath(name).suffix.lower() in SOUND_SUFFIXES
+            if os.path.isfile(place := os.path.join(parent, name)) or not os.path.exists(place)  # a pipe never ends
         ]
         num_others += len(files) - len(sounds)
         inside += (PurePath(os.path.relpath(os.path.join(parent, name), folder)) for name in sounds)
@@ -129,8 +169,13 @@ def _walk(folder: str) -> Iterator[PurePath | DataError]:
 def _untaken(name: str, taken: set[str]) -> str:
     """The name, with a number if it is taken; it is taken then."""
     candidate, number = name, 1
-    while (key := unicodedata.normalize("NFC", candidate).casefold()) in taken:
+    while (key := _folded(candidate)) in taken:
         number += 1
         candidate = f"{name}-{number}"
     taken.add(key)
     return candidate
+
+
+def _folded(name: str) -> str:
+    """The same for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()

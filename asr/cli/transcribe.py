@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
-from asr.cli.recordings import Recording, find_recordings, is_folder
+from asr.cli.recordings import Recording, find_recordings, is_folder, read_names, write_names
 from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
@@ -134,9 +135,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
     if args.explain and not hasattr(args, "num_best"):
         args.num_best = NUM_EXPLAINED
-    found = find_recordings(args.paths)
+    named = read_names(args.output) if args.output and args.resume else {}
+    found = find_recordings(args.paths, named=named)
     several = len(found) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     _check(args, formats, several=several)
+    if args.output:
+        write_names(args.output, named, (item for item in found if isinstance(item, Recording)))
     if args.resume:
         found = _undone(found, formats, args)
 
@@ -154,14 +158,15 @@ def run(args: argparse.Namespace) -> int:
             bar.set_postfix_str(f"{heard_seconds / 60:.1f} min of sound")
 
         for recording, result in _results(recognizer, found, args, show):
+            if not isinstance(result, AsrError) and not args.explain:
+                assert recording is not None
+                result = _written(result, recording, formats, folder=args.output, labelled=several)
             if recording is None or isinstance(result, AsrError):
                 num_failed += 1
                 say(f"error: {result}", prog=PROG)
             else:
                 if args.explain:
                     write_result(f"{_one_line(recording.path)}\n{to_explanation(result)}\n")
-                else:
-                    _write(result, recording, formats, folder=args.output, labelled=several)
                 if args.plot is not None:
                     assert recognizer is not None
                     _draw(result, recording, recognizer, args)
@@ -255,6 +260,22 @@ def _results(
     numbered = transcribe_in_processes(make, sources, processes=args.nproc, channel=args.channel, progress=progress)
     for number, result in numbered if args.output else enumerate(in_order(numbered)):
         yield recordings[number], result
+
+
+def _written(
+    transcript: Transcript, recording: Recording, formats: list[str], *, folder: Path | None, labelled: bool
+) -> Transcript | DataError:
+    """The transcript, once it is written; an error if that cannot be, for a reason of its own name."""
+    try:
+        _write(transcript, recording, formats, folder=folder, labelled=labelled)
+    except OSError as error:
+        if folder is None or error.errno not in _OF_THE_NAME:  # a full disk, say: no other one could be written
+            raise
+        return DataError(f"its result cannot be written: {error.filename}: {error.strerror}", path=recording.path)
+    return transcript
+
+
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.EINVAL)
 
 
 def _write(

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import soundfile
@@ -108,16 +108,25 @@ def _at(candidate: Candidate, message: str) -> DataError:
 def _cut(
     audio: Path, channel: int | None, stretches: Sequence[tuple[float, float | None]], files: Sequence[Path]
 ) -> float:
-    """Write stretches of a recording to FLAC files, unless they are there and newer; the seconds of the recording.
+    """Write stretches of a recording to FLAC files, unless they are there; the seconds of the recording.
+
+    Each file's comment says what it was cut from, so that none is taken for another once the recording, the times or
+    the channel have changed.
 
     Raises:
         DataError: the recording cannot be read to its end, whose files are then not written.
     """
     note = files[0].with_suffix(".seconds")  # of the recording, once its files are there
-    if note.is_file() and note.stat().st_mtime >= audio.stat().st_mtime:
-        seconds = float(note.read_text())
-        if all(file.is_file() for file, (start, _) in zip(files, stretches, strict=True) if start < seconds):
-            return seconds
+    origin = _origin(audio, channel)
+    origins = [_digest(f"{origin} {start} {end}") for start, end in stretches]
+    with suppress(OSError, ValueError):
+        seconds, of = note.read_text().split()
+        there = (
+            start >= float(seconds) or _comment(file) == wanted
+            for (start, _), file, wanted in zip(stretches, files, origins, strict=True)
+        )
+        if of == origin and all(there):
+            return float(seconds)
     spans = [
         (round(start * CUT_SAMPLE_RATE), math.inf if end is None else round(end * CUT_SAMPLE_RATE))
         for start, end in stretches
@@ -125,7 +134,7 @@ def _cut(
     position = 0
     with ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("error", AsrWarning)  # a cut file would not show that its recording was damaged
-        writers = [stack.enter_context(_Writer(file)) for file in files]
+        writers = [stack.enter_context(_Writer(*pair)) for pair in zip(files, origins, strict=True)]
         try:
             for block in stream_audio(audio, sample_rate=CUT_SAMPLE_RATE, channel=channel):
                 for writer, (start, end) in zip(writers, spans, strict=True):
@@ -139,15 +148,35 @@ def _cut(
         for writer in writers:
             writer.close()
             writer.keep()
-    write_whole(note, repr(position / CUT_SAMPLE_RATE))
+    write_whole(note, f"{position / CUT_SAMPLE_RATE} {origin}\n")
     return position / CUT_SAMPLE_RATE
+
+
+def _origin(audio: Path, channel: int | None) -> str:
+    """A digest that another recording, and the same one once it is changed, has not."""
+    status = audio.stat()
+    return _digest(f"{os.path.abspath(audio)} {status.st_size} {status.st_mtime_ns} {channel}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def _comment(file: Path) -> str:
+    """What a sound file says of itself; nothing if it is none."""
+    try:
+        with soundfile.SoundFile(file) as sound:
+            return str(sound.comment)
+    except soundfile.LibsndfileError:
+        return ""
 
 
 class _Writer:
     """A FLAC file that is written piece by piece, and takes its name only if it is kept."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, comment: str):
         self.path = path
+        self.comment = comment
         self.temporary = path.with_name(f".{path.name}.tmp")
         self.file: soundfile.SoundFile | None = None
 
@@ -163,6 +192,7 @@ class _Writer:
         if self.file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = soundfile.SoundFile(self.temporary, "w", CUT_SAMPLE_RATE, 1, "PCM_16", format="FLAC")
+            self.file.comment = self.comment
         self.file.write(samples.clip(-1.0, 1.0))
 
     def close(self) -> None:

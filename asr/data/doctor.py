@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,9 +178,25 @@ def clean(examination: Examination, *, also: Sequence[str] = ()) -> list[Cleaned
     return [_clean_one(manifest, reasons) for manifest in examination.splits]
 
 
+def made_by_fix(manifests: Iterable[str]) -> dict[str, str]:
+    """Those of some manifests that `clean` has written beside others of them, each with that other one.
+
+    A pattern that names all manifests of a folder names these, too; examined together, all would come twice.
+    """
+    paths = {Path(manifest).resolve(): manifest for manifest in manifests}
+    made = {written: given for path, given in paths.items() for written in _written(path)}
+    return {given: made[path] for path, given in paths.items() if path in made}
+
+
+def _written(manifest: Path) -> tuple[Path, Path]:
+    """Where the clean lines of a manifest go, and the others."""
+    stem, suffix = re.fullmatch(r"(.*?)(\.jsonl(?:\.gz)?)?", manifest.name).groups()  # type: ignore[union-attr]
+    return manifest.with_name(f"{stem}.clean{suffix or ''}"), manifest.with_name(f"{stem}.quarantine.jsonl")
+
+
 def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding]]) -> Cleaned:
     path = Path(manifest)
-    stem, suffix = re.fullmatch(r"(.*?)(\.jsonl(?:\.gz)?)", path.name).groups()  # type: ignore[union-attr]
+    clean, quarantine = _written(path)
     kept: list[str] = []
     taken: list[str] = []
     try:
@@ -201,8 +217,8 @@ def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding
         raise DataError(f"only what can be read to its end can be cleaned: {error}", path=path) from error
     cleaned = Cleaned(
         manifest=manifest,
-        clean=path.with_name(f"{stem}.clean{suffix}"),
-        quarantine=path.with_name(f"{stem}.quarantine.jsonl"),
+        clean=clean,
+        quarantine=quarantine,
         num_kept=len(kept),
         num_quarantined=len(taken),
     )

@@ -14,13 +14,14 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from asr.data.cutting import make_utterances
-from asr.data.manifest import Utterance, write_manifest
-from asr.data.sources import Candidate, SourceOptions, find_candidates
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.sources import PROBLEMS, Candidate, SourceOptions, find_candidates
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.options import check_choices
@@ -118,6 +119,10 @@ def import_recordings(
         raise DataError(f"nothing here can be imported ({len(problems)} problems){example}", path=str(sources[0]))
 
     chosen, notes = _split({index: candidates[index] for index in sorted(utterances)}, splitting or SplitOptions())
+    notes += _moved({utterances[index].id: split for index, split in chosen.items()}, output)
+    renamed = sum(candidate.id not in (None, name) for candidate, name in zip(candidates, ids, strict=True))
+    if renamed:
+        notes.append(f"{renamed} ids came before, so -2, -3 ... was put behind them")
     manifests = {split: output / f"{split}.jsonl.gz" for split in SPLITS}
     members = {split: [utterances[i] for i, name in chosen.items() if name == split] for split in SPLITS}
     for split, path in manifests.items():
@@ -125,7 +130,7 @@ def import_recordings(
             write_manifest(members[split], path)
         else:
             path.unlink(missing_ok=True)  # of an earlier import
-    write_whole(output / "problems.txt", "".join(f"{problem}\n" for problem in problems))
+    write_whole(output / PROBLEMS, "".join(f"{problem}\n" for problem in problems))
     return Imported(
         manifests={split: path for split, path in manifests.items() if members[split]},
         seconds={split: math.fsum(u.duration_seconds for u in made) for split, made in members.items() if made},
@@ -165,6 +170,22 @@ def _split(candidates: Mapping[int, Candidate], options: SplitOptions) -> tuple[
             cure = "--split-by recording, another --seed, or larger shares" if by_speaker else "another --seed"
             notes.append(f"no {unit} fell into {split}, so there is no {split}.jsonl.gz; more data will, or try {cure}")
     return chosen, notes
+
+
+def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
+    """What is to be said of utterances that an earlier import into the folder has put into another split."""
+    before: dict[str, str] = {}
+    for split in SPLITS:
+        with suppress(DataError):  # there is none, or it is no longer one
+            before |= {utterance.id: split for utterance in read_manifest(output / f"{split}.jsonl.gz")}
+    moved = [name for name, split in chosen.items() if before.get(name, split) != split]
+    if not moved:
+        return []
+    example = f"{moved[0]} from {before[moved[0]]} to {chosen[moved[0]]}"
+    return [
+        f"{len(moved)} of {len(before)} utterances are in another split than after the last import here ({example}): a "
+        "model trained before may have heard what is now its test (--split-by keeps them where they were)"
+    ]
 
 
 def _ids(candidates: Sequence[Candidate]) -> list[str]:

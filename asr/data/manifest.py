@@ -195,13 +195,15 @@ def _scan(lines: Iterable[str], folder: Path, archive: str = "") -> Iterator[Man
 
 
 def open_manifest(path: Path) -> IO[str]:
-    """The lines of a manifest, unpacked where it is compressed."""
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    """The lines of a manifest, unpacked where it is compressed; a byte that is not UTF-8 becomes a lone surrogate."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
+    return open(path, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
     """Write lines, each with its end, packed if the name ends in .gz: the same lines, the same bytes."""
-    content = "".join(lines).encode()
+    content = "".join(lines).encode(errors="backslashreplace")
     # The header of gzip gets no time and no file name.
     write_whole(path, gzip.compress(content, mtime=0) if os.fspath(path).endswith(".gz") else content)
 
@@ -372,4 +374,9 @@ def _field(record: Any, key: str, kind: type[Any], where: str) -> Any:
     value = record[key]
     if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
         raise InputError(f"{key!r} of {where} must be of type {kind.__name__}, got {value!r}")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{key!r} of {where} must be UTF-8, got {value!r}") from None
     return float(value) if kind is float else value

@@ -35,29 +35,33 @@ class Segment:
     speaker: str | None = None
 
 
-def read_segments(path: str | os.PathLike[str], *, tier: str = "", tiers_are_speakers: bool = False) -> list[Segment]:
-    """The segments of a file that have text, in its order.
+def read_segments(
+    path: str | os.PathLike[str], *, encoding: str = "utf-8", tier: str = "", tiers_are_speakers: bool = False
+) -> list[Segment | DataError]:
+    """The segments of a file that have text, in its order; what is wrong with one that cannot be used, in its place.
 
     Args:
-        path: .srt, .vtt or .TextGrid, in UTF-8, or UTF-16 with a byte-order mark.
+        path: .srt, .vtt or .TextGrid.
+        encoding: of a file without a byte-order mark.
         tier: of a TextGrid; empty takes its first one of intervals.
         tiers_are_speakers: take all tiers of intervals of a TextGrid, each of the speaker that its name is.
     Raises:
-        DataError: the file cannot be read, is not of its format, lacks the tier, or has a segment that ends before it
-            begins.
+        DataError: the file cannot be read, is not of its format, or lacks the tier.
     """
     path = Path(path)
-    text = read_text(path)
+    text = read_text(path, encoding)
     if path.suffix.lower() == ".textgrid":
-        found = _textgrid(text, path, tier=tier, all_tiers=tiers_are_speakers)
+        found: Iterator[Segment | DataError] = _textgrid(text, path, tier=tier, all_tiers=tiers_are_speakers)
     else:
         found = _subtitles(text, path, is_vtt=path.suffix.lower() == ".vtt")
-    segments = []
+    segments: list[Segment | DataError] = []
     for segment in found:
-        if not 0 <= segment.start_seconds < segment.end_seconds:
+        if isinstance(segment, DataError):
+            segments.append(segment)
+        elif not 0 <= segment.start_seconds < segment.end_seconds:
             message = f"a segment must end after it begins, got {segment.start_seconds:g} to {segment.end_seconds:g} s"
-            raise DataError(message, path=path, line=segment.line)
-        if segment.text:
+            segments.append(DataError(message, path=path, line=segment.line))
+        elif segment.text:
             segments.append(segment)
     return segments
 
@@ -81,7 +85,7 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
 
 
-def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment]:
+def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | DataError]:
     """The cues: blocks of lines, times in the first or second of them, parted by empty lines."""
     for number, block in _blocks(text):
         if is_vtt and (number == 1 or block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
@@ -91,7 +95,8 @@ def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment]:
         at = next((index for index, line in enumerate(block[:2]) if _TIMING.fullmatch(line)), None)
         if at is None:
             message = f"a subtitle must have times, 00:00:00,000 --> 00:00:00,000, got {block[0][:40]!r}"
-            raise DataError(message, path=path, line=number)
+            yield DataError(message, path=path, line=number)
+            continue
         found = _TIMING.fullmatch(block[at])
         assert found is not None
         groups = found.groups()

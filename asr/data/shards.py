@@ -125,6 +125,10 @@ def read_shards(source: str) -> list[Utterance]:
     """
     names = names_below(source, depth=1)
     numbers = sorted(name.split(".")[1] for name in names if name.startswith("cuts.") and name.endswith(".jsonl.gz"))
+    sounds = {name.split(".")[1]: name for name in names if name.startswith("recording.") and name.endswith(".tar")}
+    if numbers and (lone := sorted(set(sounds) - set(numbers))):
+        name = sounds[lone[0]]
+        raise DataError(f"must have its cuts, cuts.{lone[0]}.jsonl.gz, but there are none", path=f"{source}/{name}")
     if not numbers:
         raise DataError(
             "must be a manifest (.jsonl or .jsonl.gz), or a folder of shards (cuts.000000.jsonl.gz, "
@@ -138,7 +142,7 @@ def read_shards(source: str) -> list[Utterance]:
         if archive not in names:
             raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
-        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8") as lines:
+        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape") as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
     return utterances
 

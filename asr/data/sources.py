@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.options import check_choices
 
+PROBLEMS = "problems.txt"  # in the output: what was left out, and why
 _SPLIT_NAMES = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev",
                 "test": "test", "eval": "test"}  # fmt: skip
 # What columns are called in the tables that people have; NeMo's are audio_filepath, text, duration and offset.
@@ -108,7 +110,7 @@ def find_candidates(source: Path, output: Path, options: SourceOptions) -> Itera
         DataError: the source is missing or cannot be read at all.
     """
     if source.is_dir():
-        yield from _dataset(source, output, options) if is_dataset(source) else _folder(source, options)
+        yield from _dataset(source, output, options) if is_dataset(source) else _folder(source, output, options)
     elif not source.exists():
         raise DataError("there is no such file or folder to import", path=source)
     elif source.suffix.lower() in TABLE_SUFFIXES:
@@ -118,23 +120,20 @@ def find_candidates(source: Path, output: Path, options: SourceOptions) -> Itera
         raise DataError(f"a source must be a folder, or a table by its suffix ({kinds})", path=source)
 
 
-def _folder(root: Path, options: SourceOptions) -> Iterator[Item]:
-    """The sound files below a folder, with what stands beside them under the same name."""
+def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
+    """The sound files below a folder, with what stands beside them under the same name; not what imports have made."""
     sounds: dict[Path, list[Path]] = defaultdict(list)  # by path without suffix, in one spelling
     texts: dict[Path, dict[str, Path]] = defaultdict(dict)
     num_files = 0
-    for parent, folders, names in os.walk(root, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(names):
-            path = Path(parent, file)
-            suffix, stem = path.suffix.lower(), Path(unicodedata.normalize("NFC", str(path.with_suffix(""))))
-            if file.startswith("."):
-                continue
-            num_files += 1
-            if suffix in SOUND_SUFFIXES:
-                sounds[stem].append(path)
-            elif suffix == ".txt" or suffix in SEGMENT_SUFFIXES:
-                texts[stem][suffix] = path
+    for path in _files(root, made=(output / "audio", output / PROBLEMS)):
+        suffix, stem = path.suffix.lower(), Path(unicodedata.normalize("NFC", str(path.with_suffix(""))))
+        num_files += 1
+        if not _is_unicode(path):
+            yield DataError("a file's name must be UTF-8", path=ascii(str(path))[1:-1])
+        elif suffix in SOUND_SUFFIXES:
+            sounds[stem].append(path)
+        elif suffix == ".txt" or suffix in SEGMENT_SUFFIXES:
+            texts[stem][suffix] = path
     if not sounds:
         raise DataError(f"a folder to import must hold sound files; none of its {num_files} files is one", path=root)
     for stem, paths in sounds.items():
@@ -151,6 +150,27 @@ def _folder(root: Path, options: SourceOptions) -> Iterator[Item]:
         yield from (DataError("has no sound file beside it", path=path) for path in left.values())
 
 
+def _files(root: Path, *, made: Collection[Path]) -> Iterator[Path]:
+    """The files below a folder, in order, through links too, but none that are hidden or `made`."""
+    left_out, seen = {os.path.realpath(path) for path in made}, {os.path.realpath(root)}
+    for parent, folders, names in os.walk(root, onerror=_raise, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders) if name[0] != "."}
+        folders[:] = [name for name, place in real.items() if place not in seen and place not in left_out]
+        seen.update(real.values())  # a link may lead up again
+        for name in sorted(names):
+            if name[0] != "." and os.path.realpath(os.path.join(parent, name)) not in left_out:
+                yield Path(parent, name)
+
+
+def _is_unicode(path: Path) -> bool:
+    """Whether a manifest can hold the path: what a file system has in another encoding it cannot."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iterator[Item]:
     """The text, or the segments, of one recording."""
     recording = _recording_name(audio.relative_to(root))
@@ -164,13 +184,18 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
             else:
                 yield DataError("has no text in it", path=path)
             return
-        segments = read_segments(path, tier=options.tier, tiers_are_speakers=options.speakers == "tier")
+        segments = read_segments(
+            path, encoding=options.encoding, tier=options.tier, tiers_are_speakers=options.speakers == "tier"
+        )
     except DataError as error:
         yield error
         return
     if not segments:
         yield DataError("has no segment with text", path=path)
     for segment in segments:
+        if isinstance(segment, DataError):
+            yield segment
+            continue
         yield Candidate(
             place=f"{path}:{segment.line}",
             audio=audio,
@@ -188,12 +213,17 @@ def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
     folder = Path(options.audio) if options.audio else path.parent
     text = read_text(path, options.encoding)
     names: dict[str, str] | None = None
+    has_header = path.suffix.lower() in (".csv", ".tsv")
     for line, row in table_rows(text, path):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        if has_header and names is None:
+            names = _column_names(row, options, path, 1)  # a wrong header is the whole table's fault
         try:
-            if isinstance(row, DataError):
-                raise row
-            if names is None or path.suffix.lower() not in (".csv", ".tsv"):
+            if not has_header:
                 names = _column_names(row, options, path, line)
+            assert names is not None
             values = {name: row.get(column) for name, column in names.items()}
             written = values.pop("path")
             if not isinstance(written, str) or not written.strip():
@@ -202,8 +232,6 @@ def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
             relative = Path(os.path.relpath(audio, folder) if audio.is_relative_to(folder) else written.strip())
             yield _candidate(values, f"{path}:{line}", audio, relative, options)
         except DataError as error:
-            if names is None:
-                raise  # the whole table is at fault
             yield error
 
 
@@ -220,8 +248,9 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
             stored = audio.get("path") if isinstance(audio, dict) else audio
             if content is not None:
                 relative = Path(folder.name, f"{split or 'row'}-{number:07d}{sound_suffix(stored, content)}")
-                file = output / "audio" / relative
-                if not (file.is_file() and file.stat().st_size == len(content)):
+                digest = hashlib.sha256(content).hexdigest()[:16]  # a changed sound is another file
+                file = output / "audio" / relative.with_name(f"{relative.stem}-{digest}{relative.suffix}")
+                if not file.is_file():
                     write_whole(file, content)
             elif isinstance(stored, str):
                 relative, file = Path(stored), _existing(folder / stored)
@@ -255,6 +284,8 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
         value = values.get(name)
         return None if value is None else " ".join(str(value).split()) or None
 
+    if not isinstance(values.get("text"), str | None):
+        raise refuse(f"text must be a string, got {values['text']!r:.60}")
     text = words("text")
     if text is None:
         raise refuse("has no text")

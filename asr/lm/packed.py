@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save
 
 from asr.errors import DataError
 from asr.files import write_whole
+from asr.lm.arpa import UNKNOWN
 from asr.lm.tables import NgramTables
 
 SUFFIX: Final = ".safetensors"
@@ -54,7 +55,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
     """
     try:
         arrays = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: numbers of a kind that NumPy has not
         raise DataError(f"the n-gram model cannot be read: {error}", path=path) from None
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise DataError(f"not an n-gram model: it has no {missing[0]}", path=path)
@@ -68,7 +69,8 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
     except UnicodeDecodeError:
         raise DataError("the n-gram model is damaged: its words are not UTF-8", path=path) from None
     tables = _tables(arrays, num_words=len(words))
-    if tables is None or not _is_sound(tables) or len(set(words)) != len(words):
+    odd = len(set(words)) != len(words) or words[0] != UNKNOWN or any(word.split() != [word] for word in words)
+    if tables is None or odd or not _is_sound(tables):
         raise DataError("the n-gram model is damaged: its n-grams contradict each other", path=path)
     return words, tables
 
@@ -122,6 +124,7 @@ def _is_sound(tables: NgramTables) -> bool:
         and _within(tables.next_states, num_contexts)
         and _within(tables.back_off_states, num_contexts)
         and (tables.back_off_states[1:] < np.arange(1, num_contexts)).all()
+        and (tables.log_probs <= 0).all()
         and np.isfinite(tables.log_probs).all()
         and np.isfinite(tables.back_offs).all()
         and 0 <= tables.start_state < num_contexts

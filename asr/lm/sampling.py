@@ -38,6 +38,8 @@ class SamplingOptions:
         for name in ("top_k", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed must be below 2 to the power of 63, not {self.seed}")
         if not 0.0 < self.temperature < math.inf:
             raise ConfigError(f"temperature must be a positive number, not {self.temperature}")
 
@@ -87,7 +89,7 @@ def _weights(model: LanguageModel, log_probs: Tensor, options: SamplingOptions) 
     scores = log_probs.cpu()
     if model.config.unit == "word":
         scores = scores.index_fill(1, torch.tensor(UNK), -math.inf)
-    scores = (scores - scores.amax(dim=-1, keepdim=True)) / options.temperature  # 0 stays 0 at any temperature
+    scores = (scores - scores.amax(dim=-1, keepdim=True)).double() / options.temperature  # 0 stays 0 at any temperature
     if 0 < options.top_k < scores.shape[1]:
         least = scores.topk(options.top_k, dim=-1).values[:, -1:]
         scores = scores.masked_fill(scores < least, -math.inf)

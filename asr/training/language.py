@@ -60,6 +60,7 @@ class LanguageTask:
     """
 
     criterion = "perplexity"
+    data_digest = ""  # the index of the text sees to that
 
     def __init__(
         self, config: LanguageTrainingConfig, folder: Path, *, device: torch.device, note: Callable[[str], None]

@@ -16,12 +16,13 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from asr.errors import AsrError
+from asr.errors import AsrError, DataError
 from asr.files import write_whole
 from asr.training.checkpoint import latest_checkpoint, save_checkpoint
 from asr.training.config import LoopOptions
@@ -73,6 +74,7 @@ class Task(Protocol):
 
     modules: nn.ModuleDict
     criterion: str  # the dev figure that decides which epochs are best; the lower, the better
+    data_digest: str  # another one for other training data
 
     def num_batches(self, epoch: int) -> int: ...
     def batches(self, epoch: int, *, start: int) -> Iterator[Any]: ...
@@ -396,8 +398,16 @@ def drop_others(best: Sequence[tuple[float, float, int]], folder: Path) -> None:
 
 
 def average_best(task: Task, position: Position, folder: Path, note: Callable[[str], None]) -> dict[str, float]:
-    """Leaves in `task.modules` the average of the best epochs, or the best epoch where that is better on dev."""
-    states = from_first(lambda: [load_file(_weights_path(folder, epoch)) for _, _, epoch in position.best])
+    """Leaves in `task.modules` the average of the best epochs, or the best epoch where that is better on dev.
+
+    Raises:
+        DataError: the weights of none of them can be read.
+    """
+    states, faults = from_first(lambda: _read_weights([_weights_path(folder, epoch) for _, _, epoch in position.best]))
+    for fault in faults.values():
+        note(f"{fault}; the average is without it")
+    if not states:
+        raise DataError("the weights of no epoch can be read; delete the folder to start again", path=folder)
     task.modules.load_state_dict(states[0])
     single = task.evaluate()
     if len(states) == 1:
@@ -405,7 +415,8 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     mean = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).float() for name in states[0]}
     task.modules.load_state_dict(mean)
     average = task.evaluate()
-    epochs = ", ".join(str(epoch) for _, _, epoch in position.best)
+    averaged = [epoch for _, _, epoch in position.best if _weights_path(folder, epoch) not in faults]
+    epochs = ", ".join(map(str, averaged))
     better = (average[task.criterion], average["loss"]) <= (single[task.criterion], single["loss"])
     note(
         f"average of epochs {epochs}: dev {task.criterion} {average[task.criterion]:.4g}; best epoch alone "
@@ -416,6 +427,18 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     return average if better else single
 
 
+def _read_weights(paths: Sequence[Path]) -> tuple[list[dict[str, Tensor]], dict[Path, str]]:
+    """The weights in those files that can be read, and what is wrong with each of the others."""
+    states: list[dict[str, Tensor]] = []
+    faults: dict[Path, str] = {}
+    for path in paths:
+        try:
+            states.append(load_file(path))
+        except (SafetensorError, OSError) as error:
+            faults[path] = f"{path}: the weights are damaged or missing: {error}"
+    return states, faults
+
+
 def save(task: Task, optimizer: torch.optim.Optimizer, scaler: Scaler, position: Position, folder: Path) -> None:
     """Write a checkpoint of everything that the next step depends on; what is random depends on the step alone."""
     state = {
@@ -423,6 +446,7 @@ def save(task: Task, optimizer: torch.optim.Optimizer, scaler: Scaler, position:
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
         "position": asdict(position),
+        "data": task.data_digest,
     }
     from_first(lambda: save_checkpoint(folder / CHECKPOINTS, state, step=position.step))
 
@@ -430,12 +454,18 @@ def save(task: Task, optimizer: torch.optim.Optimizer, scaler: Scaler, position:
 def resume(
     task: Task, optimizer: torch.optim.Optimizer, scaler: Scaler, folder: Path, note: Callable[[str], None]
 ) -> Position:
-    """The position of the last readable checkpoint, everything of its state put back; or the start."""
+    """The position of the last readable checkpoint, everything of its state put back; or the start.
+
+    Raises:
+        DataError: none can be read; or the data are no longer those that the run began with.
+    """
     state, faults = from_first(lambda: latest_checkpoint(folder / CHECKPOINTS))
     for fault in faults:
         note(f"{fault}; the checkpoint before it is used")
     if state is None:
         return Position()
+    if state.get("data", task.data_digest) != task.data_digest:  # older ones do not say
+        raise DataError("the training data have changed since the run began; choose another run folder", path=folder)
     task.modules.load_state_dict(state["modules"])
     optimizer.load_state_dict(state["optimizer"])
     if scaler.is_enabled():

@@ -121,6 +121,21 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback():
     assert printed == b"prog: interrupted\n"
 
 
+def test_a_program_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+    code = LINES.replace("100_000", "10**12").replace(", []))", "))")  # the process is the command's
+    code = code.replace(
+        "    for number",
+        f"    from asr.files import replacing\n    with replacing({str(tmp_path / 'x')!r}):\n     for number",
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"0\n"
+        process.terminate()
+        _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (143, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_letters_that_the_terminal_lacks_are_escaped():
     code = LINES.replace("100_000", "1").replace('f"{number}\\n"', '"\\u597d\\n"')
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}

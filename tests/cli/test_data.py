@@ -47,6 +47,12 @@ def test_findings_are_status_1_with_reports_and_cleaned_manifests(corpus, tmp_pa
     ]
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert main(["check", "--processes", "1", str(tmp_path / "train.clean.jsonl")]) == 0
+    written = {path: path.read_bytes() for path in tmp_path.glob("*.clean.jsonl")}
+    everything = [str(path) for path in sorted(tmp_path.glob("*.jsonl"))]
+    assert main(["check", "--processes", "1", *everything, *arguments, "--quarantine", "no-text"]) == 1
+    passed = f"{tmp_path / 'train.clean.jsonl'} is passed over: --fix made it of {corpus.manifests['train']}"
+    assert passed in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.clean.jsonl")} == written
 
 
 def test_the_split_of_a_manifest_can_be_given(corpus, tmp_path, capsys):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from asr.cli.recordings import Recording, find_recordings
+from asr.cli.recordings import Recording, find_recordings, read_names, write_names
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
 
@@ -67,6 +67,28 @@ def test_a_link_back_to_a_folder_ends(tmp_path):
     (tmp_path / "a.wav").touch()
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert find_recordings([str(tmp_path)]) == [Recording(str(Path(tmp_path) / "a.wav"), "a")]
+
+
+def test_a_pipe_in_a_folder_is_passed_over(tmp_path):
+    os.mkfifo(tmp_path / "endless.wav")
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")  # which is to be said
+    assert [item.name for item in find_recordings([str(tmp_path)])] == ["a", "gone"]
+
+
+def test_names_of_an_earlier_call_stay(tmp_path):
+    for name in ("a.flac", "a.wav", "b/a.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    first = find_recordings([str(tmp_path / "b")])
+    write_names(tmp_path, {}, first)
+    everything = [str(tmp_path / "b"), str(tmp_path / "a.flac"), str(tmp_path / "a.wav")]
+    for paths in (everything, everything[::-1]):
+        found = find_recordings(paths, named=read_names(tmp_path))
+        assert {item.path: item.name for item in found}[str(tmp_path / "b" / "a.wav")] == "a"
+        assert len({item.name for item in found}) == 3
+    (tmp_path / ".recordings.jsonl").write_text("[")
+    assert read_names(tmp_path) == {}
 
 
 def test_a_manifest_means_its_utterances_by_their_ids(sounds, tmp_path):

@@ -98,7 +98,7 @@ def test_output_is_a_file_for_each_recording_and_format(transcribe, sounds, text
     out = tmp_path / "out" / "here"
     arguments = [sounds, sounds / "b.wav", "--format", "txt,srt", "--format", "json", "--output", out]
     assert transcribe(*arguments) == (0, [], [])
-    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("[!.]*") if path.is_file())
     stems = ["a", "b", "b-2", "day 1/a", "day 1/c"]
     assert found == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("txt", "srt", "json"))
     assert (out / "b-2.txt").read_text() == (out / "b.txt").read_text() == f"{texts[1]}\n"
@@ -384,7 +384,7 @@ def test_a_manifest_is_transcribed_by_its_ids(transcribe, recognizer, sounds, te
     assert (status, lines) == (1, [f"first\t{texts[1]}", f"x/half\t{half}"])
     assert errors[0].startswith(f"asr-transcribe: error: {sounds / 'gone.wav'}: ")
     assert transcribe(tmp_path / "m.jsonl", "--output", tmp_path / "out")[0] == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first.txt", "x_half.txt"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["first.txt", "x_half.txt"]
 
 
 def test_several_processes_give_what_one_gives(transcribe, sounds, tmp_path):
@@ -441,6 +441,33 @@ def test_resume_does_only_what_is_not_there(transcribe, sounds, texts, tmp_path)
     assert json.loads((out / "b.json").read_text())["text"] == texts[1]
     assert (out / "day 1" / "c.txt").read_text() == f"{texts[3]}\n"
     assert transcribe(sounds, "--output", out, "--resume", "--quiet") == (0, [], [])
+
+
+def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, sounds, texts, tmp_path):
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    folder.mkdir()
+    os.link(sounds / "b.wav", folder / "talk.wav")
+    assert transcribe(folder, "--output", out, "--resume")[0] == 0
+    os.link(sounds / "a.flac", folder / "talk.flac")  # which comes first by its name
+    status, _, errors = transcribe(folder, "--output", out, "--resume")
+    assert (status, errors) == (0, ["asr-transcribe: 1 of 2 were done before"])
+    assert (out / "talk.txt").read_text() == f"{texts[1]}\n"
+    assert (out / "talk-2.txt").read_text() == f"{texts[0]}\n"
+    assert transcribe(folder, "--output", out, "--resume") == (0, [], ["asr-transcribe: 2 of 2 were done before"])
+
+
+def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(transcribe, sounds, texts, tmp_path):
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    (folder / "b.json").mkdir(parents=True)
+    long = "n" * 251  # and .wav are 255 bytes, and .json too many
+    for name in ("b.wav", f"{long}.wav", "b.json/c.wav"):
+        os.link(sounds / "b.wav", folder / name)
+    status, _, errors = transcribe(folder, "--output", out, "--format", "json,txt")
+    assert (status, errors[-1]) == (1, "asr-transcribe: 2 of 3 could not be transcribed")
+    assert f"b.wav: its result cannot be written: {out}/b.json: " in " ".join(errors)  # which is a folder
+    assert f"{long}.wav: its result cannot be written: {out / long}.json: File name too long" in " ".join(errors)
+    assert (out / "b.json" / "c.txt").read_text() == f"{texts[1]}\n"
+    assert not list(out.rglob("*.tmp"))
 
 
 # Slow to read; and one recording is the death of whatever reads it. Processes that this one starts read it again.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -152,7 +154,7 @@ def test_a_row_that_is_wrong_does_not_spoil_the_others(folder: Path, rng, row: s
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "path,words\na.wav,one\n", r":2: must have a column for the text .*has 'path', 'words'; say which"),
+        ("t.csv", "path,words\na.wav,one\n", r":1: must have a column for the text .*has 'path', 'words'; say which"),
         ("t.csv", "text,text\n", "t.csv:1: columns must have different names, got text, text"),
         ("t.csv", 'path,text\na.wav,"one\n', "t.csv:2: this CSV cannot be read on: unexpected end of data"),
         ("t.json", "[1, 2", "t.json: must be JSON"),
@@ -166,6 +168,62 @@ def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: s
     (folder / name).write_text(content)
     with pytest.raises(DataError, match=message):
         import_recordings([folder / name], folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        (
+            "t.csv",
+            ["path,text", "a.wav,one, two", "a.wav,three"],
+            "t.csv:2: must have 2 fields as the header has, got 3",
+        ),
+        (
+            "t.jsonl",
+            ['{"path": "a.wav", "text": ', '{"path": "a.wav", "text": "three"}'],
+            "t.jsonl:1: each line must be",
+        ),
+        (
+            "t.jsonl",
+            ['{"path": "a.wav"}', '{"path": "a.wav", "text": "three"}'],
+            "t.jsonl:1: must have a column for the",
+        ),
+        (
+            "t.jsonl",
+            ['{"path": "a.wav", "text": ["a", "b"]}', '{"path": "a.wav", "text": "three"}'],
+            r"t.jsonl:1: text must be a string, got \['a', 'b'\]",
+        ),
+    ],
+)
+def test_a_wrong_first_row_does_not_spoil_the_others(folder: Path, rng, name: str, rows, message: str) -> None:
+    record(folder / "a.wav", rng)
+    (folder / name).write_text("\n".join(rows))
+    utterances, made = imported(folder / name)
+    assert [u.text for u in utterances] == ["three"]
+    with pytest.raises(DataError, match=message):
+        raise DataError(made.problems[0])
+
+
+def test_links_to_folders_are_followed_and_the_output_is_not_imported(folder: Path, rng) -> None:
+    record(folder.parent / "elsewhere" / "a.mp3", rng).with_name("a.txt").write_text("one")
+    (folder / "speaker").symlink_to(folder.parent / "elsewhere")
+    (folder.parent / "elsewhere" / "up").symlink_to(folder)  # which has no end
+    record(folder / "b.mp3", rng)
+    for _ in range(2):  # the second time, the output of the first is there
+        made = import_recordings([folder], folder / "out", splitting=ALL_TRAIN)
+        assert made.counts == {"train": 1} and [Path(p).name for p in made.problems] == [
+            "b.mp3: has no text beside it (.txt, .srt, .vtt or .TextGrid)"
+        ]
+
+
+def test_a_name_that_is_not_unicode_is_left_out(folder: Path, rng) -> None:
+    record(folder / "a.wav", rng).with_name("a.txt").write_text("one")
+    (folder / "a.wav").rename(folder / "b.wav")
+    shutil.copy(folder / "b.wav", os.fsencode(folder) + b"/caf\xe9.wav")
+    (folder / "a.txt").rename(folder / "b.txt")
+    utterances, made = imported(folder)
+    assert [u.text for u in utterances] == ["one"]
+    assert made.problems == [f"{folder}/caf\\udce9.wav: a file's name must be UTF-8"]
 
 
 def test_sources_that_are_not_there(folder: Path) -> None:
@@ -193,6 +251,37 @@ def test_a_long_recording_is_cut_where_its_subtitles_say(folder: Path, rng, monk
     assert not any(name.endswith(".tmp") for name in names)
     monkeypatch.setattr("asr.data.cutting._Writer", None)  # nothing is written again
     assert imported(folder)[0] == utterances
+
+
+def test_what_was_cut_is_not_taken_for_another(folder: Path, rng) -> None:
+    """Of another recording of that name, other times, another channel: the sound is that of this import."""
+    for name, seconds in (("A", 2.0), ("B", 3.0)):
+        record(folder / name / "x.mp3", rng, seconds=seconds).with_name("x.txt").write_text(f"text of {name}")
+        os.utime(folder / name / "x.mp3", (1, 1))  # old, as copied or unpacked files are
+    for name in "ABA":
+        (utterance,), _ = imported(folder / name, output="../out")
+        np.testing.assert_allclose(
+            read_waveform(utterance, SAMPLE_RATE), read_audio(folder / name / "x.mp3"), atol=2**-15
+        )
+    record(folder / "two.ogg", rng, seconds=4.0, channels=2)
+    for row, channel, start in (("0,0,1", 0, 0.0), ("0,2,3", 0, 2.0), ("1,2,3", 1, 2.0)):
+        (folder / "t.csv").write_text(f"id,path,text,channel,start,end\nx,two.ogg,hello,{row}\n")
+        (utterance,), _ = imported(folder / "t.csv")
+        expected = read_audio(folder / "two.ogg", channel=channel)[round(start * SAMPLE_RATE) :][:SAMPLE_RATE]
+        np.testing.assert_allclose(read_waveform(utterance, SAMPLE_RATE), expected, atol=2**-15)
+
+
+def test_a_cue_that_is_wrong_does_not_spoil_the_others(folder: Path, rng) -> None:
+    record(folder / "talk.wav", rng, seconds=4.0)
+    (folder / "talk.srt").write_bytes(
+        "1\n00:00:00,000 --> 00:00:01,000\nété\n\n2\n00:00:01,000 --> 00:00:01,000\nnothing\n\n"
+        "3\n00:00:01,500 --> 00:00:02,000\ntwo\n\nlines\n\n4\n00:00:02,000 --> 00:00:03,000\nlast\n".encode("latin-1")
+    )
+    utterances, made = imported(folder, reading=SourceOptions(encoding="latin-1"))
+    assert [u.text for u in utterances] == ["été", "two", "last"]
+    assert [problem.partition("talk.srt")[2][:40] for problem in made.problems] == [
+        ":6: a segment must end after it begins, ", ":13: a subtitle must have times, 00:00:0",
+    ]  # fmt: skip
 
 
 def test_a_damaged_recording_is_not_cut(folder: Path, rng) -> None:
@@ -239,6 +328,19 @@ def test_splits_are_by_speaker_and_stay(folder: Path, rng) -> None:
     assert "split by speaker" in made.notes
     after = splits(made)
     assert all(after[f"{n:03d}"] == speaker_splits[f"s{n % 12}"] for n in range(36) if n % 12 < 9)
+
+
+def test_utterances_that_change_their_split_are_said(folder: Path, rng) -> None:
+    rows = [f"{record(folder / f'{n}.wav', rng, seconds=0.2).name},word,speaker {n % 8}" for n in range(24)]
+    table = folder / "t.csv"
+    table.write_text("\n".join(["path,text,speaker", *rows]))
+    first = import_recordings([table], folder / "out", splitting=SplitOptions(dev=0.3, test=0.3))
+    assert first.notes == ["split by speaker"]
+    table.write_text("\n".join(["path,text,speaker", *rows[:-1], "23.wav,word,"]))
+    second = import_recordings([table], folder / "out", splitting=SplitOptions(dev=0.3, test=0.3))
+    assert any("of 24 utterances are in another split than after the last import" in note for note in second.notes)
+    third = import_recordings([table], folder / "out", splitting=SplitOptions(dev=0.3, test=0.3))
+    assert not any("another split" in note for note in third.notes)
 
 
 def test_one_speaker_or_unknown_ones_are_split_by_recording(folder: Path, rng) -> None:

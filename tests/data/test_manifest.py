@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import lhotse
@@ -193,6 +194,22 @@ def test_a_line_that_is_no_object(tmp_path: Path, utterances: list[Utterance], l
     write_manifest(utterances, path)
     path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"cuts.jsonl:4: each line must be one JSON object"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+@pytest.mark.parametrize("character", [b"\xe9", b"\\ud8e9"])
+def test_bytes_that_are_not_utf_8_are_on_their_line(
+    tmp_path: Path, utterances: list[Utterance], name: str, character: bytes
+) -> None:
+    path = tmp_path / name
+    opened = gzip.open if name.endswith(".gz") else open
+    write_manifest([replace(utterance, text=f"word {n}") for n, utterance in enumerate(utterances)], path)
+    with opened(path, "rb") as file:
+        lines = file.read()
+    with opened(path, "wb") as file:
+        file.write(b"\xef\xbb\xbf" + lines.replace(b"word 1", b"caf" + character))  # a byte-order mark is no fault
+    with pytest.raises(DataError, match=r":2: 'text' of the supervision of cut 'b' must be UTF-8, got 'caf"):
         read_manifest(path)
 
 

@@ -133,9 +133,6 @@ def test_what_we_write_is_read(tmp_path: Path, write, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.srt", "1\n00:00:01,0 -> 00:00:02,0\nhm\n", r"a.srt:1: a subtitle must have times.*got '1'"),
-        ("a.srt", SRT + "\nstray\n", r"a.srt:10: a subtitle must have times.*got 'stray'"),
-        ("a.srt", "00:00:03,0 --> 00:00:02,0\nhm\n", "a.srt:1: a segment must end after it begins, got 3 to 2 s"),
         ("a.vtt", "00:01.000 --> 00:02.000\nhm\n", "a.vtt:1: must begin with WEBVTT, got '00:01"),
         ("a.TextGrid", "hello", "a.TextGrid:1: a TextGrid must have a string here, got the end"),
         ("a.TextGrid", '"ooTextFile" "PitchTier"', "a.TextGrid:1: must be a TextGrid that Praat saved"),
@@ -147,6 +144,21 @@ def test_what_we_write_is_read(tmp_path: Path, write, suffix: str) -> None:
 def test_a_file_that_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_segments(put(tmp_path, name, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.srt", "1\n00:00:01,0 -> 00:00:02,0\nhm\n", r"a.srt:1: a subtitle must have times.*got '1'"),
+        ("a.srt", SRT + "\nstray\n", r"a.srt:10: a subtitle must have times.*got 'stray'"),
+        ("a.srt", "00:00:03,0 --> 00:00:02,0\nhm\n", "a.srt:1: a segment must end after it begins, got 3 to 2 s"),
+    ],
+)  # fmt: skip
+def test_a_cue_that_is_wrong_is_said_in_its_place(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    (wrong,) = [found for found in read_segments(tmp_path / name) if isinstance(found, DataError)]
+    with pytest.raises(DataError, match=message):
+        raise wrong
 
 
 def test_a_tier_that_is_not_there(tmp_path: Path) -> None:

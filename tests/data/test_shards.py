@@ -215,6 +215,12 @@ def test_a_shard_without_sound_is_named(folder: Path) -> None:
         read_shards(str(folder))
 
 
+def test_a_shard_without_cuts_is_named(folder: Path) -> None:
+    (folder / "cuts.000001.jsonl.gz").unlink()
+    with pytest.raises(DataError, match=r"recording.000001.tar: must have its cuts, cuts.000001.jsonl.gz"):
+        read_shards(str(folder))
+
+
 def test_ids_differ_over_all_shards(folder: Path) -> None:
     rewrite(folder / "cuts.000002.jsonl.gz", lambda cut: cut.update(id="long.0-"))
     with pytest.raises(

@@ -77,7 +77,7 @@ def module_of(name: str) -> ModuleType:
 @pytest.mark.usefixtures("complete")
 @pytest.mark.filterwarnings("error::asr.errors.AsrWarning")
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_layout(tmp_path: Path, name: str) -> None:
+def test_the_layout(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = MAKERS[name](tmp_path / "in")
     made = module_of(name).prepare(source=tmp_path / "in", output=tmp_path / "out", progress=False)
     assert found(made) == expected
@@ -89,7 +89,7 @@ def test_the_layout(tmp_path: Path, name: str) -> None:
             if cut.recording.sources[0].source.endswith((".sph", ".WAV")):
                 continue
             assert cut.load_audio().shape == (1, cut.num_samples)
-    shutil.rmtree(tmp_path / "in")  # nothing is looked at again
+    monkeypatch.setattr("data_prep.corpus._collect", None)  # nothing is read again
     assert module_of(name).prepare(source=tmp_path / "in", output=tmp_path / "out", progress=False) == made
     assert {path: path.read_bytes() for path in made.values()} == before
 
@@ -331,6 +331,10 @@ def test_another_folder(tmp_path: Path, name: str, message: str) -> None:
         ("kaldi", "train/wav.scp", "x sox a.wav -t wav - |", ":3: must be a file, got a command, which is not run"),
         ("kaldi", "train/wav.scp", "x sph2pipe -c 2 a.sph |", ":3: must be a file, got a command, which is not run"),
         ("kaldi", "train/wav.scp", "x |", ":3: must be a file, got a command, which is not run"),
+        ("kaldi", "train/wav.scp", "x sph2pipe a.sph -c |", ":3: must be a file, got a command, which is not run"),
+        ("kaldi", "train/wav.scp", "x sox it's.wav -t wav - |", ":3: must be a file, got a command, which is not run"),
+        ("kaldi", "train/segments", "u4 talk -2 1", ":4: must be UTTERANCE RECORDING START END"),
+        ("kaldi", "train/segments", "u4 talk nan 1", ":4: must be UTTERANCE RECORDING START END"),
         ("kaldi", "train/segments", "u4 talk 0", ":4: must be UTTERANCE RECORDING START END"),
         ("kaldi", "train/segments", "u4 talk 0 one", ":4: must be UTTERANCE RECORDING START END"),
         ("kaldi", "train/segments", "u4 gone 0 1", ": must name recordings of wav.scp, but 'gone' is none"),
@@ -470,6 +474,31 @@ def test_one_kaldi_directory_beside_its_audio(tmp_path: Path, monkeypatch: pytes
     assert found(kaldi.prepare(source=tmp_path / "train", output=tmp_path / "o1")) == {"train": expected["train"]}
     utterances = read_manifest(tmp_path / "o1" / "train.jsonl.gz")
     assert [(u.start_seconds, u.duration_seconds) for u in utterances] == [(0.25, 0.75), (1.0, 1.0), (0.0, 0.5)]
+
+
+@pytest.mark.usefixtures("complete")
+def test_kaldi_lists_with_empty_lines_odd_characters_and_more_texts_than_sound(tmp_path: Path) -> None:
+    expected = make_kaldi(tmp_path)
+    with open(tmp_path / "train" / "text", "a", encoding="utf-8") as file:
+        file.write("\n  \nnobody said this\n")
+    lines = (tmp_path / "train" / "text").read_text().replace(" ", " \u2028", 1)  # no end of a line
+    (tmp_path / "train" / "text").write_text(lines)
+    with pytest.warns(AsrWarning, match="text: 1 lines are of utterances that have no sound, 'nobody' first"):
+        made = kaldi.prepare(source=tmp_path / "train", output=tmp_path / "out")
+    assert [id_ for id_, *_ in found(made)["train"]] == [id_ for id_, *_ in expected["train"]]
+
+
+def test_a_source_that_has_changed_is_read_again(tmp_path: Path, small_yesno: tuple[bytes, str]) -> None:
+    corpus = replace(yesno.CORPUS, sizes={})
+    source, output = tmp_path / "in", tmp_path / "in" / "out"
+    made = corpus.prepare(source=source, output=output)
+    before = made["train"].read_bytes()
+    made["train"].write_bytes(b"as it was")
+    corpus.prepare(source=source, output=output)
+    assert made["train"].read_bytes() == b"as it was"  # nothing to do: not even where the output is in the source
+    (source / "more.txt").write_text("a list")
+    corpus.prepare(source=source, output=output)
+    assert made["train"].read_bytes() == before
 
 
 # What the publishers' archives are called and what is known of them, against what other projects have on record.

@@ -70,6 +70,13 @@ def _changed(name, index, value):
     return change
 
 
+def _renamed(before, after):
+    def change(arrays):
+        arrays["names"] = np.frombuffer(arrays["names"].tobytes().replace(before, after), np.uint8)
+
+    return change
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -83,6 +90,7 @@ def _changed(name, index, value):
         pytest.param(_changed("num_children", 3, 1 << 30), id="too many children"),
         pytest.param(_changed("num_children", 3, -1), id="fewer children than none"),
         pytest.param(_changed("log_probs", 4, np.nan), id="a probability that is none"),
+        pytest.param(_changed("log_probs", 4, 5.0), id="a probability above 1"),
         pytest.param(_changed("back_offs", 4, -np.inf), id="a back-off that is not finite"),
         pytest.param(_changed("numbers", 0, 1 << 20), id="a start outside"),
         pytest.param(_changed("numbers", 1, 99), id="an end that is no word"),
@@ -92,6 +100,8 @@ def _changed(name, index, value):
         pytest.param(
             lambda arrays: arrays.update(names=np.frombuffer(b"<unk>\n<s>\n<s>", np.uint8)), id="words that are alike"
         ),
+        pytest.param(_renamed(b"<unk>", b"<ukn>"), id="another first word"),
+        pytest.param(_renamed(b"\na\n", b"\na b\n"), id="a word of two"),
     ],
 )
 def test_contradictions_are_found(path, damage):

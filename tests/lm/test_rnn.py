@@ -319,7 +319,7 @@ def test_the_seed_decides() -> None:
 def test_with_one_choice_the_likeliest_comes() -> None:
     model = make_model(seed=4)
     (only,) = set(sample(model, SamplingOptions(count=9, top_k=1, max_length=20)))
-    assert set(sample(model, SamplingOptions(count=9, temperature=1e-44, max_length=20))) == {only}
+    assert set(sample(model, SamplingOptions(count=9, temperature=1e-300, max_length=20))) == {only}
 
 
 @pytest.mark.parametrize(
@@ -329,6 +329,7 @@ def test_with_one_choice_the_likeliest_comes() -> None:
         ({"max_length": 0}, "max_length must be at least 1"),
         ({"top_k": -1}, "top_k must be 0 or more"),
         ({"seed": -1}, "seed must be 0 or more"),
+        ({"seed": 2**63}, "seed must be below 2 to the power of 63"),
         ({"temperature": 0.0}, "temperature must be a positive number, not 0.0"),
         ({"temperature": math.inf}, "temperature must be a positive number"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,31 @@ def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tm
         train(tone_config(epochs=1, seed=5), tmp_path)
 
 
+def test_other_data_in_the_same_run_folder_are_refused(tone_config, tone_corpus, tmp_path):
+    shutil.copy(tone_corpus / "train.jsonl.gz", tmp_path / "mine.jsonl.gz")
+    config = tone_config(epochs=2)
+    config = replace(config, data=replace(config.data, train=(str(tmp_path / "mine.jsonl.gz"),)))
+    train(config, tmp_path / "run")
+    write_manifest(read_manifest(tone_corpus / "train.jsonl.gz")[:-4], tmp_path / "mine.jsonl.gz")
+    with pytest.raises(
+        DataError, match="the training data have changed since the run began; choose another run folder"
+    ):
+        train(config, tmp_path / "run")
+
+
+def test_weights_of_an_epoch_that_are_damaged_are_left_out_of_the_average(tone_config, tmp_path):
+    config = tone_config(epochs=2, average_best=2)
+    train(config, tmp_path)
+    weights = sorted((tmp_path / "checkpoints").glob("epoch-*.safetensors"))
+    weights[0].write_bytes(weights[0].read_bytes()[:1000])
+    notes: list[str] = []
+    train_acoustic_model(config, tmp_path, device="cpu", note=notes.append, progress=False)
+    assert any(f"{weights[0]}: the weights are damaged or missing: " in note for note in notes)
+    weights[1].unlink()
+    with pytest.raises(DataError, match="the weights of no epoch can be read; delete the folder to start again"):
+        train(config, tmp_path)
+
+
 def test_two_trainings_in_one_folder_do_not_mix(tone_config, tmp_path):
     with locked(tmp_path), pytest.raises(ConfigError, match=r"another process is training in .*; wait for it"):
         train(tone_config(epochs=1), tmp_path)
@@ -233,6 +259,7 @@ class BrokenTask:
     """A linear model of one weight whose loss is what the test says at each step."""
 
     criterion = "wer"
+    data_digest = ""
 
     def __init__(self, values, *, blank_share=0.0):
         self.modules = torch.nn.ModuleDict({"model": torch.nn.Linear(1, 1, bias=False)})
