@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 NAME_BYTES = 255  # of a file's name, on most file systems
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which come without the name of a file
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, os.fspath(temporary)):  # a full disk has no name, and ours means nothing to others
+        if error.errno in _FULL or error.filename == os.fspath(temporary):  # which would mean nothing to a person
             error.filename = os.fspath(path)
         raise
     finally:

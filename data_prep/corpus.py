@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from asr.audio import SOUND_SUFFIXES
 from asr.data.manifest import Utterance, write_manifest
+from asr.data.sources import files_below
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.files import write_whole
 from data_prep.download import download, extract
@@ -135,8 +136,8 @@ class Corpus:
         marker = output / ".complete.json"
         if made := _finished(marker, state()):
             return made
-        marker.unlink(missing_ok=True)
         root = self._folder(source, output / "corpus", progress=progress)
+        marker.unlink(missing_ok=True)
         splits, problems = _collect(self.read(root), self.name, progress=progress)
         splits = {split: splits[split] for split in (*self.sizes, *splits) if split in splits}  # in the usual order
         if not any(splits.values()):
@@ -287,24 +288,28 @@ def _finished(marker: Path, state: Mapping[str, Any]) -> dict[str, Path] | None:
         made = {split: marker.parent / f"{split}.jsonl.gz" for split in found.pop("splits")}
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return None
+    if state["contents"] is None:  # what is gone has not changed
+        found["contents"] = None
     return made if found == state and all(path.is_file() for path in made.values()) else None
 
 
-def _contents(source: Path, output: Path) -> str:
-    """A digest that changes with any file of a source but its sound, and with the number of those; not with output."""
+def _contents(source: Path, output: Path) -> str | None:
+    """A digest that changes with any file of a source but its sound, and with the number of those; None if it is gone.
+
+    The output, which may be in the source, has no part in it.
+    """
+    if not source.exists():
+        return None
     lists, sounds = [], 0
-    for parent, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if os.path.join(parent, name) != str(output)]
-        for name in names if parent != str(output) else []:
-            path = os.path.join(parent, name)
-            if os.path.splitext(name)[1].lower() in SOUND_SUFFIXES:
-                sounds += 1
-            elif os.path.isfile(path):
-                status = os.stat(path)
-                lists.append(f"{os.path.relpath(path, source)} {status.st_size} {status.st_mtime_ns}")
+    for path in files_below(source, without=[output]):
+        if path.suffix.lower() in SOUND_SUFFIXES:
+            sounds += 1
+        elif path.is_file():
+            status = path.stat()
+            lists.append(f"{path.relative_to(source)} {status.st_size} {status.st_mtime_ns}")
     if source.is_file():
         lists.append(_name_of_version(source))
-    return hashlib.sha256(os.fsencode("\n".join([str(sounds), *sorted(lists)]))).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join([str(sounds), *lists]))).hexdigest()
 
 
 def _name_of_version(archive: Path) -> str:

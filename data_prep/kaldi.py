@@ -83,7 +83,7 @@ def _segment(rest: str, path: Path, *, line: int) -> tuple[str, float, float | N
     try:
         recording, start, end = rest.split()
         seconds = float(start), None if float(end) == -1 else float(end)
-        if not 0 <= seconds[0] < (math.inf if seconds[1] is None else seconds[1]):
+        if not 0 <= seconds[0] <= (math.inf if seconds[1] is None else seconds[1]):
             raise ValueError
         return recording, *seconds
     except ValueError:

@@ -6,6 +6,7 @@ prepare ─▶ train ─▶ pack ─▶ measure ─▶ keep the figures with the
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -78,10 +79,10 @@ class Recipe:
         measured: the manifests to measure, as far as there are such: names, or patterns as of files.
         tuned_on: the one that weights of decoding are chosen on; without it, dev.
         decoding: beside greedy decoding; weights are tuned, and those of the last way kept in the model folder.
-        credits: what is to be said of each corpus, where there are several.
+        credits: what is to be said of each corpus and text, where there are several.
         usage: the flags that matter most, for --help.
         source: what --source is.
-        sources: whether --source takes several, and must be given.
+        several_sources: whether --source takes several, and must be given.
         add_flags: what the command line has beside --source, --output, --seed, --epochs, --smoke and the usual.
     """
 
@@ -96,10 +97,10 @@ class Recipe:
     measured: tuple[str, ...] = ("dev*", "test*")
     tuned_on: str = "dev"
     decoding: Decoding | None = None
-    credits: Callable[[Mapping[str, Path]], Mapping[str, str]] = lambda manifests: {}
+    credits: Callable[[argparse.Namespace, Mapping[str, Path]], Mapping[str, str]] = lambda args, manifests: {}
     usage: str = "[--source PATH]"
     source: str = "the corpus as published (default: download it)"
-    sources: bool = False
+    several_sources: bool = False
     add_flags: Callable[[Parser], None] = lambda parser: None
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -116,7 +117,7 @@ class Recipe:
         )
         output = Path("runs") / self.name
         add = parser.add_argument
-        several: dict[str, Any] = {"nargs": "+", "required": True} if self.sources else {}
+        several: dict[str, Any] = {"nargs": "+", "required": True} if self.several_sources else {}
         add("--source", type=Path, metavar="PATH", help=self.source, **several)
         add("--output", type=Path, default=output, metavar="DIR", help=f"default: {output}")
         add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
@@ -147,7 +148,9 @@ class Recipe:
             folder = args.output / "smoke"
             manifests = {
                 name: first_utterances(
-                    path, folder / f"{name}.jsonl.gz", count=SMOKE["train" if "train" in name else "other"]
+                    path,
+                    folder / f"{name}.jsonl.gz",
+                    count=SMOKE["train" if re.search("(^|-)train", name) else "other"],
                 )
                 for name, path in manifests.items()
             }
@@ -179,7 +182,7 @@ class Recipe:
             rate = found[f"{tuned_on}, {name}"].wer.counts.rate
             store_decoding(model, options, tuned_on=tuned_on, word_error_rate=rate)
             evaluations |= found
-        self._keep(model, evaluations, self.credits(manifests))
+        self._keep(model, evaluations, self.credits(args, manifests))
 
     @property
     def _prog(self) -> str:

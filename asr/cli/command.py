@@ -38,21 +38,22 @@ def run_command(
         work: the command; gets the parsed arguments.
         arguments: the command line without the program; None takes that of the process.
     """
-    if arguments is None:  # the process is ours
-        atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
-        if current_thread() is main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # nothing half-written is left behind
+    atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook has others
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters
     try:
         try:
-            status = _attempt(prog, parse, work, sys.argv[1:] if arguments is None else arguments)
+            with _termination_raised():
+                status = _attempt(prog, parse, work, sys.argv[1:] if arguments is None else arguments)
         except SystemExit as exit_:  # argparse: --help, --version, wrong usage
             status = exit_.code if isinstance(exit_.code, int) else 0
         except KeyboardInterrupt:
             say("interrupted", prog=prog)
             status = INTERRUPTED
+        except _Terminated:
+            say("terminated", prog=prog)
+            status = TERMINATED
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has had enough; nothing more may be written, even at exit
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -60,6 +61,27 @@ def run_command(
             os.dup2(nowhere, stream.fileno())
         return PIPE_CLOSED
     return status
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """Inside, SIGTERM ends a program by an exception, so that it leaves nothing half-written behind."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def say(message: object, *, prog: str) -> None:

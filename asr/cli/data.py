@@ -201,8 +201,9 @@ def check(args: argparse.Namespace) -> int:
     options = given_options(args, DoctorOptions)
     manifests = _manifests(args.manifests)
     for path, original in made_by_fix(manifests).items():
-        del manifests[path]
-        say(f"{path} is passed over: --fix made it of {original}, which is examined", prog=f"{PROG} check")
+        if path in args.manifests:  # with SPLIT= before it, it is meant
+            del manifests[path]
+            say(f"{path} is passed over: by its name, --fix made it of {original}", prog=f"{PROG} check")
     also = [kind for kind in args.quarantine.split(",") if kind]
     if also and not args.fix:
         raise ConfigError("--quarantine says what --fix takes out: give --fix too")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from asr.data.manifest import Utterance, is_manifest, read_manifest
-from asr.errors import DataError
+from asr.errors import AsrWarning, DataError
 from asr.files import write_whole
 from asr.remote import is_url, names_below, place_of
 
@@ -24,7 +26,7 @@ class Recording:
     The name is the path within the walked folder, or the file name alone, without the suffix: it is the utterance of a
     ctm line and, with the format as its suffix, the file that a result is written to.
 
-    An utterance of a manifest has its id for a path, and for a name too, without slashes.
+    An utterance of a manifest has its id for a path, and for a name too, without slashes; `manifest` is the file.
     """
 
     path: str
@@ -37,7 +39,9 @@ class Recording:
         """What tells it from all other recordings, wherever a command is called from."""
         if self.utterance:
             return f"{os.path.abspath(self.manifest)}#{self.path}"
-        return self.path if self.path == "-" or is_url(self.path) else os.path.abspath(self.path)
+        if is_url(self.path):
+            return self.path.partition("?")[0]  # a signature may be another one each time
+        return self.path if self.path == "-" else os.path.abspath(self.path)
 
     @property
     def source(self) -> str | Utterance:
@@ -55,16 +59,19 @@ def find_recordings(paths: Sequence[str], *, named: Mapping[str, str] | None = N
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
             exist, and a URL is that of a file if it ends in an audio suffix.
-        named: names that recordings have from an earlier call, by their keys; no other one gets those.
+        named: names of an earlier call, each with the key of its recording, which no other one gets.
     Returns:
         Recordings, and in the place of a folder or manifest that holds none or cannot be read, an error that says so.
     """
-    named = named or {}
-    taken = {_folded(name) for name in named.values()}
+    names: dict[str, list[str]] = defaultdict(list)  # a path that was given twice has two
+    for name, key in (named or {}).items():
+        names[key].append(name)
+    taken = {_folded(name) for name in named or {}}
 
     def recording(path: str, name: str, utterance: Utterance | None = None, manifest: str = "") -> Recording:
         unnamed = Recording(path, name, utterance, manifest)
-        return replace(unnamed, name=named.get(unnamed.key) or _untaken(name, taken))
+        earlier = names.get(unnamed.key)
+        return replace(unnamed, name=earlier.pop(0) if earlier else _untaken(name, taken))
 
     found: list[Recording | DataError] = []
     for path in paths:
@@ -91,21 +98,35 @@ def find_recordings(paths: Sequence[str], *, named: Mapping[str, str] | None = N
 
 
 def read_names(folder: Path) -> dict[str, str]:
-    """The names of an earlier call's recordings by their keys, as `write_names` has left them; none without that."""
+    """The names of an earlier call's results in a folder, as `write_names` has left them, each with a key."""
+    path = folder / NAMES_FILE
     try:
-        lines = (folder / NAMES_FILE).read_text(encoding="utf-8", errors="surrogatepass").splitlines()
-        return dict(json.loads(line) for line in lines)
-    except (OSError, ValueError, TypeError):
+        found = dict(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        if all(
+            isinstance(key, str) and ".." not in PurePath(name).parts and name[:1] != "/" for name, key in found.items()
+        ):
+            return found
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (OSError, ValueError, TypeError):
+        pass
+    message = "is damaged, so results are told by their names alone: one of another recording may count as done"
+    warnings.warn(f"{path}: {message}", AsrWarning, 2)
+    return {}
 
 
-def write_names(folder: Path, named: Mapping[str, str], recordings: Iterable[Recording]) -> None:
-    """Keeps which recording has which name in the output folder, `named` before and new ones.
+def write_names(folder: Path, before: Mapping[str, str], recordings: Iterable[Recording]) -> None:
+    """Keeps whose results are in a folder, those of `before` and new ones.
 
     A later call with more recordings then takes no result for another's.
     """
-    known = {**named, **{each.key: each.name for each in recordings}}
+    known = {**before, **{each.name: each.key for each in recordings}}
     write_whole(folder / NAMES_FILE, "".join(f"{json.dumps(pair)}\n" for pair in known.items()))
+
+
+def still_there(key: str) -> bool:
+    """Whether a key is of a recording that there still is, as far as can be known: its folder may have moved."""
+    return is_url(key) or os.path.exists(key) or os.path.exists(key.rpartition("#")[0])
 
 
 def is_folder(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
-from asr.cli.recordings import Recording, find_recordings, is_folder, read_names, write_names
+from asr.cli.recordings import Recording, find_recordings, is_folder, read_names, still_there, write_names
 from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
@@ -135,12 +136,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
     if args.explain and not hasattr(args, "num_best"):
         args.num_best = NUM_EXPLAINED
-    named = read_names(args.output) if args.output and args.resume else {}
+    before = read_names(args.output) if args.output else {}
+    named = {name: key for name, key in before.items() if still_there(key)} if args.resume else {}
     found = find_recordings(args.paths, named=named)
+    recordings = [item for item in found if isinstance(item, Recording)]
     several = len(found) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     _check(args, formats, several=several)
-    if args.output:
-        write_names(args.output, named, (item for item in found if isinstance(item, Recording)))
     if args.resume:
         found = _undone(found, formats, args)
 
@@ -148,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
 
     needed = args.nproc == 1 and any(isinstance(item, Recording) for item in found)
     recognizer = load_recognizer(args, args.model) if needed else None
+    if args.output:
+        write_names(args.output, before, recordings)
     num_failed = 0
     heard_seconds = 0.0
     with tqdm(total=len(found), unit="file", disable=disable_progress(args), leave=False) as bar:
@@ -229,7 +232,9 @@ def _undone(
     """What of `found` lacks a file in the output folder."""
 
     def done(item: Recording | DataError) -> bool:
-        return isinstance(item, Recording) and all((args.output / f"{item.name}.{name}").exists() for name in formats)
+        return isinstance(item, Recording) and all(
+            os.path.exists(args.output / f"{item.name}.{name}") for name in formats
+        )
 
     rest = [item for item in found if not done(item)]
     if not args.quiet:

@@ -201,9 +201,11 @@ class _Writer:
             self.file.close()
 
     def keep(self) -> None:
-        """Gives the file its name, if it has samples."""
+        """Gives the file its name, if it has samples; without any, there is no such file."""
         if self.file is not None:
             os.replace(self.temporary, self.path)
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 def _file_name(name: str) -> str:

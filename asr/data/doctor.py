@@ -213,7 +213,7 @@ def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding
                     "cut": line.rstrip("\n"),
                 }
                 taken.append(json.dumps(record, ensure_ascii=False) + "\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError) as error:
         raise DataError(f"only what can be read to its end can be cleaned: {error}", path=path) from error
     cleaned = Cleaned(
         manifest=manifest,

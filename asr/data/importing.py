@@ -181,10 +181,12 @@ def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
     moved = [name for name, split in chosen.items() if before.get(name, split) != split]
     if not moved:
         return []
+    both = len(before.keys() & chosen.keys())
     example = f"{moved[0]} from {before[moved[0]]} to {chosen[moved[0]]}"
     return [
-        f"{len(moved)} of {len(before)} utterances are in another split than after the last import here ({example}): a "
-        "model trained before may have heard what is now its test (--split-by keeps them where they were)"
+        f"{len(moved)} of {both} utterances are in another split than after the last import here ({example}): a model "
+        "that was trained before may have heard what is to test it now (the same --split-by, --seed and shares keep "
+        "them where they were)"
     ]
 
 

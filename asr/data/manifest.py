@@ -158,7 +158,7 @@ def read_shard(cuts: IO[str], name: str, *, archive: str, seen: dict[str, str]) 
     try:
         for utterance in _different(_scan(cuts, Path(archive), archive), name, seen):
             utterances.append(utterance)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", path=name, line=len(utterances) + 1) from error
     return utterances
 
@@ -179,7 +179,7 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
                 yield line
     except FileNotFoundError as error:
         raise DataError("no such manifest", path=path) from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
 
 

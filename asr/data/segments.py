@@ -87,6 +87,7 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
 
 def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | DataError]:
     """The cues: blocks of lines, times in the first or second of them, parted by empty lines."""
+    held: Segment | None = None  # a block without times may be the rest of it
     for number, block in _blocks(text):
         if is_vtt and (number == 1 or block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
             if number == 1 and block[0].split()[0] != "WEBVTT":
@@ -95,6 +96,12 @@ def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | Dat
         at = next((index for index, line in enumerate(block[:2]) if _TIMING.fullmatch(line)), None)
         if at is None:
             message = f"a subtitle must have times, 00:00:00,000 --> 00:00:00,000, got {block[0][:40]!r}"
+            is_rest = held is not None and not any("--" in line or "->" in line for line in block[:2])
+            if held is not None and not is_rest:
+                yield held
+            if is_rest:
+                message += "; it and the one before are left out, of which it may be a part"
+            held = None
             yield DataError(message, path=path, line=number)
             continue
         found = _TIMING.fullmatch(block[at])
@@ -103,13 +110,17 @@ def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | Dat
         lines = " ".join(block[at + 1 :])
         voices = set(_VOICE.findall(lines)) if is_vtt else set()
         spoken = _MARKUP.sub("", lines)
-        yield Segment(
+        if held is not None:
+            yield held
+        held = Segment(
             start_seconds=_seconds(groups[:4]),
             end_seconds=_seconds(groups[4:]),
             text=" ".join((html.unescape(spoken) if is_vtt else spoken).split()),
             line=number + at,
             speaker=voices.pop().strip() if len(voices) == 1 else None,
         )
+    if held is not None:
+        yield held
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:

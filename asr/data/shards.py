@@ -142,7 +142,7 @@ def read_shards(source: str) -> list[Utterance]:
         if archive not in names:
             raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
-        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape") as lines:
+        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
     return utterances
 

@@ -121,18 +121,20 @@ def find_candidates(source: Path, output: Path, options: SourceOptions) -> Itera
 
 
 def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
-    """The sound files below a folder, with what stands beside them under the same name; not what imports have made."""
+    """The sound files below a folder, with what stands beside them under the same name; not what imports made."""
     sounds: dict[Path, list[Path]] = defaultdict(list)  # by path without suffix, in one spelling
     texts: dict[Path, dict[str, Path]] = defaultdict(dict)
     num_files = 0
-    for path in _files(root, made=(output / "audio", output / PROBLEMS)):
+    for path in files_below(root, without=(output / "audio", output / PROBLEMS)):
         suffix, stem = path.suffix.lower(), Path(unicodedata.normalize("NFC", str(path.with_suffix(""))))
         num_files += 1
+        if suffix not in SOUND_SUFFIXES and suffix != ".txt" and suffix not in SEGMENT_SUFFIXES:
+            continue
         if not _is_unicode(path):
             yield DataError("a file's name must be UTF-8", path=ascii(str(path))[1:-1])
         elif suffix in SOUND_SUFFIXES:
             sounds[stem].append(path)
-        elif suffix == ".txt" or suffix in SEGMENT_SUFFIXES:
+        else:
             texts[stem][suffix] = path
     if not sounds:
         raise DataError(f"a folder to import must hold sound files; none of its {num_files} files is one", path=root)
@@ -150,15 +152,20 @@ def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
         yield from (DataError("has no sound file beside it", path=path) for path in left.values())
 
 
-def _files(root: Path, *, made: Collection[Path]) -> Iterator[Path]:
-    """The files below a folder, in order, through links too, but none that are hidden or `made`."""
-    left_out, seen = {os.path.realpath(path) for path in made}, {os.path.realpath(root)}
+def files_below(root: Path, *, without: Collection[Path]) -> Iterator[Path]:
+    """The files below a folder, each once, in order, through links too; none that are hidden or below `without`."""
+    left_out, seen = {os.path.realpath(path) for path in without}, {os.path.realpath(root)}
     for parent, folders, names in os.walk(root, onerror=_raise, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders) if name[0] != "."}
-        folders[:] = [name for name, place in real.items() if place not in seen and place not in left_out]
-        seen.update(real.values())  # a link may lead up again
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if name[0] != "."}
+        folders.clear()
+        for name in sorted(real, key=lambda name: os.path.islink(os.path.join(parent, name))):  # folders before links
+            if real[name] not in seen and real[name] not in left_out:
+                folders.append(name)
+                seen.add(real[name])  # a link may lead up again
+        folders.sort()
+        here = os.path.realpath(parent)
         for name in sorted(names):
-            if name[0] != "." and os.path.realpath(os.path.join(parent, name)) not in left_out:
+            if name[0] != "." and os.path.join(here, name) not in left_out:
                 yield Path(parent, name)
 
 

@@ -28,7 +28,7 @@ SPACE: Final = "<space>"
 """What stands for the space between words in models of characters, as in ESPnet and Kaldi's recipes."""
 
 ENDINGS: Final = (".arpa", ".arpa.gz", SUFFIX)
-"""How the names of n-gram models end."""
+"""How the names of n-gram models end that are made here; ARPA files are read compressed by xz, too."""
 
 _CACHE_FORMAT = 1
 _CACHE_MAGIC = b"asr n-gram model"

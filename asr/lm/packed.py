@@ -37,9 +37,9 @@ def write_packed(path: str | os.PathLike[str], words: Sequence[str], tables: Ngr
     arrays = {
         "names": np.frombuffer("\n".join(words).encode(), np.uint8),
         "words": _narrow(tables.words[1:]),
-        "log_probs": tables.log_probs.astype(np.float16),
+        "log_probs": _half(tables.log_probs),
         "next_states": _narrow(tables.next_states),
-        "back_offs": tables.back_offs.astype(np.float16),
+        "back_offs": _half(tables.back_offs),
         "back_off_states": _narrow(tables.back_off_states),
         "num_children": _narrow(np.diff(tables.first_children)),
         "numbers": np.array([tables.start_state, tables.end_word], np.int32),
@@ -55,7 +55,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
     """
     try:
         arrays = load_file(path)
-    except (SafetensorError, OSError, TypeError) as error:  # TypeError: numbers of a kind that NumPy has not
+    except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # numbers that NumPy has not
         raise DataError(f"the n-gram model cannot be read: {error}", path=path) from None
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise DataError(f"not an n-gram model: it has no {missing[0]}", path=path)
@@ -69,10 +69,19 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
     except UnicodeDecodeError:
         raise DataError("the n-gram model is damaged: its words are not UTF-8", path=path) from None
     tables = _tables(arrays, num_words=len(words))
-    odd = len(set(words)) != len(words) or words[0] != UNKNOWN or any(word.split() != [word] for word in words)
+    odd = (
+        len(set(words)) != len(words)
+        or words[0] != UNKNOWN
+        or any(word.encode().split() != [word.encode()] for word in words)
+    )
     if tables is None or odd or not _is_sound(tables):
         raise DataError("the n-gram model is damaged: its n-grams contradict each other", path=path)
     return words, tables
+
+
+def _half(logarithms: np.ndarray) -> np.ndarray:
+    """The logarithms in half precision, whose least number stands for what is less."""
+    return logarithms.clip(min=np.finfo(np.float16).min).astype(np.float16)
 
 
 def _narrow(numbers: np.ndarray) -> np.ndarray:
@@ -118,6 +127,7 @@ def _is_sound(tables: NgramTables) -> bool:
     ascending[begins[begins < len(tables.words)] - 2] = True  # from one context's children to another's
     return bool(
         np.array_equal(tables.words[1 : 1 + num_words], np.arange(num_words))
+        and _has_levels(tables)
         and tables.words[1:].max() < num_words
         and tables.words[1:].min() >= 0
         and ascending.all()
@@ -130,6 +140,16 @@ def _is_sound(tables: NgramTables) -> bool:
         and 0 <= tables.start_state < num_contexts
         and 0 <= tables.end_word < num_words
     )
+
+
+def _has_levels(tables: NgramTables) -> bool:
+    """Whether n-grams of each length follow those of the one before, and contexts are all of some lengths."""
+    end, num_contexts = 1, len(tables.back_offs)
+    while end < num_contexts:
+        start, end = end, int(tables.first_children[end])
+        if end <= start:
+            return False
+    return end == num_contexts
 
 
 def _within(numbers: np.ndarray, end: int) -> bool:

@@ -69,10 +69,11 @@ PlannedBatch: TypeAlias = list[tuple[int, ...]]
 
 
 def digest(utterances: Iterable[Utterance]) -> str:
-    """Another one for other utterances, texts or durations; where the sound lies does not matter."""
+    """Another one for other utterances, texts, stretches or channels; where the sound lies does not matter."""
     found = hashlib.sha256()
     for utterance in utterances:
-        found.update(f"{utterance.id}\t{utterance.duration_seconds}\t{utterance.text}\n".encode())
+        stretch = f"{utterance.start_seconds}\t{utterance.duration_seconds}\t{utterance.channel}"
+        found.update(f"{utterance.id}\t{stretch}\t{utterance.text}\n".encode())
     return found.hexdigest()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +23,6 @@ from data_prep.lm_text import write_lm_text
 from data_prep.overlap import Withheld
 from recipes.stages import Note, Recipe
 
-LEXICON, LM_TEXT = "lexicon.txt", "lm.txt"
-MEASURED = ("*-dev", "*-test")
 DESCRIPTION = "everyday English, read aloud or dictated, from many kinds of microphones; names and numbers as words"
 RESCORE_LM = "english-lm"  # which comes with the package; recipes/english_lm makes it
 
@@ -36,6 +37,12 @@ LICENCES = {
     "kokoro": "synthetic speech of Kokoro-82M, hexgrad, https://huggingface.co/hexgrad/Kokoro-82M, Apache 2.0",
     "an4": "CMU AN4, http://www.speech.cs.cmu.edu/databases/an4/, CMU's BSD-style terms",
 }
+TEXTS = {
+    "novels": "English novels of 1811 to 1930, public domain",
+    "common_voice_sentences": "prompts of Common Voice (CC0), Tatoeba (CC BY 2.0 FR), CLINC150 (CC BY 3.0), "
+    "NLU-Evaluation-Data and Taskmaster-4 (CC BY 4.0), MASC (the ANC's terms), speeches (public domain)",
+}
+UNKNOWN = "licence not known to the recipe"
 
 
 def add_flags(parser: Parser) -> None:
@@ -48,28 +55,17 @@ def add_flags(parser: Parser) -> None:
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """All manifests by name, AN4's as "an4-train", "an4-dev" and "an4-test"; a lexicon and the text beside them."""
+    """All manifests by name, AN4's as "an4-train", "an4-dev" and "an4-test"; a lexicon lies beside them."""
     digits = an4.prepare(source=args.an4, output=folder / "an4", progress=progress)
     manifests = english.prepare(sources=args.source, cmudict=args.cmudict, output=folder, note=note, progress=progress)
     lexicon = manifests.pop("lexicon")
-    assert lexicon == (folder / LEXICON).absolute()
-    text = folder / LM_TEXT
-    if args.text and not text.is_file():
-        tested = (
-            utterance.text
-            for name, path in manifests.items()
-            if name.endswith(("-dev", "-test"))
-            for utterance in read_manifest(path)
-        )
-        write_lm_text(
-            args.text,
-            text,
-            withheld=Withheld(normalize(sentence, english.TEXT) for sentence in tested),
-            options=english.TEXT,
-            characters=english.LETTERS,
-            note=note,
-        )
+    assert lexicon == lexicon_below(args.output)
     return manifests | {f"an4-{split}": digits[split] for split in ("train", "dev", "test")}
+
+
+def lexicon_below(output: Path) -> Path:
+    """Where the pronunciations lie."""
+    return Path(os.path.abspath(output)) / "data" / "lexicon.txt"
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
@@ -97,7 +93,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
             frequency_mask_max_bins=15,
         ),
         encoder=EncoderOptions(num_layers=5, hidden_size=256, time_strides=(2, 2), pool_after_layer=0, dropout=0.1),
-        auxiliary=AuxiliaryOptions(lexicon=str(args.output.absolute() / "data" / LEXICON), layer=3, weight=0.4),
+        auxiliary=AuxiliaryOptions(lexicon=str(lexicon_below(args.output)), layer=3, weight=0.4),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, warmup_epochs=1.0),
         name="english",
         description=DESCRIPTION,
@@ -108,22 +104,49 @@ def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
 ) -> dict[str, DecodingOptions]:
     """Two beams with a word 3-gram of the text, in the folder; the second's hypotheses are ranked anew."""
-    text = args.output / "data" / LM_TEXT
-    if not text.is_file():
+    if not args.text:
         return {}
-    ngram = model / "lm" / "3-gram.safetensors"
-    train_ngram(NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 2, 3), max_words=40_000), ngram, note=note)
+    made, ngram = make_ngram(args, manifests, note=note), model / "ngram.safetensors"
+    shutil.copyfile(made, ngram)
     return {
         "3-gram": DecodingOptions(beam_width=16, lm=str(ngram)),
         "3-gram and RNN": DecodingOptions(beam_width=100, lm=str(ngram), rescore_lm=RESCORE_LM),
     }
 
 
-def credits(manifests: Mapping[str, Path]) -> dict[str, str]:
-    """Of each corpus that was trained on, who made it, and its licence."""
+def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note: Note) -> Path:
+    """The 3-gram of the texts without what is tested, named after both, so that it is made anew when one changes."""
+    tested = [
+        normalize(utterance.text, english.TEXT)
+        for name, path in manifests.items()
+        if name.endswith(("-dev", "-test")) and not name.startswith("an4-")  # commands, which any text may have
+        for utterance in read_manifest(path)
+    ]
+    sizes = [f"{os.path.abspath(path)} {path.stat().st_size}" for path in args.text]
+    name = hashlib.sha256("\n".join([*sizes, *tested]).encode()).hexdigest()[:12]
+    text, ngram = (args.output / "data" / file for file in (f"text-{name}.txt", f"3-gram-{name}.safetensors"))
+    if not ngram.is_file():
+        write_lm_text(
+            args.text,
+            text,
+            withheld=Withheld(tested),
+            options=english.TEXT,
+            characters=english.LETTERS,
+            note=note,
+        )
+        config = NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 2, 3), max_words=40_000)
+        train_ngram(config, ngram, note=note)
+    return ngram
+
+
+def credits(args: argparse.Namespace, manifests: Mapping[str, Path]) -> dict[str, str]:
+    """Of each corpus and text that was trained on, who made it, and its licence."""
     corpora = {utterance.id.partition("/")[0] for utterance in read_manifest(manifests["train"])} | {"an4"}
-    known = {corpus: credit for corpus in corpora for start, credit in LICENCES.items() if corpus.startswith(start)}
-    return {corpus: known.get(corpus, "licence not known to the recipe") for corpus in sorted(corpora)}
+    known = {
+        corpus: next((credit for start, credit in LICENCES.items() if corpus.startswith(start)), UNKNOWN)
+        for corpus in sorted(corpora)
+    }
+    return known | {path.name: TEXTS.get(path.name.partition(".")[0], UNKNOWN) for path in args.text}
 
 
 RECIPE = Recipe(
@@ -140,13 +163,13 @@ RECIPE = Recipe(
     epochs=26,
     prepare=prepare,
     configure=configure,
-    measured=MEASURED,
+    measured=("*-dev", "*-test"),
     tuned_on="librispeech_dev_clean-test",
     decoding=decoding,
     credits=credits,
     usage="--source DIR... --noise DIR --cmudict FILE",
     source="collections, see data_prep/english.py",
-    sources=True,
+    several_sources=True,
     add_flags=add_flags,
 )
 main = RECIPE.main

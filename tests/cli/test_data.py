@@ -50,7 +50,9 @@ def test_findings_are_status_1_with_reports_and_cleaned_manifests(corpus, tmp_pa
     written = {path: path.read_bytes() for path in tmp_path.glob("*.clean.jsonl")}
     everything = [str(path) for path in sorted(tmp_path.glob("*.jsonl"))]
     assert main(["check", "--processes", "1", *everything, *arguments, "--quarantine", "no-text"]) == 1
-    passed = f"{tmp_path / 'train.clean.jsonl'} is passed over: --fix made it of {corpus.manifests['train']}"
+    passed = (
+        f"{tmp_path / 'train.clean.jsonl'} is passed over: by its name, --fix made it of {corpus.manifests['train']}"
+    )
     assert passed in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.glob("*.clean.jsonl")} == written
 

@@ -454,6 +454,15 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
     assert (out / "talk.txt").read_text() == f"{texts[1]}\n"
     assert (out / "talk-2.txt").read_text() == f"{texts[0]}\n"
     assert transcribe(folder, "--output", out, "--resume") == (0, [], ["asr-transcribe: 2 of 2 were done before"])
+    other = tmp_path / "other"
+    other.mkdir()
+    os.link(sounds / "b.wav", other / "else.wav")
+    assert transcribe(other, "--output", out)[0] == 0  # which forgets nothing of the others
+    os.link(sounds / "day 1" / "c.wav", folder / "else.wav")
+    assert transcribe(folder, "--output", out, "--resume")[0] == 0
+    assert (out / "else-2.txt").read_text() == f"{texts[3]}\n"
+    folder.rename(tmp_path / "moved")
+    assert transcribe(tmp_path / "moved", "--output", out, "--resume")[2] == ["asr-transcribe: 3 of 3 were done before"]
 
 
 def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(transcribe, sounds, texts, tmp_path):
@@ -468,6 +477,7 @@ def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(tr
     assert f"{long}.wav: its result cannot be written: {out / long}.json: File name too long" in " ".join(errors)
     assert (out / "b.json" / "c.txt").read_text() == f"{texts[1]}\n"
     assert not list(out.rglob("*.tmp"))
+    assert transcribe(folder, "--output", out, "--format", "json,txt", "--resume")[0] == 1  # the same again
 
 
 # Slow to read; and one recording is the death of whatever reads it. Processes that this one starts read it again.

@@ -208,14 +208,17 @@ def test_links_to_folders_are_followed_and_the_output_is_not_imported(folder: Pa
     record(folder.parent / "elsewhere" / "a.mp3", rng).with_name("a.txt").write_text("one")
     (folder / "speaker").symlink_to(folder.parent / "elsewhere")
     (folder.parent / "elsewhere" / "up").symlink_to(folder)  # which has no end
+    record(folder / "there" / "b.mp3", rng, seconds=0.5)
+    (folder / "alias").symlink_to(folder / "there")  # the same once more
     record(folder / "b.mp3", rng)
     for _ in range(2):  # the second time, the output of the first is there
         made = import_recordings([folder], folder / "out", splitting=ALL_TRAIN)
-        assert made.counts == {"train": 1} and [Path(p).name for p in made.problems] == [
-            "b.mp3: has no text beside it (.txt, .srt, .vtt or .TextGrid)"
-        ]
+        assert made.counts == {"train": 1} and [p.partition(": ")[0] for p in made.problems] == [
+            str(folder / "b.mp3"), str(folder / "there" / "b.mp3"),
+        ]  # fmt: skip
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
 def test_a_name_that_is_not_unicode_is_left_out(folder: Path, rng) -> None:
     record(folder / "a.wav", rng).with_name("a.txt").write_text("one")
     (folder / "a.wav").rename(folder / "b.wav")
@@ -278,7 +281,7 @@ def test_a_cue_that_is_wrong_does_not_spoil_the_others(folder: Path, rng) -> Non
         "3\n00:00:01,500 --> 00:00:02,000\ntwo\n\nlines\n\n4\n00:00:02,000 --> 00:00:03,000\nlast\n".encode("latin-1")
     )
     utterances, made = imported(folder, reading=SourceOptions(encoding="latin-1"))
-    assert [u.text for u in utterances] == ["été", "two", "last"]
+    assert [u.text for u in utterances] == ["été", "last"]  # "two" is not all that is said there
     assert [problem.partition("talk.srt")[2][:40] for problem in made.problems] == [
         ":6: a segment must end after it begins, ", ":13: a subtitle must have times, 00:00:0",
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from asr.errors import DataError
+from asr.lm import packed
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import NgramModel
 
@@ -55,6 +56,15 @@ def test_all_but_the_rounding_comes_back_exactly(model, path):
 def test_it_is_a_fraction_of_the_size(model, path):
     arrays = sum(array.nbytes for array in model.tables if isinstance(array, np.ndarray))
     assert path.stat().st_size < arrays / 2
+
+
+def test_what_half_precision_cannot_hold_is_rounded(model, tmp_path):
+    log_probs = model.tables.log_probs.copy()
+    log_probs[3] = -1e9
+    words = (*model.words[:-1], "trois\u00a0mots")  # no white space for ARPA files
+    NgramModel(words, model.tables._replace(log_probs=log_probs)).write(tmp_path / "odd.safetensors")
+    read = NgramModel.read(tmp_path / "odd.safetensors")
+    assert read.words == words and read.tables.log_probs[3] == -65504
 
 
 def test_packing_a_packed_model_changes_nothing(path, tmp_path):
@@ -110,6 +120,15 @@ def test_contradictions_are_found(path, damage):
     save_file(arrays, path)
     with pytest.raises(DataError, match=r"lm.safetensors.*damaged: its n-grams contradict each other"):
         NgramModel.read(path)
+
+
+def test_lengths_that_do_not_follow_each_other_are_found(model):
+    tables = model.tables
+    assert packed._has_levels(tables)
+    assert not packed._has_levels(tables._replace(back_offs=tables.back_offs[:-1]))  # ends in the middle of a length
+    first = tables.first_children.copy()
+    first[2 : 2 + tables.num_words] = 1 + tables.num_words  # the first pair of words is then its own parent
+    assert not packed._has_levels(tables._replace(first_children=first))
 
 
 def test_children_out_of_order_are_found(model, path):

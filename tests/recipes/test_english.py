@@ -68,13 +68,17 @@ def test_all_stages(tmp_path: Path, sources: list[str], capsys: pytest.CaptureFi
     assert sorted(config["provenance"]["results"]) == sorted(measured)
     assert out.count("WER") == len(measured)
     corpora = config["provenance"]["corpora"]
-    assert sorted(corpora) == ["an4", "common_voice_deltas"]
+    assert sorted(corpora) == ["an4", "book.txt", "common_voice_deltas"]
     assert "CC0 1.0" in corpora["common_voice_deltas"]
-    assert (tmp_path / "out" / "data" / "lm.txt").read_text() == "ABC\nIT WAS\n"
+    (text,) = (tmp_path / "out" / "data").glob("text-*.txt")
+    assert text.read_text() == "ABC\nIT WAS\n"
     assert config["decoding"]["rescore_lm"] == "english-lm"
     assert NgramModel.read(model / config["decoding"]["lm"]).words[3:] == ("ABC", "IT", "WAS")
     assert recipe.main([*sources, "--smoke", "--quiet"]) == 0  # again: nothing left to train
     assert capsys.readouterr().out.count("WER") == out.count("WER")
+    (tmp_path / "book.txt").write_text("Abc. It was, once.\n")  # another text, another model
+    assert recipe.main([*sources, "--smoke", "--quiet"]) == 0
+    assert "ONCE" in NgramModel.read(model / "ngram.safetensors").words
 
 
 def test_without_a_text_it_decodes_greedily(tmp_path: Path, sources: list[str]) -> None:

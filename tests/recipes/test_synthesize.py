@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
@@ -104,7 +105,7 @@ def test_a_corpus_for_the_recipe(tmp_path: Path, dictionary: Path, speak: Callab
     credits = json.loads((corpus / "credits.json").read_text())
     assert credits["model"] == "a hum, Apache 2.0" and credits["texts"] == ["text.txt"] and credits["seed"] == 0
     assert sum(credits["voices"].values()) == 5 and set(credits["voices"]) == {"af_ann", "am_ben", "bf_cat"}
-    assert "Apache 2.0" in recipe.credits(manifests)["kokoro"]
+    assert "Apache 2.0" in recipe.credits(argparse.Namespace(text=[]), manifests)["kokoro"]
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, speak: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
