@@ -300,6 +300,8 @@ def _contents(source: Path, output: Path) -> str | None:
     """
     if not source.exists():
         return None
+    if not source.is_dir():
+        return _name_of_version(source)
     lists, sounds = [], 0
     for path in files_below(source, without=[output]):
         if path.suffix.lower() in SOUND_SUFFIXES:
@@ -307,8 +309,6 @@ def _contents(source: Path, output: Path) -> str | None:
         elif path.is_file():
             status = path.stat()
             lists.append(f"{path.relative_to(source)} {status.st_size} {status.st_mtime_ns}")
-    if source.is_file():
-        lists.append(_name_of_version(source))
     return hashlib.sha256(os.fsencode("\n".join([str(sounds), *lists]))).hexdigest()
 
 
