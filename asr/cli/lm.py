@@ -360,9 +360,9 @@ def _add_model(parser: Parser) -> None:
     parser.add_argument(
         "--lm",
         metavar="NAME|DIR|FILE",
-        help=f"an embedded language model, a model folder, or an ARPA file ({_DEFAULT})",
+        help=f"an embedded language model, a model folder, or the file of an n-gram model ({_DEFAULT})",
     )
-    add_options(parser, TextOptions, title="for an ARPA file")
+    add_options(parser, TextOptions, title="for an n-gram model")
 
 
 def _load_scorer(args: argparse.Namespace) -> Scorer:

@@ -96,10 +96,9 @@ def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | Dat
         at = next((index for index, line in enumerate(block[:2]) if _TIMING.fullmatch(line)), None)
         if at is None:
             message = f"a subtitle must have times, 00:00:00,000 --> 00:00:00,000, got {block[0][:40]!r}"
-            is_rest = held is not None and not any("--" in line or "->" in line for line in block[:2])
-            if held is not None and not is_rest:
+            if held is not None and any("--" in line or "->" in line for line in block[:2]):  # a cue of its own
                 yield held
-            if is_rest:
+            elif held is not None:
                 message += "; it and the one before are left out, of which it may be a part"
             held = None
             yield DataError(message, path=path, line=number)

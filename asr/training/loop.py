@@ -403,11 +403,12 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     Raises:
         DataError: the weights of none of them can be read.
     """
-    states, faults = from_first(lambda: _read_weights([_weights_path(folder, epoch) for _, _, epoch in position.best]))
-    for fault in faults.values():
+    by_epoch, faults = from_first(lambda: _read_weights(folder, [epoch for _, _, epoch in position.best]))
+    for fault in faults:
         note(f"{fault}; the average is without it")
-    if not states:
+    if not by_epoch:
         raise DataError("the weights of no epoch can be read; delete the folder to start again", path=folder)
+    states = list(by_epoch.values())
     task.modules.load_state_dict(states[0])
     single = task.evaluate()
     if len(states) == 1:
@@ -415,8 +416,7 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     mean = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).float() for name in states[0]}
     task.modules.load_state_dict(mean)
     average = task.evaluate()
-    averaged = [epoch for _, _, epoch in position.best if _weights_path(folder, epoch) not in faults]
-    epochs = ", ".join(map(str, averaged))
+    epochs = ", ".join(map(str, by_epoch))
     better = (average[task.criterion], average["loss"]) <= (single[task.criterion], single["loss"])
     note(
         f"average of epochs {epochs}: dev {task.criterion} {average[task.criterion]:.4g}; best epoch alone "
@@ -427,15 +427,16 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     return average if better else single
 
 
-def _read_weights(paths: Sequence[Path]) -> tuple[list[dict[str, Tensor]], dict[Path, str]]:
-    """The weights in those files that can be read, and what is wrong with each of the others."""
-    states: list[dict[str, Tensor]] = []
-    faults: dict[Path, str] = {}
-    for path in paths:
+def _read_weights(folder: Path, epochs: Sequence[int]) -> tuple[dict[int, dict[str, Tensor]], list[str]]:
+    """The weights after each epoch whose file can be read, and what is wrong with the others."""
+    states: dict[int, dict[str, Tensor]] = {}
+    faults: list[str] = []
+    for epoch in epochs:
+        path = _weights_path(folder, epoch)
         try:
-            states.append(load_file(path))
+            states[epoch] = load_file(path)
         except (SafetensorError, OSError) as error:
-            faults[path] = f"{path}: the weights are damaged or missing: {error}"
+            faults.append(f"{path}: the weights are damaged or missing: {error}")
     return states, faults
 
 
