@@ -186,10 +186,19 @@ class Decoder:
         ]
         if self._search is None:
             return [self._greedy(*pair) for pair in zip(emissions, timelines, strict=True)]
-        lists = self._found(emissions)
-        if self._rescorer is not None:
-            lists = self._rescorer.rescore(lists)
+        lists = self.readings(emissions)
         return [self._transcript(*parts) for parts in zip(lists, emissions, timelines, strict=True)]
+
+    def readings(self, emissions: Sequence[np.ndarray]) -> list[list[Reading]]:
+        """What each emission may be, the best first, ranked anew if a language model is there for it; not greedily.
+
+        Args:
+            emissions: (T, V) natural log-probabilities, trusted to be that.
+        Returns:
+            At least one reading of each, be it empty.
+        """
+        found = self._found(emissions)
+        return found if self._rescorer is None else self._rescorer.rescore(found)
 
     def _greedy(self, emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of the best path."""
@@ -228,6 +237,7 @@ class Decoder:
                 acoustic=each.acoustic_score,
                 score=each.score,
                 lm=each.lm_score,
+                num_unknown=each.num_unknown,
                 word_score=options.word_bonus * each.num_words + options.unknown_word_score * each.num_unknown,
                 hotword_score=each.hotword_score,
                 hotwords=each.hotwords,

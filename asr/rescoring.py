@@ -42,6 +42,7 @@ class Reading:
         score: what readings are ranked by, in nats: the sum of all below, each with its weight, and of acoustic.
         lm: natural log-probability in the language model of the search, n-gram or fused; 0 without one.
         rnn: natural log-probability in the recurrent language model; None until it has been asked.
+        num_unknown: words that are not in the lexicon of the search; 0 without one.
         word_score: what the words add, known and unknown.
         hotword_score: what the hotwords add.
         hotwords: where they are.
@@ -53,6 +54,7 @@ class Reading:
     score: float
     lm: float = 0.0
     rnn: float | None = None
+    num_unknown: int = 0
     word_score: float = 0.0
     hotword_score: float = 0.0
     hotwords: tuple[HotwordMatch, ...] = ()

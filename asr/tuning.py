@@ -2,59 +2,49 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from asr.acoustic_model import embedded_models, find_model, read_config, write_config
-from asr.audio import Waveform
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.decoding import DecodingOptions, word_posteriors
 from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
-from asr.recognizer import Recognizer, out_of_folder
-from asr.rescoring import LEAST_SCORE
+from asr.recognizer import Emission, Recognizer, out_of_folder
+from asr.rescoring import LEAST_SCORE, Reading
 from asr.text import normalize
-from asr.transcript import Hypothesis, Transcript, split_words
+from asr.transcript import split_words
 
-NUM_HYPOTHESES = 100
-TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0)
+ROUNDS = 6  # searches, at most, until their weights stay as they are
+_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
+_BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
+GRID: dict[str, tuple[float, ...]] = {
+    "lm_weight": _WEIGHTS,
+    "word_bonus": _BONUSES,
+    "unknown_word_score": (-2.0, -5.0, -8.0, -12.0, -16.0, -20.0),
+    "rescore_weight": _WEIGHTS,
+    "rescore_word_bonus": _BONUSES,
+}
+TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """What `tune` found: the weights, and the errors that they give."""
-
-    lm_weight: float
-    rescore_weight: float
-    word_bonus: float
-    errors: int
-
-
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
-BONUSES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
+Rows = Sequence[Sequence[float] | np.ndarray]
 
 
-def tune(
-    base: Sequence[np.ndarray],
-    ngram: Sequence[np.ndarray] | None,
-    rnn: Sequence[np.ndarray] | None,
-    words: Sequence[np.ndarray],
-    errors: Sequence[np.ndarray],
-) -> Weights:
-    """The weights with which the best readings of all utterances have the fewest errors.
+def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
+    """The weights with which the best readings of all utterances have the fewest errors, and how many those are.
 
-    All of a grid are tried. Of those with equally few errors it takes the one with which readings are expected to have
-    the fewest, when each counts by its share of probability: far from where a small change would cost an error.
+    All of the `GRID` are tried. Of those with equally few errors it takes the one with which readings are expected to
+    have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
 
     Args:
-        base: for each utterance (n,) what is not weighed: acoustic scores, hotwords, unknown words; nats.
-        ngram, rnn: for each utterance (n,) natural log-probabilities; None without such a model.
-        words: for each utterance (n,) words of each reading.
+        base: for each utterance (n,) what is not weighed, in nats.
+        terms: for each utterance (n,) what each weight, by its name, is a factor of.
         errors: for each utterance (n,) errors of each reading.
     Raises:
         InputError: there are no utterances.
@@ -63,34 +53,27 @@ def tune(
         raise InputError("weights need utterances with known text to be tuned on; got none")
     width = max(map(len, base))
 
-    def table(rows: Sequence[np.ndarray], padding: float) -> np.ndarray:
+    def table(rows: Rows, padding: float) -> np.ndarray:
         padded = np.full((len(rows), width), padding)
         for row, values in zip(padded, rows, strict=True):
             row[: len(values)] = values
         return padded
 
-    scores, counts, faults = table(base, LEAST_SCORE), table(words, 0.0), table(errors, 0.0)
-    grams = table(ngram, 0.0) if ngram is not None else np.zeros_like(scores)
-    recurrent = table(rnn, 0.0) if rnn is not None else np.zeros_like(scores)
-    rows = np.arange(len(scores))
-    best: tuple[float, float, Weights] | None = None
-    for lm_weight in WEIGHTS if ngram is not None else (0.0,):
-        for rescore_weight in WEIGHTS if rnn is not None else (0.0,):
-            weighed = scores + lm_weight * grams + rescore_weight * recurrent
-            for bonus in BONUSES:
-                total = weighed + bonus * counts
-                fewest = int(faults[rows, total.argmax(axis=1)].sum())
-                if best is not None and fewest > best[0]:
-                    continue
-                shares = np.exp(total - total.max(axis=1, keepdims=True))
-                expected = float((faults * shares / shares.sum(axis=1, keepdims=True)).sum())
-                if best is None or (fewest, expected) < best[:2]:
-                    weights = Weights(
-                        lm_weight=lm_weight, rescore_weight=rescore_weight, word_bonus=bonus, errors=fewest
-                    )
-                    best = fewest, expected, weights
+    scores, faults = table(base, LEAST_SCORE), table(errors, 0.0)
+    tables = {name: table(rows, 0.0) for name, rows in terms.items()}
+    utterances = np.arange(len(scores))
+    best: tuple[float, float, tuple[float, ...]] | None = None
+    for weights in itertools.product(*(GRID[name] for name in tables)):
+        total = scores + sum(weight * values for weight, values in zip(weights, tables.values(), strict=True))
+        fewest = float(faults[utterances, total.argmax(axis=1)].sum())
+        if best is not None and fewest > best[0]:
+            continue
+        shares = np.exp(total - total.max(axis=1, keepdims=True))
+        expected = float((faults * shares / shares.sum(axis=1, keepdims=True)).sum())
+        if best is None or (fewest, expected) < best[:2]:
+            best = fewest, expected, weights
     assert best is not None
-    return best[2]
+    return dict(zip(tables, best[2], strict=True)), int(best[0])
 
 
 def tune_decoding(
@@ -98,9 +81,10 @@ def tune_decoding(
 ) -> DecodingOptions:
     """The recogniser's options with the weights that give the fewest word errors on some utterances.
 
-    Weights of the language models that the options name, the bonus for words, and the temperature with which the
-    confidences of words say best whether they are right. The search is made once, with the weights as they are, and its
-    hypotheses are ranked with others.
+    First those of the search: of its language model, of words, and of words outside of its lexicon; then those with
+    which a recurrent model ranks what it finds; and the temperature with which the confidences of words say best
+    whether they are right. What a search finds depends on its weights, so it is made again with those that do best on
+    all it has found so far, until they stay as they are; the search with the fewest errors counts.
 
     Args:
         recognizer: its options have a beam.
@@ -109,76 +93,106 @@ def tune_decoding(
     Raises:
         ConfigError: the options are greedy.
         InputError: no utterance can be read.
+    Source: Och 2003, "Minimum error rate training in statistical machine translation", section 5, with a grid in place
+        of its line search.
     """
     options = recognizer.decoder.options
     if options.beam_width == 1:
         raise ConfigError("greedy decoding has nothing to tune; give --beam-width, --rescore-lm, --fuse-lm or --lm")
-    count = options.rescore_count if options.rescore_lm else min(NUM_HYPOTHESES, options.beam_width)
-    searching = replace(options, num_best=count, word_bonus=0.0, rescore_word_bonus=0.0)
-    heard = list(_hypotheses(recognizer.with_decoding(searching), utterances, progress))
-    references = [reference for reference, _ in heard]
-    lists = [hypotheses for _, hypotheses in heard]
-    weights = tune(
-        [np.array([(each.acoustic or 0.0) + each.word_score + each.hotword_score for each in row]) for row in lists],
-        [np.array([each.lm or 0.0 for each in row]) for row in lists] if options.lm or options.fuse_lm else None,
-        [np.array([each.rnn or 0.0 for each in row]) for row in lists] if options.rescore_lm else None,
-        [np.array([len(split_words(each.text)) for each in row]) for row in lists],
-        [np.array([word_errors(reference, each.text).errors for each in row]) for reference, row in heard],
-    )
-    tuned = replace(
-        options,
-        lm_weight=weights.lm_weight if options.lm or options.fuse_lm else options.lm_weight,
-        rescore_weight=weights.rescore_weight if options.rescore_lm else options.rescore_weight,
-        word_bonus=0.0 if options.rescore_lm else weights.word_bonus,
-        rescore_word_bonus=weights.word_bonus if options.rescore_lm else 0.0,
-    )
-    ranked = [_ranked(row, weights) for row in lists]
-    return replace(tuned, confidence_temperature=_fit_temperature(ranked, references))
+    references, emissions = _hear(recognizer, utterances, progress)
+
+    def search(options: DecodingOptions) -> list[list[Reading]]:
+        return recognizer.with_decoding(options).decoder.readings(emissions)
+
+    if names := weights_of_search(options):
+        options = _tune_search(options, names, search, references)
+    if options.rescore_lm:
+        lists = search(replace(options, rescore_weight=0.0, rescore_word_bonus=0.0))
+        terms: dict[str, Rows] = {
+            "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
+            "rescore_word_bonus": [
+                [len(reading.words) * (reading.rnn is not None) for reading in row] for row in lists
+            ],
+        }
+        base = [[each.score for each in row] for row in lists]
+        weights, _ = tune(base, terms, _errors(lists, references))
+        options = replace(options, **weights)  # type: ignore[arg-type]
+    return replace(options, confidence_temperature=_fit_temperature(search(replace(options, num_best=100)), references))
 
 
-def _hypotheses(
+def weights_of_search(options: DecodingOptions) -> list[str]:
+    """The names of the weights that a search with these options has to be given."""
+    return [
+        *["lm_weight"] * bool(options.lm or options.fuse_lm),
+        *["word_bonus"] * bool(options.lm or options.fuse_lm or options.lexicon or not options.rescore_lm),
+        *["unknown_word_score"] * bool((options.lm or options.lexicon) and not options.only_lexicon),
+    ]
+
+
+def _tune_search(
+    options: DecodingOptions,
+    names: Sequence[str],
+    search: Callable[[DecodingOptions], list[list[Reading]]],
+    references: Sequence[str],
+) -> DecodingOptions:
+    """The options with the weights of these names that give the best first readings."""
+    found: list[dict[tuple[str, ...], Reading]] = [{} for _ in references]  # in any of the rounds
+    tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
+    while options not in tried and len(tried) < ROUNDS:
+        lists = search(replace(options, rescore_lm="", num_best=100))
+        tried[options] = sum(row[0] for row in _errors(lists, references))
+        for known, row in zip(found, lists, strict=True):
+            for reading in row:
+                if reading.words not in known or known[reading.words].acoustic < reading.acoustic:
+                    known[reading.words] = reading
+        lists = [list(known.values()) for known in found]
+        base = [[reading.acoustic + reading.hotword_score for reading in row] for row in lists]
+        terms: dict[str, Rows] = {
+            "lm_weight": [[reading.lm for reading in row] for row in lists],
+            "word_bonus": [[len(reading.words) for reading in row] for row in lists],
+            "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
+        }
+        weights, _ = tune(base, {name: terms[name] for name in names}, _errors(lists, references))
+        options = replace(options, **weights)  # type: ignore[arg-type]
+    return min(tried, key=tried.__getitem__)
+
+
+def _hear(
     recognizer: Recognizer, utterances: Iterable[Utterance], progress: Callable[[], object]
-) -> Iterator[tuple[str, tuple[Hypothesis, ...]]]:
-    """The normalised reference and the hypotheses of each utterance that can be read."""
-    text = recognizer.model.config.text
-    references: list[str] = []
-
-    def waveforms() -> Iterator[tuple[Waveform, int]]:
-        for utterance in utterances:
-            try:
-                waveform = read_waveform(utterance, recognizer.model.sample_rate)
-            except AsrError:
-                progress()
-                continue
-            references.append(normalize(utterance.text, text))
-            yield waveform, recognizer.model.sample_rate
-
-    for number, result in enumerate(recognizer.results(waveforms())):
+) -> tuple[list[str], list[Emission]]:
+    """The normalised reference and the log-probabilities of each utterance that can be read."""
+    rate = recognizer.model.sample_rate
+    references, emissions = [], []
+    for utterance in utterances:
+        try:
+            waveform = read_waveform(utterance, rate)
+        except AsrError:
+            progress()
+            continue
+        references.append(normalize(utterance.text, recognizer.model.config.text))
+        emissions.append(recognizer.long_log_probs((waveform, rate))[0])
         progress()
-        if isinstance(result, Transcript):
-            yield references[number], result.hypotheses
+    return references, emissions
 
 
-def _ranked(hypotheses: Sequence[Hypothesis], weights: Weights) -> list[tuple[float, list[str]]]:
-    """Scores with the weights, and words, the best first."""
-    ranked = []
-    for each in hypotheses:
-        words = split_words(each.text)
-        score = (each.acoustic or 0.0) + each.word_score + each.hotword_score + weights.word_bonus * len(words)
-        score += weights.lm_weight * (each.lm or 0.0) + weights.rescore_weight * (each.rnn or 0.0)
-        ranked.append((score, words))
-    return sorted(ranked, key=lambda pair: -pair[0])
+def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> list[list[int]]:
+    """Word errors of each reading."""
+    said = (" ".join(split_words(reference)) for reference in references)
+    return [
+        [word_errors(reference, " ".join(reading.words)).errors for reading in row]
+        for reference, row in zip(said, lists, strict=True)
+    ]
 
 
-def _fit_temperature(lists: Sequence[Sequence[tuple[float, list[str]]]], references: Sequence[str]) -> float:
+def _fit_temperature(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> float:
     """The temperature with which confidences give the words that are right, and those that are not, the most."""
 
     def loss(temperature: float) -> float:
         total = 0.0
-        for ranked, reference in zip(lists, references, strict=True):
-            scores = np.array([score for score, _ in ranked]) / temperature
-            confidences = word_posteriors([words for _, words in ranked], scores)
-            right = right_words(split_words(reference), ranked[0][1])
+        for readings, reference in zip(lists, references, strict=True):
+            scores = np.array([reading.score for reading in readings]) / temperature
+            confidences = word_posteriors([reading.words for reading in readings], scores)
+            right = right_words(split_words(reference), readings[0].words)
             for confidence, is_right in zip(confidences, right, strict=True):
                 share = confidence if is_right else 1.0 - confidence
                 total -= float(np.log(max(share, 1e-6)))

@@ -19,40 +19,39 @@ from asr.decoding import DecodingOptions
 from asr.errors import ConfigError, InputError
 from asr.evaluation import evaluate
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.tuning import BONUSES, WEIGHTS, store_decoding, tune, tune_decoding
+from asr.tuning import GRID, store_decoding, tune, tune_decoding
 
-
-def random_lists(rng, count: int) -> tuple[list[np.ndarray], ...]:
-    sizes = rng.integers(1, 6, size=count)
-    base, ngram, rnn = ([rng.normal(0, 3, size) for size in sizes] for _ in range(3))
-    words, errors = ([rng.integers(0, 5, size) for size in sizes] for _ in range(2))
-    return base, ngram, rnn, words, errors
+SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", "confidence_temperature")
 
 
 def test_no_weights_of_the_grid_have_fewer_errors(rng):
-    for _ in range(5):
-        base, ngram, rnn, words, errors = random_lists(rng, 12)
-        found = tune(base, ngram, rnn, words, errors)
+    for names in (["lm_weight", "rescore_weight", "word_bonus"], ["word_bonus", "unknown_word_score"], ["lm_weight"]):
+        sizes = rng.integers(1, 6, size=12)
+        base = [rng.normal(0, 3, size) for size in sizes]
+        terms = {name: [rng.normal(0, 3, size) for size in sizes] for name in names}
+        errors = [rng.integers(0, 5, size) for size in sizes]
+        found, fewest = tune(base, terms, errors)
 
-        def count(alpha, beta, bonus, lists=(base, ngram, rnn, words, errors)):
-            return sum(
-                int(faults[np.argmax(scores + alpha * grams + beta * recurrent + bonus * count)])
-                for scores, grams, recurrent, count, faults in zip(*lists, strict=True)
-            )
+        def count(weights, base=base, terms=terms, errors=errors):
+            total = 0
+            for number, (scores, faults) in enumerate(zip(base, errors, strict=True)):
+                weighed = [weight * terms[name][number] for name, weight in weights.items()]
+                total += int(faults[np.argmax(sum(weighed, start=scores))])
+            return total
 
-        fewest = min(itertools.starmap(count, itertools.product(WEIGHTS, WEIGHTS, BONUSES)))
-        assert found.errors == fewest == count(found.lm_weight, found.rescore_weight, found.word_bonus)
+        everything = itertools.product(*(GRID[name] for name in names))
+        assert fewest == count(found) == min(count(dict(zip(names, each, strict=True))) for each in everything)
 
 
 def test_among_weights_with_equal_errors_it_takes_the_surest():
     """The right reading is 2 nats behind, and 10 nats better in the language model: any weight above 0.2 will do."""
-    found = tune([np.array([0.0, -2.0])], None, [np.array([-10.0, 0.0])], [np.array([1, 1])], [np.array([1, 0])])
-    assert found.errors == 0 and found.rescore_weight == max(WEIGHTS) and found.lm_weight == 0.0
+    weights, errors = tune([[0.0, -2.0]], {"rescore_weight": [[-10.0, 0.0]], "word_bonus": [[1, 1]]}, [[1, 0]])
+    assert errors == 0 and weights["rescore_weight"] == max(GRID["rescore_weight"])
 
 
 def test_without_utterances_there_is_nothing_to_tune_on():
     with pytest.raises(InputError, match="weights need utterances with known text to be tuned on; got none"):
-        tune([], None, [], [], [])
+        tune([], {}, [])
 
 
 @pytest.fixture
@@ -94,6 +93,30 @@ def test_what_the_tuned_options_give_is_no_worse(folder, tone_corpus):
     after = evaluate(recognizer.with_decoding(options), utterances).wer.counts.errors
     assert after <= before
     assert replace(options, rescore_weight=0.5, rescore_word_bonus=0.0, confidence_temperature=1.0) == (
+        recognizer.decoder.options
+    )
+
+
+@pytest.fixture
+def misleading(folder) -> str:
+    """A 1-gram model of words that the tones never say but one, and of which each is dear."""
+    path = folder / "words.arpa"
+    words = "".join(f"-2.0\t{word}\n" for word in ("</s>", "A", "B", "C", "AB", "BA", "CAB", "ABC"))
+    path.write_text(f"\\data\\\nngram 1=10\n\n\\1-grams:\n-99\t<s>\n-3.0\t<unk>\n{words}\n\\end\\\n")
+    return str(path)
+
+
+def test_weights_that_a_first_search_leads_astray_are_found_by_the_next(folder, misleading, tone_corpus):
+    """A bonus of -2 runs all words together; the readings of that search alone could not say what to do about it."""
+    utterances = read_manifest(tone_corpus / "dev.jsonl.gz")
+    astray = {"lm": misleading, "beam_width": 16, "lm_weight": 1.5, "word_bonus": -2.0, "unknown_word_score": 0.0}
+    recognizer = asr.load(folder, device="cpu", precision="float32", decoding=astray)
+    greedy = asr.load(folder, device="cpu", precision="float32", decoding={"beam_width": 1})
+    before, aim = (evaluate(each, utterances).wer.counts.errors for each in (recognizer, greedy))
+    options = tune_decoding(recognizer, utterances)
+    after = evaluate(recognizer.with_decoding(options), utterances).wer.counts.errors
+    assert after <= aim < before
+    assert replace(options, **{name: getattr(recognizer.decoder.options, name) for name in SEARCHED}) == (
         recognizer.decoder.options
     )
 

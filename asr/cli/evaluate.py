@@ -205,14 +205,12 @@ def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Ut
     """The recogniser with the weights that do best on the utterances, which it says."""
     from tqdm import tqdm
 
-    from asr.tuning import tune_decoding
+    from asr.tuning import tune_decoding, weights_of_search
 
     with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
-    names = ["lm_weight"] * bool(options.lm or options.fuse_lm) + ["rescore_weight", "rescore_word_bonus"] * bool(
-        options.rescore_lm
-    )
-    names += ["word_bonus"] * (not options.rescore_lm) + ["confidence_temperature"]
+    names = weights_of_search(options) + ["rescore_weight", "rescore_word_bonus"] * bool(options.rescore_lm)
+    names.append("confidence_temperature")
     say("tuned: " + ", ".join(f"{name} {getattr(options, name):g}" for name in names), prog=PROG)
     return recognizer.with_decoding(options)
 
