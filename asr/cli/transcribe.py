@@ -8,11 +8,11 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
@@ -187,13 +187,27 @@ def describe_models() -> str:
     for name, folder in embedded_models().items():
         config = read_config(folder)
         megabytes = sum(path.stat().st_size for path in folder.rglob("*.*")) / 1e6
-        facts = [f"{config.text.language}, {megabytes:.1f} MB"]
-        for split, rates in config.provenance.get("results", {}).items():
-            facts.append(f"{split}: " + ", ".join(f"{unit.upper()} {rates[unit]['rate']:.1%}" for unit in rates))
         lines.append(f"{name} (default)" if name == DEFAULT_MODEL else name)
-        lines.append(f"  {config.description}")
-        lines += textwrap.wrap("; ".join(facts), 78, initial_indent="  ", subsequent_indent="  ")
+        lines += textwrap.wrap(config.description, 78, initial_indent="  ", subsequent_indent="  ")
+        lines.append(f"  {config.text.language}, {megabytes:.1f} MB")
+        lines += _rates(config.provenance.get("results", {}))
     return "\n".join([*lines, ""]) if lines else "no models are embedded: give --model a model folder\n"
+
+
+def _rates(results: Mapping[str, Any]) -> Iterator[str]:
+    """Word error rates as a table: a line for each set, a column for each way of decoding; "set, way" is the name."""
+    if not results:
+        return
+    sets = list(dict.fromkeys(name.partition(", ")[0] for name in results))
+    ways = list(dict.fromkeys(name.partition(", ")[2] for name in results))
+    headings = [way or "greedy" for way in ways]
+    width = max(map(len, ["WER, %", *sets]))
+    yield f"  {'WER, %':{width}}  {'  '.join(headings)}"
+    for each in sets:
+        names = [f"{each}, {way}" if way else each for way in ways]
+        rates = [f"{100 * results[name]['wer']['rate']:.1f}" if name in results else "-" for name in names]
+        cells = "  ".join(f"{rate:>{len(heading)}}" for rate, heading in zip(rates, headings, strict=True))
+        yield f"  {each:{width}}  {cells}"
 
 
 def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> None:

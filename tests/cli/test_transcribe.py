@@ -280,8 +280,11 @@ def test_a_folder_that_is_no_model(capsys, sounds):
 
 def test_list_models(model, monkeypatch, tmp_path, capsys):
     loaded = AcousticModel.load(model)
-    rates = {"wer": {"rate": 0.0501, "errors": 39}, "cer": {"rate": 0.0249, "errors": 64}}
-    loaded.config = replace(loaded.config, provenance={"corpus": "tones", "results": {"test": rates}})
+    results = {
+        name: {"wer": {"rate": rate}, "cer": {"rate": rate / 2}}
+        for name, rate in (("dev", 0.0688), ("test", 0.0501), ("dev, beam of 16", 0.06), ("other, beam of 16", 1.234))
+    }
+    loaded.config = replace(loaded.config, provenance={"corpus": "tones", "results": results})
     loaded.save(tmp_path / "an4")
     loaded.config = replace(loaded.config, provenance={}, description="Other tones.")
     loaded.save(tmp_path / "tones")
@@ -293,7 +296,11 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "an4 (default)",
         "  Tones.",
-        f"  en, {megabytes:.1f} MB; test: WER 5.0%, CER 2.5%",
+        f"  en, {megabytes:.1f} MB",
+        "  WER, %  greedy  beam of 16",
+        "  dev        6.9         6.0",
+        "  test       5.0           -",
+        "  other        -       123.4",
         "tones",
         "  Other tones.",
         f"  en, {megabytes:.1f} MB",
