@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,11 +114,14 @@ class AcousticModel(nn.Module):
         features, feature_lengths = self.frontend(waveforms, lengths)
         return self.encoder(features, feature_lengths)
 
-    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], *, half: bool = False, files_from: str | os.PathLike[str] | None = None
+    ) -> None:
         """Write the model folder, complete or not at all; an older one in its place is replaced.
 
         Args:
             folder: where; its parent is made.
+            files_from: a model folder whose own files are copied, as far as the options of decoding name them.
             half: store float16 weights, half the size; they are float32 again when loaded. The frontend's statistics,
                 which are few and exact, stay float32.
         Raises:
@@ -126,7 +129,8 @@ class AcousticModel(nn.Module):
             ConfigError: there is something else than a model folder in that place.
         """
         weights = stored_weights(self.state_dict(), half=half, exact=lambda name: name.startswith("frontend."))
-        write_model_folder(folder, self.config, weights, kind=KIND)
+        files = own_files(self.config.decoding, files_from) if files_from else {}
+        write_model_folder(folder, self.config, weights, kind=KIND, files=files)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> AcousticModel:
@@ -148,6 +152,31 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
         DataError: it is missing, not JSON, of a newer format, or has an unknown or wrong option.
     """
     return read_model_config(folder, ModelConfig, kind=KIND)
+
+
+_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm")  # options that name a file or folder
+
+
+def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """What the options of a model name that lies in its folder: each by its name there."""
+    names = sorted({value for name in _PLACES if (value := getattr(options, name))})
+    inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
+    return {name: Path(folder) / name for name in inside if (Path(folder) / name).exists()}
+
+
+def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
+    """The options of a model with the places of what the folder has of its own."""
+    places = own_files(options, folder)
+    changes = {name: str(places[value]) for name in _PLACES if (value := getattr(options, name)) in places}
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
+    """The options with places inside the folder relative to it: what `in_folder` undoes."""
+    folder = folder.resolve()
+    places = {name: Path(value).resolve() for name in _PLACES if (value := getattr(options, name))}
+    inside = {name: str(place.relative_to(folder)) for name, place in places.items() if folder in place.parents}
+    return replace(options, **inside)  # type: ignore[arg-type]
 
 
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

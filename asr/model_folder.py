@@ -32,7 +32,12 @@ Config = TypeVar("Config")
 
 
 def write_model_folder(
-    folder: str | os.PathLike[str], config: Any, weights: Mapping[str, Tensor], *, kind: Kind
+    folder: str | os.PathLike[str],
+    config: Any,
+    weights: Mapping[str, Tensor],
+    *,
+    kind: Kind,
+    files: Mapping[str, Path] | None = None,
 ) -> None:
     """Write a model folder, complete or not at all; an older one in its place is replaced.
 
@@ -41,6 +46,7 @@ def write_model_folder(
         config: the dataclass that becomes config.json.
         weights: as `stored_weights` gives them.
         kind: what the model is.
+        files: what else is in it, files or folders to copy, by their names there.
     Raises:
         ConfigError: there is something else than a model folder in that place.
     """
@@ -53,6 +59,9 @@ def write_model_folder(
         save_file(dict(weights), temporary / WEIGHTS_FILE)
         (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else, too
         write_model_config(temporary, config, kind=kind)
+        for name, path in (files or {}).items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, temporary / name)
         _replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

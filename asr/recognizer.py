@@ -13,13 +13,12 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby, islice, starmap
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from asr.acoustic_model import AcousticModel, find_model, pad_waveforms
+from asr.acoustic_model import AcousticModel, find_model, in_folder, pad_waveforms
 from asr.audio import Source, Waveform, quietest_cut, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
@@ -394,23 +393,6 @@ def load(
     if not isinstance(decoding, DecodingOptions):
         decoding = in_folder(loaded.config.decoding, folder).changed(decoding or {})
     return Recognizer(loaded, device=device, precision=precision, batch_size=batch_size, decoding=decoding)
-
-
-_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm")  # options that name a file or folder
-
-
-def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the places of what the folder has of its own."""
-    places = {name: str(folder / value) for name in _PLACES if (value := getattr(options, name))}
-    return replace(options, **{name: place for name, place in places.items() if Path(place).exists()})  # type: ignore[arg-type]
-
-
-def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options with places inside the folder relative to it: what `in_folder` undoes."""
-    folder = folder.resolve()
-    places = {name: Path(value).resolve() for name in _PLACES if (value := getattr(options, name))}
-    inside = {name: str(place.relative_to(folder)) for name, place in places.items() if folder in place.parents}
-    return replace(options, **inside)  # type: ignore[arg-type]
 
 
 def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:

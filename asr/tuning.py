@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.acoustic_model import embedded_models, find_model, read_config, write_config
+from asr.acoustic_model import embedded_models, find_model, out_of_folder, read_config, write_config
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.decoding import DecodingOptions, word_posteriors
 from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
-from asr.recognizer import Emission, Recognizer, out_of_folder
+from asr.recognizer import Emission, Recognizer
 from asr.rescoring import LEAST_SCORE, Reading
 from asr.text import normalize
 from asr.transcript import split_words

@@ -29,6 +29,7 @@ from asr.training.loop import Interrupted
 from asr.training.run import train_acoustic_model
 from asr.tuning import store_decoding, tune_decoding
 
+GREEDY = DecodingOptions()
 SMOKE = {"train": 48, "other": 8}  # utterances of a smoke test
 
 _USUAL = """\
@@ -164,16 +165,20 @@ class Recipe:
             processes=args.nproc,
         )
         model = folder / self.name
-        AcousticModel.load(folder / "model").save(model, half=True)
+        AcousticModel.load(folder / "model").save(model, half=True, files_from=folder / "model")
         tuned_on = self.tuned_on if self.tuned_on in manifests else "dev"
         wanted = (*self.measured, tuned_on) if self.decoding else self.measured
         measured = {
             name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in wanted)
         }
         evaluations: dict[str, Evaluation] = {}
-        if config.init:
-            evaluations |= measure(find_model(config.init), measured, device=args.device, way=", before")
-        evaluations |= measure(model, measured, device=args.device)
+        own = read_config(model).decoding  # which comes from the model that it began with, if at all
+        kept_ways = {"": GREEDY} | ({f", beam of {own.beam_width}": None} if own.beam_width > 1 else {})
+        for way, options in kept_ways.items():
+            if config.init:
+                start = find_model(config.init)
+                evaluations |= measure(start, measured, device=args.device, way=f"{way}, before", decoding=options)
+            evaluations |= measure(model, measured, device=args.device, way=way, decoding=options)
         ways = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else {}
         for name, options in ways.items():
             recognizer = load(model, device=args.device, decoding=options)
@@ -207,11 +212,15 @@ def measure(
     manifests: Mapping[str, Path],
     *,
     device: str,
-    way: str = "",
-    decoding: DecodingOptions | None = None,
+    way: str,
+    decoding: DecodingOptions | None,
 ) -> dict[str, Evaluation]:
-    """The error rates on each manifest, by its name and the way of decoding; a table of each goes to stdout."""
-    recognizer = load(model, device=device, decoding=decoding or DecodingOptions())
+    """The error rates on each manifest, by its name and the way of decoding; a table of each goes to stdout.
+
+    Args:
+        decoding: None means as the model comes.
+    """
+    recognizer = load(model, device=device, decoding=decoding)
     evaluations: dict[str, Evaluation] = {}
     for name, path in manifests.items():
         evaluation = evaluations[f"{name}{way}"] = evaluate(recognizer, read_manifest(path))

@@ -47,7 +47,10 @@ def _characters(config: TrainingConfig, texts: Sequence[str]) -> tuple[str, ...]
 
 
 def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
-    """The model to start from; what is new in its alphabet has new weights, what stays keeps its own."""
+    """The model to start from; what is new in its alphabet has new weights, what stays keeps its own.
+
+    With the alphabet it keeps its way of decoding, too: language models may not know what is new.
+    """
     model = AcousticModel.load(config.init)
     kept = ("frontend",) if config.init_alphabet == "replace" else ("text", "frontend")
     for part in kept:
@@ -67,7 +70,7 @@ def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
             characters=characters,
             text=config.text,
             encoder=config.encoder,
-            decoding=DecodingOptions(),  # the model's may name files in its folder
+            decoding=model.config.decoding if characters == before else DecodingOptions(),
             name=config.name,
             description=config.description,
             provenance={},

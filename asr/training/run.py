@@ -103,7 +103,7 @@ def _train(
     model = task.model
     model.config = replace(model.config, provenance=provenance)
     if is_first():
-        model.save(folder / "model")
+        model.save(folder / "model", files_from=config.init or None)
     return model.eval()
 
 

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.acoustic_model import in_folder
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
@@ -24,7 +25,6 @@ from asr.lm.fusion import CharacterFusion
 from asr.lm.ngram import SPACE, NgramModel
 from asr.lm.query import query
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.recognizer import in_folder
 from asr.text import Alphabet
 
 WIDE = 500  # more prefixes than the tiny cases have

@@ -15,6 +15,7 @@ from asr.acoustic_model import AcousticModel, read_config, write_config
 from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding import DecodingOptions
 from asr.errors import ConfigError, DataError
+from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
 from asr.training.log import read_log
@@ -105,18 +106,38 @@ def test_frozen_layers_and_what_lies_below_them_stay(
     assert all(name in kept for name in after if below and name.startswith(below))
 
 
-def test_a_model_with_a_language_model_inside_can_be_the_start(
-    init: str, tone_config: Configure, tmp_path: Path
-) -> None:
-    """Its decoding names a file of its own folder, which the new model has not."""
-    shutil.copytree(init, tmp_path / "start")
-    config = read_config(init)
-    decoding = DecodingOptions(beam_width=9, lexicon="words.txt", confidence_temperature=2.0)
-    write_config(tmp_path / "start", replace(config, decoding=decoding, provenance={"hours": 1000}))
-    train_acoustic_model(tone_config(init=str(tmp_path / "start"), epochs=1), tmp_path / "run", device="cpu")
-    recognizer = asr.load(tmp_path / "run" / "model", device="cpu")
-    assert recognizer.decoder.options == DecodingOptions()
+@pytest.fixture
+def decoding(init: str, tmp_path: Path) -> Path:
+    """A model to start from that decodes with a file and a folder of its own."""
+    start = tmp_path / "start"
+    shutil.copytree(init, start)
+    (start / "words.txt").write_text("AB\nC\n")
+    network = NetworkOptions(hidden_size=8, embedding_size=8)
+    LanguageModel(LanguageModelConfig(unit="character", entries=tuple("ABC "), network=network)).save(start / "lm")
+    options = DecodingOptions(beam_width=9, lexicon="words.txt", rescore_lm="lm", confidence_temperature=2.0)
+    write_config(start, replace(read_config(init), decoding=options, provenance={"hours": 1000}))
+    return start
+
+
+def test_what_it_decodes_with_comes_along(decoding: Path, tone_config: Configure, tmp_path: Path) -> None:
+    train_acoustic_model(tone_config(init=str(decoding), epochs=1), tmp_path / "run", device="cpu")
+    before = asr.load(decoding, device="cpu").decoder.options
+    shutil.rmtree(decoding)
+    own = tmp_path / "run" / "model"
+    recognizer = asr.load(own, device="cpu")
+    places = {"lexicon": str(own / "words.txt"), "rescore_lm": str(own / "lm")}
+    assert recognizer.decoder.options == replace(before, **places)
     assert recognizer.model.config.provenance["hours"] < 1
+
+
+def test_with_another_alphabet_it_decodes_greedily(decoding: Path, tone_config: Configure, tmp_path: Path) -> None:
+    """A language model may not know what is new."""
+    smaller = replace(read_config(decoding), characters=(" ", "A", "B"))
+    AcousticModel(smaller).save(decoding)
+    config = tone_config(init=str(decoding), init_alphabet="extend", epochs=1)
+    train_acoustic_model(config, tmp_path / "run", device="cpu")
+    assert read_config(tmp_path / "run" / "model").decoding == DecodingOptions()
+    assert {path.suffix for path in (tmp_path / "run" / "model").iterdir()} == {".json", ".safetensors"}
 
 
 def test_nothing_is_frozen_by_nothing(init: str) -> None:
