@@ -31,7 +31,7 @@ from asr.model_folder import (
 from asr.text import Alphabet, TextOptions
 
 KIND: Final = "acoustic model"
-DEFAULT_MODEL = "an4"
+DEFAULT_MODEL = "english"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,23 +136,25 @@ def _tune_search(
     references: Sequence[str],
 ) -> DecodingOptions:
     """The options with the weights of these names that give the best first readings."""
-    found: list[dict[tuple[str, ...], Reading]] = [{} for _ in references]  # in any of the rounds
+    found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
     tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
     while options not in tried and len(tried) < ROUNDS:
         lists = search(replace(options, rescore_lm="", num_best=100))
-        tried[options] = sum(row[0] for row in _errors(lists, references))
-        for known, row in zip(found, lists, strict=True):
-            for reading in row:
-                if reading.words not in known or known[reading.words].acoustic < reading.acoustic:
-                    known[reading.words] = reading
-        lists = [list(known.values()) for known in found]
+        errors = _errors(lists, references)
+        tried[options] = sum(row[0] for row in errors)
+        for known, *row in zip(found, lists, errors, strict=True):
+            for reading, count in zip(*row, strict=True):
+                if reading.words not in known or known[reading.words][0].acoustic < reading.acoustic:
+                    known[reading.words] = reading, count
+        lists = [[reading for reading, _ in known.values()] for known in found]
+        errors = [[count for _, count in known.values()] for known in found]
         base = [[reading.acoustic + reading.hotword_score for reading in row] for row in lists]
         terms: dict[str, Rows] = {
             "lm_weight": [[reading.lm for reading in row] for row in lists],
             "word_bonus": [[len(reading.words) for reading in row] for row in lists],
             "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
         }
-        weights, _ = tune(base, {name: terms[name] for name in names}, _errors(lists, references))
+        weights, _ = tune(base, {name: terms[name] for name in names}, errors)
         options = replace(options, **weights)  # type: ignore[arg-type]
     return min(tried, key=tried.__getitem__)
 

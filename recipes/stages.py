@@ -22,6 +22,7 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding import DecodingOptions
 from asr.evaluation import Evaluation, evaluate
 from asr.files import write_whole
+from asr.metrics import ErrorCounts
 from asr.recognizer import load
 from asr.text import normalize
 from asr.training.config import AuxiliaryOptions, TrainingConfig
@@ -78,7 +79,7 @@ class Recipe:
         prepare: manifests by name.
         configure: the choices, from the manifests and the command line; seed and epochs are in its arguments.
         measured: the manifests to measure, as far as there are such: names, or patterns as of files.
-        tuned_on: the one that weights of decoding are chosen on; without it, dev.
+        tuned_on: those that weights of decoding are chosen on, as far as there are such; else dev.
         decoding: beside greedy decoding; weights are tuned, and those of the last way kept in the model folder.
         credits: what is to be said of each corpus and text, where there are several.
         usage: the flags that matter most, for --help.
@@ -96,7 +97,7 @@ class Recipe:
     prepare: Prepare
     configure: Callable[[Mapping[str, Path], argparse.Namespace], TrainingConfig]
     measured: tuple[str, ...] = ("dev*", "test*")
-    tuned_on: str = "dev"
+    tuned_on: tuple[str, ...] = ("dev",)
     decoding: Decoding | None = None
     credits: Callable[[argparse.Namespace, Mapping[str, Path]], Mapping[str, str]] = lambda args, manifests: {}
     usage: str = "[--source PATH]"
@@ -166,8 +167,8 @@ class Recipe:
         )
         model = folder / self.name
         AcousticModel.load(folder / "model").save(model, half=True, files_from=folder / "model")
-        tuned_on = self.tuned_on if self.tuned_on in manifests else "dev"
-        wanted = (*self.measured, tuned_on) if self.decoding else self.measured
+        tuned_on = [name for name in self.tuned_on if name in manifests] or ["dev"]
+        wanted = (*self.measured, *tuned_on) if self.decoding else self.measured
         measured = {
             name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in wanted)
         }
@@ -182,10 +183,10 @@ class Recipe:
         ways = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else {}
         for name, options in ways.items():
             recognizer = load(model, device=args.device, decoding=options)
-            options = tune_decoding(recognizer, read_manifest(manifests[tuned_on]))
+            options = tune_decoding(recognizer, [each for on in tuned_on for each in read_manifest(manifests[on])])
             found = measure(model, measured, device=args.device, way=f", {name}", decoding=options)
-            rate = found[f"{tuned_on}, {name}"].wer.counts.rate
-            store_decoding(model, options, tuned_on=tuned_on, word_error_rate=rate)
+            errors = sum((found[f"{on}, {name}"].wer.counts for on in tuned_on), start=ErrorCounts())
+            store_decoding(model, options, tuned_on=", ".join(tuned_on), word_error_rate=errors.rate)
             evaluations |= found
         self._keep(model, evaluations, self.credits(args, manifests))
 

@@ -331,18 +331,18 @@ def test_a_model_is_found_by_folder_or_embedded_name(
 ) -> None:
     package = tmp_path / "package"
     shutil.copytree(folder, package / "models" / "zulu")
-    shutil.copytree(folder, package / "models" / "an4")
+    shutil.copytree(folder, package / "models" / "english")
     (package / "models" / "unfinished").mkdir()
     monkeypatch.setattr(model_folder, "__file__", str(package / "model_folder.py"))
     assert list(embedded_models().items()) == [
-        ("an4", package / "models" / "an4"),
+        ("english", package / "models" / "english"),
         ("zulu", package / "models" / "zulu"),
     ]
-    assert find_model() == find_model("an4") == package / "models" / "an4"
+    assert find_model() == find_model("english") == package / "models" / "english"
     assert find_model("zulu") == package / "models" / "zulu"
     assert find_model(folder) == find_model(str(folder)) == folder
     with pytest.raises(
-        InputError, match="no model 'xx': give a model folder, or one of the embedded models: an4, zulu"
+        InputError, match="no model 'xx': give a model folder, or one of the embedded models: english, zulu"
     ):
         find_model("xx")
 

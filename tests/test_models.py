@@ -1,8 +1,12 @@
-"""The model `an4` on AN4's test set: the error rates it claims, alone and in batches, in both precisions, glued."""
+"""What comes with the package: `an4` on AN4's test set, alone and in batches, in both precisions, glued; `english` on
+voices that it has never heard; and that all of it is small, and says where it comes from.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 from pathlib import Path
 
 import jiwer
@@ -11,17 +15,22 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import embedded_models, read_config
+from asr.acoustic_model import embedded_models, find_model, read_config
 from asr.audio import read_audio
 from asr.data.manifest import read_manifest
+from asr.lm.rnn import embedded_language_models
 from asr.metrics import wer
 from asr.recognizer import Recognizer
 from asr.text import normalize
 from data_prep import an4
 
 CORPUS = Path(os.environ.get("ASR_AN4", "../shared/corpora/an4"))
+TEST_CLEAN = Path(os.environ.get("ASR_ENGLISH", "../shared/corpora/english")) / "librispeech_test_clean"
 SAMPLE = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"AN4 is not at {CORPUS} (set ASR_AN4)")
+
+
+needs_test_clean = pytest.mark.skipif(not TEST_CLEAN.is_dir(), reason=f"no speech at {TEST_CLEAN} (set ASR_ENGLISH)")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +56,18 @@ def texts(recognizer, test_set) -> list[str]:
     return [transcript.text for transcript in recognizer.transcribe_many([(waveform, 16000) for waveform in waveforms])]
 
 
-def test_it_is_small():
-    folder = embedded_models()["an4"]
-    assert sum(path.stat().st_size for path in folder.rglob("*.*")) < 15e6
+def test_they_are_small():
+    sizes = {
+        name: sum(path.stat().st_size for path in folder.rglob("*.*"))
+        for name, folder in {**embedded_models(), **embedded_language_models()}.items()
+    }
+    assert sizes["an4"] < 15e6
+    assert sizes["english"] + sizes["english-lm"] < 40e6
+    assert sum(sizes.values()) < 55e6
+
+
+def test_the_default_is_general_english():
+    assert find_model() == embedded_models()["english"]
 
 
 def test_the_sample_of_the_readme_comes_out_right(recognizer):
@@ -110,3 +128,36 @@ def test_the_test_set_glued_into_one_file_loses_at_most_one_percent(recognizer, 
 def test_noise_without_speech_says_next_to_nothing(recognizer, rng, decibels):
     noise = 10 ** (decibels / 20) * rng.standard_normal(20 * 16000)
     assert len(recognizer.transcribe((noise.astype(np.float32), 16000)).words) <= 1
+
+
+@pytest.fixture(scope="module")
+def english() -> Recognizer:
+    return asr.load("english", device="cpu")
+
+
+@needs_test_clean
+def test_english_follows_new_voices_about_as_well_as_it_says(english):
+    """An utterance of each of LibriSpeech's test-clean readers, of whom training has heard none."""
+    with open(TEST_CLEAN / "manifest.tsv", encoding="utf-8", newline="") as file:
+        rows = {row["speaker"]: row for row in csv.DictReader(file, delimiter="\t")}
+    said = [normalize(row["transcript"], english.model.config.text) for row in rows.values()]
+    heard = [each.text for each in english.transcribe_many(TEST_CLEAN / row["path"] for row in rows.values())]
+    results = english.model.config.provenance["results"]
+    claimed, greedy = (results[f"librispeech_test_clean-test{way}"]["wer"]["rate"] for way in (", 3-gram and RNN", ""))
+    assert len(said) == 34
+    assert wer(said, heard) == pytest.approx(jiwer.wer(said, heard))
+    assert wer(said, heard) == pytest.approx(claimed, abs=0.05) and wer(said, heard) < greedy
+
+
+def test_english_names_every_corpus_that_it_learnt_from_with_its_licence():
+    corpora = read_config(embedded_models()["english"]).provenance["corpora"]
+    assert {"an4", "librispeech_train_clean_5", "common_voice_v1_dev", "speechocean762"} <= set(corpora)
+    for credit in corpora.values():
+        assert re.search("CC0|CC BY|public domain|free of restrictions|BSD", credit), credit
+        assert not re.search(r"\b(NC|ND|SA)\b", credit), credit
+
+
+@pytest.mark.parametrize("decibels", [-90, -60, -40])
+def test_english_hears_no_words_in_noise(english, rng, decibels):
+    noise = 10 ** (decibels / 20) * rng.standard_normal(20 * 16000)
+    assert len(english.transcribe((noise.astype(np.float32), 16000)).words) <= 1

@@ -100,7 +100,7 @@ RECIPE = Recipe(
     prepare=prepare,
     configure=configure,
     measured=MEASURED,
-    tuned_on="dev-clean",
+    tuned_on=("dev-clean",),
     decoding=decoding,
     add_flags=add_flags,
 )

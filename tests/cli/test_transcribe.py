@@ -285,16 +285,16 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
         for name, rate in (("dev", 0.0688), ("test", 0.0501), ("dev, beam of 16", 0.06), ("other, beam of 16", 1.234))
     }
     loaded.config = replace(loaded.config, provenance={"corpus": "tones", "results": results})
-    loaded.save(tmp_path / "an4")
+    loaded.save(tmp_path / "english")
     loaded.config = replace(loaded.config, provenance={}, description="Other tones.")
     loaded.save(tmp_path / "tones")
-    megabytes = sum(path.stat().st_size for path in (tmp_path / "an4").iterdir()) / 1e6
+    megabytes = sum(path.stat().st_size for path in (tmp_path / "english").iterdir()) / 1e6
     monkeypatch.setattr(
-        "asr.acoustic_model.embedded_models", lambda: {name: tmp_path / name for name in ("an4", "tones")}
+        "asr.acoustic_model.embedded_models", lambda: {name: tmp_path / name for name in ("english", "tones")}
     )
     assert main(["--list-models"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "an4 (default)",
+        "english (default)",
         "  Tones.",
         f"  en, {megabytes:.1f} MB",
         "  WER, %  greedy  beam of 16",
