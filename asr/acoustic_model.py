@@ -121,9 +121,9 @@ class AcousticModel(nn.Module):
 
         Args:
             folder: where; its parent is made.
-            files_from: a model folder whose own files are copied, as far as the options of decoding name them.
             half: store float16 weights, half the size; they are float32 again when loaded. The frontend's statistics,
                 which are few and exact, stay float32.
+            files_from: a model folder whose own files are copied, as far as the options of decoding name them.
         Raises:
             InputError: a weight is not finite, or too large for float16.
             ConfigError: there is something else than a model folder in that place.

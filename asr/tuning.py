@@ -110,9 +110,7 @@ def tune_decoding(
         lists = search(replace(options, rescore_weight=0.0, rescore_word_bonus=0.0))
         terms: dict[str, Rows] = {
             "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
-            "rescore_word_bonus": [
-                [len(reading.words) * (reading.rnn is not None) for reading in row] for row in lists
-            ],
+            "rescore_word_bonus": [[len(each.words) * (each.rnn is not None) for each in row] for row in lists],
         }
         base = [[each.score for each in row] for row in lists]
         weights, _ = tune(base, terms, _errors(lists, references))

@@ -28,8 +28,6 @@ CORPUS = Path(os.environ.get("ASR_AN4", "../shared/corpora/an4"))
 TEST_CLEAN = Path(os.environ.get("ASR_ENGLISH", "../shared/corpora/english")) / "librispeech_test_clean"
 SAMPLE = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"AN4 is not at {CORPUS} (set ASR_AN4)")
-
-
 needs_test_clean = pytest.mark.skipif(not TEST_CLEAN.is_dir(), reason=f"no speech at {TEST_CLEAN} (set ASR_ENGLISH)")
 
 
@@ -70,7 +68,7 @@ def test_the_default_is_general_english():
     assert find_model() == embedded_models()["english"]
 
 
-def test_the_sample_of_the_readme_comes_out_right(recognizer):
+def test_a_recording_of_its_test_set_comes_out_right(recognizer):
     transcript = recognizer.transcribe(SAMPLE)
     assert transcript.text == "OCTOBER TWENTY FOUR NINETEEN SEVENTY"
     assert [word.text for word in transcript.words] == transcript.text.split()
