@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asr.confidence import agreements, of_words, token_confidences, word_shares
 from asr.ctc import beam
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.greedy import best_path
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.trie import Lexicon
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
-from asr.metrics import align as align_words
 from asr.options import from_json, to_json
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
 from asr.text import BLANK, Alphabet, is_han
@@ -82,6 +82,15 @@ class DecodingOptions(BeamOptions):
         default=1.0,
         metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
     )
+    confidence_power: float = field(
+        default=1.0,
+        metadata={
+            "help": "of a beam: power of the posteriors of a word's characters in its confidence; 0 leaves them out"
+        },
+    )
+    greedy_confidence_power: float = field(
+        default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.hotwords, Mapping):
@@ -100,6 +109,9 @@ class DecodingOptions(BeamOptions):
             raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
         if not 0 < self.confidence_temperature < math.inf:
             raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
+        for name in ("confidence_power", "greedy_confidence_power"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
         if self.lm and self.fuse_lm:
             raise ConfigError(
                 f"lm and fuse_lm must not both be given, a search has one language model: leave one out, or give "
@@ -204,15 +216,14 @@ class Decoder:
         """The transcript of the best path."""
         best = best_path(emission, blank=BLANK)
         spelled = self.alphabet.decode(best.tokens)
-        logs = np.log(best.confidences)
         hypothesis = Hypothesis(
             text=" ".join(spelled.split()),
             score=best.score,
             tokens=tuple(best.tokens.tolist()),
             spans=tuple((start, end) for start, end in best.spans.tolist()),
         )
-        confidences = [float(np.exp(logs[start:end].mean())) for start, end in find_words(spelled)]
-        return self._of_hypotheses([hypothesis], spelled, confidences, timeline)
+        confidences = of_words(spelled, best.confidences) ** self.options.greedy_confidence_power
+        return self._of_hypotheses([hypothesis], spelled, confidences.tolist(), timeline)
 
     def _found(self, emissions: Sequence[np.ndarray]) -> list[list[Reading]]:
         """What the search finds in each emission, the best first; at least one reading, be it empty."""
@@ -248,11 +259,14 @@ class Decoder:
 
     def _transcript(self, readings: Sequence[Reading], emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of readings, the best first."""
-        scores = np.array([reading.score for reading in readings]) / self.options.confidence_temperature
+        best, options = readings[0], self.options
+        hypotheses = [self._hypothesis(each, emission, timeline) for each in readings[: options.num_best]]
+        scores = np.array([reading.score for reading in readings]) / options.confidence_temperature
         weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
-        confidences = word_posteriors([reading.words for reading in readings[:weighed]], scores[:weighed])
-        hypotheses = [self._hypothesis(each, emission, timeline) for each in readings[: self.options.num_best]]
-        return self._of_hypotheses(hypotheses, readings[0].text, confidences, timeline)
+        shares = word_shares(agreements([reading.words for reading in readings[:weighed]]), scores[:weighed])
+        heard = of_words(best.text, token_confidences(emission, best.tokens, hypotheses[0].spans))
+        confidences = shares * heard**options.confidence_power
+        return self._of_hypotheses(hypotheses, best.text, confidences.tolist(), timeline)
 
     def _hypothesis(self, reading: Reading, emission: np.ndarray, timeline: Timeline) -> Hypothesis:
         """A reading, its labels put in their places by forced alignment."""
@@ -362,7 +376,8 @@ def decode(
     inside, and words before it as far as they must.
 
     The confidence of a word is, greedily, the geometric mean of the posteriors of its characters, each over its frames;
-    with a beam, the share of probability of the hypotheses that have the word in this place.
+    with a beam, the share of probability of the hypotheses that have the word in this place, times that mean. Both
+    means are taken to a power, which `asr.tuning.tune_decoding` finds.
 
     Args:
         log_probs: (T, V) floating natural log-probabilities, a NumPy array or a torch tensor on any device; V is
@@ -423,25 +438,6 @@ def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _kept_decoder(alphabet: Alphabet, options: DecodingOptions) -> Decoder:
     return Decoder(alphabet, options)
-
-
-def word_posteriors(readings: Sequence[Sequence[str]], scores: np.ndarray) -> list[float]:
-    """The probability of each word of the first reading: of all readings that have it in this place.
-
-    Args:
-        readings: words of each hypothesis, the best first; a word is in the same place where a shortest alignment with
-            the first reading pairs it with itself.
-        scores: (n,) natural log-probabilities, up to a constant.
-    Returns:
-        One value in 0 .. 1 for each word of the first reading.
-    """
-    shares = np.exp(scores - scores.max())
-    shares /= shares.sum()
-    totals = np.zeros(len(readings[0]))
-    for reading, share in zip(readings, shares, strict=True):
-        aligned = (pair for pair in align_words(readings[0], reading) if pair.operation != "insertion")
-        totals += share * np.array([pair.operation == "match" for pair in aligned], dtype=float)
-    return np.minimum(totals, 1.0).tolist()
 
 
 def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The weights of decoding, and the temperature of its confidences, from utterances with known text."""
+"""The weights of decoding, and what makes its confidences true, from utterances with known text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic_model import embedded_models, find_model, out_of_folder, read_config, write_config
+from asr.confidence import agreements, of_words, token_confidences, word_shares
+from asr.ctc.alignment import token_spans
+from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
-from asr.decoding import DecodingOptions, word_posteriors
+from asr.decoding import DecodingOptions
 from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
 from asr.recognizer import Emission, Recognizer
 from asr.rescoring import LEAST_SCORE, Reading
-from asr.text import normalize
+from asr.text import BLANK, Alphabet, normalize
 from asr.transcript import split_words
 
 ROUNDS = 6  # searches, at most, until their weights stay as they are
@@ -32,6 +35,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "rescore_word_bonus": _BONUSES,
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
+POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
 
@@ -82,24 +86,26 @@ def tune_decoding(
     """The recogniser's options with the weights that give the fewest word errors on some utterances.
 
     First those of the search: of its language model, of words, and of words outside of its lexicon; then those with
-    which a recurrent model ranks what it finds; and the temperature with which the confidences of words say best
-    whether they are right. What a search finds depends on its weights, so it is made again with those that do best on
-    all it has found so far, until they stay as they are; the search with the fewest errors counts.
+    which a recurrent model ranks what it finds; and what makes the confidences of words say best whether they are
+    right, which is all that greedy decoding has to tune. What a search finds depends on its weights, so it is made
+    again with those that do best on all it has found so far, until they stay as they are; the search with the fewest
+    errors counts.
 
     Args:
-        recognizer: its options have a beam.
         utterances: with known text, which training has not seen. Those that cannot be read are left out.
         progress: called after each utterance.
     Raises:
-        ConfigError: the options are greedy.
         InputError: no utterance can be read.
     Source: Och 2003, "Minimum error rate training in statistical machine translation", section 5, with a grid in place
         of its line search.
     """
     options = recognizer.decoder.options
-    if options.beam_width == 1:
-        raise ConfigError("greedy decoding has nothing to tune; give --beam-width, --rescore-lm, --fuse-lm or --lm")
     references, emissions = _hear(recognizer, utterances, progress)
+    if not references:
+        raise InputError("weights need utterances with known text to be tuned on; got none")
+    options = _fit_greedy_confidences(options, emissions, recognizer.model.alphabet, references)
+    if options.beam_width == 1:
+        return options
 
     def search(options: DecodingOptions) -> list[list[Reading]]:
         return recognizer.with_decoding(options).decoder.readings(emissions)
@@ -115,7 +121,16 @@ def tune_decoding(
         base = [[each.score for each in row] for row in lists]
         weights, _ = tune(base, terms, _errors(lists, references))
         options = replace(options, **weights)  # type: ignore[arg-type]
-    return replace(options, confidence_temperature=_fit_temperature(search(replace(options, num_best=100)), references))
+    return _fit_confidences(options, search(replace(options, num_best=100)), emissions, references)
+
+
+def tuned_options(options: DecodingOptions) -> list[str]:
+    """The names of the options that `tune_decoding` finds the values of."""
+    if options.beam_width == 1:
+        return ["greedy_confidence_power"]
+    ranking = ["rescore_weight", "rescore_word_bonus"] * bool(options.rescore_lm)
+    confidence = ["confidence_temperature", "confidence_power", "greedy_confidence_power"]
+    return [*weights_of_search(options), *ranking, *confidence]
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
@@ -184,21 +199,53 @@ def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> li
     ]
 
 
-def _fit_temperature(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> float:
-    """The temperature with which confidences give the words that are right, and those that are not, the most."""
+def _fit_confidences(
+    options: DecodingOptions,
+    lists: Sequence[Sequence[Reading]],
+    emissions: Sequence[Emission],
+    references: Sequence[str],
+) -> DecodingOptions:
+    """The options with the temperature and the power that surprise the least, where a word is right and where not."""
+    agreed = [agreements([reading.words for reading in readings]) for readings in lists]
+    scores = [np.array([reading.score for reading in readings]) for readings in lists]
+    heard = np.concatenate([_heard(emission, readings[0]) for emission, readings in zip(emissions, lists, strict=True)])
+    right = _right([readings[0].words for readings in lists], references)
 
-    def loss(temperature: float) -> float:
-        total = 0.0
-        for readings, reference in zip(lists, references, strict=True):
-            scores = np.array([reading.score for reading in readings]) / temperature
-            confidences = word_posteriors([reading.words for reading in readings], scores)
-            right = right_words(split_words(reference), readings[0].words)
-            for confidence, is_right in zip(confidences, right, strict=True):
-                share = confidence if is_right else 1.0 - confidence
-                total -= float(np.log(max(share, 1e-6)))
-        return total
+    def surprise_of(pair: tuple[float, float]) -> float:
+        temperature, power = pair
+        shares = [word_shares(*each) for each in zip(agreed, (row / temperature for row in scores), strict=True)]
+        return _surprise(np.concatenate(shares) * heard**power, right)
 
-    return min(TEMPERATURES, key=loss)
+    temperature, power = min(itertools.product(TEMPERATURES, POWERS), key=surprise_of)
+    return replace(options, confidence_temperature=temperature, confidence_power=power)
+
+
+def _heard(emission: Emission, reading: Reading) -> np.ndarray:
+    """(W,) the geometric mean of the posteriors of the characters of each word."""
+    spans = token_spans(emission, reading.tokens, blank=BLANK) if len(reading.tokens) else np.zeros((0, 2), np.int64)
+    return of_words(reading.text, token_confidences(emission, reading.tokens, spans.tolist()))
+
+
+def _fit_greedy_confidences(
+    options: DecodingOptions, emissions: Sequence[Emission], alphabet: Alphabet, references: Sequence[str]
+) -> DecodingOptions:
+    """The options with the power that surprises the least in greedy decoding; see `_fit_confidences`."""
+    paths = [best_path(emission, blank=BLANK) for emission in emissions]
+    texts = [alphabet.decode(path.tokens) for path in paths]
+    heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
+    right = _right([text.split() for text in texts], references)
+    return replace(options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right)))
+
+
+def _right(hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> np.ndarray:
+    """Whether each word of each hypothesis, one utterance after the other, is in its place."""
+    pairs = zip(references, hypotheses, strict=True)
+    return np.array([each for said, found in pairs for each in right_words(split_words(said), found)], dtype=bool)
+
+
+def _surprise(confidences: np.ndarray, right: np.ndarray) -> float:
+    """Nats that it takes to learn of all words which are right, from one who believes the confidences."""
+    return float(-np.log(np.maximum(np.where(right, confidences, 1.0 - confidences), 1e-6)).sum())
 
 
 def check_own(model: str | os.PathLike[str]) -> None:

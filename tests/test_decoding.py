@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asr.ctc.collapse import collapse
-from asr.decoding import Decoder, DecodingOptions, decode, word_posteriors
+from asr.decoding import Decoder, DecodingOptions, decode
 from asr.errors import ConfigError, DataError, InputError
 from asr.text import Alphabet
 
@@ -294,15 +294,24 @@ def test_a_hotword_that_cannot_be_is_refused_by_name(hotwords, message):
         decode(GOOD, ENGLISH, DecodingOptions(beam_width=2, hotwords=hotwords))
 
 
-def test_confidence_is_the_share_of_the_hypotheses_with_the_word():
-    readings = [["A", "CAB"], ["A", "CAC"], ["CAB"]]
-    scores = np.log([0.5, 0.3, 0.2])
-    assert word_posteriors(readings, scores) == pytest.approx([0.8, 0.7])
-    assert word_posteriors(readings, scores - 7) == pytest.approx([0.8, 0.7])
-    assert word_posteriors([[]], np.zeros(1)) == []
-    cold = decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_temperature=0.01)).words[1].confidence
-    warm = decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8)).words[1].confidence
-    assert 0.4 < warm < 0.6 < 0.99 < cold <= 1
+def test_shares_of_the_hypotheses_with_a_word_are_tempered():
+    cold, warm = (
+        decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_power=0.0, **temperature)).words[1]
+        for temperature in ({"confidence_temperature": 0.01}, {})
+    )
+    assert 0.4 < warm.confidence < 0.6 < 0.99 < cold.confidence <= 1
+
+
+@pytest.mark.parametrize(("width", "option"), [(1, "greedy_confidence_power"), (8, "confidence_power")])
+def test_confidence_has_the_posteriors_of_the_characters_to_a_power(width, option):
+    heard = (0.9 * 0.9 * 0.48) ** (1 / 3)
+    alone, once, thrice, usual = (
+        decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=width, **power)).words[1].confidence
+        for power in ({option: 0.0}, {option: 1.0}, {option: 3.0}, {})
+    )
+    assert alone == 1.0 if width == 1 else 0.4 < alone < 0.6
+    assert once == usual == pytest.approx(alone * heard)
+    assert thrice == pytest.approx(alone * heard**3)
 
 
 def test_beam_confidences_and_times_of_random_emissions_are_in_range():
@@ -327,6 +336,8 @@ def test_beam_confidences_and_times_of_random_emissions_are_in_range():
         ({"beam_width": 2, "num_best": 0}, "num_best must be an integer, 1 or above; got 0"),
         ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be a tuple of words"),
         ({"beam_width": 2, "confidence_temperature": 0.0}, "confidence_temperature must be above 0; got 0.0"),
+        ({"beam_width": 2, "confidence_power": -1.0}, "confidence_power must be finite, 0 or above; got -1.0"),
+        ({"greedy_confidence_power": math.inf}, "greedy_confidence_power must be finite, 0 or above; got inf"),
         ({"beam_width": 2, "only_lexicon": True}, "only_lexicon needs a lexicon or a language model of words"),
     ],
 )

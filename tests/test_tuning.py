@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
+import statistics
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +18,13 @@ from asr.acoustic_model import read_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
 from asr.decoding import DecodingOptions
-from asr.errors import ConfigError, InputError
+from asr.errors import InputError
 from asr.evaluation import evaluate
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.tuning import GRID, store_decoding, tune, tune_decoding
 
-SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", "confidence_temperature")
+CONFIDENCE = ("confidence_temperature", "confidence_power", "greedy_confidence_power")
+SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", *CONFIDENCE)
 
 
 def test_no_weights_of_the_grid_have_fewer_errors(rng):
@@ -92,7 +95,8 @@ def test_what_the_tuned_options_give_is_no_worse(folder, tone_corpus):
     options = tune_decoding(recognizer, utterances)
     after = evaluate(recognizer.with_decoding(options), utterances).wer.counts.errors
     assert after <= before
-    assert replace(options, rescore_weight=0.5, rescore_word_bonus=0.0, confidence_temperature=1.0) == (
+    names = ("rescore_weight", "rescore_word_bonus", *CONFIDENCE)
+    assert replace(options, **{name: getattr(recognizer.decoder.options, name) for name in names}) == (
         recognizer.decoder.options
     )
 
@@ -121,11 +125,33 @@ def test_weights_that_a_first_search_leads_astray_are_found_by_the_next(folder, 
     )
 
 
-def test_greedy_decoding_has_nothing_to_tune(folder, tone_corpus, capsys):
-    with pytest.raises(ConfigError, match="greedy decoding has nothing to tune"):
-        tune_decoding(asr.load(folder, device="cpu"), read_manifest(tone_corpus / "dev.jsonl.gz"))
-    assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune"]) == 2
-    assert "greedy decoding has nothing to tune" in capsys.readouterr().err
+@pytest.mark.parametrize("decoding", [{"beam_width": 1}, {"beam_width": 16}])
+def test_confidences_are_truer_with_what_was_tuned(folder, tone_corpus, decoding):
+    """With noise over the log-probabilities, so that words come out wrong, and as sure as they were."""
+    utterances = read_manifest(tone_corpus / "dev.jsonl.gz")
+    vain = {"confidence_temperature": 0.7, "confidence_power": 0.0, "greedy_confidence_power": 0.0}
+    recognizer = asr.load(folder, device="cpu", precision="float32", decoding={**decoding, **vain})
+    with torch.no_grad():
+        for parameter in recognizer.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    options = tune_decoding(recognizer, utterances)
+    before, after = (
+        evaluate(recognizer.with_decoding(each), utterances) for each in (replace(options, **vain), options)
+    )
+    assert before.wer.counts.errors > 0
+    assert surprise(after) < surprise(before)
+
+
+def surprise(evaluation) -> float:
+    """Nats, for each word, that it takes to learn whether it is right."""
+    judged = [each for utterance in evaluation.utterances for each in utterance.judged]
+    return -statistics.mean(math.log(max(sure if right else 1 - sure, 1e-6)) for sure, right in judged)
+
+
+def test_the_command_tunes_the_confidences_of_greedy_decoding(folder, tone_corpus, capsys):
+    assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune"]) == 0
+    assert "asr-evaluate: tuned: greedy_confidence_power 0\n" in capsys.readouterr().err
+    assert read_config(folder).decoding == DecodingOptions(greedy_confidence_power=0.0)
 
 
 def test_places_outside_of_the_folder_stay_as_they_are(folder, tmp_path):

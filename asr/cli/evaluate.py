@@ -67,8 +67,8 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="first choose the weights of language models and words, and the temperature of confidences, that do best "
-        "on MANIFEST, and store them in the folder of MODEL",
+        help="first choose the weights of language models and words that do best on MANIFEST, and what makes "
+        "confidences true, and store them in the folder of MODEL",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures and texts to a JSON file too")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
@@ -205,13 +205,12 @@ def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Ut
     """The recogniser with the weights that do best on the utterances, which it says."""
     from tqdm import tqdm
 
-    from asr.tuning import tune_decoding, weights_of_search
+    from asr.tuning import tune_decoding, tuned_options
 
     with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
-    names = weights_of_search(options) + ["rescore_weight", "rescore_word_bonus"] * bool(options.rescore_lm)
-    names.append("confidence_temperature")
-    say("tuned: " + ", ".join(f"{name} {getattr(options, name):g}" for name in names), prog=PROG)
+    found = ", ".join(f"{name} {getattr(options, name):g}" for name in tuned_options(options))
+    say(f"tuned: {found}", prog=PROG)
     return recognizer.with_decoding(options)
 
 
