@@ -8,6 +8,8 @@ apart by what they end with: Φ, or the last label itself, because only after Φ
                                                      { p(y, t-1) p_t(c)         if not
 
 Everything else that ranks a prefix (the *bonus*: language model, words, hotwords) is a function of its labels alone.
+While a word is open, that of a language model of words looks ahead: to the likeliest word that begins so, by itself.
+What the model says once the word is complete takes its place, so that it changes what is pruned and nothing else.
 
 The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and stands for "none"). A frame is one
 pass over the beam, which gives each prefix its new probabilities, and one over the pairs of a prefix and a label that
@@ -59,6 +61,7 @@ NODE = np.dtype(
         ("closing_score", "f8"),
         ("lm_score", "f8"),
         ("hotword_score", "f8"),
+        ("ahead", "f8"),  # of the open word, at most 0
         ("bonus", "f8"),
     ]
 )
@@ -90,12 +93,13 @@ RULES = np.dtype(
     + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
     + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
     + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
-    + [(name, "f8") for name in ("lm_weight", "word_bonus", "unknown_word_score")]
+    + [(name, "f8") for name in ("lm_weight", "word_bonus", "unknown_word_score", "unknown_ahead")]
     + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
 )
 NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3
 
 TOGETHER = 32  # emissions that share the steps of a label model
+_LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after some other word
 
 _BLOCK_FRAMES = 1024
 _kernels = KernelModule(
@@ -404,7 +408,9 @@ class BeamSearch:
         rules["unknown_word_score"] = options.unknown_word_score
         arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
         if lexicon is not None:
-            arrays["LEXICON"] = lexicon.records
+            arrays["LEXICON"] = lexicon.records.copy()
+        if lexicon is not None and lm is not None and lm_units == LM_OF_WORDS:
+            rules["unknown_ahead"], arrays["LEXICON"]["ahead"] = _look_ahead(lexicon, lm, options)
         rules["lm_units"] = lm_units
         if lm is not None:
             for name in _LM_NUMBERS:
@@ -423,6 +429,23 @@ class BeamSearch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._set_addresses()  # those of a copy, or of the same arrays in another process, are others
+
+
+def _look_ahead(lexicon: Lexicon, lm: NgramTables, options: BeamOptions) -> tuple[float, np.ndarray]:
+    """What an open word adds to the bonus once it has left the lexicon; and at each node of the lexicon, (N + 1,).
+
+    Going on with the word never adds to it: where a likelier word is out of the lexicon, that one is ahead.
+
+    Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition", with a
+        model of single words.
+    """
+    unknown, *known = options.lm_weight * np.maximum(lm.log_probs[1 : 1 + lm.num_words], _LEAST_AHEAD)
+    numbers = np.where(lexicon.words < lm.num_words, lexicon.words, 0)
+    ahead = lexicon.best_ahead(np.array([unknown, *known])[numbers])
+    if not options.only_lexicon:
+        ahead = np.maximum(ahead, unknown + min(options.unknown_word_score, 0.0))
+    ahead[0] = 0.0  # no word is open
+    return unknown, ahead
 
 
 class BeamState:

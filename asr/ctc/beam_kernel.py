@@ -135,8 +135,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     nonblank = _log_add(nonblank, before + frame[node.label])
             total = _log_add(blank, nonblank)
             score = total + node.bonus
-            if active.total + node.bonus > top:
-                top = active.total + node.bonus
+            if active.total + node.bonus - node.ahead > top:
+                top = active.total + node.bonus - node.ahead
             if score > -np.inf:
                 candidate = candidates[count]
                 candidate.node, candidate.label = active.node, -1
@@ -166,7 +166,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
         for slot in range(state.num_active):
             active = beam[slot]
             node = nodes[active.node]
-            if not active.total + node.bonus + likeliest + rules.largest_gain > bar:
+            closed = node.bonus - node.ahead
+            if not active.total + closed + likeliest + rules.largest_gain > bar:
                 continue
             in_word = node.label >= 0 and tables.labels[node.label].kind == PART
             open_match = tables.hotwords[node.hotword]
@@ -178,7 +179,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     gain = rules.words_gain + (open_match.step if leads_on else open_match.fail_step)
                 else:
                     gain = tables.labels[label].gain_inside if in_word else tables.labels[label].gain_outside
-                if not acoustic + node.bonus + gain > bar:
+                bonus = node.bonus if in_word and tables.labels[label].kind == PART else closed
+                if not acoustic + bonus + gain > bar:
                     continue
                 child = _child(nodes, active.node, label)
                 if child > 0 and nodes[child].slot >= 0:
@@ -317,6 +319,9 @@ def _extend(nodes, parent, label, node, tables, rules):
     elif rules.lm_units == LM_OF_ROWS:
         lm_score += tables.rows[parent * rules.num_labels + label]
         lm_state = np.int64(NO_ROW)
+    ahead = 0.0
+    if rules.lm_units == LM_OF_WORDS and kind != DELIMITER:
+        ahead = rules.unknown_ahead if spelling == OFF else tables.lexicon[spelling].ahead
     hotword, gain = spot(tables.hotwords, before.hotword, boundary, label)
     hotword_score = before.hotword_score + gain
 
@@ -326,7 +331,9 @@ def _extend(nodes, parent, label, node, tables, rules):
     after.hotword, after.hotword_score = hotword, hotword_score
     after.lm_score, after.lm_state = lm_score, lm_state
     after.closing_state = -1
-    after.bonus = _bonus(lm_score, num_words, num_unknown, hotword_score + tables.hotwords[hotword].potential, rules)
+    potential = hotword_score + tables.hotwords[hotword].potential
+    after.ahead = ahead
+    after.bonus = _bonus(lm_score, num_words, num_unknown, potential, rules) + ahead
     return True
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from asr.errors import InputError
 
 TRIE_FIELDS = [("first_child", "i8"), ("label", "i8")]
-LEXICON_NODE = np.dtype([*TRIE_FIELDS, ("word", "i8")])
+LEXICON_NODE = np.dtype([*TRIE_FIELDS, ("word", "i8"), ("ahead", "f8")])
 
 
 class Trie:
@@ -103,6 +103,18 @@ class Lexicon:
                 f"got shape {numbers.shape} in {numbers.dtype}"
             )
         self.labels = np.unique(trie.labels[1:])
+        self.words = numbers
         self.records = trie.records(LEXICON_NODE)  # word: the number of the word that ends there, or -1
         self.records["word"] = -1
         self.records["word"][trie.ends] = numbers
+        self._trie = trie
+
+    def best_ahead(self, scores: np.ndarray) -> np.ndarray:
+        """(N + 1,) for each record the largest score of the words that begin as it does, from those of all words."""
+        best = np.full(len(self.records), -np.inf)
+        nodes, scores = self._trie.ends, np.asarray(scores, dtype=np.float64)
+        while nodes.size:
+            np.maximum.at(best, nodes, scores)
+            inner = nodes > 0
+            nodes, scores = self._trie.parents[nodes[inner]], scores[inner]
+        return best

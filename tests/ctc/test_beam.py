@@ -427,6 +427,38 @@ def test_the_language_model_sees_what_was_said_through_pruning(rng):
             assert h.score == pytest.approx(total)
 
 
+def test_an_open_word_is_ranked_by_the_likeliest_that_begins_so(rng):
+    """B is heard better, but begins nothing that anyone says; one prefix is all that the search may keep."""
+    lm = random_bigrams(rng, 6)
+    lm.log_probs[1:7] = np.log([1e-3, 1e-9, 0.1, 0.2, 0.6, 1e-4])  # <unk> <s> </s> and words 3, 4, 5
+    emission = np.log([[0.1, 0.4, 0.5, 1e-9]])
+    lexicon = Lexicon([[A, A], [A], [B]], [3, 4, 5])
+
+    def search(weight: float, **options) -> list[int]:
+        given = BeamOptions(beam_width=1, lm_weight=weight, **options)
+        found = BeamSearch(num_labels=4, blank=0, options=given, delimiters=[SPACE], lexicon=lexicon, lm=lm)
+        return found.decode(emission)[0].tokens.tolist()
+
+    assert search(0.0) == [B]
+    assert search(0.5) == search(0.5, only_lexicon=True) == [A]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), unknown=st.sampled_from([-20.0, -3.0, 0.0, 1.5]), only=st.booleans())
+def test_what_a_frame_leaves_out_could_not_have_been_among_the_best(seed, unknown, only):
+    """The bounds that spare work are bounds: without them all comes out the same."""
+    rng = np.random.default_rng(seed)
+    options = {"lm_weight": 1.5, "word_bonus": 0.5, "unknown_word_score": unknown, "only_lexicon": only}
+    search = full_search(rng, score_threshold=30.0, **options)
+    unbound = pickle.loads(pickle.dumps(search))
+    unbound._arrays["LABELS"]["gain_inside"] = unbound._arrays["LABELS"]["gain_outside"] = 1e9
+    unbound._rules["words_gain"] = unbound._rules["largest_gain"] = 1e9
+    for _ in range(3):
+        emission = random_emission(rng, 40, 5, peaked=3)
+        one, other = (each.decode(emission, num_best=8) for each in (search, unbound))
+        assert [summary(hypothesis) for hypothesis in one] == [summary(hypothesis) for hypothesis in other]
+
+
 # --- in pieces, in batches -----------------------------------------------------------------------------------------
 
 

@@ -59,3 +59,11 @@ def test_a_lexicon_knows_its_words_by_number():
 def test_what_is_not_a_lexicon_is_refused(spellings, words, message):
     with pytest.raises(InputError, match=message):
         Lexicon(spellings, words)
+
+
+def test_the_best_word_ahead_of_each_node():
+    lexicon = Lexicon([[2, 1], [2], [3, 3], [2, 1, 4]])
+    found = lexicon.best_ahead(np.array([-3.0, -5.0, -1.0, -2.0]))
+    words = {0: -1.0, 1: -2.0, 2: -1.0, 3: -2.0, 4: -1.0, 5: -2.0}  # ∅, 2, 3, 2 1, 3 3, 2 1 4
+    assert dict(enumerate(found[:-1].tolist())) == words
+    assert Lexicon([]).best_ahead(np.zeros(0))[0] == -np.inf
