@@ -121,7 +121,10 @@ def tune_decoding(
         base = [[each.score for each in row] for row in lists]
         weights, _ = tune(base, terms, _errors(lists, references))
         options = replace(options, **weights)  # type: ignore[arg-type]
-    return _fit_confidences(options, search(replace(options, num_best=100)), emissions, references)
+        lists = [_ranked(row, options) for row in lists]
+    else:
+        lists = search(replace(options, num_best=100))
+    return _fit_confidences(options, lists, emissions, references)
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
@@ -197,6 +200,14 @@ def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> li
         [word_errors(reference, " ".join(reading.words)).errors for reading in row]
         for reference, row in zip(said, lists, strict=True)
     ]
+
+
+def _ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Reading]:
+    """The readings by what `Rescorer` makes of their scores with the options, where it has added nothing yet."""
+    weight, bonus = options.rescore_weight, options.rescore_word_bonus
+    added = [weight * each.rnn + bonus * len(each.words) if each.rnn is not None else 0.0 for each in readings]
+    ranked = [replace(each, score=each.score + more) for each, more in zip(readings, added, strict=True)]
+    return sorted(ranked, key=lambda reading: -reading.score)
 
 
 def _fit_confidences(

@@ -18,7 +18,7 @@ from asr.cli.arguments import Parser, at_least, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.evaluate import table
 from asr.cli.train import add_processes, set_threads
-from asr.data.manifest import read_manifest, write_manifest
+from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoding import DecodingOptions
 from asr.evaluation import Evaluation, evaluate
 from asr.files import write_whole
@@ -32,6 +32,7 @@ from asr.tuning import store_decoding, tune_decoding
 
 GREEDY = DecodingOptions()
 SMOKE = {"train": 48, "other": 8}  # utterances of a smoke test
+TUNED_ON = 300  # utterances of each set that weights of decoding are tuned on, at most
 
 _USUAL = """\
 Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
@@ -79,7 +80,8 @@ class Recipe:
         prepare: manifests by name.
         configure: the choices, from the manifests and the command line; seed and epochs are in its arguments.
         measured: the manifests to measure, as far as there are such: names, or patterns as of files.
-        tuned_on: those that weights of decoding are chosen on, as far as there are such; else dev.
+        tuned_on: those that weights of decoding are chosen on, `TUNED_ON` utterances of each, as far as there are such;
+            else dev.
         decoding: beside greedy decoding; weights are tuned, and those of the last way kept in the model folder.
         credits: what is to be said of each corpus and text, where there are several.
         usage: the flags that matter most, for --help.
@@ -149,7 +151,7 @@ class Recipe:
         if args.smoke:
             folder = args.output / "smoke"
             manifests = {
-                name: first_utterances(
+                name: some_utterances(
                     path,
                     folder / f"{name}.jsonl.gz",
                     count=SMOKE["train" if re.search("(^|-)train", name) else "other"],
@@ -183,7 +185,8 @@ class Recipe:
         ways = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else {}
         for name, options in ways.items():
             recognizer = load(model, device=args.device, decoding=options)
-            options = tune_decoding(recognizer, [each for on in tuned_on for each in read_manifest(manifests[on])])
+            utterances = [each for on in tuned_on for each in some(read_manifest(manifests[on]), TUNED_ON)]
+            options = tune_decoding(recognizer, utterances)
             found = measure(model, measured, device=args.device, way=f", {name}", decoding=options)
             errors = sum((found[f"{on}, {name}"].wer.counts for on in tuned_on), start=ErrorCounts())
             store_decoding(model, options, tuned_on=", ".join(tuned_on), word_error_rate=errors.rate)
@@ -236,11 +239,15 @@ def word_list(model: Path, words: Sequence[str]) -> dict[str, DecodingOptions]:
     return {"beam of 16": DecodingOptions(beam_width=16, lexicon=str(lexicon), only_lexicon=True)}
 
 
-def first_utterances(manifest: Path, path: Path, *, count: int) -> Path:
-    """A manifest of the first utterances of another, spread over all of it."""
-    utterances = read_manifest(manifest)
-    write_manifest(utterances[:: max(1, len(utterances) // count)][:count], path)
+def some_utterances(manifest: Path, path: Path, *, count: int) -> Path:
+    """A manifest of some utterances of another."""
+    write_manifest(some(read_manifest(manifest), count), path)
     return path
+
+
+def some(utterances: Sequence[Utterance], count: int) -> Sequence[Utterance]:
+    """So many of them at most, spread over all."""
+    return utterances[:: max(1, len(utterances) // count)][:count]
 
 
 def smaller(config: TrainingConfig) -> TrainingConfig:

@@ -13,7 +13,7 @@ from asr.encoder import EncoderOptions
 from asr.text import TextOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from data_prep import aishell
-from recipes.stages import Note, Recipe, first_utterances
+from recipes.stages import Note, Recipe, some_utterances
 
 
 def add_flags(parser: Parser) -> None:
@@ -34,7 +34,7 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
     options = aishell.Options(held_out=args.held_out)
     manifests = aishell.prepare(source=args.source, output=folder, progress=progress, options=options)
     if args.overfit:
-        few = first_utterances(manifests["train"], folder / f"first-{args.overfit}.jsonl.gz", count=args.overfit)
+        few = some_utterances(manifests["train"], folder / f"first-{args.overfit}.jsonl.gz", count=args.overfit)
         return {"train": few, "dev": few}
     return manifests
 

@@ -109,8 +109,10 @@ def decoding(
     made, ngram = make_ngram(args, manifests, note=note), model / "ngram.safetensors"
     shutil.copyfile(made, ngram)
     return {
-        "3-gram": DecodingOptions(beam_width=16, lm=str(ngram)),
-        "3-gram and RNN": DecodingOptions(beam_width=100, lm=str(ngram), rescore_lm=RESCORE_LM),
+        "3-gram": DecodingOptions(beam_width=100, lm=str(ngram)),
+        "3-gram and RNN": DecodingOptions(
+            beam_width=500, lm=str(ngram), rescore_lm=RESCORE_LM, rescore_count=200, rescore_within=14.0
+        ),
     }
 
 
