@@ -21,6 +21,7 @@ from asr.encoder import Encoder, EncoderOptions
 from asr.errors import InputError
 from asr.frontend import Frontend, FrontendOptions
 from asr.model_folder import (
+    Stored,
     embedded_folders,
     read_model_config,
     read_weights,
@@ -115,20 +116,24 @@ class AcousticModel(nn.Module):
         return self.encoder(features, feature_lengths)
 
     def save(
-        self, folder: str | os.PathLike[str], *, half: bool = False, files_from: str | os.PathLike[str] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        stored: Stored = "float32",
+        files_from: str | os.PathLike[str] | None = None,
     ) -> None:
         """Write the model folder, complete or not at all; an older one in its place is replaced.
 
         Args:
             folder: where; its parent is made.
-            half: store float16 weights, half the size; they are float32 again when loaded. The frontend's statistics,
-                which are few and exact, stay float32.
+            stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
+                quarter. The frontend's statistics, which are few and exact, stay float32.
             files_from: a model folder whose own files are copied, as far as the options of decoding name them.
         Raises:
             InputError: a weight is not finite, or too large for float16.
             ConfigError: there is something else than a model folder in that place.
         """
-        weights = stored_weights(self.state_dict(), half=half, exact=lambda name: name.startswith("frontend."))
+        weights = stored_weights(self.state_dict(), stored, exact=lambda name: name.startswith("frontend."))
         files = own_files(self.config.decoding, files_from) if files_from else {}
         write_model_folder(folder, self.config, weights, kind=KIND, files=files)
 

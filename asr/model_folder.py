@@ -27,7 +27,11 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 
+STEPS = ".steps"  # after the name of a tensor of int8: what one step of each row is
+INT8_STEPS = 127  # to either side of 0
+
 Kind = Literal["acoustic model", "language model"]
+Stored = Literal["float32", "float16", "int8"]
 Config = TypeVar("Config")
 
 
@@ -75,23 +79,39 @@ def write_model_config(folder: str | os.PathLike[str], config: Any, *, kind: Kin
 
 
 def stored_weights(
-    state: Mapping[str, Tensor], *, half: bool, exact: Callable[[str], bool] = lambda name: False
+    state: Mapping[str, Tensor], stored: Stored, *, exact: Callable[[str], bool] = lambda name: False
 ) -> dict[str, Tensor]:
-    """All tensors on the CPU, in float16 or float32; those whose name is `exact` in float32 in any case.
+    """All tensors on the CPU, as they are stored.
 
+    Args:
+        state: their names and values.
+        stored: "float32"; "float16", half the size; or "int8", a quarter: each row of a matrix in 255 steps of its
+            largest weight, with what a step is in another tensor, and vectors in float16.
+        exact: whether a tensor of that name stays float32 in any case.
     Raises:
         InputError: one is not finite, or too large for float16.
     """
     weights = {}
     for name, tensor in state.items():
-        kept = torch.float16 if half and not exact(name) else torch.float32
-        weights[name] = tensor.detach().to("cpu", kept).contiguous()
+        values = tensor.detach().to("cpu", torch.float32)
+        as_steps = stored == "int8" and values.ndim > 1 and not exact(name)
+        kept = torch.float32 if stored == "float32" or as_steps or exact(name) else torch.float16
+        weights[name] = values.to(kept).contiguous()
         if not weights[name].isfinite().all():
             raise InputError(
                 f"every weight must be finite in {str(kept).removeprefix('torch.')} to be saved, "
                 f"but tensor {name!r} is not"
             )
+        if as_steps:
+            steps = values.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / INT8_STEPS
+            weights[name] = (values / _by_rows(steps, values)).round().to(torch.int8).contiguous()
+            weights[name + STEPS] = steps
     return weights
+
+
+def _by_rows(steps: Tensor, values: Tensor) -> Tensor:
+    """One for each row of the values, in a shape to multiply them by."""
+    return steps.view(-1, *[1] * (values.ndim - 1))
 
 
 def read_model_config(folder: str | os.PathLike[str], config_type: type[Config], *, kind: Kind) -> Config:
@@ -128,6 +148,11 @@ def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tenso
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"the model's weights are damaged or truncated: {error}", path=path) from None
+    for name in [name for name, tensor in weights.items() if tensor.dtype == torch.int8]:
+        steps = weights.pop(name + STEPS, torch.zeros(0))
+        if steps.shape != weights[name].shape[:1]:
+            raise DataError(f"tensor {name!r} must have as many {STEPS} as rows", path=path)
+        weights[name] = weights[name] * _by_rows(steps, weights[name])
     if missing := sorted(set(expected) - set(weights)):
         raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are)", path=path)
     if extra := sorted(set(weights) - set(expected)):

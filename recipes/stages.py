@@ -23,6 +23,7 @@ from asr.decoding import DecodingOptions
 from asr.evaluation import Evaluation, evaluate
 from asr.files import write_whole
 from asr.metrics import ErrorCounts
+from asr.model_folder import Stored
 from asr.recognizer import load
 from asr.text import normalize
 from asr.training.config import AuxiliaryOptions, TrainingConfig
@@ -36,8 +37,8 @@ TUNED_ON = 300  # utterances of each set that weights of decoding are tuned on, 
 
 _USUAL = """\
 Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
-on. Manifests go to OUTPUT/data, the run to OUTPUT/seed-N, the model, in half
-precision and with its error rates, to OUTPUT/seed-N/{name}.
+on. Manifests go to OUTPUT/data, the run to OUTPUT/seed-N, the model, packed
+in {stored} and with its error rates, to OUTPUT/seed-N/{name}.
 
 examples:
 {examples}"""
@@ -79,6 +80,7 @@ class Recipe:
         epochs: passes over the training data, unless the command line says otherwise.
         prepare: manifests by name.
         configure: the choices, from the manifests and the command line; seed and epochs are in its arguments.
+        stored: format of the packed model's weights.
         measured: the manifests to measure, as far as there are such: names, or patterns as of files.
         tuned_on: those that weights of decoding are chosen on, `TUNED_ON` utterances of each, as far as there are such;
             else dev.
@@ -98,6 +100,7 @@ class Recipe:
     epochs: int
     prepare: Prepare
     configure: Callable[[Mapping[str, Path], argparse.Namespace], TrainingConfig]
+    stored: Stored = "float16"
     measured: tuple[str, ...] = ("dev*", "test*")
     tuned_on: tuple[str, ...] = ("dev",)
     decoding: Decoding | None = None
@@ -117,7 +120,7 @@ class Recipe:
             self._prog,
             usage=f"python {self._prog} {self.usage} [--output DIR] [OPTION...]",
             description=self.about,
-            examples=_USUAL.format(name=self.name, examples=self.examples),
+            examples=_USUAL.format(name=self.name, stored=self.stored, examples=self.examples),
         )
         output = Path("runs") / self.name
         add = parser.add_argument
@@ -168,7 +171,7 @@ class Recipe:
             processes=args.nproc,
         )
         model = folder / self.name
-        AcousticModel.load(folder / "model").save(model, half=True, files_from=folder / "model")
+        AcousticModel.load(folder / "model").save(model, stored=self.stored, files_from=folder / "model")
         tuned_on = [name for name in self.tuned_on if name in manifests] or ["dev"]
         wanted = (*self.measured, *tuned_on) if self.decoding else self.measured
         measured = {

@@ -78,7 +78,7 @@ def test_a_model_comes_back_as_it_was(model: AcousticModel, folder: Path) -> Non
 def test_half_precision_rounds_the_weights_but_not_the_statistics(
     model: AcousticModel, folder: Path, tmp_path: Path
 ) -> None:
-    model.save(tmp_path / "half", half=True)
+    model.save(tmp_path / "half", stored="float16")
     size, whole = ((path / "weights.safetensors").stat().st_size for path in (tmp_path / "half", folder))
     assert size < 0.6 * whole
     loaded = AcousticModel.load(tmp_path / "half")
@@ -87,6 +87,36 @@ def test_half_precision_rounds_the_weights_but_not_the_statistics(
         kept = loaded.encoder.state_dict()[name]
         assert kept.dtype == torch.float32
         assert torch.equal(kept, value.half().float())
+
+
+def test_int8_keeps_each_row_of_a_matrix_within_half_a_step(model: AcousticModel, folder: Path, tmp_path: Path) -> None:
+    with torch.no_grad():
+        model.encoder.output.weight[0] = 0.0
+        model.encoder.output.weight[1] *= 1000.0
+    model.save(tmp_path / "small", stored="int8")
+    size, whole = ((path / "weights.safetensors").stat().st_size for path in (tmp_path / "small", folder))
+    assert size < 0.55 * whole  # a third of a tiny model is names and vectors
+    loaded = AcousticModel.load(tmp_path / "small")
+    assert torch.equal(loaded.frontend.mean, MEAN) and torch.equal(loaded.frontend.std, STD)
+    for name, value in model.encoder.state_dict().items():
+        kept = loaded.encoder.state_dict()[name]
+        assert kept.dtype == torch.float32
+        if value.ndim == 1:
+            assert torch.equal(kept, value.half().float())
+        else:
+            error, largest = ((tensor.flatten(1).abs().amax(dim=1)) for tensor in (kept - value, value))
+            assert (error <= 0.501 * largest / 127).all()
+    assert loaded.encoder.output.weight[0].eq(0).all()
+
+
+def test_int8_weights_without_their_steps_are_refused(model: AcousticModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "small", stored="int8")
+    path = tmp_path / "small" / "weights.safetensors"
+    weights = load_file(path)
+    for steps in ({}, {"encoder.output.weight.steps": torch.ones(1)}):
+        save_file({**{k: v for k, v in weights.items() if k != "encoder.output.weight.steps"}, **steps}, path)
+        with pytest.raises(DataError, match=r"tensor 'encoder.output.weight' must have as many .steps as rows"):
+            AcousticModel.load(tmp_path / "small")
 
 
 def test_a_loaded_model_can_be_trained_and_does_not_live_in_its_file(folder: Path) -> None:
@@ -192,7 +222,7 @@ def test_weights_that_are_not_finite_are_not_saved(model: AcousticModel, folder:
         model.encoder.output.bias[1] = 1e5
     model.save(folder)
     with pytest.raises(InputError, match=r"must be finite in float16 to be saved, but tensor 'encoder.output.bias'"):
-        model.save(folder, half=True)
+        model.save(folder, stored="float16")
     with torch.no_grad():
         model.encoder.output.bias[1] = torch.nan
     with pytest.raises(InputError, match=r"must be finite in float32 to be saved, but tensor 'encoder.output.bias'"):

@@ -30,6 +30,7 @@ from asr.errors import ConfigError, InputError
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
 from asr.model_folder import (
+    Stored,
     embedded_folders,
     holds,
     read_model_config,
@@ -264,17 +265,18 @@ class LanguageModel(nn.Module):
         self.train(was_training)
         return scores
 
-    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> None:
+    def save(self, folder: str | os.PathLike[str], *, stored: Stored = "float32") -> None:
         """Write the model folder, complete or not at all; an older one in its place is replaced.
 
         Args:
             folder: where; its parent is made.
-            half: store float16 weights, half the size; they are float32 again when loaded.
+            stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
+                quarter.
         Raises:
             InputError: a weight is not finite, or too large for float16.
             ConfigError: there is something else than a model folder in that place.
         """
-        write_model_folder(folder, self.config, stored_weights(self.state_dict(), half=half), kind=KIND)
+        write_model_folder(folder, self.config, stored_weights(self.state_dict(), stored), kind=KIND)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LanguageModel:

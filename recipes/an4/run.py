@@ -86,7 +86,7 @@ def decoding(
         network = replace(config.network, hidden_size=8, embedding_size=8)
         config = replace(config, network=network, loop=replace(config.loop, epochs=1))
     train_language_model(config, run, device=args.device, note=note, progress=progress)
-    LanguageModel.load(run / "model").save(model / "lm", half=True)
+    LanguageModel.load(run / "model").save(model / "lm", stored="float16")
     return {"beam of 100": DecodingOptions(beam_width=100, rescore_lm=str(model / "lm"))}
 
 

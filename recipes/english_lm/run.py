@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         results.append(measure("words + ngram", [scorers["words"], scorers["ngram"]], data, pairs))
     if isinstance(model := scorers.get("words"), LanguageModel):
         model.config = replace(model.config, provenance={**model.config.provenance, **provenance(results)})
-        model.save(args.output / NAME, half=True)
+        model.save(args.output / NAME, stored="float16")
     write_result("".join(f"{line}\n" for line in table(results)))
     return 0
 

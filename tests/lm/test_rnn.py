@@ -385,7 +385,7 @@ def test_a_model_comes_back_as_it_was(folder: Path, tmp_path: Path) -> None:
     assert loaded.config == model.config and not loaded.training
     sentences = ["the pear", "a quince"]
     assert np.array_equal(loaded.score_batch(sentences), model.score_batch(sentences))
-    model.save(tmp_path / "half", half=True)
+    model.save(tmp_path / "half", stored="float16")
     half = LanguageModel.load(tmp_path / "half")
     np.testing.assert_allclose(half.score_batch(sentences), model.score_batch(sentences), rtol=1e-2)
     sizes = [(path / "weights.safetensors").stat().st_size for path in (tmp_path / "half", folder)]
@@ -456,7 +456,7 @@ def test_weights_that_are_not_finite_are_not_saved(folder: Path, tmp_path: Path)
     with torch.no_grad():
         model.projection.bias[0] = 1e5
     with pytest.raises(InputError, match=r"must be finite in float16 to be saved, but tensor 'projection.bias' is not"):
-        model.save(tmp_path / "other", half=True)
+        model.save(tmp_path / "other", stored="float16")
     assert not (tmp_path / "other").exists()
 
 
