@@ -357,22 +357,38 @@ def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, gen
     Raises:
         InputError: shapes do not agree.
     """
+    return hide(features, *draw_masks(features, lengths, options, generator))
+
+
+def draw_masks(
+    features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The masks of `spec_augment`, on the generator's device: hidden frames (B, T) and hidden bins (B, M), bool."""
     if features.ndim != 3 or lengths.shape != features.shape[:1]:
         raise InputError(
             f"features must be (batch, frames, bins) with one length each, not {tuple(features.shape)} and "
             f"{tuple(lengths.shape)}"
         )
     batch, num_frames, num_bins = features.shape
-    hidden = torch.zeros(batch, num_frames, num_bins, dtype=torch.bool, device=features.device)
+    lengths = lengths.to(generator.device)
+    frames, bins = (
+        torch.zeros(batch, size, dtype=torch.bool, device=generator.device) for size in (num_frames, num_bins)
+    )
     if options.time_masks:
         largest = (lengths * options.time_mask_max_fraction / options.time_masks).long()
         largest = largest.clamp(max=options.time_mask_max_frames)
-        hidden |= _masks(lengths, largest, options.time_masks, num_frames, generator).to(features.device)[:, :, None]
+        frames = _masks(lengths, largest, options.time_masks, num_frames, generator)
     if options.frequency_masks:
-        bins = torch.full_like(lengths, num_bins)
-        largest = bins.clamp(max=options.frequency_mask_max_bins)
-        hidden |= _masks(bins, largest, options.frequency_masks, num_bins, generator).to(features.device)[:, None, :]
-    return features.masked_fill(hidden, 0.0)
+        all_bins = torch.full_like(lengths, num_bins)
+        largest = all_bins.clamp(max=options.frequency_mask_max_bins)
+        bins = _masks(all_bins, largest, options.frequency_masks, num_bins, generator)
+    return frames, bins
+
+
+def hide(features: Tensor, frames: Tensor, bins: Tensor) -> Tensor:
+    """Features (B, T, M) with 0 in the frames (B, T) and the bins (B, M) that are marked."""
+    frames, bins = frames.to(features.device), bins.to(features.device)
+    return features.masked_fill(frames[:, :, None] | bins[:, None, :], 0.0)
 
 
 def read_sounds(folder: str | Path, sample_rate: int) -> list[Waveform]:

@@ -17,7 +17,7 @@ from asr.acoustic_model import AcousticModel, find_model, read_config, write_con
 from asr.cli.arguments import Parser, at_least, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.evaluate import table
-from asr.cli.train import add_processes, set_threads
+from asr.cli.train import add_processes, add_workers, set_threads
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoding import DecodingOptions
 from asr.evaluation import Evaluation, evaluate
@@ -130,12 +130,19 @@ class Recipe:
         add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
         add("--epochs", type=at_least(2), default=self.epochs, metavar="N", help=f"default: {self.epochs}")
         add(
+            "--batch-seconds",
+            type=at_least(1),
+            metavar="N",
+            help="sound in a batch (default: the recipe's)",
+        )
+        add(
             "--smoke",
             action="store_true",
             help="a tiny model, two epochs, a few utterances: shows in a minute that all stages run, and nothing else",
         )
         self.add_flags(parser)
         add_processes(parser)
+        add_workers(parser)
         return parser
 
     def run(self, args: argparse.Namespace) -> int:
@@ -162,6 +169,8 @@ class Recipe:
                 for name, path in manifests.items()
             }
         config = self.configure(manifests, args)
+        if args.batch_seconds:
+            config = replace(config, data=replace(config.data, batch_seconds=args.batch_seconds))
         train_acoustic_model(
             smaller(config) if args.smoke else config,
             folder,
@@ -169,6 +178,7 @@ class Recipe:
             note=note,
             progress=progress,
             processes=args.nproc,
+            workers=args.workers,
         )
         model = folder / self.name
         AcousticModel.load(folder / "model").save(model, stored=self.stored, files_from=folder / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,21 @@ import pytest
 
 from tests import tones
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # cuBLAS reads it once, before the first test uses it
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-files", type=int, default=2_000, help="damaged sound files to try (default 2000)")
     parser.addoption("--seed", type=int, default=0, help="seed of everything random in the tests (default 0)")
+
+
+@pytest.fixture(autouse=True)
+def exact_float32(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No TF32 in the recurrent layers of the tests on a GPU, which compare float32 with the CPU's."""
+    if "gpu" in request.keywords:
+        import torch
+
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture

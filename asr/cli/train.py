@@ -70,13 +70,7 @@ def make_parser() -> Parser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
     add_processes(parser)
-    parser.add_argument(
-        "--workers",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="read and augment sound in N more processes for each of those; 0: in a thread (default: %(default)s)",
-    )
+    add_workers(parser)
     parser.add_argument("--recipe", metavar="NAME", help="run recipes/NAME/run.py with all other arguments instead")
     add_options(parser, TrainingConfig, title="model")
     return parser
@@ -90,6 +84,17 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="train in N processes, each with --threads threads (default: its part of the processor) or a GPU",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --workers."""
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="read and augment sound in N more processes for each of those; 0: in a thread (default: %(default)s)",
     )
 
 

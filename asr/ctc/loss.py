@@ -160,7 +160,13 @@ def _faster_backend(batch: CheckedBatch, native: Kernel) -> tuple[Backend, str]:
     sizes = [(size - 1).bit_length() for size in (*emissions.shape, max(int(target_lengths.max()), 1))]
     key = (emissions.device, *sizes)
     if key not in _faster:
-        seconds: dict[Backend, float] = {"native": _seconds(native, batch), "cudnn": _seconds(_in_cudnn, batch)}
+        seconds: dict[Backend, float] = {"native": _seconds(native, batch)}
+        try:
+            seconds["cudnn"] = _seconds(_in_cudnn, batch)
+        except RuntimeError as error:  # memory for its workspace, say: training can do without
+            torch.cuda.empty_cache()
+            _faster[key] = "native", f"CTC runs in native: cudnn failed ({str(error).strip().partition(chr(10))[0]})"
+            return _faster[key]
         fastest = min(seconds, key=lambda name: seconds[name])
         rows, frames, labels, longest = (2**size for size in sizes)
         _faster[key] = (

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from typing import TypeAlias, TypeVar
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.acoustic_model import AcousticModel
-from asr.augment import read_sounds, spec_augment
+from asr.augment import draw_masks, hide, read_sounds
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance
@@ -54,9 +54,9 @@ from asr.training.sound import Augmentation, Recordings, heard_in_order, in_work
 class RowSums:
     """Losses and counts, summed over rows of a batch: the possible targets, and all frames."""
 
-    loss: Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
+    loss: Tensor
     characters: int = 0
-    phone_loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    phone_loss: Tensor
     phones: int = 0
     blanks: int = 0
     frames: int = 0
@@ -165,7 +165,7 @@ class AcousticTask:
         """
         ids = tuple(example.id for example in batch.examples)
         with naming(ids):
-            sums = self._sums(batch, generator) if batch.examples else RowSums()
+            sums = self._sums(batch, generator) if batch.examples else self._no_rows()
         characters, phones, frames = total(sums.characters, sums.phones, sums.frames)
         loss = sums.loss / max(characters, 1)
         figures = {"loss": loss.item()}
@@ -181,6 +181,11 @@ class AcousticTask:
             blank_share=sums.blanks / max(frames, 1),
             notes=self._new_notes(),
         )
+
+    def _no_rows(self) -> RowSums:
+        """Of a process without rows, whose backward pass has to be on the device of the others'."""
+        zero = torch.zeros((), device=self.device)
+        return RowSums(loss=zero.clone().requires_grad_(), phone_loss=zero)
 
     def _new_notes(self) -> tuple[str, ...]:
         """What there is to say since the last call; the same only once."""
@@ -213,6 +218,7 @@ class AcousticTask:
         valid = torch.arange(log_probs.shape[1], device=self.device) < lengths[:, None]
         sums = RowSums(
             loss=summed,
+            phone_loss=torch.zeros((), device=self.device),
             characters=characters,
             blanks=int((log_probs.detach().argmax(dim=-1) == BLANK)[valid].sum()),
             frames=int(lengths.sum()),
@@ -226,12 +232,12 @@ class AcousticTask:
 
     def _masked(self, features: Tensor, lengths: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         """The features with masks that each utterance draws by itself: the same in whatever process and row it is."""
-        rows = []
+        masks = []
         for row, example in enumerate(batch.examples):
             draws = torch.Generator().manual_seed(seed_of(generator.initial_seed(), crc32(example.id.encode())))
             here = slice(row, row + 1)
-            rows.append(spec_augment(features[here], lengths[here], self.config.augment, draws))
-        return torch.cat(rows)
+            masks.append(draw_masks(features[here], lengths[here], self.config.augment, draws))
+        return hide(features, *(torch.cat(each) for each in zip(*masks, strict=True)))  # together: a GPU waits for each
 
     def rehearse(self) -> None:
         """Runs the largest training batch there and back, and the longest dev batch: what they lack shows now.

@@ -148,8 +148,11 @@ def _peers() -> Iterator[None]:
     """Errors of the connection to other processes become one sentence."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
         raise PeerLost(
             "another process of this training has ended or cannot be reached; "
-            "the same command goes on from the last checkpoint"
+            f"the same command goes on from the last checkpoint ({reason})"
         ) from error

@@ -121,7 +121,7 @@ class LanguageTask:
         assert isinstance(carried, Carried)
         if batch.number == 0:
             carried.state.zero_()
-        loss = torch.zeros((), requires_grad=True)
+        loss = torch.zeros((), device=self.device, requires_grad=True)
         state = carried.state[rank() :: num_processes()].clone()  # the backward pass wants it as it is
         if len(self.own_rows):
             with autocast(self.precision, self.device):

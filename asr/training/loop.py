@@ -171,7 +171,7 @@ def fit(
         DataError: there are checkpoints, but none can be read; or the log is damaged.
     """
     optimizer = make_optimizer(task.modules, options)
-    scaler = torch.amp.GradScaler("cuda", enabled=options.precision == "float16")
+    scaler = make_scaler(task.modules, options)
     position = resume(task, optimizer, scaler, folder, note)
     saved_at = time.monotonic()
     with stop_signals() as stop, closing(open_log(folder, position)) as log:
@@ -272,6 +272,17 @@ def together(share: BatchLoss) -> BatchLoss:
         ids=tuple(chain.from_iterable(ids)),
         blank_share=sum(blank_shares),
         notes=tuple(dict.fromkeys(chain.from_iterable(notes))),
+    )
+
+
+def make_scaler(modules: nn.Module, options: LoopOptions) -> Scaler:
+    """What scales losses where float16 is: also in bfloat16 on a GPU, where cuDNN's recurrent layers run in float16.
+
+    Source: aten/src/ATen/cudnn/AutocastRNN.cpp of PyTorch, which casts to float16 whatever autocast is told.
+    """
+    on_gpu = any(parameter.is_cuda for parameter in modules.parameters())
+    return torch.amp.GradScaler(
+        "cuda", enabled=options.precision == "float16" or (options.precision == "bfloat16" and on_gpu)
     )
 
 
@@ -469,7 +480,7 @@ def resume(
         raise DataError("the training data have changed since the run began; choose another run folder", path=folder)
     task.modules.load_state_dict(state["modules"])
     optimizer.load_state_dict(state["optimizer"])
-    if scaler.is_enabled():
+    if scaler.is_enabled() and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
     position = Position(**state["position"])
     position.best = [(criterion, loss, epoch) for criterion, loss, epoch in position.best]

@@ -261,7 +261,7 @@ def test_native_cuda_equals_cpu_and_never_takes_cudnn(generator):
     # Equal lengths, short targets and blank 0 are what would make a batch eligible for cuDNN; the third has no path.
     results = []
     for device in ("cpu", "cuda"):
-        moved = logits.to(device).requires_grad_()
+        moved = logits.detach().to(device).clone().requires_grad_()
         lengths = integers(50, 50, 10, 50), integers(12, 12, 12, 0)
         with torch.profiler.profile() as profile:
             losses = ctc_loss(moved.log_softmax(-1), targets, *lengths, blank=0, backend="native")
