@@ -369,6 +369,18 @@ def _file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None) -> _R
         file.close()
 
 
+def sound_header(path: str | os.PathLike[str]) -> soundfile._SoundFileInfo:
+    """What `soundfile.info` gives.
+
+    Raises:
+        soundfile.LibsndfileError: the file is not one that libsndfile reads, or its name ends in .raw.
+    """
+    try:
+        return soundfile.info(path)
+    except TypeError:  # of what is called .raw it wants to be told the rate
+        raise soundfile.LibsndfileError(1, f"Error opening {os.fspath(path)!r}: ") from None
+
+
 class _Sound(soundfile.SoundFile):
     """A sound file that is only ever read forwards.
 

@@ -88,7 +88,7 @@ def check_precision(precision: str) -> None:
 def deterministic(wanted: bool) -> Iterator[None]:
     """Inside, if wanted, a GPU computes the same from the same, or an operation that cannot do so raises RuntimeError.
 
-    It costs time. cuBLAS gets a workspace that it can only use in one way, which must be said before it is first used (a
+    It costs time. cuBLAS gets a workspace that it can only use in one way, which must be said before its first use (a
     process that has multiplied on a GPU already needs CUBLAS_WORKSPACE_CONFIG=:16:8 in its environment); cuDNN its
     deterministic algorithms, and the CTC loss is cuDNN's or the CPU's.
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html

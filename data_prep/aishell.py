@@ -91,6 +91,9 @@ def _read_sample(root: Path, *, held_out: str) -> Iterator[Entry]:
     rows = list(csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE))
     if not rows or not set(_COLUMNS) <= rows[0].keys():
         raise DataError(f"must have the columns {', '.join(_COLUMNS)}", path=path)
+    for number, row in enumerate(rows, start=2):
+        if None in row.values():
+            raise DataError("must have a value in each column, but some are missing", path=path, line=number)
     speakers = sorted({row["speaker"] for row in rows})
     if held_out not in ("", *speakers):
         raise ConfigError(f"held_out must be one of {', '.join(speakers)}, got {held_out!r}")

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import soundfile
 from tqdm import tqdm
 
-from asr.audio import SOUND_SUFFIXES
+from asr.audio import SOUND_SUFFIXES, sound_header
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.sources import files_below
 from asr.errors import AsrWarning, ConfigError, DataError
@@ -171,7 +171,11 @@ class Corpus:
             contents = folder / _ARCHIVE_SUFFIX.sub("", path.name)
             if not contents.is_dir():
                 download(archive.url, path, checksum=archive.checksum, progress=progress)
-                extract(path, contents)
+                try:
+                    extract(path, contents)
+                except DataError:
+                    path.unlink()  # it came damaged, and would be found again
+                    raise
             path.unlink(missing_ok=True)
         return folder
 
@@ -327,6 +331,7 @@ def _collect(
     """The utterances of each split whose audio is there, and in words what is wrong with the others."""
     splits: dict[str, list[Utterance]] = {}
     missing: list[str] = []
+    unreadable: list[str] = []
     beyond: list[str] = []
     shortened: list[str] = []
     durations: dict[Path, float] = {}
@@ -337,7 +342,11 @@ def _collect(
             if not entry.audio.is_file():
                 missing.append(entry.id)
                 continue
-            durations[entry.audio] = _duration(entry.audio)
+            try:
+                durations[entry.audio] = float(sound_header(entry.audio).duration)
+            except soundfile.LibsndfileError:
+                unreadable.append(entry.id)
+                continue
         duration = durations[entry.audio]
         end = duration if entry.end_seconds is None else entry.end_seconds
         if entry.start_seconds >= min(end, duration):
@@ -359,6 +368,7 @@ def _collect(
         message = f"{name}: utterances end after their recordings, and are shortened: {_some(shortened)}"
         warnings.warn(message, AsrWarning, 3)
     problems = [f"utterances without an audio file: {_some(missing)}"] if missing else []
+    problems += [f"utterances whose audio libsndfile cannot read: {_some(unreadable)}"] if unreadable else []
     problems += [f"utterances that are empty or begin after their recordings end: {_some(beyond)}"] if beyond else []
     return splits, problems
 
@@ -366,10 +376,3 @@ def _collect(
 def _some(ids: list[str]) -> str:
     """How many there are, and the first few."""
     return f"{len(ids)} ({', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''})"
-
-
-def _duration(path: Path) -> float:
-    try:
-        return float(soundfile.info(path).duration)
-    except soundfile.LibsndfileError as error:
-        raise DataError(f"must be audio that libsndfile reads: {error.error_string}", path=path) from error

@@ -18,7 +18,7 @@ from asr.cli.subcommands import Commands, run_subcommand
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from asr.data.checks import Split
+    from asr.data.splits import Split
 
 PROG = "asr-data"
 
@@ -204,6 +204,8 @@ def check(args: argparse.Namespace) -> int:
         if path in args.manifests:  # with SPLIT= before it, it is meant
             del manifests[path]
             say(f"{path} is passed over: by its name, --fix made it of {original}", prog=f"{PROG} check")
+    for path in [path for path, split in manifests.items() if not split and len(manifests) > 1]:
+        say(f"{path}: no telling its split by its name, so no leak is looked for (test={path})", prog=f"{PROG} check")
     also = [kind for kind in args.quarantine.split(",") if kind]
     if also and not args.fix:
         raise ConfigError("--quarantine says what --fix takes out: give --fix too")
@@ -262,14 +264,14 @@ def shard(args: argparse.Namespace) -> int:
 
 def _manifests(given: Sequence[str]) -> dict[str, Split]:
     """The manifests by path, each with its split."""
-    from asr.data.doctor import guess_split
+    from asr.data.splits import find_split
 
     manifests: dict[str, Split] = {}
     for argument in given:
         name, mark, path = argument.partition("=")
         if not mark or os.path.exists(argument):
-            path, split = argument, guess_split(argument)
-        elif not (split := guess_split(name)):
+            path, split = argument, find_split(Path(argument).name)
+        elif not (split := find_split(name)):
             raise ConfigError(f"before a manifest and = may stand train, dev or test; got {argument!r}")
         if os.path.realpath(path) in map(os.path.realpath, manifests):
             raise ConfigError(f"each manifest may come once, but {path} comes twice")

@@ -18,11 +18,11 @@ import numpy as np
 from asr.ctc.collapse import minimum_frames
 from asr.data.listening import FileFacts, SoundFacts, decibels
 from asr.data.manifest import Declared, Utterance
+from asr.data.splits import Split
 from asr.errors import ConfigError, InputError
 from asr.text import Alphabet, TextOptions, is_han
 
 Level = Literal["broken", "suspect", "note"]
-Split = Literal["train", "dev", "test", ""]
 
 _MOST_CHARACTERS = 100  # of an alphabet in which a character that comes once is odd; Chinese has thousands of them
 _LEAST_UTTERANCES = 100  # from which the corpus itself says what is usual

@@ -7,16 +7,16 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import soundfile
 
-from asr.audio import Waveform, stream_audio
+from asr.audio import Waveform, sound_header, stream_audio
 from asr.data.manifest import Utterance
-from asr.data.sources import Candidate
-from asr.errors import AsrWarning, DataError
+from asr.data.sources import CUT, Candidate
+from asr.errors import AsrWarning, DataError, InputError
 from asr.files import write_whole
 
 CUT_SAMPLE_RATE = 16_000
@@ -30,7 +30,7 @@ def make_utterances(
     """The utterances of one recording, or what is wrong with each.
 
     Mono WAV and FLAC files are used where they lie, unless they are segments of more than two minutes; all else is cut
-    into mono FLAC files of 16 kHz below output/audio, which the same call finds there again.
+    into mono FLAC files of 16 kHz below output/cut-audio, which the same call finds there again.
 
     Args:
         audio: the recording.
@@ -47,25 +47,28 @@ def make_utterances(
             ends = [seconds if candidate.whole else candidate.end_seconds or seconds for candidate in candidates]
             sounds = [(audio, candidate.start_seconds, end) for candidate, end in zip(candidates, ends, strict=True)]
         else:
-            files = [output / "audio" / f"{_file_name(name)}.flac" for name, _ in named]
+            files = [output / CUT / f"{_file_name(name)}.flac" for name, _ in named]
             seconds = _cut(audio, channel, [(c.start_seconds, c.end_seconds) for c in candidates], files)
             sounds = [(file, 0.0, soundfile.info(file).duration if file.exists() else 0.0) for file in files]
             channel = None
     except DataError as error:
         return [_at(candidate, str(error)) for candidate in candidates]
-    return [
-        _fault(candidate, seconds)
-        or Utterance(
-            id=name,
-            audio=Path(os.path.abspath(file)),
-            start_seconds=start,
-            duration_seconds=min(end, seconds if file == audio else end) - start,
-            text=candidate.text,
-            speaker=candidate.speaker,
-            channel=channel or 0,
-        )
-        for (name, candidate), (file, start, end) in zip(named, sounds, strict=True)
-    ]
+    made: list[Utterance | DataError] = []
+    for (name, candidate), (file, start, end) in zip(named, sounds, strict=True):
+        try:
+            utterance = Utterance(
+                id=name,
+                audio=Path(os.path.abspath(file)),
+                start_seconds=start,
+                duration_seconds=min(end, seconds if file == audio else end) - start,
+                text=candidate.text,
+                speaker=candidate.speaker,
+                channel=channel or 0,
+            )
+            made.append(_fault(candidate, seconds) or utterance)
+        except InputError as error:  # too short for a sample, say
+            made.append(_fault(candidate, seconds) or _at(candidate, str(error)))
+    return made
 
 
 def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> float | None:
@@ -74,10 +77,10 @@ def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> f
     Raises:
         DataError: there is no such file, or no such channel.
     """
-    if not audio.is_file():
+    if not os.path.isfile(audio):
         raise DataError("there is no such sound file", path=audio)
     try:
-        header = soundfile.info(audio)
+        header = sound_header(audio)
     except soundfile.LibsndfileError:
         return None  # what ffmpeg reads, perhaps
     if channel is not None and channel >= header.channels:
@@ -138,8 +141,9 @@ def _cut(
         try:
             for block in stream_audio(audio, sample_rate=CUT_SAMPLE_RATE, channel=channel):
                 for writer, (start, end) in zip(writers, spans, strict=True):
-                    if start < position + len(block) and end > position:
-                        writer.write(block[max(start - position, 0) : int(min(end - position, len(block)))])
+                    piece = block[max(start - position, 0) : int(max(min(end - position, len(block)), 0))]
+                    if len(piece):
+                        writer.write(piece)
                     if end <= position + len(block):
                         writer.close()
                 position += len(block)
@@ -191,14 +195,25 @@ class _Writer:
         """Takes the next samples; the file is opened at the first, since a recording may have thousands of them."""
         if self.file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = soundfile.SoundFile(self.temporary, "w", CUT_SAMPLE_RATE, 1, "PCM_16", format="FLAC")
-            self.file.comment = self.comment
-        self.file.write(samples.clip(-1.0, 1.0))
+            with self._telling():
+                self.file = soundfile.SoundFile(self.temporary, "w", CUT_SAMPLE_RATE, 1, "PCM_16", format="FLAC")
+                self.file.comment = self.comment
+        with self._telling():
+            self.file.write(samples.clip(-1.0, 1.0))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What libsndfile, or soundfile's own check of it, says of a disk that is full or may not be written to."""
+        try:
+            yield
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            raise OSError(f"{self.path}: cannot be written: {error or 'is the disk full?'}") from None
 
     def close(self) -> None:
         """No more samples come."""
         if self.file is not None:
-            self.file.close()
+            with self._telling():
+                self.file.close()
 
     def keep(self) -> None:
         """Gives the file its name, if it has samples; without any, there is no such file."""
@@ -210,5 +225,6 @@ class _Writer:
 
 def _file_name(name: str) -> str:
     """A path for an id that every file system takes, and no other id has."""
-    parts = [re.sub(r"[^\w.-]", "_", part).strip(".")[:80] or "_" for part in name.split("/")]
+    parts = [re.sub(r"[^\w.-]", "_", part).strip(".")[:80] for part in name.split("/")]
+    parts = [part.encode()[:200].decode(errors="ignore") or "_" for part in parts]  # a name has 255 bytes at most
     return "/".join(parts) + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]

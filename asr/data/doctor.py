@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from asr.data.checks import (
     Case,
     DoctorOptions,
     Finding,
-    Split,
     check_declared,
     check_file,
     check_frames,
@@ -38,16 +38,13 @@ from asr.data.checks import (
 )
 from asr.data.listening import FileFacts, Job, Stretch, listen_to_all
 from asr.data.manifest import ManifestLine, open_manifest, scan_manifest, write_lines
+from asr.data.splits import Split
 from asr.errors import ConfigError, DataError
 from asr.text import Alphabet, TextOptions, normalize
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
-_SPLIT_NAMES: dict[str, Split] = {
-    "train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev",
-    "test": "test", "eval": "test",
-}  # fmt: skip
 _BATCH = 16  # waveforms that a model hears together
 
 
@@ -98,12 +95,6 @@ class Cleaned:
     quarantine: Path
     num_kept: int
     num_quarantined: int
-
-
-def guess_split(path: str | os.PathLike[str]) -> Split:
-    """Which split a manifest is by its name: the first of its words that says so; "" if none does."""
-    words = re.split(r"[^a-z]+", Path(path).name.lower())
-    return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), "")
 
 
 def examine(
@@ -213,7 +204,7 @@ def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding
                     "cut": line.rstrip("\n"),
                 }
                 taken.append(json.dumps(record, ensure_ascii=False) + "\n")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"only what can be read to its end can be cleaned: {error}", path=path) from error
     cleaned = Cleaned(
         manifest=manifest,

@@ -35,7 +35,7 @@ class SplitOptions:
 
     dev: float = field(default=0.1, metadata={"help": "share of speakers, or else of recordings, that go to dev"})
     test: float = field(default=0.1, metadata={"help": "share of speakers, or else of recordings, that go to test"})
-    split_by: Literal["auto", "speaker", "recording"] = field(
+    split_by: Literal["auto", "speaker", "recording", "utterance"] = field(
         default="auto",
         metadata={"help": "what is never in two splits; auto: speakers if every one is known and there are several"},
     )
@@ -77,7 +77,7 @@ def import_recordings(
     """Write train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz, as far as there is something for them.
 
     Mono WAV and FLAC files are used where they lie, unless they are segments of long recordings; everything else is
-    cut into mono FLAC files of 16 kHz below output/audio, which a second import finds there. What was left out is
+    cut into mono FLAC files of 16 kHz below output/cut-audio, which a second import finds there. What was left out is
     in output/problems.txt as well; sound is not decoded where it need not be: that is for the doctor.
 
     Args:
@@ -159,15 +159,18 @@ def _split(candidates: Mapping[int, Candidate], options: SplitOptions) -> tuple[
     chosen = {}
     for index, candidate in candidates.items():
         key = f"speaker {candidate.speaker}" if by_speaker and candidate.speaker else f"recording {candidate.recording}"
+        if options.split_by == "utterance":
+            key = f"utterance {candidate.recording} {candidate.id or ''} {candidate.start_seconds:.3f}"
         chosen[index] = candidate.split or choose_split(key, options)
-    unit = "speaker" if by_speaker else "recording"
+    unit = "speaker" if by_speaker else "utterance" if options.split_by == "utterance" else "recording"
     notes = [f"split by {unit}"] if free else ["split as the source says"]
     if options.split_by == "auto" and not by_speaker and None in speakers and len(speakers) > 1:
         notes.append("not every speaker is known, so one may be in two splits (--split-by speaker keeps those known)")
     wanted = {"train": 1 - options.dev - options.test, "dev": options.dev, "test": options.test}
     for split in SPLITS:
         if free and wanted[split] > 0 and split not in chosen.values():
-            cure = "--split-by recording, another --seed, or larger shares" if by_speaker else "another --seed"
+            finer = {"speaker": "--split-by recording, ", "recording": "--split-by utterance, "}.get(unit, "")
+            cure = f"{finer}another --seed, or larger shares"
             notes.append(f"no {unit} fell into {split}, so there is no {split}.jsonl.gz; more data will, or try {cure}")
     return chosen, notes
 

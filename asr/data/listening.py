@@ -17,7 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from asr.audio import HIGHEST_SAMPLE_RATE, LARGEST_SAMPLE, LOWEST_SAMPLE_RATE, Waveform, read_audio, stream_channels
+from asr.audio import (
+    HIGHEST_SAMPLE_RATE,
+    LARGEST_SAMPLE,
+    LOWEST_SAMPLE_RATE,
+    Waveform,
+    read_audio,
+    sound_header,
+    stream_channels,
+)
 from asr.data.containers import flac_ends_early, ogg_damage
 from asr.errors import AsrWarning, DataError
 from asr.processes import WorkerDied, Workers
@@ -224,7 +232,7 @@ def _damage(path: str, error: str, notes: list[str], *, decoded: bool) -> tuple[
 
 def _states_no_samples(path: str) -> bool:
     try:
-        return soundfile.info(path).frames == 0
+        return sound_header(path).frames == 0
     except soundfile.LibsndfileError:
         return False
 

@@ -270,8 +270,10 @@ def _header(audio: Path) -> Any:
         raise DataError("no such audio file", path=audio)
     import soundfile  # commands that only ask for a name must not wait for it
 
+    from asr.audio import sound_header
+
     try:
-        return soundfile.info(audio)
+        return sound_header(audio)
     except soundfile.LibsndfileError as error:
         raise DataError(f"must be audio that libsndfile reads: {error.error_string}", path=audio) from error
 

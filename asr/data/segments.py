@@ -6,6 +6,7 @@ import codecs
 import html
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,8 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"must be text in {error.encoding}: {error.reason}", path=path, line=line) from error
+        message = f"must be text in {error.encoding}, or say which encoding it has with --encoding: {error.reason}"
+        raise DataError(message, path=path, line=line) from error
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
 
@@ -89,7 +91,13 @@ def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | Dat
     """The cues: blocks of lines, times in the first or second of them, parted by empty lines."""
     held: Segment | None = None  # a block without times may be the rest of it
     for number, block in _blocks(text):
-        if is_vtt and (number == 1 or block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
+        if is_vtt and number == 1 and any(map(_TIMING.fullmatch, block)):  # no empty line ends the header
+            first = next(index for index, line in enumerate(block) if _TIMING.fullmatch(line))
+            header, block = block[:first], block[first:]
+            number += first
+            if not header or header[0].split()[0] != "WEBVTT":
+                raise DataError(f"must begin with WEBVTT, got {text.splitlines()[0][:40]!r}", path=path, line=1)
+        elif is_vtt and (number == 1 or block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
             if number == 1 and block[0].split()[0] != "WEBVTT":
                 raise DataError(f"must begin with WEBVTT, got {block[0][:40]!r}", path=path, line=1)
             continue
@@ -147,32 +155,45 @@ def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[
     Source: Praat manual, "TextGrid file formats", which says what of such a file is to be read.
     """
     tokens = list(_TOKEN.finditer(text))
+    ends = [match.start() for match in re.finditer("\n", text)]  # of lines
     position = 0
 
     def take(kind: int) -> tuple[str, int]:
         """The next token, which must be a string (1), a number (2) or a flag (3), and its line."""
         nonlocal position
         found = tokens[position] if position < len(tokens) else None
-        line = text.count("\n", 0, found.start() if found else len(text)) + 1
+        line = bisect_left(ends, found.start() if found else len(text)) + 1
         if found is None or found.lastindex != kind:
             wanted, got = ("", "a string", "a number", "a flag")[kind], repr(found[0][:40]) if found else "the end"
             raise DataError(f"a TextGrid must have {wanted} here, got {got}", path=path, line=line)
         position += 1
         return found[kind].replace('""', '"') if kind == 1 else found[kind], line
 
+    def take_count() -> int:
+        number, line = take(2)
+        if not number.isdecimal():
+            raise DataError(f"a TextGrid must have a whole number here, got {number!r}", path=path, line=line)
+        return int(number)
+
+    def take_seconds() -> tuple[float, int]:
+        number, line = take(2)
+        if number.endswith("%"):
+            raise DataError(f"a TextGrid must have seconds here, got {number!r}", path=path, line=line)
+        return float(number), line
+
     if [take(1)[0], take(1)[0]] != ["ooTextFile", "TextGrid"]:
         raise DataError("must be a TextGrid that Praat saved as a text file", path=path, line=1)
     take(2), take(2), take(3)
     tiers: dict[str, list[Segment]] = {}
-    for _ in range(int(take(2)[0])):
+    for _ in range(take_count()):
         kind, (name, name_line) = take(1)[0], take(1)
         take(2), take(2)
         intervals: list[Segment] = []
-        for _ in range(int(take(2)[0])):
-            (start, line), end = take(2), take(2)[0] if kind == "IntervalTier" else ""
+        for _ in range(take_count()):
+            (start, line), end = take_seconds(), take_seconds()[0] if kind == "IntervalTier" else None
             spoken = " ".join(take(1)[0].split())
-            if end:
-                intervals.append(Segment(start_seconds=float(start), end_seconds=float(end), text=spoken, line=line))
+            if end is not None:
+                intervals.append(Segment(start_seconds=start, end_seconds=end, text=spoken, line=line))
         if kind == "IntervalTier":
             if name in tiers:
                 raise DataError(f"tiers must have different names, but {name!r} comes twice", path=path, line=name_line)

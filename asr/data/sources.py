@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +16,14 @@ from typing import Any, Literal
 from asr.audio import SOUND_SUFFIXES
 from asr.data.hugging_face import is_dataset, read_rows, sound_suffix
 from asr.data.segments import SEGMENT_SUFFIXES, read_segments, read_text
+from asr.data.splits import SPLIT_NAMES, find_split
 from asr.data.tables import TABLE_SUFFIXES, table_rows
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.options import check_choices
 
 PROBLEMS = "problems.txt"  # in the output: what was left out, and why
-_SPLIT_NAMES = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev",
-                "test": "test", "eval": "test"}  # fmt: skip
+CUT = "cut-audio"  # in the output: sounds that were made, which no source may be taken for
 # What columns are called in the tables that people have; NeMo's are audio_filepath, text, duration and offset.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "audio_filepath", "audio", "audio_path", "audio_file", "file", "file_name", "filename", "wav",
@@ -125,7 +126,7 @@ def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
     sounds: dict[Path, list[Path]] = defaultdict(list)  # by path without suffix, in one spelling
     texts: dict[Path, dict[str, Path]] = defaultdict(dict)
     num_files = 0
-    for path in files_below(root, without=(output / "audio", output / PROBLEMS)):
+    for path in files_below(root, without=(output / CUT, output / PROBLEMS)):
         suffix, stem = path.suffix.lower(), Path(unicodedata.normalize("NFC", str(path.with_suffix(""))))
         num_files += 1
         if suffix not in SOUND_SUFFIXES and suffix != ".txt" and suffix not in SEGMENT_SUFFIXES:
@@ -147,7 +148,9 @@ def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
             several = " and ".join(path.name for path in paths)
             yield DataError(f"must belong to one sound file, but there are {several}", path=beside[kind])
         else:
-            yield from _beside(paths[0], beside[kind], root, options)
+            yield from _beside(paths[0], beside.pop(kind), root, options)
+            for other in beside.values():
+                yield DataError(f"is not used: beside the same sound file is one that counts more ({kind})", path=other)
     for left in texts.values():
         yield from (DataError("has no sound file beside it", path=path) for path in left.values())
 
@@ -169,10 +172,10 @@ def files_below(root: Path, *, without: Collection[Path]) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _is_unicode(path: Path) -> bool:
-    """Whether a manifest can hold the path: what a file system has in another encoding it cannot."""
+def _is_unicode(name: str | Path) -> bool:
+    """Whether a manifest can hold it: what a file system has in another encoding it cannot."""
     try:
-        str(path).encode()
+        str(name).encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -235,28 +238,32 @@ def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
             written = values.pop("path")
             if not isinstance(written, str) or not written.strip():
                 raise DataError(f"must have a path, got {written!r}", path=path, line=line)
-            audio = _existing(folder / written.strip())
-            relative = Path(os.path.relpath(audio, folder) if audio.is_relative_to(folder) else written.strip())
+            audio, whole = _existing(folder / written.strip()), Path(os.path.abspath(folder))
+            inside = Path(os.path.abspath(audio)).is_relative_to(whole)  # however the folder was spelled
+            relative = Path(os.path.relpath(audio, whole) if inside else written.strip())
+            if not relative.name:
+                raise DataError(f"path must be a file, got {written!r}", path=path, line=line)
             yield _candidate(values, f"{path}:{line}", audio, relative, options)
         except DataError as error:
             yield error
 
 
 def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
-    """The rows of a Hugging Face data set; its sounds become files below output/audio."""
+    """The rows of a Hugging Face data set; its sounds become files below output/cut-audio."""
     names: dict[str, str] | None = None
     for path, split, number, row in read_rows(folder):
         names = names or _column_names(row, options, path, number)
         place = f"{path}:{number}"
         audio = row[names["path"]]
-        values = {name: row.get(column) for name, column in names.items() if name != "path"} | {"split": split or None}
+        values = {"split": find_split(split) or None}
+        values |= {name: row.get(column) for name, column in names.items() if name != "path"}
         try:
             content = audio.get("bytes") if isinstance(audio, dict) else None
             stored = audio.get("path") if isinstance(audio, dict) else audio
             if content is not None:
                 relative = Path(folder.name, f"{split or 'row'}-{number:07d}{sound_suffix(stored, content)}")
                 digest = hashlib.sha256(content).hexdigest()[:16]  # a changed sound is another file
-                file = output / "audio" / relative.with_name(f"{relative.stem}-{digest}{relative.suffix}")
+                file = output / CUT / relative.with_name(f"{relative.stem}-{digest}{relative.suffix}")
                 if not file.is_file():
                     write_whole(file, content)
             elif isinstance(stored, str):
@@ -296,6 +303,8 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
     text = words("text")
     if text is None:
         raise refuse("has no text")
+    if not _is_unicode(text):
+        raise refuse(f"text must be Unicode, got half a surrogate pair in {text!a:.60}")
     start, end, duration, channel = number("start"), number("end"), number("duration"), values.get("channel")
     whole = start is None and end is None
     if end is None and duration is not None:
@@ -304,9 +313,11 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
         raise refuse(f"an utterance must end after it begins, got {start or 0.0:g} to {end:g} s")
     if channel not in (None, "") and not str(channel).isdecimal():
         raise refuse(f"channel must be a whole number from 0, got {channel!r}")
-    if (split := words("split")) is not None and split.lower() not in _SPLIT_NAMES:
-        raise refuse(f"split must be one of {', '.join(_SPLIT_NAMES)}, got {split!r}")
-    folder = relative.parts[0] if len(relative.parts) > 1 else None
+    if (split := words("split")) is not None and split.lower() not in SPLIT_NAMES:
+        raise refuse(f"split must be one of {', '.join(SPLIT_NAMES)}, got {split!r}")
+    folders = [part for part in relative.parts[:-1] if part not in ("..", relative.anchor)]
+    is_inside = len(folders) == len(relative.parts) - 1
+    folder = folders[0 if is_inside else -1] if folders else None
     return Candidate(
         place=place,
         audio=audio,
@@ -318,7 +329,7 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
         speaker=folder if options.speakers == "folder" else words("speaker"),
         id=words("id"),
         channel=None if channel in (None, "") else int(str(channel)),
-        split=None if split is None else _SPLIT_NAMES[split.lower()],
+        split=None if split is None else SPLIT_NAMES[split.lower()],
     )
 
 
@@ -349,10 +360,10 @@ def _column_names(row: Mapping[str, Any], options: SourceOptions, path: Path, li
 
 def _existing(path: Path) -> Path:
     """The path, or the one whose name is the same but for how Unicode composes its accents."""
-    if path.exists():
+    if os.path.exists(path):
         return path
     wanted = unicodedata.normalize("NFC", path.name)
-    if path.parent.is_dir():
+    with suppress(OSError):  # no folder either, or one that may not be listed
         for name in os.listdir(path.parent):
             if unicodedata.normalize("NFC", name) == wanted:
                 return path.parent / name

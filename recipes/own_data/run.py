@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from asr.acoustic_model import find_model, read_config
 from asr.augment import AugmentOptions
-from asr.cli.arguments import Parser
-from asr.data.importing import SplitOptions, import_recordings
+from asr.cli.arguments import Parser, add_options, given_options
+from asr.data.importing import SPLITS, SplitOptions, import_recordings
+from asr.data.sources import SourceOptions
 from asr.errors import ConfigError
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from recipes.stages import Note, Recipe
 
 
 def add_flags(parser: Parser) -> None:
-    """--init."""
+    """--init, and how the recordings are read."""
+    add_options(parser, SourceOptions, title="reading")
     parser.add_argument(
         "--init",
         metavar="NAME|DIR",
@@ -26,17 +29,24 @@ def add_flags(parser: Parser) -> None:
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> Mapping[str, Path]:
-    """Manifests of train, dev and test, of speakers or else recordings that are in one of them only."""
+    """Manifests of train, dev and test; what is in one of them only are speakers, or else recordings, or utterances.
+
+    Each of these has to give all three: a long recording is one, and so may a speaker be.
+    """
     if args.source is None:
         raise ConfigError(
             "the recordings must be given: --source PATH, a folder or a table as asr-data import takes it"
         )
-    made = import_recordings([args.source], folder, splitting=SplitOptions(dev=0.15, test=0.15))
+    shares = SplitOptions(dev=0.15, test=0.15)
+    for splitting in (shares, replace(shares, split_by="recording"), replace(shares, split_by="utterance")):
+        made = import_recordings([args.source], folder, reading=given_options(args, SourceOptions), splitting=splitting)
+        if len(made.manifests) == len(SPLITS):
+            break
     for sentence in (*made.problems, *made.notes):
         note(sentence)
     for split in ("train", "dev"):
         if split not in made.manifests:
-            raise ConfigError(f"there must be recordings for {split}, but there are none: it takes a few more")
+            raise ConfigError(f"there must be utterances for {split}, but there are none: it takes a few more")
     return made.manifests
 
 

@@ -14,8 +14,9 @@ import soundfile
 
 import asr
 from asr.data.checks import KINDS, DoctorOptions
-from asr.data.doctor import Examination, clean, examine, guess_split
+from asr.data.doctor import Examination, clean, examine
 from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.splits import find_split
 from asr.errors import ConfigError, DataError
 from tests.data.voices import SAMPLE_RATE, Corpus, voice
 
@@ -286,6 +287,16 @@ def test_a_packed_manifest_that_breaks_off(corpus: Corpus, tmp_path: Path) -> No
         clean(examination)
 
 
+def test_a_packed_manifest_with_a_wrong_byte(corpus: Corpus, tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(corpus.manifests["train"].read_bytes()))
+    whole[len(whole) // 2] ^= 0xFF
+    (tmp_path / "bad.jsonl.gz").write_bytes(whole)
+    examination = examine({str(tmp_path / "bad.jsonl.gz"): "train"})
+    assert examination.findings[-1].kind == "manifest"
+    with pytest.raises(DataError, match="only what can be read to its end can be cleaned"):
+        clean(examination)
+
+
 def test_manifests_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such manifest"):
         examine({str(tmp_path / "none.jsonl"): ""})
@@ -297,10 +308,16 @@ def test_manifests_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("train.jsonl.gz", "train"), ("a/train/x-dev.jsonl", "dev"), ("valid_1.jsonl", "dev"), ("mytest.jsonl", "")],
+    [
+        ("train.jsonl.gz", "train"),
+        ("a/train/x-dev.jsonl", "dev"),
+        ("valid_1.jsonl", "dev"),
+        ("mytest.jsonl", ""),
+        ("testing_set.jsonl", "test"),
+    ],
 )
 def test_the_split_is_in_the_name(name: str, split: str) -> None:
-    assert guess_split(name) == split
+    assert find_split(Path(name).name) == split
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,18 @@ def test_parts_of_recordings_in_a_table(folder: Path, rng) -> None:
         ("b.wav,0.5,2,two", r":3: ends at 2 s, but its recording .*b.wav lasts 1.000 s"),
         ("b.wav,1.0,,two", r":3: begins at 1 s, but its recording"),
         ("b.wav,two", ":3: must have 4 fields as the header has, got 2: 'b.wav'"),
+        (".,,,two", ":3: path must be a file, got '.'"),
+        ("/,,,two", ":3: path must be a file, got '/'"),
+        (f"{'x' * 300},,,two", ":3: .*there is no such sound file"),
+        ("b.raw,,,two", ":3: .*must be sound"),
+        ("c.ogg,0.50001,0.50002,two", ":3: the duration of .* must be > 0 seconds"),
     ],
 )
 def test_a_row_that_is_wrong_does_not_spoil_the_others(folder: Path, rng, row: str, message: str) -> None:
     record(folder / "a.wav", rng)
     record(folder / "b.wav", rng)
+    (folder / "b.raw").write_bytes(bytes(1000))
+    record(folder / "c.ogg", rng)
     (folder / "t.csv").write_text(f"path,start,end,text\na.wav,,,one\n{row}\nb.wav,0,0.5,three\n")
     utterances, made = imported(folder / "t.csv")
     assert [u.text for u in utterances] == ["one", "three"]
@@ -219,6 +226,73 @@ def test_links_to_folders_are_followed_and_the_output_is_not_imported(folder: Pa
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_texts_that_another_file_stands_for_are_said(folder: Path, rng) -> None:
+    record(folder / "a.wav", rng).with_name("a.txt").write_text("one two")
+    (folder / "a.srt").write_text("00:00:00,0 --> 00:00:00,500\none\n")
+    utterances, made = imported(folder)
+    assert [u.text for u in utterances] == ["one"]
+    assert made.problems == [f"{folder}/a.txt: is not used: beside the same sound file is one that counts more (.srt)"]
+
+
+def test_a_folder_of_sound_may_be_called_audio_and_the_output_lie_around_it(folder: Path, rng) -> None:
+    for name in ("audio/a.mp3", "b.mp3"):
+        record(folder / name, rng).with_suffix(".txt").write_text(name)
+    for source in (folder, folder, folder / "audio"):
+        made = import_recordings([source], folder, splitting=ALL_TRAIN)
+        assert (made.problems, made.counts) == ([], {"train": 1 + (source == folder)})
+
+
+def test_names_do_not_depend_on_where_one_stands(folder: Path, rng, monkeypatch) -> None:
+    sound = record(folder / "ann" / "a.wav", rng)
+    other = record(folder.parent / "elsewhere" / "bob" / "b.wav", rng)
+    (folder / "t.csv").write_text(f"path,text\n{sound},one\n{other},two\n../elsewhere/bob/b.wav,three\n")
+    reading = SourceOptions(speakers="folder")
+    found = []
+    for where, source in ((folder, Path("t.csv")), (folder.parent, folder / "t.csv")):
+        monkeypatch.chdir(where)
+        made = import_recordings([source], folder.parent / "out", reading=reading, splitting=ALL_TRAIN)
+        found.append([(u.id, u.speaker) for u in read_manifest(made.manifests["train"])])
+    outside = "/".join(other.with_suffix("").parts[1:]).replace(" ", "_")
+    assert found[0] == found[1] == [("ann/a", "ann"), (outside, "bob"), ("elsewhere/bob/b", "bob")]
+
+
+def test_a_disk_that_takes_nothing_is_said(folder: Path, rng, monkeypatch) -> None:
+    record(folder / "a.mp3", rng).with_suffix(".txt").write_text("one")
+    for error in (AssertionError(), soundfile.LibsndfileError(2)):
+
+        def write(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(soundfile.SoundFile, "write", write)
+        with pytest.raises(OSError, match=r"a-\w+.flac: cannot be written: "):
+            import_recordings([folder], folder.parent / "out")
+        assert not list((folder.parent / "out").rglob("*.flac*"))
+
+
+def test_long_names_in_any_script_become_files(folder: Path, rng) -> None:
+    record(folder / f"{'好' * 81}.mp3", rng).with_suffix(".txt").write_text("好")
+    assert [u.text for u in imported(folder)[0]] == ["好"]
+
+
+def test_half_a_surrogate_is_no_text(folder: Path, rng) -> None:
+    record(folder / "a.wav", rng)
+    (folder / "t.jsonl").write_text('{"path": "a.wav", "text": "\\ud83d"}\n{"path": "a.wav", "text": "fine"}\n')
+    utterances, made = imported(folder / "t.jsonl")
+    assert [u.text for u in utterances] == ["fine"]
+    assert "t.jsonl:1: text must be Unicode, got half a surrogate pair in '\\ud83d'" in made.problems[0]
+
+
+def test_one_recording_can_be_split_by_its_utterances(folder: Path, rng) -> None:
+    record(folder / "a.wav", rng, seconds=30.0)
+    cues = (f"00:00:{second:02},0 --> 00:00:{second:02},900\nword {second}\n" for second in range(30))
+    (folder / "a.srt").write_text("\n".join(cues))
+    by_recording = import_recordings([folder], folder / "out", splitting=SplitOptions(dev=0.2, test=0.2))
+    assert len(by_recording.manifests) == 1
+    assert any("--split-by utterance" in note for note in by_recording.notes)
+    made = import_recordings([folder], folder / "out", splitting=SplitOptions(dev=0.2, test=0.2, split_by="utterance"))
+    assert made.counts.keys() == {"train", "dev", "test"} and sum(made.counts.values()) == 30
+
+
 def test_a_name_that_is_not_unicode_is_left_out(folder: Path, rng) -> None:
     record(folder / "a.wav", rng).with_name("a.txt").write_text("one")
     (folder / "a.wav").rename(folder / "b.wav")
@@ -250,7 +324,7 @@ def test_a_long_recording_is_cut_where_its_subtitles_say(folder: Path, rng, monk
     for utterance, (start, end) in zip(utterances, [(1.0, 2.5), (2.0, 35.0), (69.5, 70.0)], strict=True):
         expected = whole[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         np.testing.assert_allclose(read_waveform(utterance, SAMPLE_RATE), expected, atol=2**-15)
-    names = sorted(path.name for path in (folder.parent / "out" / "audio").iterdir())
+    names = sorted(path.name for path in (folder.parent / "out" / "cut-audio").iterdir())
     assert not any(name.endswith(".tmp") for name in names)
     monkeypatch.setattr("asr.data.cutting._Writer", None)  # nothing is written again
     assert imported(folder)[0] == utterances
@@ -378,7 +452,7 @@ def test_the_shares_are_those_asked_for() -> None:
     ("kind", "options", "message"),
     [
         (SplitOptions, {"dev": 0.5, "test": 0.5}, "dev and test must be shares that leave some for train"),
-        (SplitOptions, {"split_by": "word"}, "split_by must be one of auto, speaker, recording, not 'word'"),
+        (SplitOptions, {"split_by": "word"}, "split_by must be one of auto, speaker, recording, utterance, not 'word'"),
         (SourceOptions, {"columns": ("wav=x",)}, "columns must be NAME=COLUMN, where NAME is one of path.*got 'wav=x'"),
         (SourceOptions, {"encoding": "utf-9"}, "encoding must be one that Python knows, got 'utf-9'"),
     ],
@@ -432,6 +506,7 @@ def test_parquet_files(folder: Path, rng) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     sound = record(folder.parent / "a.wav", rng).read_bytes()
     rows = [{"audio": {"bytes": sound, "path": "x.wav"}, "text": "hello"}]
-    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "test-00000-of-00001.parquet")
-    made = import_recordings([folder], folder / "out", splitting=ALL_TRAIN)
-    assert made.counts == {"test": 1}
+    for name, counts in (("test-00000-of-00001", {"test": 1}), ("train.100", {"train": 1}), ("0000", {"train": 1})):
+        parquet.write_table(pyarrow.Table.from_pylist(rows), folder / f"{name}.parquet")
+        assert import_recordings([folder], folder / "out", splitting=ALL_TRAIN).counts == counts
+        (folder / f"{name}.parquet").unlink()

@@ -138,12 +138,27 @@ def test_what_we_write_is_read(tmp_path: Path, write, suffix: str) -> None:
         ("a.TextGrid", '"ooTextFile" "PitchTier"', "a.TextGrid:1: must be a TextGrid that Praat saved"),
         ("a.TextGrid", LONG_GRID[:-40], "a.TextGrid:40: a TextGrid must have a (string|number) here, got the end"),
         ("a.TextGrid", LONG_GRID.replace('"Bo"', '"Ann"'), "a.TextGrid:34: tiers must have different names.*'Ann'"),
+        ("a.TextGrid", '"ooTextFile" "TextGrid" 0 1 <exists> 1.5', "a.TextGrid:1: .* a whole number here, got '1.5'"),
+        ("a.TextGrid", '"ooTextFile" "TextGrid" 0 1 <exists> 1 "IntervalTier" "a" 0 1 1 0 5% "x"', "here, got '5%'"),
         ("a.TextGrid", '"ooTextFile" "TextGrid" 0 1 <exists> 0', "a tier of intervals , but its tiers are: none"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_segments(put(tmp_path, name, text))
+
+
+def test_a_vtt_header_without_an_empty_line_hides_no_cue(tmp_path: Path) -> None:
+    (segment,) = read_segments(put(tmp_path, "a.vtt", "WEBVTT\n00:01.000 --> 00:02.000\nhello\n"))
+    assert isinstance(segment, Segment) and (segment.text, segment.line) == ("hello", 2)
+
+
+def test_a_textgrid_of_an_hour_takes_no_minutes(tmp_path: Path) -> None:
+    """45,000 intervals: with a count of lines for each token it took a quarter of an hour."""
+    intervals = "\n".join(f'{n / 10}\n{(n + 1) / 10}\n"word"' for n in range(45_000))
+    grid = f'"ooTextFile"\n"TextGrid"\n0\n4500\n<exists>\n1\n"IntervalTier"\n"words"\n0\n4500\n45000\n{intervals}\n'
+    segments = read_segments(put(tmp_path, "a.TextGrid", grid))
+    assert len(segments) == 45_000 and segments[-1].line == 12 + 3 * 44_999
 
 
 @pytest.mark.parametrize(
@@ -169,7 +184,7 @@ def test_a_tier_that_is_not_there(tmp_path: Path) -> None:
 def test_text_of_any_encoding(tmp_path: Path) -> None:
     assert read_text(put(tmp_path, "a.txt", "\ufeffGrüße")) == "Grüße"
     assert read_text(put(tmp_path, "a.txt", "Grüße", "latin-1"), "latin-1") == "Grüße"
-    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8: invalid"):
+    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8, or say .* with --encoding: invalid"):
         read_text(put(tmp_path, "a.txt", "one\nGrüße", "latin-1"))
     with pytest.raises(DataError, match=r"none.txt: cannot be read: No such file"):
         read_text(tmp_path / "none.txt")

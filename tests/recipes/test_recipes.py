@@ -167,6 +167,7 @@ def test_own_data(recordings: Path, tmp_path: Path, tone_run: tuple[Path, list[s
     flags = ["--init", str(model / "model"), "--epochs", "2", flag]
     assert own_data.main(["--source", str(recordings), "--output", str(output), *flags]) == 0
     found = results(output / run / "own_data")
+    assert "dev" in found
     assert {name.partition(",")[0] for name in found} <= {"dev", "test"}
     assert {f"{name}, before" for name in found if "," not in name} == {name for name in found if "," in name}
 
