@@ -65,6 +65,8 @@ def test_the_split_of_a_manifest_can_be_given(corpus, tmp_path, capsys):
     for split, path in named.items():
         corpus.manifests[split].rename(path)
     assert main(["check", "--processes", "1", *map(str, named.values())]) == 0
+    said = capsys.readouterr().err
+    assert f"a.jsonl: no telling its split by its name, so no leak is looked for (test={named['train']})" in said
     assert main(["check", "--processes", "1", *(f"{split}={path}" for split, path in named.items())]) == 1
     assert "a.jsonl:2: leaked-text" in " ".join(capsys.readouterr().out.split())
 
