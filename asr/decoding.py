@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -446,11 +445,9 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
     White space counts as single spaces.
     """
     text = " ".join(text.split())
-    for variant in (text, text.upper(), text.lower()):
-        dropped: Counter[str] = Counter()
-        labels = alphabet.encode(variant, dropped=dropped)
-        if not dropped:
-            return tuple(labels)
+    for change in (str, str.upper, str.lower):
+        if labels := alphabet.spell(change(text)):
+            return labels
     return ()
 
 

@@ -157,6 +157,7 @@ def test_alphabet_composes_before_it_looks_up() -> None:
     alphabet = Alphabet.from_texts(["cafe\u0301"])
     assert alphabet.characters == ("a", "c", "f", "\u00e9")
     assert alphabet.encode("cafe\u0301") == alphabet.encode("caf\u00e9") == [2, 1, 3, 4]
+    assert alphabet.spell("cafe\u0301") == (2, 1, 3, 4) and alphabet.spell("") == () and alphabet.spell("cafe") is None
 
 
 def test_alphabet_is_a_value() -> None:
