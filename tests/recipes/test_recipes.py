@@ -191,7 +191,18 @@ def test_too_few_recordings(recordings: Path, tmp_path: Path, capsys: pytest.Cap
     for path in [*recordings.glob("?.*"), *recordings.glob("1?.*"), *recordings.glob("2[1-9].*")]:
         path.unlink()  # one is left
     assert own_data.main(["--source", str(recordings), "--output", str(tmp_path / "out"), "--quiet"]) == 2
-    assert "there must be recordings for" in capsys.readouterr().err
+    assert "there must be utterances for" in capsys.readouterr().err
+
+
+def test_one_long_recording_with_subtitles_will_do(tmp_path: Path, rng: np.random.Generator) -> None:
+    (tmp_path / "mine").mkdir()
+    soundfile.write(tmp_path / "mine" / "long.flac", 0.1 * rng.standard_normal(20 * 8000), 8000)
+    cues = (f"00:00:{second:02},0 --> 00:00:{second:02},900\nword {second}\n" for second in range(20))
+    (tmp_path / "mine" / "long.srt").write_text("\n".join(cues))
+    args = own_data.RECIPE.make_parser().parse(["--source", str(tmp_path / "mine")])
+    notes: list[str] = []
+    made = own_data.prepare(args, tmp_path / "out", note=notes.append, progress=False)
+    assert made.keys() == {"train", "dev", "test"} and "split by utterance" in notes
 
 
 def test_each_is_found_by_name_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
