@@ -36,14 +36,6 @@ def word_shares(agreed: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.minimum(shares / shares.sum() @ agreed, 1.0)
 
 
-def token_confidences(
-    emission: np.ndarray, tokens: Sequence[int] | np.ndarray, spans: Sequence[Sequence[int]]
-) -> np.ndarray:
-    """(U,) in 0 .. 1, the geometric mean of each token's posteriors over the frames [start, end) of its span."""
-    means = [emission[start:end, token].mean() for token, (start, end) in zip(tokens, spans, strict=True)]
-    return np.exp(np.minimum(np.array(means, dtype=float), 0.0))  # log_softmax may round to a little above 0
-
-
 def of_words(spelled: str, confidences: np.ndarray) -> np.ndarray:
     """(W,) the geometric mean over the characters of each word; `confidences` has one for each character, (U,)."""
     with np.errstate(divide="ignore"):

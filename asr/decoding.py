@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.confidence import agreements, of_words, token_confidences, word_shares
+from asr.confidence import agreements, of_words, word_shares
 from asr.ctc import beam
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.greedy import best_path
@@ -259,19 +259,17 @@ class Decoder:
     def _transcript(self, readings: Sequence[Reading], emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of readings, the best first."""
         best, options = readings[0], self.options
-        hypotheses = [self._hypothesis(each, emission, timeline) for each in readings[: options.num_best]]
+        shown = readings[: options.num_best]
+        spans, heard = zip(*(place_tokens(emission, reading.tokens) for reading in shown), strict=True)
+        hypotheses = [self._hypothesis(*pair, timeline) for pair in zip(shown, spans, strict=True)]
         scores = np.array([reading.score for reading in readings]) / options.confidence_temperature
         weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
         shares = word_shares(agreements([reading.words for reading in readings[:weighed]]), scores[:weighed])
-        heard = of_words(best.text, token_confidences(emission, best.tokens, hypotheses[0].spans))
-        confidences = shares * heard**options.confidence_power
+        confidences = shares * of_words(best.text, heard[0]) ** options.confidence_power
         return self._of_hypotheses(hypotheses, best.text, confidences.tolist(), timeline)
 
-    def _hypothesis(self, reading: Reading, emission: np.ndarray, timeline: Timeline) -> Hypothesis:
-        """A reading, its labels put in their places by forced alignment."""
-        from asr.ctc.alignment import token_spans
-
-        spans = token_spans(emission, reading.tokens, blank=BLANK).tolist() if len(reading.tokens) else []
+    def _hypothesis(self, reading: Reading, spans: Sequence[list[int]], timeline: Timeline) -> Hypothesis:
+        """A reading, its labels in their places."""
         return Hypothesis(
             text=" ".join(reading.text.split()),
             score=reading.score,
@@ -437,6 +435,19 @@ def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _kept_decoder(alphabet: Alphabet, options: DecodingOptions) -> Decoder:
     return Decoder(alphabet, options)
+
+
+def place_tokens(emission: np.ndarray, tokens: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
+    """Where forced alignment finds the U tokens of a reading, [start, end) in frames, and (U,) their confidences.
+
+    No tokens have no place, even in an emission that allows nothing.
+    """
+    from asr.ctc.alignment import align
+
+    if not len(tokens):
+        return [], np.zeros(0)
+    found = align(emission, tokens, blank=BLANK)
+    return found.spans.tolist(), found.confidences
 
 
 def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:

@@ -118,15 +118,21 @@ class Rescorer:
         with autocast(self.dtype or torch.float32, next(self.model.parameters()).device):
             scores = score_together(self.model, texts)
         log_probs = iter(np.maximum(scores, LEAST_SCORE).tolist())
-        return [
-            sorted((self._rescored(reading, next(log_probs)) for reading in readings), key=lambda new: -new.score)
-            for readings in lists
-        ]
+        heard = ([replace(reading, rnn=next(log_probs)) for reading in readings] for readings in lists)
+        return [ranked(readings, weight=self.weight, word_bonus=self.word_bonus) for readings in heard]
 
-    def _rescored(self, reading: Reading, log_prob: float) -> Reading:
-        bonus = self.word_bonus * len(reading.words)
-        score = reading.score + self.weight * log_prob + bonus
-        return replace(reading, rnn=log_prob, word_score=reading.word_score + bonus, score=score)
+
+def ranked(readings: Sequence[Reading], *, weight: float, word_bonus: float) -> list[Reading]:
+    """Readings with what the recurrent model adds to their scores, the best first; those without `rnn` get nothing."""
+
+    def added(reading: Reading) -> Reading:
+        if reading.rnn is None:
+            return reading
+        bonus = word_bonus * len(reading.words)
+        score = reading.score + weight * reading.rnn + bonus
+        return replace(reading, word_score=reading.word_score + bonus, score=score)
+
+    return sorted(map(added, readings), key=lambda reading: -reading.score)
 
 
 def _groups(lists: Sequence[Sequence[Reading]]) -> Iterator[list[int]]:

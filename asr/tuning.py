@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic_model import embedded_models, find_model, out_of_folder, read_config, write_config
-from asr.confidence import agreements, of_words, token_confidences, word_shares
-from asr.ctc.alignment import token_spans
+from asr.confidence import agreements, of_words, word_shares
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
-from asr.decoding import DecodingOptions
+from asr.decoding import DecodingOptions, place_tokens
 from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
 from asr.recognizer import Emission, Recognizer
-from asr.rescoring import LEAST_SCORE, Reading
+from asr.rescoring import LEAST_SCORE, Reading, ranked
 from asr.text import BLANK, Alphabet, normalize
 from asr.transcript import split_words
 
@@ -121,7 +120,8 @@ def tune_decoding(
         base = [[each.score for each in row] for row in lists]
         weights, _ = tune(base, terms, _errors(lists, references))
         options = replace(options, **weights)  # type: ignore[arg-type]
-        lists = [_ranked(row, options) for row in lists]
+        weight, bonus = options.rescore_weight, options.rescore_word_bonus
+        lists = [ranked(row, weight=weight, word_bonus=bonus) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
     return _fit_confidences(options, lists, emissions, references)
@@ -202,14 +202,6 @@ def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> li
     ]
 
 
-def _ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Reading]:
-    """The readings by what `Rescorer` makes of their scores with the options, where it has added nothing yet."""
-    weight, bonus = options.rescore_weight, options.rescore_word_bonus
-    added = [weight * each.rnn + bonus * len(each.words) if each.rnn is not None else 0.0 for each in readings]
-    ranked = [replace(each, score=each.score + more) for each, more in zip(readings, added, strict=True)]
-    return sorted(ranked, key=lambda reading: -reading.score)
-
-
 def _fit_confidences(
     options: DecodingOptions,
     lists: Sequence[Sequence[Reading]],
@@ -219,22 +211,18 @@ def _fit_confidences(
     """The options with the temperature and the power that surprise the least, where a word is right and where not."""
     agreed = [agreements([reading.words for reading in readings]) for readings in lists]
     scores = [np.array([reading.score for reading in readings]) for readings in lists]
-    heard = np.concatenate([_heard(emission, readings[0]) for emission, readings in zip(emissions, lists, strict=True)])
-    right = _right([readings[0].words for readings in lists], references)
+    best = [readings[0] for readings in lists]
+    places = (place_tokens(emission, each.tokens) for emission, each in zip(emissions, best, strict=True))
+    heard = np.concatenate([of_words(each.text, sure) for each, (_, sure) in zip(best, places, strict=True)])
+    right = _right([each.words for each in best], references)
 
-    def surprise_of(pair: tuple[float, float]) -> float:
-        temperature, power = pair
-        shares = [word_shares(*each) for each in zip(agreed, (row / temperature for row in scores), strict=True)]
-        return _surprise(np.concatenate(shares) * heard**power, right)
-
-    temperature, power = min(itertools.product(TEMPERATURES, POWERS), key=surprise_of)
+    trials = []
+    for temperature in TEMPERATURES:
+        tempered = zip(agreed, (row / temperature for row in scores), strict=True)
+        shares = np.concatenate([word_shares(*each) for each in tempered])
+        trials += [(_surprise(shares * heard**power, right), temperature, power) for power in POWERS]
+    _, temperature, power = min(trials)
     return replace(options, confidence_temperature=temperature, confidence_power=power)
-
-
-def _heard(emission: Emission, reading: Reading) -> np.ndarray:
-    """(W,) the geometric mean of the posteriors of the characters of each word."""
-    spans = token_spans(emission, reading.tokens, blank=BLANK) if len(reading.tokens) else np.zeros((0, 2), np.int64)
-    return of_words(reading.text, token_confidences(emission, reading.tokens, spans.tolist()))
 
 
 def _fit_greedy_confidences(
@@ -244,7 +232,7 @@ def _fit_greedy_confidences(
     paths = [best_path(emission, blank=BLANK) for emission in emissions]
     texts = [alphabet.decode(path.tokens) for path in paths]
     heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
-    right = _right([text.split() for text in texts], references)
+    right = _right([split_words(text) for text in texts], references)
     return replace(options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right)))
 
 

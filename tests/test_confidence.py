@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.confidence import agreements, of_words, token_confidences, word_shares
+from asr.confidence import agreements, of_words, word_shares
 
 
 def test_shares_of_the_readings_with_a_word_in_its_place():
@@ -18,15 +18,10 @@ def test_readings_without_words_have_no_shares():
     assert word_shares(agreements([[], ["A"]]), np.zeros(2)).shape == (0,)
 
 
-def test_words_have_the_geometric_mean_of_their_characters_and_those_of_their_frames():
-    emission = np.log([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.5, 0.5], [1.0, 1e-300]])
-    confidences = token_confidences(emission, [1, 0, 1], [(1, 3), (3, 4), (4, 5)])
-    assert confidences == pytest.approx([0.4, 0.5, 1e-300])
+def test_words_have_the_geometric_mean_of_their_characters():
     assert of_words("ab c", np.array([0.5, 0.02, 0.9, 0.3])) == pytest.approx([0.1, 0.3])
 
 
-def test_what_is_impossible_has_no_confidence_and_what_is_certain_not_more_than_1():
-    emission = np.array([[1e-7, -np.inf], [1e-7, -20.0]], dtype=np.float32)
-    assert token_confidences(emission, [0, 1], [(0, 2), (0, 2)]).tolist() == [1.0, 0.0]
+def test_what_is_impossible_has_no_confidence():
     assert of_words("ab", np.array([1.0, 0.0])).tolist() == [0.0]
-    assert token_confidences(emission, [], []).shape == of_words("", np.zeros(0)).shape == (0,)
+    assert of_words("", np.zeros(0)).shape == (0,)

@@ -91,15 +91,12 @@ def _subtitles(text: str, path: Path, *, is_vtt: bool) -> Iterator[Segment | Dat
     """The cues: blocks of lines, times in the first or second of them, parted by empty lines."""
     held: Segment | None = None  # a block without times may be the rest of it
     for number, block in _blocks(text):
-        if is_vtt and number == 1 and any(map(_TIMING.fullmatch, block)):  # no empty line ends the header
-            first = next(index for index, line in enumerate(block) if _TIMING.fullmatch(line))
-            header, block = block[:first], block[first:]
-            number += first
-            if not header or header[0].split()[0] != "WEBVTT":
-                raise DataError(f"must begin with WEBVTT, got {text.splitlines()[0][:40]!r}", path=path, line=1)
-        elif is_vtt and (number == 1 or block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
-            if number == 1 and block[0].split()[0] != "WEBVTT":
+        if is_vtt and number == 1:
+            if block[0].split()[0] != "WEBVTT":
                 raise DataError(f"must begin with WEBVTT, got {block[0][:40]!r}", path=path, line=1)
+            first = next((index for index, line in enumerate(block) if _TIMING.fullmatch(line)), len(block))
+            number, block = number + first, block[first:]  # the first cue, where no empty line ends the header
+        if not block or (is_vtt and block[0].split()[0] in ("NOTE", "STYLE", "REGION")):
             continue
         at = next((index for index, line in enumerate(block[:2]) if _TIMING.fullmatch(line)), None)
         if at is None:
