@@ -42,7 +42,7 @@ class DecodingOptions(BeamOptions):
     """How log-probabilities become text. A model may bring other defaults; `none` turns off a file or model of its own.
 
     Greedily with a beam of 1, else by a prefix beam search. In Python `hotwords` may also be a mapping of words to
-    weights.
+    weights. `prior` has the average posterior of each label, Φ first, and no flag: `asr.tuning.tune_decoding` finds it.
     """
 
     beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
@@ -90,6 +90,13 @@ class DecodingOptions(BeamOptions):
     greedy_confidence_power: float = field(
         default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
     )
+    prior_weight: float = field(
+        default=0.3,
+        metadata={
+            "help": "of a beam: power of the labels' prior, if the model has one, that posteriors are divided by"
+        },
+    )
+    prior: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.hotwords, Mapping):
@@ -111,6 +118,10 @@ class DecodingOptions(BeamOptions):
         for name in ("confidence_power", "greedy_confidence_power"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
+        if not 0 <= self.prior_weight < math.inf:
+            raise ConfigError(f"prior_weight must be finite, 0 or above; got {self.prior_weight!r}")
+        if not all(0 < each <= 1 for each in self.prior):
+            raise ConfigError(f"prior must hold probabilities above 0, one for each label; got {self.prior!r}")
         if self.lm and self.fuse_lm:
             raise ConfigError(
                 f"lm and fuse_lm must not both be given, a search has one language model: leave one out, or give "
@@ -170,8 +181,12 @@ class Decoder:
     ):
         self.alphabet = alphabet
         self.options = options or DecodingOptions()
-        self._said = {"beam_width": 1} if self.options.beam_width == 1 else asdict(self.options)  # others do nothing
+        self._said = _said(self.options)
         self._hotwords: tuple[str, ...] = ()
+        if self.options.prior and len(self.options.prior) != alphabet.size:
+            raise ConfigError(
+                f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
+            )
         self._search = self._make_search(device) if self.options.beam_width > 1 else None
         self._rescorer = self._make_rescorer(device, dtype) if self.options.rescore_lm else None
 
@@ -232,6 +247,8 @@ class Decoder:
         if options.num_best == 1 and self._rescorer is None:  # then no others are needed but for confidences
             within = _NEGLIGIBLE * options.confidence_temperature
         wanted = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
+        if options.prior and options.prior_weight:
+            emissions = [without_prior(each, options.prior, options.prior_weight) for each in emissions]
         found = self._search.decode_many(emissions, num_best=wanted, within=within)
         return [self._readings(*pair) for pair in zip(emissions, found, strict=True)]
 
@@ -355,6 +372,30 @@ class Decoder:
         return Rescorer(
             model, weight=self.options.rescore_weight, word_bonus=self.options.rescore_word_bonus, dtype=dtype
         )
+
+
+def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:
+    """Posteriors divided by a power of the labels' prior, normalised anew: nearer to how likely each label sounds so.
+
+    A network trained on few texts has learnt what labels come often, too, which a language model knows better.
+
+    Args:
+        emission: (T, V) natural log-probabilities.
+        prior: (V,) the average posterior of each label, above 0.
+        weight: the power.
+    Returns:
+        (T, V) natural log-probabilities.
+    Source: Miao et al. 2015, "EESEN: End-to-end speech recognition using deep RNN models and WFST-based decoding".
+    """
+    scaled = emission - np.asarray(weight * np.log(prior), dtype=emission.dtype)
+    return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+
+
+def _said(options: DecodingOptions) -> dict[str, Any]:
+    """The options that a transcript says it was made with: those that do something."""
+    if options.beam_width == 1:
+        return {"beam_width": 1}
+    return {name: value for name, value in asdict(options).items() if name != "prior"}
 
 
 def decode(

@@ -38,7 +38,7 @@ class Reading:
     Args:
         tokens: (U,) int64 labels, without blanks.
         text: what they spell, one character for each.
-        acoustic: natural log-probability of the tokens, summed over alignments.
+        acoustic: natural log-probability of the tokens, summed over alignments, without the prior that a search had.
         score: what readings are ranked by, in nats: the sum of all below, each with its weight, and of acoustic.
         lm: natural log-probability in the language model of the search, n-gram or fused; 0 without one.
         rnn: natural log-probability in the recurrent language model; None until it has been asked.

@@ -34,6 +34,9 @@ GRID: dict[str, tuple[float, ...]] = {
     "rescore_word_bonus": _BONUSES,
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
+PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6)
+TRIED_WIDTH = 100  # of the beam, at most
+LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
@@ -84,11 +87,11 @@ def tune_decoding(
 ) -> DecodingOptions:
     """The recogniser's options with the weights that give the fewest word errors on some utterances.
 
-    First those of the search: of its language model, of words, and of words outside of its lexicon; then those with
-    which a recurrent model ranks what it finds; and what makes the confidences of words say best whether they are
-    right, which is all that greedy decoding has to tune. What a search finds depends on its weights, so it is made
-    again with those that do best on all it has found so far, until they stay as they are; the search with the fewest
-    errors counts.
+    First those of the search: of its language model, of words, of words outside of its lexicon, and of the labels'
+    prior; then those with which a recurrent model ranks what it finds; and what makes the confidences of words say best
+    whether they are right, which is all that greedy decoding has to tune. What a search finds depends on its weights,
+    so it is made again with those that do best on all it has found so far, until they stay as they are; the search with
+    the fewest errors counts.
 
     Args:
         utterances: with known text, which training has not seen. Those that cannot be read are left out.
@@ -109,8 +112,7 @@ def tune_decoding(
     def search(options: DecodingOptions) -> list[list[Reading]]:
         return recognizer.with_decoding(options).decoder.readings(emissions)
 
-    if names := weights_of_search(options):
-        options = _tune_search(options, names, search, references)
+    options = _tune_search(replace(options, prior=prior_of(emissions)), search, references)
     if options.rescore_lm:
         lists = search(replace(options, rescore_weight=0.0, rescore_word_bonus=0.0))
         terms: dict[str, Rows] = {
@@ -133,7 +135,7 @@ def tuned_options(options: DecodingOptions) -> list[str]:
         return ["greedy_confidence_power"]
     ranking = ["rescore_weight", "rescore_word_bonus"] * bool(options.rescore_lm)
     confidence = ["confidence_temperature", "confidence_power", "greedy_confidence_power"]
-    return [*weights_of_search(options), *ranking, *confidence]
+    return [*weights_of_search(options), "prior_weight", *ranking, *confidence]
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
@@ -145,13 +147,39 @@ def weights_of_search(options: DecodingOptions) -> list[str]:
     ]
 
 
-def _tune_search(
-    options: DecodingOptions,
-    names: Sequence[str],
-    search: Callable[[DecodingOptions], list[list[Reading]]],
-    references: Sequence[str],
-) -> DecodingOptions:
-    """The options with the weights of these names that give the best first readings."""
+def prior_of(emissions: Sequence[Emission]) -> tuple[float, ...]:
+    """The average posterior of each label over all frames, at least `LEAST_PRIOR`."""
+    total = sum(np.exp(emission.astype(np.float64)).sum(axis=0) for emission in emissions)
+    average = total / max(sum(map(len, emissions)), 1)
+    return tuple(round(float(each), 6) for each in np.clip(average, LEAST_PRIOR, 1.0))
+
+
+Search = Callable[[DecodingOptions], list[list[Reading]]]
+
+
+def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
+    """The options with the weights that give the best first readings.
+
+    How much the prior counts is tried out in a beam of `TRIED_WIDTH`, with the weights that are best without it, which
+    are then found anew.
+    """
+    width = min(options.beam_width, TRIED_WIDTH)
+    tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
+
+    def fewest(prior_weight: float) -> int:
+        lists = search(replace(tried, prior_weight=prior_weight, rescore_lm="", num_best=100))
+        return _best_weights(tried, lists, _errors(lists, references))[1]
+
+    prior_weight = min(PRIOR_WEIGHTS, key=fewest)
+    prior = options.prior if prior_weight else ()
+    options = replace(tried, beam_width=options.beam_width, prior=prior, prior_weight=prior_weight)
+    return _tune_weights(options, search, references)
+
+
+def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
+    """The options with the weights of `weights_of_search` that give the best first readings."""
+    if not weights_of_search(options):
+        return options
     found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
     tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
     while options not in tried and len(tried) < ROUNDS:
@@ -164,15 +192,22 @@ def _tune_search(
                     known[reading.words] = reading, count
         lists = [[reading for reading, _ in known.values()] for known in found]
         errors = [[count for _, count in known.values()] for known in found]
-        base = [[reading.acoustic + reading.hotword_score for reading in row] for row in lists]
-        terms: dict[str, Rows] = {
-            "lm_weight": [[reading.lm for reading in row] for row in lists],
-            "word_bonus": [[len(reading.words) for reading in row] for row in lists],
-            "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
-        }
-        weights, _ = tune(base, {name: terms[name] for name in names}, errors)
+        weights, _ = _best_weights(options, lists, errors)
         options = replace(options, **weights)  # type: ignore[arg-type]
     return min(tried, key=tried.__getitem__)
+
+
+def _best_weights(
+    options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
+) -> tuple[dict[str, float], int]:
+    """The weights of the search that rank these readings best, and how many errors that leaves."""
+    base = [[reading.acoustic + reading.hotword_score for reading in row] for row in lists]
+    terms: dict[str, Rows] = {
+        "lm_weight": [[reading.lm for reading in row] for row in lists],
+        "word_bonus": [[len(reading.words) for reading in row] for row in lists],
+        "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
+    }
+    return tune(base, {name: terms[name] for name in weights_of_search(options)}, errors)
 
 
 def _hear(

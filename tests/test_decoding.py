@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +295,37 @@ def test_a_hotword_that_cannot_be_is_refused_by_name(hotwords, message):
         decode(GOOD, ENGLISH, DecodingOptions(beam_width=2, hotwords=hotwords))
 
 
+def test_posteriors_divided_by_a_power_of_the_prior(rng):
+    prior, emission = rng.dirichlet(np.full(6, 2.0)), np.log(rng.dirichlet(np.full(6, 0.5), size=20) + 1e-9)
+    emission -= np.log(np.exp(emission).sum(axis=1, keepdims=True))
+    divided = np.exp(emission) / prior**0.4
+    divided /= divided.sum(axis=1, keepdims=True)
+    plain = DecodingOptions(beam_width=16, num_best=3)
+    expected = decode(np.log(divided), ENGLISH, plain)
+    found = decode(emission, ENGLISH, replace(plain, prior=tuple(prior), prior_weight=0.4))
+    assert [each.tokens for each in found.hypotheses] == [each.tokens for each in expected.hypotheses]
+    assert [each.score for each in found.hypotheses] == pytest.approx([each.score for each in expected.hypotheses])
+    assert found.text != decode(emission, ENGLISH, plain).text
+    assert found.options["prior_weight"] == 0.4 and "prior" not in found.options
+    unweighed, greedy = {"prior": tuple(prior), "prior_weight": 0.0}, {"prior": tuple(prior)}
+    assert (
+        decode(emission, ENGLISH, replace(plain, **unweighed)).hypotheses == decode(emission, ENGLISH, plain).hypotheses
+    )
+    assert decode(emission, ENGLISH, DecodingOptions(**greedy)) == decode(emission, ENGLISH)
+
+
+def test_a_prior_leaves_the_impossible_impossible():
+    with np.errstate(divide="ignore"):
+        emission = np.log([[0.5, 0, 0.5, 0, 0, 0], [1.0, 0, 0, 0, 0, 0]])
+    options = DecodingOptions(beam_width=16, num_best=9, prior=(0.9, 0.02, 0.02, 0.02, 0.02, 0.02))
+    assert [each.text for each in decode(emission, ENGLISH, options).hypotheses] == ["A", ""]
+
+
+def test_a_prior_of_other_labels_is_refused():
+    with pytest.raises(ConfigError, match="prior must have a probability for each of the 6 labels; got 2"):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, prior=(0.5, 0.5)))
+
+
 def test_shares_of_the_hypotheses_with_a_word_are_tempered():
     cold, warm = (
         decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_power=0.0, **temperature)).words[1]
@@ -338,6 +370,8 @@ def test_beam_confidences_and_times_of_random_emissions_are_in_range():
         ({"beam_width": 2, "confidence_temperature": 0.0}, "confidence_temperature must be above 0; got 0.0"),
         ({"beam_width": 2, "confidence_power": -1.0}, "confidence_power must be finite, 0 or above; got -1.0"),
         ({"greedy_confidence_power": math.inf}, "greedy_confidence_power must be finite, 0 or above; got inf"),
+        ({"beam_width": 2, "prior_weight": -0.5}, "prior_weight must be finite, 0 or above; got -0.5"),
+        ({"beam_width": 2, "prior": (0.5, 0.0)}, r"prior must hold probabilities above 0, one for each label; got \(0"),
         ({"beam_width": 2, "only_lexicon": True}, "only_lexicon needs a lexicon or a language model of words"),
     ],
 )

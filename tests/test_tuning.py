@@ -14,17 +14,18 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import read_config
+from asr.acoustic_model import read_config, write_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
 from asr.decoding import DecodingOptions
 from asr.errors import InputError
 from asr.evaluation import evaluate
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.tuning import GRID, store_decoding, tune, tune_decoding
+from asr.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 
 CONFIDENCE = ("confidence_temperature", "confidence_power", "greedy_confidence_power")
-SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", *CONFIDENCE)
+PRIOR = ("prior", "prior_weight")
+SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", *PRIOR, *CONFIDENCE)
 
 
 def test_no_weights_of_the_grid_have_fewer_errors(rng):
@@ -73,7 +74,7 @@ def test_the_command_stores_what_it_found_and_the_folder_can_move(folder, tone_c
     dev = tone_corpus / "dev.jsonl.gz"
     assert main([str(folder), str(dev), "--tune", "--rescore-lm", str(folder / "lm"), "--precision", "float32"]) == 0
     printed = capsys.readouterr()
-    assert "asr-evaluate: tuned: rescore_weight " in printed.err
+    assert "asr-evaluate: tuned: prior_weight 0, rescore_weight " in printed.err
     assert f"asr-evaluate: weights stored in {folder}\n" in printed.err
     config = read_config(folder)
     assert (config.decoding.rescore_lm, config.decoding.beam_width) == ("lm", 100)
@@ -95,7 +96,7 @@ def test_what_the_tuned_options_give_is_no_worse(folder, tone_corpus):
     options = tune_decoding(recognizer, utterances)
     after = evaluate(recognizer.with_decoding(options), utterances).wer.counts.errors
     assert after <= before
-    names = ("rescore_weight", "rescore_word_bonus", *CONFIDENCE)
+    names = ("rescore_weight", "rescore_word_bonus", *PRIOR, *CONFIDENCE)
     assert replace(options, **{name: getattr(recognizer.decoder.options, name) for name in names}) == (
         recognizer.decoder.options
     )
@@ -123,6 +124,41 @@ def test_weights_that_a_first_search_leads_astray_are_found_by_the_next(folder, 
     assert replace(options, **{name: getattr(recognizer.decoder.options, name) for name in SEARCHED}) == (
         recognizer.decoder.options
     )
+
+
+def test_a_model_that_prefers_a_label_is_told_by_how_often_it_writes_it(folder, tone_corpus):
+    utterances = read_manifest(tone_corpus / "dev.jsonl.gz")
+    recognizer = asr.load(folder, device="cpu", precision="float32", decoding={"beam_width": 8})
+    with torch.no_grad():
+        recognizer.model.encoder.output.bias[recognizer.model.alphabet.encode("A")[0]] += 7.0
+    options = tune_decoding(recognizer, utterances)
+    before, after = (
+        evaluate(recognizer.with_decoding(replace(options, prior=prior)), utterances).cer.counts.errors
+        for prior in ((), options.prior)
+    )
+    assert after < before
+    assert options.prior_weight > 0 and sum(options.prior) == pytest.approx(1, abs=1e-4)
+    store_decoding(folder, options, tuned_on="dev", word_error_rate=0.5)
+    assert asr.load(folder, device="cpu").decoder.options == options
+
+
+def test_the_average_posterior_of_each_label():
+    emissions = [np.log([[0.5, 0.5, 1e-30]]), np.log([[1.0, 1e-30, 1e-30], [0.75, 0.25, 1e-30]])]
+    assert prior_of(emissions) == (0.75, 0.25, 1e-5)
+
+
+@pytest.mark.parametrize("decoding", [{"beam_width": 1}, {"beam_width": 4}])
+def test_chinese_is_tuned_by_its_characters_as_words(folder, tone_corpus, decoding):
+    spelled = str.maketrans("ABC", "好棒学")
+    config = read_config(folder)
+    characters = tuple(character.translate(spelled) for character in config.characters)
+    write_config(folder, replace(config, characters=characters))
+    utterances = [
+        replace(each, text=each.text.translate(spelled)) for each in read_manifest(tone_corpus / "dev.jsonl.gz")
+    ]
+    recognizer = asr.load(folder, device="cpu", precision="float32", decoding=decoding)
+    options = tune_decoding(recognizer, utterances)
+    assert evaluate(recognizer.with_decoding(options), utterances).wer.counts.rate < 0.2
 
 
 @pytest.mark.parametrize("decoding", [{"beam_width": 1}, {"beam_width": 16}])

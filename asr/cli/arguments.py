@@ -88,7 +88,7 @@ def disable_progress(args: argparse.Namespace) -> bool | None:
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "") -> None:
-    """Add a flag for each field of the dataclass `kind`, and under dotted names for those of dataclasses inside it."""
+    """Add a flag for each field of `kind` with a help text, and under dotted names for those of dataclasses inside."""
     group = parser.add_argument_group(title, "\n".join(textwrap.wrap(_first_line(kind), 76)))
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
@@ -96,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str,
         if is_dataclass(hint):
             assert isinstance(hint, type)
             add_options(parser, hint, title=name, prefix=f"{name}.")
-        else:
+        elif "help" in entry.metadata:
             group.add_argument(
                 "--" + name.replace("_", "-"),
                 dest=name,
