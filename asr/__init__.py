@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from asr.ctc.alignment import align as align
     from asr.ctc.loss import ctc_loss as ctc_loss
     from asr.decoding import Decoder as Decoder
-    from asr.decoding import DecodingOptions as DecodingOptions
     from asr.decoding import decode as decode
+    from asr.decoding_options import DecodingOptions as DecodingOptions
     from asr.errors import AsrError as AsrError
     from asr.errors import AsrWarning as AsrWarning
     from asr.errors import ConfigError as ConfigError
@@ -48,7 +48,7 @@ _HOME = {
     "align": "ctc.alignment",
     "ctc_loss": "ctc.loss",
     "Decoder": "decoding",
-    "DecodingOptions": "decoding",
+    "DecodingOptions": "decoding_options",
     "decode": "decoding",
     "AsrError": "errors",
     "AsrWarning": "errors",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.encoder import Encoder, EncoderOptions
 from asr.errors import InputError
 from asr.frontend import Frontend, FrontendOptions

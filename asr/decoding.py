@@ -3,163 +3,26 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from asr.confidence import agreements, of_words, word_shares
-from asr.ctc import beam
-from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, LabelModel
+from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
-from asr.ctc.hotwords import Hotwords
-from asr.ctc.trie import Lexicon
-from asr.errors import AsrWarning, ConfigError, DataError, InputError
-from asr.options import from_json, to_json
+from asr.decoding_options import DecodingOptions
+from asr.errors import ConfigError, InputError
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
-from asr.text import BLANK, Alphabet, is_han
+from asr.search import load_language_model, make_search
+from asr.text import BLANK, Alphabet
 from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
-if TYPE_CHECKING:
-    from asr.lm.ngram import NgramModel
-    from asr.lm.rnn import LanguageModel
-
-HOTWORD_WEIGHT = 6.0  # nats, where none is given
-BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
-
 _SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
-_NEED_A_BEAM = ("lm", "fuse_lm", "lexicon", "hotwords", "rescore_lm")
 _NUM_WEIGHED = 32  # hypotheses that confidences are made of, at most
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodingOptions(BeamOptions):
-    """How log-probabilities become text. A model may bring other defaults; `none` turns off a file or model of its own.
-
-    Greedily with a beam of 1, else by a prefix beam search. In Python `hotwords` may also be a mapping of words to
-    weights. `prior` has the average posterior of each label, Φ first, and no flag: `asr.tuning.tune_decoding` finds it.
-    """
-
-    beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
-    num_best: int = field(default=1, metadata={"help": "hypotheses to give, the best first"})
-    lm: str = field(
-        default="", metadata={"help": "n-gram language model of words or characters: .arpa, .gz, .xz, or .safetensors"}
-    )
-    fuse_lm: str = field(
-        default="",
-        metadata={
-            "help": "recurrent language model of characters inside the search, in place of lm: a name or folder; "
-            "dearer than one that ranks the hypotheses anew"
-        },
-    )
-    lexicon: str = field(
-        default="", metadata={"help": "file with a word a line: the lexicon, in place of the language model's words"}
-    )
-    hotwords: tuple[str, ...] = field(
-        default=(),
-        metadata={"help": f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"},
-    )
-    rescore_lm: str = field(
-        default="", metadata={"help": "recurrent language model that ranks the hypotheses anew: a name or folder"}
-    )
-    rescore_weight: float = field(
-        default=0.5, metadata={"help": "factor of the recurrent language model's log-probabilities"}
-    )
-    rescore_word_bonus: float = field(
-        default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
-    )
-    rescore_count: int = field(default=100, metadata={"help": "hypotheses that are ranked anew, at most"})
-    rescore_within: float = field(
-        default=10.0, metadata={"help": "hypotheses this many nats or more behind the best are not ranked anew"}
-    )
-    confidence_temperature: float = field(
-        default=1.0,
-        metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
-    )
-    confidence_power: float = field(
-        default=1.0,
-        metadata={
-            "help": "of a beam: power of the posteriors of a word's characters in its confidence; 0 leaves them out"
-        },
-    )
-    greedy_confidence_power: float = field(
-        default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
-    )
-    prior_weight: float = field(
-        default=0.3,
-        metadata={
-            "help": "of a beam: power of the labels' prior, if the model has one, that posteriors are divided by"
-        },
-    )
-    prior: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.hotwords, Mapping):
-            object.__setattr__(self, "hotwords", _entries(self.hotwords))
-        super().__post_init__()
-        if isinstance(self.hotwords, str) or not all(isinstance(entry, str) for entry in self.hotwords):
-            raise ConfigError(f"hotwords must be a tuple of words, or words with their weights; got {self.hotwords!r}")
-        for name in ("num_best", "rescore_count"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be an integer, 1 or above; got {getattr(self, name)!r}")
-        if not 0 <= self.rescore_weight < math.inf:
-            raise ConfigError(f"rescore_weight must be finite, 0 or above; got {self.rescore_weight!r}")
-        if not self.rescore_within > 0:
-            raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
-        if not math.isfinite(self.rescore_word_bonus):
-            raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
-        if not 0 < self.confidence_temperature < math.inf:
-            raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
-        for name in ("confidence_power", "greedy_confidence_power"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
-        if not 0 <= self.prior_weight < math.inf:
-            raise ConfigError(f"prior_weight must be finite, 0 or above; got {self.prior_weight!r}")
-        if not all(0 < each <= 1 for each in self.prior):
-            raise ConfigError(f"prior must hold probabilities above 0, one for each label; got {self.prior!r}")
-        if self.lm and self.fuse_lm:
-            raise ConfigError(
-                f"lm and fuse_lm must not both be given, a search has one language model: leave one out, or give "
-                f"rescore_lm in place of fuse_lm; got {self.lm!r} and {self.fuse_lm!r}"
-            )
-        if self.only_lexicon and not (self.lexicon or self.lm):
-            raise ConfigError("only_lexicon needs a lexicon or a language model of words; give one, or leave it off")
-        if self.beam_width == 1:
-            given = [name for name in _NEED_A_BEAM if getattr(self, name)] + ["num_best"] * (self.num_best > 1)
-            if given:
-                raise ConfigError(
-                    f"{' and '.join(given)} need{'s' * (len(given) == 1)} a beam; set beam_width to 2 or more, "
-                    f"{BEAM_WIDTH} for example; got 1 (greedy)"
-                )
-
-    def changed(self, changes: Mapping[str, Any]) -> DecodingOptions:
-        """These options with some others: a model's own, as a person wants them.
-
-        What needs a beam gets one of `BEAM_WIDTH` (`RESCORING_WIDTH` if hypotheses are ranked anew) where these options
-        are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes. Of
-        lm and fuse_lm, the one that is asked for replaces the other.
-
-        Raises:
-            ConfigError: a change is wrong, or two contradict each other.
-        """
-        changes = {name: "" if value == "none" else value for name, value in changes.items()}
-        if isinstance(hotwords := changes.get("hotwords"), Mapping):
-            changes["hotwords"] = _entries(hotwords)
-        wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1
-        for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
-            if changes.get(name):
-                changes.setdefault(other, "")
-        if changes.get("beam_width") == 1:
-            needless = dict.fromkeys(_NEED_A_BEAM, "")
-            changes = {**needless, "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}
-        elif wants_beam and self.beam_width == 1:
-            changes.setdefault("beam_width", RESCORING_WIDTH if changes.get("rescore_lm") else BEAM_WIDTH)
-        return from_json(DecodingOptions, {**to_json(self), **changes})
 
 
 class Decoder:
@@ -182,12 +45,13 @@ class Decoder:
         self.alphabet = alphabet
         self.options = options or DecodingOptions()
         self._said = _said(self.options)
-        self._hotwords: tuple[str, ...] = ()
         if self.options.prior and len(self.options.prior) != alphabet.size:
             raise ConfigError(
                 f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
             )
-        self._search = self._make_search(device) if self.options.beam_width > 1 else None
+        self._search: BeamSearch | None = None
+        if self.options.beam_width > 1:
+            self._search, self._hotwords = make_search(alphabet, self.options, device=device)
         self._rescorer = self._make_rescorer(device, dtype) if self.options.rescore_lm else None
 
     def decode(
@@ -320,55 +184,8 @@ class Decoder:
             options=self._said,
         )
 
-    def _make_search(self, device: str) -> BeamSearch:
-        options, alphabet = self.options, self.alphabet
-        _warm_up()
-        lm = _read_lm(options.lm) if options.lm else None
-        label_words = None
-        if lm is not None and lm.over_characters and not options.lexicon:
-            label_words = _label_words(lm, alphabet)
-        words: Iterable[tuple[str, int]] = ()  # with their numbers
-        if options.lexicon:
-            words = ((word, _number(lm, word)) for word in _read_words(options.lexicon, alphabet))
-        elif lm is not None and label_words is None:
-            words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
-        spellings: dict[tuple[int, ...], int] = {}
-        hotword_weights: dict[tuple[int, ...], float] = {}
-        for word, number in words:
-            if spelling := spell(word, alphabet):
-                spellings.setdefault(spelling, number)
-        for text, weight in _parse_hotwords(options.hotwords):
-            spelling = spell(text, alphabet)
-            if not spelling:
-                missing = [repr(character) for character in dict.fromkeys(text) if not spell(character, alphabet)]
-                raise InputError(
-                    "hotwords must be spelled in the model's alphabet; "
-                    f"{text!r} has {', '.join(missing) or 'no characters'}"
-                )
-            hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
-        self._hotwords = tuple(alphabet.decode(spelling) for spelling in hotword_weights)
-        labelled = list(enumerate(alphabet.characters, start=1))
-        return BeamSearch(
-            num_labels=alphabet.size,
-            blank=BLANK,
-            options=options,
-            delimiters=[label for label, character in labelled if character == " "],
-            standalone=[label for label, character in labelled if is_han(character)],
-            lexicon=Lexicon(list(spellings), list(spellings.values())) if spellings else None,
-            lm=None if lm is None else lm.tables,
-            label_words=label_words,
-            label_model=self._make_label_model(device) if options.fuse_lm else None,
-            hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
-        )
-
-    def _make_label_model(self, device: str) -> LabelModel:
-        from asr.lm.fusion import CharacterFusion  # which loads torch
-
-        model = _load_language_model(self.options.fuse_lm, device)
-        return CharacterFusion(model, characters=self.alphabet.characters, blank=BLANK)
-
     def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
-        model = _load_language_model(self.options.rescore_lm, device)
+        model = load_language_model(self.options.rescore_lm, device)
         return Rescorer(
             model, weight=self.options.rescore_weight, word_bonus=self.options.rescore_word_bonus, dtype=dtype
         )
@@ -454,25 +271,6 @@ def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: floa
     return timeline
 
 
-def _warm_up() -> None:
-    """Loads the compiled search and aligner, or compiles them, and says so."""
-    from asr.ctc import alignment
-
-    said: list[None] = []
-
-    def say() -> None:
-        if not said:
-            warnings.warn("compiling the beam search, once on this machine: some seconds", AsrWarning, stacklevel=2)
-        said.append(None)
-
-    beam.warm_up(say)
-    alignment.warm_up(say)
-
-
-def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(f"{word}:{nats:g}" for word, nats in hotwords.items())
-
-
 @lru_cache(maxsize=8)
 def _kept_decoder(alphabet: Alphabet, options: DecodingOptions) -> Decoder:
     return Decoder(alphabet, options)
@@ -489,90 +287,6 @@ def place_tokens(emission: np.ndarray, tokens: np.ndarray) -> tuple[list[list[in
         return [], np.zeros(0)
     found = align(emission, tokens, blank=BLANK)
     return found.spans.tolist(), found.confidences
-
-
-def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
-    """The labels of a text, as it is or in the upper or lower case that the alphabet has; none if it lacks a character.
-
-    White space counts as single spaces.
-    """
-    text = " ".join(text.split())
-    for change in (str, str.upper, str.lower):
-        if labels := alphabet.spell(change(text)):
-            return labels
-    return ()
-
-
-def _load_language_model(name: str, device: str) -> LanguageModel:
-    from asr.device import find_device  # these load torch
-    from asr.lm.rnn import LanguageModel, find_language_model
-
-    return LanguageModel.load(find_language_model(name)).to(find_device(device))
-
-
-@lru_cache(maxsize=2)
-def _read_lm(path: str) -> NgramModel:
-    from asr.lm.ngram import NgramModel
-
-    return NgramModel.read(path)
-
-
-def _number(lm: NgramModel | None, word: str) -> int:
-    """The word's number in the language model, in whatever case; 0, <unk>, if it has none."""
-    if lm is None:
-        return 0
-    return next((lm.vocabulary[form] for form in (word, word.upper(), word.lower()) if form in lm.vocabulary), 0)
-
-
-def _label_words(lm: NgramModel, alphabet: Alphabet) -> np.ndarray:
-    """(V,) the number of each label in a language model of characters; 0 for Φ, which has none."""
-    spelled = (lm.space if character == " " else character for character in alphabet.characters)
-    return np.array([0, *(_number(lm, character) for character in spelled)])
-
-
-def _read_words(path: str, alphabet: Alphabet) -> list[str]:
-    """The words of a lexicon file.
-
-    Raises:
-        DataError: it cannot be read, has no word, or a line is not one word spelled in the alphabet.
-    """
-    words = []
-    for number, line in _lines(path):
-        if len(line.split()) > 1:
-            raise DataError(f"a line of a lexicon must be one word, not {line!r}", path=path, line=number)
-        if not spell(line, alphabet):
-            raise DataError(f"{line!r} cannot be spelled in the model's alphabet", path=path, line=number)
-        words.append(line)
-    if not words:
-        raise DataError("a lexicon must have at least one word; it has none", path=path)
-    return words
-
-
-def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Text and weight of each hotword; `@file` stands for the lines of a file."""
-    for entry in entries:
-        if entry.startswith("@"):
-            yield from _parse_hotwords(line for _, line in _lines(entry[1:]))
-            continue
-        text, colon, number = entry.rpartition(":")
-        try:
-            weight = float(number) if colon else HOTWORD_WEIGHT
-        except ValueError:
-            raise InputError(f"a hotword must be WORD or WORD:NATS; got {entry!r}") from None
-        if not 0 < weight < math.inf:
-            raise InputError(f"the weight of a hotword must be finite and above 0 nats; got {entry!r}")
-        yield text if colon else entry, weight
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines that are not empty."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"this file of words cannot be read: {error.strerror}", path=path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"a file of words must be UTF-8: {error}", path=path) from None
-    return ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
 
 
 def _words(

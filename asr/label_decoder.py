@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding import BEAM_WIDTH, Decoder, DecodingOptions, checked_log_probs
+from asr.decoding import Decoder, checked_log_probs
+from asr.decoding_options import BEAM_WIDTH, DecodingOptions
 from asr.errors import InputError
 from asr.text import Alphabet
 from asr.transcript import Transcript

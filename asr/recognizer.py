@@ -22,7 +22,8 @@ from asr.acoustic_model import AcousticModel, find_model, in_folder, pad_wavefor
 from asr.audio import Source, Waveform, quietest_cut, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
-from asr.decoding import Decoder, DecodingOptions
+from asr.decoding import Decoder
+from asr.decoding_options import DecodingOptions
 from asr.device import Precision, autocast, choose_precision, find_device
 from asr.encoder import make_cell
 from asr.errors import AsrError, InputError

@@ -15,7 +15,8 @@ from asr.confidence import agreements, of_words, word_shares
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
-from asr.decoding import DecodingOptions, place_tokens
+from asr.decoding import place_tokens
+from asr.decoding_options import DecodingOptions
 from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
 from asr.recognizer import Emission, Recognizer

@@ -19,7 +19,7 @@ from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.evaluate import table
 from asr.cli.train import add_processes, add_workers, set_threads
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.evaluation import Evaluation, evaluate
 from asr.files import write_whole
 from asr.metrics import ErrorCounts

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from asr.ctc.collapse import collapse
-from asr.decoding import Decoder, DecodingOptions, decode
+from asr.decoding import Decoder, decode
+from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, DataError, InputError
 from asr.text import Alphabet
 

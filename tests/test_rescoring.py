@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from asr import rescoring
-from asr.decoding import Decoder, DecodingOptions
+from asr.decoding import Decoder
+from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, InputError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike

@@ -17,7 +17,7 @@ import asr
 from asr.acoustic_model import read_config, write_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.errors import InputError
 from asr.evaluation import evaluate
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions

@@ -15,7 +15,7 @@ from asr.cli.command import run_command, say, write_result
 from asr.cli.picture import draw, first_seconds
 from asr.cli.recognizer import add_computing_flags, load_recognizer
 from asr.ctc.alignment import warm_up
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import ALIGNMENT_WRITERS

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 
 if TYPE_CHECKING:  # torch takes two seconds to load, which --help and a wrong flag must not
     from asr.recognizer import Recognizer

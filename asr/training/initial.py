@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from asr.acoustic_model import AcousticModel, ModelConfig
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError
 from asr.text import Alphabet
 from asr.training.config import TrainingConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asr.augment import AugmentOptions
 from asr.data.manifest import read_manifest
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
 from asr.files import write_whole
 from asr.lm.rnn import LanguageModel, NetworkOptions

@@ -13,7 +13,7 @@ from pathlib import Path
 from asr.augment import AugmentOptions
 from asr.cli.arguments import Parser
 from asr.data.manifest import read_manifest
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
 from asr.text import normalize
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, NgramTrainingConfig, TrainingConfig

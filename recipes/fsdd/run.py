@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asr.augment import AugmentOptions
 from asr.cli.arguments import Parser
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
 from asr.frontend import FrontendOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig

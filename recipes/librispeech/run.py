@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asr.augment import AugmentOptions
 from asr.cli.arguments import Parser, at_least
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
 from asr.files import replacing
 from asr.lm.corpus import read_lines

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asr.augment import AugmentOptions
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
 from asr.frontend import FrontendOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig

@@ -18,7 +18,8 @@ from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.loss import ctc_loss
 from asr.ctc.trie import Lexicon
-from asr.decoding import Decoder, DecodingOptions
+from asr.decoding import Decoder
+from asr.decoding_options import DecodingOptions
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.lm.estimation import estimate_ngram
 from asr.lm.fusion import CharacterFusion

@@ -13,7 +13,7 @@ import torch
 import asr
 from asr.acoustic_model import AcousticModel, read_config, write_config
 from asr.data.manifest import read_manifest, write_manifest
-from asr.decoding import DecodingOptions
+from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.training.config import TrainingConfig

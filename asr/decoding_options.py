@@ -1,0 +1,146 @@
+"""What decoding can be asked for: one frozen dataclass, from which the flags of the commands are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from asr.ctc.beam import BeamOptions
+from asr.errors import ConfigError
+from asr.options import from_json, to_json
+
+HOTWORD_WEIGHT = 6.0  # nats, where none is given
+BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
+
+_NEED_A_BEAM = ("lm", "fuse_lm", "lexicon", "hotwords", "rescore_lm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions(BeamOptions):
+    """How log-probabilities become text. A model may bring other defaults; `none` turns off a file or model of its own.
+
+    Greedily with a beam of 1, else by a prefix beam search. In Python `hotwords` may also be a mapping of words to
+    weights. `prior` has the average posterior of each label, Φ first, and no flag: `asr.tuning.tune_decoding` finds it.
+    """
+
+    beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
+    num_best: int = field(default=1, metadata={"help": "hypotheses to give, the best first"})
+    lm: str = field(
+        default="", metadata={"help": "n-gram language model of words or characters: .arpa, .gz, .xz, or .safetensors"}
+    )
+    fuse_lm: str = field(
+        default="",
+        metadata={
+            "help": "recurrent language model of characters inside the search, in place of lm: a name or folder; "
+            "dearer than one that ranks the hypotheses anew"
+        },
+    )
+    lexicon: str = field(
+        default="", metadata={"help": "file with a word a line: the lexicon, in place of the language model's words"}
+    )
+    hotwords: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"},
+    )
+    rescore_lm: str = field(
+        default="", metadata={"help": "recurrent language model that ranks the hypotheses anew: a name or folder"}
+    )
+    rescore_weight: float = field(
+        default=0.5, metadata={"help": "factor of the recurrent language model's log-probabilities"}
+    )
+    rescore_word_bonus: float = field(
+        default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
+    )
+    rescore_count: int = field(default=100, metadata={"help": "hypotheses that are ranked anew, at most"})
+    rescore_within: float = field(
+        default=10.0, metadata={"help": "hypotheses this many nats or more behind the best are not ranked anew"}
+    )
+    confidence_temperature: float = field(
+        default=1.0,
+        metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
+    )
+    confidence_power: float = field(
+        default=1.0,
+        metadata={
+            "help": "of a beam: power of the posteriors of a word's characters in its confidence; 0 leaves them out"
+        },
+    )
+    greedy_confidence_power: float = field(
+        default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
+    )
+    prior_weight: float = field(
+        default=0.3,
+        metadata={
+            "help": "of a beam: power of the labels' prior, if the model has one, that posteriors are divided by"
+        },
+    )
+    prior: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hotwords, Mapping):
+            object.__setattr__(self, "hotwords", _entries(self.hotwords))
+        super().__post_init__()
+        if isinstance(self.hotwords, str) or not all(isinstance(entry, str) for entry in self.hotwords):
+            raise ConfigError(f"hotwords must be a tuple of words, or words with their weights; got {self.hotwords!r}")
+        for name in ("num_best", "rescore_count"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be an integer, 1 or above; got {getattr(self, name)!r}")
+        if not 0 <= self.rescore_weight < math.inf:
+            raise ConfigError(f"rescore_weight must be finite, 0 or above; got {self.rescore_weight!r}")
+        if not self.rescore_within > 0:
+            raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
+        if not math.isfinite(self.rescore_word_bonus):
+            raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
+        if not 0 < self.confidence_temperature < math.inf:
+            raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
+        for name in ("confidence_power", "greedy_confidence_power"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
+        if not 0 <= self.prior_weight < math.inf:
+            raise ConfigError(f"prior_weight must be finite, 0 or above; got {self.prior_weight!r}")
+        if not all(0 < each <= 1 for each in self.prior):
+            raise ConfigError(f"prior must hold probabilities above 0, one for each label; got {self.prior!r}")
+        if self.lm and self.fuse_lm:
+            raise ConfigError(
+                f"lm and fuse_lm must not both be given, a search has one language model: leave one out, or give "
+                f"rescore_lm in place of fuse_lm; got {self.lm!r} and {self.fuse_lm!r}"
+            )
+        if self.only_lexicon and not (self.lexicon or self.lm):
+            raise ConfigError("only_lexicon needs a lexicon or a language model of words; give one, or leave it off")
+        if self.beam_width == 1:
+            given = [name for name in _NEED_A_BEAM if getattr(self, name)] + ["num_best"] * (self.num_best > 1)
+            if given:
+                raise ConfigError(
+                    f"{' and '.join(given)} need{'s' * (len(given) == 1)} a beam; set beam_width to 2 or more, "
+                    f"{BEAM_WIDTH} for example; got 1 (greedy)"
+                )
+
+    def changed(self, changes: Mapping[str, Any]) -> DecodingOptions:
+        """These options with some others: a model's own, as a person wants them.
+
+        What needs a beam gets one of `BEAM_WIDTH` (`RESCORING_WIDTH` if hypotheses are ranked anew) where these options
+        are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes. Of
+        lm and fuse_lm, the one that is asked for replaces the other.
+
+        Raises:
+            ConfigError: a change is wrong, or two contradict each other.
+        """
+        changes = {name: "" if value == "none" else value for name, value in changes.items()}
+        if isinstance(hotwords := changes.get("hotwords"), Mapping):
+            changes["hotwords"] = _entries(hotwords)
+        wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1
+        for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
+            if changes.get(name):
+                changes.setdefault(other, "")
+        if changes.get("beam_width") == 1:
+            needless = dict.fromkeys(_NEED_A_BEAM, "")
+            changes = {**needless, "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}
+        elif wants_beam and self.beam_width == 1:
+            changes.setdefault("beam_width", RESCORING_WIDTH if changes.get("rescore_lm") else BEAM_WIDTH)
+        return from_json(DecodingOptions, {**to_json(self), **changes})
+
+
+def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(f"{word}:{nats:g}" for word, nats in hotwords.items())
