@@ -177,8 +177,21 @@ class Recognizer:
         A frame begins every `model.frame_seconds`; column 0 is Φ, column i + 1 is `model.alphabet.characters[i]`.
         """
         blocks = list(stream_audio(source, sample_rate=self.model.sample_rate, channel=channel))
-        (emission,) = self._forward([np.concatenate(blocks)])
+        (emission,) = self.batch_log_probs([np.concatenate(blocks)])
         return emission
+
+    @torch.inference_mode()
+    def batch_log_probs(self, waveforms: Sequence[Waveform]) -> list[Emission]:
+        """log_probs of waveforms, each (N,) float32 at the model's rate, N >= 1, that go through it as one batch."""
+        padded, lengths = pad_waveforms(waveforms)
+        with autocast(self.dtype, self.device):
+            log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
+        emissions = log_probs.cpu().numpy()
+        for waveform, emission in zip(waveforms, emissions, strict=True):
+            if np.abs(waveform).max(initial=0.0) < SILENCE:
+                emission[:] = -np.inf
+                emission[:, BLANK] = 0.0
+        return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
     def long_log_probs(
         self, source: Source, *, channel: int | None = None, progress: Callable[[float], None] | None = None
@@ -251,24 +264,11 @@ class Recognizer:
             for begin in range(0, len(by_length), self.batch_size):
                 batch = by_length[begin : begin + self.batch_size]
                 waveforms = [window[index].waveform for index in batch]
-                emissions.update(zip(batch, self._forward(waveforms), strict=True))
+                emissions.update(zip(batch, self.batch_log_probs(waveforms), strict=True))
                 if progress:
                     progress(sum(map(len, waveforms)) / self.model.sample_rate)
             for index, piece in enumerate(window):
                 yield piece, emissions.pop(index)
-
-    @torch.inference_mode()
-    def _forward(self, waveforms: Sequence[Waveform]) -> list[Emission]:
-        """log_probs of a batch, each of its own length."""
-        padded, lengths = pad_waveforms(waveforms)
-        with autocast(self.dtype, self.device):
-            log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
-        emissions = log_probs.cpu().numpy()
-        for waveform, emission in zip(waveforms, emissions, strict=True):
-            if np.abs(waveform).max(initial=0.0) < SILENCE:
-                emission[:] = -np.inf
-                emission[:, BLANK] = 0.0
-        return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
     def _parts(self, pieces: Iterator[tuple[_Piece, Emission]]) -> Iterator[_Part]:
         """The frames of one source, each once, from its pieces.

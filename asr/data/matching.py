@@ -31,7 +31,7 @@ def match_texts(
     Returns:
         A match for each waveform, None where its text has no character that the model knows.
     """
-    emissions = recognizer._forward(waveforms)
+    emissions = recognizer.batch_log_probs(waveforms)
     return [
         _match(recognizer, emission, text, others)
         for emission, text, others in zip(emissions, texts, neighbours, strict=True)
