@@ -88,7 +88,10 @@ def _read(root: Path) -> Iterator[Entry]:
 
 def _read_sample(root: Path, *, held_out: str) -> Iterator[Entry]:
     path = root / "manifest.tsv"
-    rows = list(csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE))
+    try:
+        rows = list(csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE))
+    except csv.Error as error:  # a field of more than a hundred thousand characters
+        raise DataError(f"cannot be read: {error}", path=path) from error
     if not rows or not set(_COLUMNS) <= rows[0].keys():
         raise DataError(f"must have the columns {', '.join(_COLUMNS)}", path=path)
     for number, row in enumerate(rows, start=2):

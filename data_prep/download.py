@@ -152,8 +152,8 @@ def _fetch(url: str, part: Path, version: Path, *, progress: bool | None) -> Non
         except _Cut as cut:
             arrived = part.stat().st_size if part.exists() else 0
             if arrived <= furthest:
-                message = f"the connection ended early ({cut}); what has arrived is kept, run again to go on"
-                raise DataError(message, path=url) from cut
+                rest = "what has arrived is kept, run again to go on" if arrived else "run again"
+                raise DataError(f"the connection ended early ({cut}); {rest}", path=url) from cut
             furthest = arrived
 
 

@@ -139,7 +139,7 @@ def _read_entries(corpus: Path) -> list[_Entry]:
                 entry = _entry(corpus, row, line=rows.line_num)
                 if entries.setdefault(entry.id, entry) is not entry:
                     raise DataError(f"ids must differ, but {entry.id} comes twice", path=path, line=rows.line_num)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot be read: {error}", path=path) from error
     return list(entries.values())
 

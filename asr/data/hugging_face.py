@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from asr.data.segments import read_text
 from asr.errors import ConfigError, DataError
+
+Value = TypeVar("Value")
 
 
 def is_dataset(folder: str | os.PathLike[str]) -> bool:
@@ -47,14 +49,14 @@ def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
     """The files of a data set in order, each with its split."""
     if (folder / "dataset_dict.json").is_file():
-        for split in _json(folder / "dataset_dict.json", "splits"):
-            for path, _ in _files(folder / str(split)):
-                yield path, str(split)
+        for split in _stored(folder / "dataset_dict.json", lambda values: list(map(str, values["splits"]))):
+            for path, _ in _files(folder / split):
+                yield path, split
     elif (folder / "state.json").is_file():
         state = folder / "state.json"
-        split = str(_json(state, "_split") or "")
-        for file in _json(state, "_data_files"):
-            yield folder / str(file["filename"]), split
+        split = _stored(state, lambda values: str(values["_split"] or ""))
+        for name in _stored(state, lambda values: [str(file["filename"]) for file in values["_data_files"]]):
+            yield folder / name, split
     else:
         for path in _parquet(folder):
             yield path, path.name.split("-")[0].removesuffix(".parquet")  # train-00000-of-00005.parquet
@@ -77,11 +79,12 @@ def _batches(path: Path) -> Iterator[Any]:
             yield from stream
 
 
-def _json(path: Path, key: str) -> Any:
+def _stored(path: Path, get: Callable[[Any], Value]) -> Value:
+    """What `get` takes out of the object in a file."""
     try:
-        return json.loads(read_text(path))[key]
+        return get(json.loads(read_text(path)))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"must be a JSON object with {key!r}, as `save_to_disk` writes it", path=path) from error
+        raise DataError("must be a JSON object as `save_to_disk` writes it", path=path) from error
 
 
 def sound_suffix(path: str | None, content: bytes) -> str:

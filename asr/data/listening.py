@@ -180,7 +180,10 @@ def listen(job: Job) -> Heard:
                     if not num_samples:
                         rate, num_channels = block_rate, block.shape[1]
                         if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
-                            raise DataError(f"its header states a rate of {rate} Hz", path=job.path)
+                            limits = f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz"
+                            raise DataError(
+                                f"the sample rate must be {limits}; its header states {rate}", path=job.path
+                            )
                         meters = [_Meter(stretch, rate, job.model_rate) for stretch in job.stretches]
                     elif (block_rate, block.shape[1]) != (rate, num_channels):
                         raise DataError(f"its rate or channels change after {num_samples / rate:.3f} s", path=job.path)

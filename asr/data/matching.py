@@ -60,4 +60,4 @@ def _cost(emission: Emission, labels: Sequence[int]) -> float:
         score = align(emission, labels, blank=BLANK).score
     except InputError:  # every path meets a log-probability of -inf, as in digital silence
         return math.inf
-    return (float(emission.max(axis=1).sum()) - score) / len(labels)
+    return max(float(emission.max(axis=1).sum()) - score, 0.0) / len(labels)  # rounding, where they are one path

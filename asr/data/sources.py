@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -254,7 +255,7 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
     for path, split, number, row in read_rows(folder):
         names = names or _column_names(row, options, path, number)
         place = f"{path}:{number}"
-        audio = row[names["path"]]
+        audio = row.get(names["path"])  # other files of the data set may lack it
         values = {"split": find_split(split) or None}
         values |= {name: row.get(column) for name, column in names.items() if name != "path"}
         try:
@@ -311,8 +312,8 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
         end = (start or 0.0) + duration
     if end is not None and end <= (start or 0.0):
         raise refuse(f"an utterance must end after it begins, got {start or 0.0:g} to {end:g} s")
-    if channel not in (None, "") and not str(channel).isdecimal():
-        raise refuse(f"channel must be a whole number from 0, got {channel!r}")
+    if channel not in (None, "") and not re.fullmatch(r"\d{1,9}", str(channel)):
+        raise refuse(f"channel must be a whole number from 0, got {channel!r:.60}")
     if (split := words("split")) is not None and split.lower() not in SPLIT_NAMES:
         raise refuse(f"split must be one of {', '.join(SPLIT_NAMES)}, got {split!r}")
     folders = [part for part in relative.parts[:-1] if part not in ("..", relative.anchor)]

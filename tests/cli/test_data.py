@@ -152,3 +152,8 @@ def test_recordings_become_manifests_that_are_healthy(tmp_path, rng, capsys):
     assert captured.out.split() == written
     assert "left out: " in captured.err and "day 3.wav: has no text beside it" in captured.err
     assert f"1 left out: {output / 'problems.txt'}" in captured.err
+    for number in range(21):
+        (folder / f"text {number}.txt").write_text("no sound")
+    assert main([*arguments, "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("left out: ") == 20 and f"22 left out, 2 more than shown: {output}" in error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,43 +105,67 @@ def second_channel(corpus: Corpus) -> None:
     corpus.edit("train", LINE, change)
 
 
-PLANTED: list[tuple[str, set[str], Callable[[Corpus], None]]] = [
-    ("no JSON", {"manifest"}, lambda c: c.manifests["train"].write_text(
+PLANTED: list[tuple[str, dict[str, str], Callable[[Corpus], None]]] = [
+    ("no JSON", {"manifest": "each line must be one JSON object: "}, lambda c: c.manifests["train"].write_text(
         c.manifests["train"].read_text().replace('{"id": "train-07"', '{"id": train-07"'))),
-    ("an impossible time", {"manifest"}, lambda c: c.edit("train", LINE, lambda cut: cut.update(duration=99.0))),
-    ("no file", {"missing"}, lambda c: c.sound("train", LINE).unlink()),
-    ("a folder", {"missing"}, lambda c: (c.sound("train", LINE).unlink(), c.sound("train", LINE).mkdir())),
-    ("no bytes", {"empty"}, lambda c: c.sound("train", LINE).write_bytes(b"")),
-    ("a header alone", {"empty"}, lambda c: soundfile.write(c.sound("train", LINE), np.zeros(0), SAMPLE_RATE)),
-    ("a web page", {"not-sound"}, lambda c: c.sound("train", LINE).write_text("<html>404 not found</html>\n" * 9)),
-    ("a damaged header", {"corrupt"}, damage_header),
-    ("the end cut off", {"truncated"}, cut_off),
-    ("NaN", {"not-finite"}, change_sound(with_nan, subtype="FLOAT")),
-    ("a channel too many", {"channel"}, second_channel),
-    ("another rate", {"rate"}, state(sampling_rate=8000)),
-    ("another duration", {"duration"}, lambda c: (
-        c.set_text("train", LINE, "quick lazy fox"), c.declare("train", LINE, num_samples=SAMPLE_RATE))),
-    ("too long a duration", {"duration"}, lambda c: c.declare("train", LINE, num_samples=3 * SAMPLE_RATE)),
-    ("another count", {"duration"}, state(num_samples=SAMPLE_RATE)),
-    ("digital silence", {"silent"}, change_sound(np.zeros_like)),
-    ("an offset and no more", {"silent", "dc-offset"}, change_sound(lambda x: np.full_like(x, 0.3))),
-    ("a whisper of noise", {"silent"}, change_sound(lambda x: x / 1000)),
-    ("clipped at full scale", {"clipped"}, change_sound(lambda x: np.clip(20 * x, -1, 1))),
-    ("clipped, then turned down", {"clipped"}, change_sound(lambda x: 0.4 * np.clip(10 * x, -1, 1))),
-    ("an offset", {"dc-offset"}, change_sound(lambda x: x + 0.1)),
-    ("50 ms", {"too-short", "too-few-frames", "speaking-rate"}, change_sound(lambda x: x[1000:1800])),
-    ("40 s", {"too-long"}, change_sound(lambda x: np.tile(x, 20))),
-    ("a long sentence", {"few-frames"}, change_text("quick brown foxes vex " * 3)),
-    ("a whole page", {"too-few-frames", "speaking-rate"}, change_text("quick brown foxes " * 30)),
-    ("one letter for long", {"speaking-rate"}, one_letter),
-    ("no text", {"no-text"}, change_text("")),
-    ("nothing but marks", {"no-text"}, change_text(" ... ")),
-    ("an id twice", {"duplicate-id"}, lambda c: c.edit("train", LINE, lambda cut: cut.update(id="train-03"))),
-    ("a sound twice", {"duplicate-audio"}, copy_audio),
-    ("a sound of test", {"leaked-audio"}, leak_audio),
-    ("a sentence of test", {"leaked-text"}, lambda c: c.set_text("train", LINE, c.text("test", 3).upper() + ".")),
-    ("a speaker of test", {"leaked-speaker"}, lambda c: c.edit(
-        "train", LINE, lambda cut: cut["supervisions"][0].update(speaker="test-1"))),
+    ("an impossible time", {"manifest": "cut 'train-07' must end within its recording of "},
+     lambda c: c.edit("train", LINE, lambda cut: cut.update(duration=99.0))),
+    ("no file", {"missing": "there is no such file"}, lambda c: c.sound("train", LINE).unlink()),
+    ("a folder", {"missing": "it is no file"},
+     lambda c: (c.sound("train", LINE).unlink(), c.sound("train", LINE).mkdir())),
+    ("no bytes", {"empty": "the file has no bytes"}, lambda c: c.sound("train", LINE).write_bytes(b"")),
+    ("a header alone", {"empty": "the file has a header, but no samples"},
+     lambda c: soundfile.write(c.sound("train", LINE), np.zeros(0), SAMPLE_RATE)),
+    ("a web page", {"not-sound": "must be sound; libsndfile cannot read it"},
+     lambda c: c.sound("train", LINE).write_text("<html>404 not found</html>\n" * 9)),
+    ("a damaged header", {"corrupt": "must be sound; libsndfile cannot read it"}, damage_header),
+    ("the end cut off", {"truncated": r"truncated or damaged: 1\.\d+ s of 2\.\d+ s are missing; what is there is used"},
+     cut_off),
+    ("NaN", {"not-finite": r"1 of \d+ samples"}, change_sound(with_nan, subtype="FLOAT")),
+    ("a channel too many", {"channel": r"channel 1 of 1 \(the first is 0\)"}, second_channel),
+    ("another rate", {"rate": "8000 Hz stated, 16000 Hz in the file"}, state(sampling_rate=8000)),
+    ("another duration", {"duration": r"1\.000 s stated, 2\.\d+ s in the file"},
+     lambda c: (c.set_text("train", LINE, "quick lazy fox"), c.declare("train", LINE, num_samples=SAMPLE_RATE))),
+    ("too long a duration", {"duration": r"3\.000 s stated, 2\.\d+ s in the file"},
+     lambda c: c.declare("train", LINE, num_samples=3 * SAMPLE_RATE)),
+    ("another count", {"duration": r"1\.000 s stated, 2\.\d+ s in the file"}, state(num_samples=SAMPLE_RATE)),
+    ("digital silence", {"silent": "the loudest 25 ms have -inf dB of full scale"}, change_sound(np.zeros_like)),
+    ("an offset and no more", {
+        "silent": "the loudest 25 ms have -inf dB",
+        "dc-offset": r"the mean sample is \+30\.0 % of full scale",
+    }, change_sound(lambda x: np.full_like(x, 0.3))),
+    ("a whisper of noise", {"silent": r"the loudest 25 ms have -\d\d dB of full scale"},
+     change_sound(lambda x: x / 1000)),
+    ("clipped at full scale", {"clipped": r"\d+\.\d % of the samples lie flat at a peak"},
+     change_sound(lambda x: np.clip(20 * x, -1, 1))),
+    ("clipped, then turned down", {"clipped": r"\d+\.\d % of the samples lie flat at a peak"},
+     change_sound(lambda x: 0.4 * np.clip(10 * x, -1, 1))),
+    ("an offset", {"dc-offset": r"the mean sample is \+10\.0 % of full scale"}, change_sound(lambda x: x + 0.1)),
+    ("50 ms", {
+        "too-short": r"0\.050 s",
+        "too-few-frames": r"2 frames for \d+ characters and \d+ repeats, in 0\.05 s",
+        "speaking-rate": r"\d+\.0 letters a second \(\d+ in 0\.05 s\): '",
+    }, change_sound(lambda x: x[1000:1800])),
+    ("40 s", {"too-long": r"4\d\.\d s; training takes 30"}, change_sound(lambda x: np.tile(x, 20))),
+    ("a long sentence", {"few-frames": r"\d+ frames for 65 characters and 0 repeats, in 2\.\d+ s"},
+     change_text("quick brown foxes vex " * 3)),
+    ("a whole page", {
+        "too-few-frames": r"\d+ frames for 539 characters and 0 repeats",
+        "speaking-rate": r"2\d\d\.\d letters a second \(450 in ",
+    }, change_text("quick brown foxes " * 30)),
+    ("one letter for long", {"speaking-rate": r"0\.1 letters a second \(1 in 1\d\.\d+ s\): 'A'"}, one_letter),
+    ("no text", {"no-text": "nothing is said$"}, change_text("")),
+    ("nothing but marks", {"no-text": r"nothing is said once ' \.\.\. ' is normalised"}, change_text(" ... ")),
+    ("an id twice", {"duplicate-id": "'train-03' is also the id of .*train.jsonl:3"},
+     lambda c: c.edit("train", LINE, lambda cut: cut.update(id="train-03"))),
+    ("a sound twice", {"duplicate-audio": "the sound is that of .*train.jsonl:4, whose text is '"}, copy_audio),
+    ("a sound and its text twice", {"duplicate-audio": "the sound is that of .*train.jsonl:4, with the same text"},
+     lambda c: (copy_audio(c), c.set_text("train", LINE, c.text("train", LINE - 3)))),
+    ("a sound of test", {"leaked-audio": "the sound is that of .*test.jsonl:3, whose text is '"}, leak_audio),
+    ("a sentence of test", {"leaked-text": "'[A-Z ]+' is also .*test.jsonl:3"},
+     lambda c: c.set_text("train", LINE, c.text("test", 3).upper() + ".")),
+    ("a speaker of test", {"leaked-speaker": r"test-1 speaks 1 times in train, and in test \(.*test.jsonl:1\)"},
+     lambda c: c.edit("train", LINE, lambda cut: cut["supervisions"][0].update(speaker="test-1"))),
 ]  # fmt: skip
 
 
@@ -150,7 +175,8 @@ def test_a_planted_fault_is_found_in_its_line_and_nothing_else(corpus, kinds, pl
     examination = diagnose(corpus)
     assert found(examination) == {("train.jsonl", LINE, kind) for kind in kinds}
     assert not examination.is_healthy
-    assert all(finding.message for finding in examination.findings)
+    for finding in examination.findings:
+        assert re.match(kinds[finding.kind], finding.message)
 
 
 @pytest.mark.parametrize(("kind", "plant"), [("corrupt", flip_bytes), ("truncated", cut_off)])
@@ -200,6 +226,7 @@ def test_short_and_usual_sentences_may_be_in_both(corpus: Corpus) -> None:
     corpus.set_text("test", 3, "Seven dogs jump!")
     examination = diagnose(corpus)
     assert found(examination) == {("train.jsonl", LINE, "common-text")} and examination.is_healthy
+    assert examination.findings[0].message == f"'SEVEN DOGS JUMP' is also {corpus.manifests['test']}:3"
 
 
 def test_a_low_rate_is_a_note(corpus: Corpus, rng) -> None:
@@ -209,6 +236,20 @@ def test_a_low_rate_is_a_note(corpus: Corpus, rng) -> None:
     corpus.edit("train", LINE, lambda cut: cut["recording"].update(sampling_rate=8000, num_samples=len(samples)))
     examination = diagnose(corpus)
     assert found(examination) == {("train.jsonl", LINE, "low-rate")} and examination.is_healthy
+    assert examination.findings[0].message == "8000 Hz, where the model hears 16000"
+
+
+def test_an_utterance_that_ends_after_its_recording(corpus: Corpus) -> None:
+    """By less than a manifest may, whose times may be rounded, and more than is wanted."""
+
+    def change(cut: dict) -> None:
+        cut["duration"] = cut["supervisions"][0]["duration"] = cut["recording"]["duration"] + 0.02
+
+    corpus.edit("train", LINE, change)
+    assert found(diagnose(corpus)) == set()
+    examination = diagnose(corpus, options=DoctorOptions(tolerance=0.01))
+    assert found(examination) == {("train.jsonl", LINE, "duration")}
+    assert re.fullmatch(r"it ends at 2\.\d{3} s, the recording at 2\.\d{3} s", examination.findings[0].message)
 
 
 def test_segments_of_one_recording_are_heard_in_one_pass(tmp_path: Path, rng) -> None:
@@ -231,10 +272,18 @@ def test_texts_that_are_swapped_or_of_something_else(tone_run: tuple[Path, list[
     recognizer = asr.load(tone_run[0] / "model", device="cpu", precision="float32")
     lines = [json.loads(line) for line in gzip.decompress((tone_corpus / "train.jsonl.gz").read_bytes()).splitlines()]
     manifest = tmp_path / "train.jsonl"
+    said = {
+        "swapped": r"'[A-Z ]+' does not fit, and '[A-Z ]+' of .*train.jsonl:\d+ does",
+        "mismatch": r"\d+\.\d nats a character \(usual here: \d+\.\d\): '[A-Z ]+'",
+        "unknown-character": r"'Q' \(U\+0051\) in '[A-Z ]+'",
+        "no-match": r"the median text is \d+\.\d nats a character less likely than what the model hears",
+    }
 
     def diagnosis() -> set[tuple[int, str]]:
         manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
         examination = examine({str(manifest): "train"}, DoctorOptions(slowest=0.1), recognizer=recognizer)
+        for finding in examination.findings:
+            assert re.match(said[finding.kind], finding.message)
         return {(finding.line, finding.kind) for finding in examination.findings}
 
     assert diagnosis() == set()
@@ -303,7 +352,9 @@ def test_manifests_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least one manifest"):
         examine({})
     (tmp_path / "nothing.jsonl").write_text("")
-    assert found(examine({str(tmp_path / "nothing.jsonl"): ""})) == {("nothing.jsonl", 1, "manifest")}
+    examination = examine({str(tmp_path / "nothing.jsonl"): ""})
+    assert found(examination) == {("nothing.jsonl", 1, "manifest")}
+    assert examination.findings[0].message == "it has no utterances"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
     record(folder / "alone.wav", rng)
     (folder / "lost.txt").write_text("no sound")
     record(folder / "blank.wav", rng).with_name("blank.txt").write_text(" \n")
+    record(folder / "mute.wav", rng).with_name("mute.srt").write_text("00:00:00,0 --> 00:00:00,9\n")
     record(folder / "twice.wav", rng).with_name("twice.txt").write_text("twice")
     record(folder / "twice.flac", rng)
     (folder / "page.wav").write_text("<html>")
@@ -78,8 +79,9 @@ def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
     problems = (folder.parent / "out" / "problems.txt").read_text().splitlines()
     assert problems == list(made.problems)
     said = {Path(problem.split(": ")[0]).name: problem.partition(": ")[2] for problem in problems}
-    assert said.keys() == {"alone.wav", "lost.txt", "blank.txt", "twice.txt", "page.txt", "bad.txt:1"}
+    assert said.keys() == {"alone.wav", "lost.txt", "blank.txt", "mute.srt", "twice.txt", "page.txt", "bad.txt:1"}
     assert "has no text beside it" in said["alone.wav"] and "has no sound file beside it" in said["lost.txt"]
+    assert (said["blank.txt"], said["mute.srt"]) == ("has no text in it", "has no segment with text")
     assert "one sound file, but there are twice.flac and twice.wav" in said["twice.txt"]
     assert "must be sound" in said["page.txt"] and "must be text in utf-8" in said["bad.txt:1"]
     utterances, _ = imported(folder, reading=SourceOptions(encoding="latin-1"))
@@ -159,6 +161,40 @@ def test_a_row_that_is_wrong_does_not_spoil_the_others(folder: Path, rng, row: s
 
 
 @pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("channel", "left", ":2: channel must be a whole number from 0, got 'left'"),
+        ("channel", "-1", ":2: channel must be a whole number from 0, got '-1'"),
+        ("channel", "9" * 5000, ":2: channel must be a whole number from 0, got '999"),
+        ("channel", "2", r":2: .*a.wav: has 2 channel\(s\), but channel 2 is asked for \(the first is 0\)"),
+        ("split", "both", ":2: split must be one of train, .*, dev, .*, test, .*, got 'both'"),
+    ],
+)
+def test_a_channel_or_a_split_that_there_is_not(folder: Path, rng, column: str, value: str, message: str) -> None:
+    record(folder / "a.wav", rng, channels=2)
+    (folder / "t.csv").write_text(f"path,text,{column}\na.wav,one,{value}\na.wav,two,\n")
+    utterances, made = imported(folder / "t.csv")
+    assert [u.text for u in utterances] == ["two"]
+    (problem,) = made.problems
+    with pytest.raises(DataError, match=message):
+        raise DataError(problem)
+
+
+def test_a_column_that_the_table_lacks(folder: Path) -> None:
+    (folder / "t.csv").write_text("path,text\na.wav,one\n")
+    with pytest.raises(DataError, match=r"t\.csv:1: must have the column 'Satz', but has path, text"):
+        import_recordings([folder / "t.csv"], folder / "out", reading=SourceOptions(columns=("text=Satz",)))
+
+
+def test_an_id_that_comes_again_gets_a_number(folder: Path, rng) -> None:
+    record(folder / "a.wav", rng)
+    (folder / "t.csv").write_text("path,text,id\na.wav,one,x\na.wav,two,y\na.wav,three,X\n")
+    utterances, made = imported(folder / "t.csv")
+    assert [u.id for u in utterances] == ["x", "y", "X-2"]
+    assert "1 ids came before, so -2, -3 ... was put behind them" in made.notes
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("t.csv", "path,words\na.wav,one\n", r":1: must have a column for the text .*has 'path', 'words'; say which"),
@@ -188,7 +224,7 @@ def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: s
         (
             "t.jsonl",
             ['{"path": "a.wav", "text": ', '{"path": "a.wav", "text": "three"}'],
-            "t.jsonl:1: each line must be",
+            "t.jsonl:1: each line must be a JSON object: ",
         ),
         (
             "t.jsonl",
@@ -199,6 +235,11 @@ def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: s
             "t.jsonl",
             ['{"path": "a.wav", "text": ["a", "b"]}', '{"path": "a.wav", "text": "three"}'],
             r"t.jsonl:1: text must be a string, got \['a', 'b'\]",
+        ),
+        (
+            "t.jsonl",
+            ["7", '{"path": "a.wav", "text": "three"}'],
+            "t.jsonl:1: must be a JSON object, got '7'",
         ),
     ],
 )
@@ -301,6 +342,16 @@ def test_a_name_that_is_not_unicode_is_left_out(folder: Path, rng) -> None:
     utterances, made = imported(folder)
     assert [u.text for u in utterances] == ["one"]
     assert made.problems == [f"{folder}/caf\\udce9.wav: a file's name must be UTF-8"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder: Path, monkeypatch) -> None:
+    """The system's own answer to a path that is longer than it takes."""
+    monkeypatch.chdir(folder)
+    for _ in range(17):
+        os.mkdir("x" * 250)
+        os.chdir("x" * 250)
+    with pytest.raises(DataError, match=r"/x{250}: cannot be listed: File name too long"):
+        import_recordings([folder], folder / "out")
 
 
 def test_sources_that_are_not_there(folder: Path) -> None:
@@ -499,6 +550,41 @@ def test_a_data_set_on_disk(folder: Path, rng) -> None:
     (train,), (dev,) = (read_manifest(made.manifests[split], check_audio=True) for split in ("train", "dev"))
     assert (train.text, dev.text, train.audio.suffix, dev.audio.suffix) == ("train", "validation", ".wav", ".flac")
     assert train.audio.read_bytes() == sound
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.parquet", "no table", "train.parquet: must be a table that pyarrow reads: .*not a parquet file"),
+        ("x.arrow", "no table at all", "x.arrow: must be a table that pyarrow reads: "),
+        ("state.json", "{}", "state.json: must be a JSON object as `save_to_disk` writes it"),
+        ("state.json", '{"_split": null, "_data_files": 1}', "state.json: must be a JSON object as"),
+        ("state.json", '{"_split": null, "_data_files": [3]}', "state.json: must be a JSON object as"),
+        ("dataset_dict.json", '{"splits": 1}', "dataset_dict.json: must be a JSON object as"),
+        ("dataset_dict.json", "splits", "dataset_dict.json: must be a JSON object as"),
+    ],
+)
+def test_a_data_set_that_is_wrong(folder: Path, name: str, content: str, message: str) -> None:
+    pytest.importorskip("pyarrow")
+    if name.endswith(".arrow"):
+        (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}], "_split": None}))
+    (folder / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        import_recordings([folder], folder / "out")
+
+
+def test_a_row_without_sound_does_not_spoil_the_others(folder: Path, rng) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sound = {"bytes": record(folder.parent / "a.wav", rng).read_bytes(), "path": None}
+    rows = [{"audio": {"bytes": None, "path": None}, "text": "one"}, {"audio": sound, "text": "two"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "train-0.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([{"text": "three"}]), folder / "train-1.parquet")
+    utterances, made = imported(folder)
+    assert [u.text for u in utterances] == ["two"]
+    assert made.problems == [
+        f"{folder}/train-0.parquet:1: the row has no sound", f"{folder}/train-1.parquet:3: the row has no sound",
+    ]  # fmt: skip
 
 
 def test_parquet_files(folder: Path, rng) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 from pathlib import Path
 
@@ -97,6 +98,49 @@ def test_packed_sound_that_is_cut_off_or_damaged(tmp_path: Path, rng, seed: int,
         assert ogg_damage(whole) == ("corrupt", f"no page of Ogg begins at byte {len(content)}")
 
 
+def test_what_is_said_of_the_pages_of_ogg(tmp_path: Path, rng) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, voice(rng), SAMPLE_RATE)
+    content = path.read_bytes()
+    last = content.rindex(b"OggS")
+    for damaged, found in (
+        (content[:last], ("truncated", "no page is marked as the last one")),
+        (content[: last + 20], ("truncated", f"the page at byte {last} breaks off")),
+        (content[:-1], ("truncated", f"the page at byte {last} breaks off")),
+        (content[:-1] + bytes([content[-1] ^ 1]), ("corrupt", f"the page at byte {last} has a wrong checksum")),
+    ):
+        path.write_bytes(damaged)
+        file = heard(path, (0.0, 1.0)).file
+        assert (file.damage, file.reason) == ogg_damage(path) == found
+
+
+def test_rates_that_no_recording_has(tmp_path: Path, rng) -> None:
+    soundfile.write(tmp_path / "slow.wav", voice(rng), 500)
+    for rate in (16_000, 8_000):
+        soundfile.write(tmp_path / f"{rate}.ogg", voice(rng, sample_rate=rate), rate)
+    (tmp_path / "both.ogg").write_bytes(b"".join((tmp_path / f"{rate}.ogg").read_bytes() for rate in (16_000, 8_000)))
+    for name, reason in (
+        ("slow.wav", "the sample rate must be 1000 to 1000000 Hz; its header states 500"),
+        ("both.ogg", "its rate or channels change after 1.000 s"),
+    ):
+        file = heard(tmp_path / name, (0.0, 1.0)).file
+        assert (file.damage, file.reason) == ("corrupt", reason)
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path, rng) -> None:
+    """The system's own answer where a process has all the files open that it may have."""
+    soundfile.write(tmp_path / "a.wav", voice(rng), SAMPLE_RATE)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(tmp_path / "a.wav", "rb") as file:
+        lowest_free = file.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        file_facts = heard(tmp_path / "a.wav", (0.0, 1.0)).file
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (file_facts.damage, file_facts.reason) == ("missing", "it cannot be opened: Too many open files")
+
+
 def deadly(number: int):
     """In place of the listener of a process: a file named so kills it, as a fault of a decoder would."""
 
@@ -118,7 +162,9 @@ def test_a_file_that_kills_its_decoder_is_corrupt_and_the_others_are_heard(tmp_p
     monkeypatch.setattr(listening, "_make_listener", deadly)
     found = dict(listen_to_all(jobs, processes=2))
     assert found.keys() == expected.keys()
-    assert found[10].file.damage == "corrupt" and "was killed by SIGKILL" in found[10].file.reason
+    assert found[10].file.damage == "corrupt"
+    assert found[10].file.reason.startswith("decoding it ends the program: ")
+    assert "was killed by SIGKILL" in found[10].file.reason
     assert found[10].sounds == (None,)
     assert {number: result for number, result in found.items() if number != 10} == {
         number: result for number, result in expected.items() if number != 10

@@ -175,7 +175,8 @@ def changed(cut: dict, **changes: object) -> dict:
         ({"channel": 2}, "the recording of cut 'b' must have channel 2, got none such"),
         ({"recording": None}, "cut 'b' must have 'recording'"),
         ({"recording__transforms": [{"name": "Speed"}]}, "recording of cut 'b' must not have transforms"),
-        ({"recording__sources": [{"type": "command", "channels": [1], "source": "cat x"}]}, "source of type 'command'"),
+        ({"recording__sources": [{"type": "command", "channels": [1], "source": "cat x"}]},
+         r"source of type 'command' \(write the audio"),
     ],
 )  # fmt: skip
 def test_a_bad_cut(tmp_path: Path, utterances: list[Utterance], changes: dict[str, object], message: str) -> None:

@@ -465,8 +465,23 @@ def test_the_sample_of_aishell(tmp_path: Path) -> None:
         aishell.prepare(source=tmp_path, output=tmp_path / "out", options=aishell.Options(held_out="S1"))
     with pytest.raises(ConfigError, match="held_out is for the sample"):
         aishell.prepare(output=tmp_path / "out", options=options)
-    text(tmp_path / "manifest.tsv", "path\tspeaker", "a\tb")
-    with pytest.raises(DataError, match="must have the columns path, transcript, speaker"):
+
+
+@pytest.mark.parametrize(
+    ("columns", "line", "message"),
+    [
+        ("path\tspeaker", "a.wav\tS0150", r"manifest\.tsv: must have the columns path, transcript, speaker"),
+        (
+            "path\ttranscript\tspeaker",
+            "a.wav\t好棒",
+            r"manifest\.tsv:2: must have a value in each column, but some are",
+        ),
+        ("path\ttranscript\tspeaker", f"{'a' * 200_000}\t好棒\tS0150", r"manifest\.tsv: cannot be read: field larger"),
+    ],
+)
+def test_a_bad_sample_of_aishell(tmp_path: Path, columns: str, line: str, message: str) -> None:
+    text(tmp_path / "manifest.tsv", columns, line)
+    with pytest.raises(DataError, match=message):
         aishell.prepare(source=tmp_path, output=tmp_path / "out")
 
 

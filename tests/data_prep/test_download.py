@@ -73,7 +73,9 @@ def test_a_cut_connection_is_taken_up_again(server: Server, path: Path) -> None:
 
 def test_it_gives_up_when_nothing_more_arrives_and_goes_on_later(server: Server, path: Path) -> None:
     server.cut_after = [100_000, 0, 0, 0]
-    with pytest.raises(DataError, match=r"/file: the connection ended early \(100000 of 300000 bytes\).*run again"):
+    with pytest.raises(
+        DataError, match=r"/file: the connection ended early \(100000 of 300000 bytes\); what has arrived is kept, run"
+    ):
         download(f"{server.url}/file", path)
     assert not path.exists()
     assert (path.parent / "file.bin.part").read_bytes() == CONTENT[:100_000]
@@ -134,6 +136,21 @@ def test_a_part_that_is_too_long(server: Server, path: Path) -> None:
     leave_part(path, CONTENT + b"more")
     download(f"{server.url}/file", path, checksum=SHA256)
     assert server.requests == [("/file", "bytes=300004-", 416), ("/file", None, 200)]
+
+
+def test_a_file_that_has_become_shorter(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    get = Handler.do_GET
+
+    def get_once(handler: Handler) -> None:
+        get(handler)
+        server.files["/file"] = CONTENT[:1000]
+
+    monkeypatch.setattr(Handler, "do_GET", get_once)
+    server.cut_after = [100_000]
+    reason = r"\(100000 bytes were here, more than the server has\)"
+    with pytest.raises(DataError, match=rf"/file: the connection ended early {reason}; run again$"):
+        download(f"{server.url}/file", path)
+    assert download(f"{server.url}/file", path).read_bytes() == CONTENT[:1000]
 
 
 def test_another_range_than_asked_for(server: Server, path: Path) -> None:
@@ -202,7 +219,7 @@ def test_nobody_there(server: Server, path: Path) -> None:
 def test_a_server_that_falls_silent(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(Handler, "do_GET", lambda self: time.sleep(0.5))
-    with pytest.raises(DataError, match=r"the connection ended early \(TimeoutError.*; what has arrived is kept"):
+    with pytest.raises(DataError, match=r"the connection ended early \(TimeoutError.*\); run again$"):
         download(f"{server.url}/file", path)
 
 

@@ -147,6 +147,7 @@ def test_several_sources_are_one_set(tmp_path: Path, collection: Path, cmudict: 
             r":3: ids must differ, but corpus/x comes twice",
         ),
         (["none\tone\ta\t1.0\ttrain"], COLUMNS, r"none: cannot be opened"),
+        ([f"none\t{'one' * 50_000}\ta\t1.0\ttrain"], COLUMNS, r"manifest\.tsv: cannot be read: field larger"),
     ],
 )
 def test_bad_manifests_are_refused(tmp_path: Path, cmudict: Path, lines: list[str], columns: str, message: str) -> None:

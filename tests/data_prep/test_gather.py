@@ -137,13 +137,17 @@ def test_bad_corpora_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "must hold recordings in the layout librispeech" in message("librispeech", empty, tmp_path / "out")
-    assert "metadata.csv" in message("ljspeech", empty, tmp_path / "out")
+    assert "metadata.csv: cannot be read: " in message("ljspeech", empty, tmp_path / "out")
     (empty / "prompts").write_text("arctic_a0001 text\n")
     text = message("arctic", empty, tmp_path / "out", "--texts", empty / "prompts")
     assert 'must be lines of ( NAME "TEXT" ), got' in text
     assert "needs the folder of the stories' texts" in message("african-storybook", empty, tmp_path / "out")
     (empty / "metadata.csv").write_text("LJ001-0001|only one\n")
     assert "must be lines of NAME|TEXT|TEXT" in message("ljspeech", empty, tmp_path / "out")
+    record(empty / "wavs" / "LJ001-0001.wav")
+    (empty / "metadata.csv").write_text("LJ001-0001|x|ten\tletters\n")
+    text = message("ljspeech", empty, tmp_path / "out")
+    assert "LJ001-0001.wav: a text must be one line without tabs, got 'ten\\tletters'" in text
     audio, texts = storybook(tmp_path)
     (texts / "0001_again.md").write_text("")
     text = message("african-storybook", audio, tmp_path / "out", "--texts", texts)
