@@ -111,7 +111,7 @@ class Decoder:
         if options.num_best == 1 and self._rescorer is None:  # then no others are needed but for confidences
             within = _NEGLIGIBLE * options.confidence_temperature
         wanted = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
-        if options.prior and options.prior_weight:
+        if options.prior_weight:
             emissions = [without_prior(each, options.prior, options.prior_weight) for each in emissions]
         found = self._search.decode_many(emissions, num_best=wanted, within=within)
         return [self._readings(*pair) for pair in zip(emissions, found, strict=True)]

@@ -71,9 +71,9 @@ class DecodingOptions(BeamOptions):
         default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
     )
     prior_weight: float = field(
-        default=0.3,
+        default=0.0,
         metadata={
-            "help": "of a beam: power of the labels' prior, if the model has one, that posteriors are divided by"
+            "help": "of a beam: power of the labels' prior that posteriors are divided by, in a model that has one"
         },
     )
     prior: tuple[float, ...] = ()
@@ -100,6 +100,8 @@ class DecodingOptions(BeamOptions):
                 raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
         if not 0 <= self.prior_weight < math.inf:
             raise ConfigError(f"prior_weight must be finite, 0 or above; got {self.prior_weight!r}")
+        if self.prior_weight and not self.prior:
+            raise ConfigError("prior_weight needs a prior, which this model lacks: asr-evaluate --tune finds one")
         if not all(0 < each <= 1 for each in self.prior):
             raise ConfigError(f"prior must hold probabilities above 0, one for each label; got {self.prior!r}")
         if self.lm and self.fuse_lm:

@@ -318,7 +318,7 @@ def test_posteriors_divided_by_a_power_of_the_prior(rng):
 def test_a_prior_leaves_the_impossible_impossible():
     with np.errstate(divide="ignore"):
         emission = np.log([[0.5, 0, 0.5, 0, 0, 0], [1.0, 0, 0, 0, 0, 0]])
-    options = DecodingOptions(beam_width=16, num_best=9, prior=(0.9, 0.02, 0.02, 0.02, 0.02, 0.02))
+    options = DecodingOptions(beam_width=16, num_best=9, prior=(0.9, *[0.02] * 5), prior_weight=0.3)
     assert [each.text for each in decode(emission, ENGLISH, options).hypotheses] == ["A", ""]
 
 
@@ -372,6 +372,10 @@ def test_beam_confidences_and_times_of_random_emissions_are_in_range():
         ({"beam_width": 2, "confidence_power": -1.0}, "confidence_power must be finite, 0 or above; got -1.0"),
         ({"greedy_confidence_power": math.inf}, "greedy_confidence_power must be finite, 0 or above; got inf"),
         ({"beam_width": 2, "prior_weight": -0.5}, "prior_weight must be finite, 0 or above; got -0.5"),
+        (
+            {"beam_width": 2, "prior_weight": 0.5},
+            "prior_weight needs a prior, which this model lacks: asr-evaluate --tune",
+        ),
         ({"beam_width": 2, "prior": (0.5, 0.0)}, r"prior must hold probabilities above 0, one for each label; got \(0"),
         ({"beam_width": 2, "only_lexicon": True}, "only_lexicon needs a lexicon or a language model of words"),
     ],

@@ -133,8 +133,8 @@ def test_a_model_that_prefers_a_label_is_told_by_how_often_it_writes_it(folder, 
         recognizer.model.encoder.output.bias[recognizer.model.alphabet.encode("A")[0]] += 7.0
     options = tune_decoding(recognizer, utterances)
     before, after = (
-        evaluate(recognizer.with_decoding(replace(options, prior=prior)), utterances).cer.counts.errors
-        for prior in ((), options.prior)
+        evaluate(recognizer.with_decoding(replace(options, prior_weight=weight)), utterances).cer.counts.errors
+        for weight in (0.0, options.prior_weight)
     )
     assert after < before
     assert options.prior_weight > 0 and sum(options.prior) == pytest.approx(1, abs=1e-4)
