@@ -177,11 +177,20 @@ def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
 
 
 def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options with places inside the folder relative to it: what `in_folder` undoes."""
+    """The options with places that hold wherever one stands: inside the folder relative to it, elsewhere absolute.
+
+    Names of embedded models stay as they are. `in_folder` undoes it.
+    """
     folder = folder.resolve()
-    places = {name: Path(value).resolve() for name in _PLACES if (value := getattr(options, name))}
-    inside = {name: str(place.relative_to(folder)) for name, place in places.items() if folder in place.parents}
-    return replace(options, **inside)  # type: ignore[arg-type]
+    values = {name: value for name in _PLACES if (value := getattr(options, name))}
+    named = embedded_folders("language model")
+    places = {
+        name: Path(value).resolve() for name, value in values.items() if value not in named and Path(value).exists()
+    }
+    changes = {
+        name: str(place.relative_to(folder) if folder in place.parents else place) for name, place in places.items()
+    }
+    return replace(options, **changes)  # type: ignore[arg-type]
 
 
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

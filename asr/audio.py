@@ -482,7 +482,7 @@ def _ffmpeg_blocks(path: str, name: str | None, reason: str) -> _RatedBlocks:
 
 def _opened(source: str | os.PathLike[str] | BinaryIO, name: str | None) -> IO[bytes]:
     """A regular file that is not empty, with a descriptor and a name; the caller closes it."""
-    if source == "-":
+    if isinstance(source, str) and source == "-":
         return _copied(sys.stdin.buffer, name)
     if isinstance(source, str) and is_url(source):
         with opened(source) as stream:

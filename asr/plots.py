@@ -7,6 +7,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +29,18 @@ MOST_SECONDS = 60.0
 _WINDOW, _HOP = 0.025, 0.01  # of the spectrogram, in seconds
 _DYNAMIC_RANGE = 70.0  # dB below the loudest, which is as far as speech goes
 _VISIBLE = 0.05  # probability
+_OTHERS = (".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".eps", ".ps", ".tif", ".tiff")
 _COLORS = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown", "pink", "olive", "cyan")]
 
 
-def check_matplotlib() -> None:
-    """Nothing, if pictures can be drawn; for a command to ask before it begins.
+def check_picture(path: Path) -> None:
+    """Nothing, if a picture can be drawn there; for a command to ask before it begins.
 
     Raises:
-        ConfigError: matplotlib is not installed.
+        ConfigError: matplotlib is not installed, or the name is that of another kind of picture.
     """
+    if path.suffix.lower() in _OTHERS:
+        raise ConfigError(f"a picture is a PNG, whose name ends in .png; got {path}")
     if find_spec("matplotlib") is None:
         raise ConfigError("a picture needs matplotlib, which is not installed: pip install matplotlib")
 

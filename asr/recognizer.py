@@ -124,10 +124,15 @@ class Recognizer:
         self.batch_size = batch_size
         self.decoder = Decoder(model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
 
-    def with_decoding(self, decoding: DecodingOptions) -> Recognizer:
-        """A recogniser that decodes otherwise, with the same model."""
+    def with_decoding(self, decoding: DecodingOptions | Mapping[str, Any]) -> Recognizer:
+        """A recogniser that decodes otherwise, with the same model; a mapping changes some of the options of this one.
+
+        Raises:
+            ConfigError, DataError, InputError: as `load`.
+        """
+        options = decoding if isinstance(decoding, DecodingOptions) else self.decoder.options.changed(decoding)
         other = copy(self)
-        other.decoder = Decoder(self.model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
+        other.decoder = Decoder(self.model.alphabet, options, device=str(self.device), dtype=self.dtype)
         return other
 
     def transcribe(self, source: Source, *, channel: int | None = None) -> Transcript:

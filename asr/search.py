@@ -50,12 +50,16 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
     for text, weight in _parse_hotwords(options.hotwords):
         spelling = spell(text, alphabet)
         if not spelling:
-            missing = [repr(character) for character in dict.fromkeys(text) if not spell(character, alphabet)]
+            characters = dict.fromkeys("".join(text.split()))
+            missing = [repr(character) for character in characters if not spell(character, alphabet)]
             raise InputError(
                 "hotwords must be spelled in the model's alphabet; "
                 f"{text!r} has {', '.join(missing) or 'no characters'}"
             )
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
+        if spellings:  # what is expected is no unknown word
+            for word in alphabet.decode(spelling).split():
+                spellings.setdefault(spell(word, alphabet), _number(lm, word))
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
         num_labels=alphabet.size,

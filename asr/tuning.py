@@ -299,7 +299,8 @@ def store_decoding(
 ) -> Path:
     """Writes options into a model folder, whose own they become; gives the folder.
 
-    Files inside of the folder are named relative to it, so that it can move.
+    Files inside of the folder are named relative to it, so that it can move. A model that comes with a beam keeps it:
+    of greedy options it takes the confidences.
 
     Args:
         model: a folder.
@@ -311,6 +312,10 @@ def store_decoding(
     folder = find_model(model)
     check_own(model)
     config = read_config(folder)
+    if options.beam_width == 1 < config.decoding.beam_width:
+        kept = replace(config.decoding, greedy_confidence_power=options.greedy_confidence_power)
+        write_config(folder, replace(config, decoding=kept))
+        return folder
     decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
     provenance = {**config.provenance, "decoding": decoding}
     write_config(folder, replace(config, decoding=out_of_folder(options, folder), provenance=provenance))

@@ -341,6 +341,7 @@ def test_a_float32_array_is_copied() -> None:
         ((np.zeros(5),), r"must be \(samples, rate\); got a tuple of 1"),
         (b"RIFF", "a sound must be a path, .*; got bytes"),
         (None, "a sound must be a path, .*; got NoneType"),
+        (np.zeros(160, np.float32), r"a sound must be a path, .* or \(samples, rate\); got ndarray"),
     ],
 )
 def test_sources_that_are_no_sound_in_memory(source: object, message: str) -> None:

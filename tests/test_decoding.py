@@ -359,6 +359,16 @@ def test_beam_confidences_and_times_of_random_emissions_are_in_range():
         )
 
 
+def test_a_hotword_is_no_unknown_word(tmp_path):
+    """It needs no weight beyond the price of a word that the lexicon lacks, and may be said where nothing else may."""
+    (tmp_path / "words.txt").write_text("A\nBA\n")
+    emission = emission_of("-BB--A-AC-", ENGLISH, peak=0.6)
+    lexicon = DecodingOptions(beam_width=16, lexicon=str(tmp_path / "words.txt"), unknown_word_score=-20.0)
+    for options in (lexicon, replace(lexicon, only_lexicon=True)):
+        assert decode(emission, ENGLISH, options).text != "BAAC"
+        assert decode(emission, ENGLISH, replace(options, hotwords=("BAAC:1",))).text == "BAAC"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,7 +16,7 @@ from asr.plots import (
     _draw_spikes,
     _draw_words,
     _training_figure,
-    check_matplotlib,
+    check_picture,
     training_curve,
     transcript_picture,
 )
@@ -175,7 +175,7 @@ def test_of_an_hour_there_is_a_picture_of_the_first_minute_that_says_so(tmp_path
 
 
 def test_without_matplotlib_a_sentence_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_matplotlib()
+    check_picture(Path("x.png"))
     monkeypatch.setattr("asr.plots.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="a picture needs matplotlib, which is not installed: pip install"):
-        check_matplotlib()
+        check_picture(Path("x.png"))

@@ -14,7 +14,7 @@ import asr
 from asr.acoustic_model import AcousticModel, ModelConfig, embedded_models, find_model
 from asr.ctc.collapse import collapse
 from asr.encoder import EncoderOptions
-from asr.errors import DataError, InputError
+from asr.errors import ConfigError, DataError, InputError
 from asr.metrics import word_errors
 from asr.recognizer import LONGEST_PIECE, Recognizer, quietest_frame
 from tests.tones import speak
@@ -31,6 +31,16 @@ def recognizer(tone_run) -> Recognizer:
 
 def sentence(rng: np.random.Generator, num_words: int) -> str:
     return " ".join("".join(rng.choice(list("ABC"), rng.integers(1, 4))) for _ in range(num_words))
+
+
+def test_another_way_of_decoding_changes_what_it_names_and_nothing_else(recognizer):
+    wide = recognizer.with_decoding({"beam_width": 8, "confidence_temperature": 2.0})
+    more = wide.with_decoding({"num_best": 2})
+    assert wide.decoder.options == asr.DecodingOptions(beam_width=8, confidence_temperature=2.0)
+    assert more.decoder.options == asr.DecodingOptions(beam_width=8, confidence_temperature=2.0, num_best=2)
+    assert more.with_decoding(asr.DecodingOptions()).decoder.options == asr.DecodingOptions()
+    with pytest.raises(ConfigError, match="unknown option 'beams'"):
+        recognizer.with_decoding({"beams": 1})
 
 
 def test_a_file_object_a_path_and_an_array_give_the_same_transcript(recognizer, rng, tmp_path):

@@ -197,6 +197,26 @@ def test_places_outside_of_the_folder_stay_as_they_are(folder, tmp_path):
     assert values["lm"] == str(tmp_path / "x.arpa")
 
 
+def test_a_place_is_stored_so_that_it_holds_wherever_one_stands(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.arpa").write_text("")
+    (tmp_path / "english-lm").mkdir()  # which does not hide the embedded one
+    options = DecodingOptions(beam_width=9, lm="x.arpa", rescore_lm="english-lm")
+    store_decoding(folder, options, tuned_on="dev", word_error_rate=0.5)
+    stored = read_config(folder).decoding
+    assert (stored.lm, stored.rescore_lm) == (str(tmp_path / "x.arpa"), "english-lm")
+
+
+def test_what_greedy_decoding_is_tuned_for_leaves_a_beam_and_its_models_in_place(folder, tone_corpus):
+    own = DecodingOptions(beam_width=8, rescore_lm="lm", confidence_power=0.3, greedy_confidence_power=5.0)
+    store_decoding(folder, own, tuned_on="dev", word_error_rate=0.5)
+    said = read_config(folder).provenance["decoding"]
+    assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune", "--beam-width", "1"]) == 0
+    stored = read_config(folder)
+    assert stored.decoding == replace(own, greedy_confidence_power=0.0)
+    assert stored.provenance["decoding"] == said
+
+
 def test_an_embedded_model_is_left_as_it_is(tone_corpus, capsys):
     assert main(["an4", str(tone_corpus / "dev.jsonl.gz"), "--tune"]) == 2
     assert "an embedded model must stay as it is; copy " in capsys.readouterr().err

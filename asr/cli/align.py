@@ -19,7 +19,7 @@ from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import ALIGNMENT_WRITERS
-from asr.plots import check_matplotlib
+from asr.plots import check_picture
 
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
@@ -30,7 +30,7 @@ _EXAMPLES = """\
 what is written:
   The words as they stand in the text, with their times: ctm has one line a
   word (or character); json and TextGrid have sentences, words and characters
-  down to --level; srt and vtt have cues of whole sentences, or single words
+  down to --level; srt and vtt have subtitles of a sentence or less, or words
   or characters. The times of a word are those of its first and last
   character; those come as short spikes, so a word's end may come early.
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "ctm" and level == "sentence":
         raise ConfigError("--format ctm needs --level word or character; it has no room for the spaces of a sentence")
     if args.plot is not None:
-        check_matplotlib()
+        check_picture(args.plot)
     text = _read_text(args)
     aligned = replace(_align(args, text, options), name="stdin" if args.audio == "-" else Path(args.audio).stem)
     if not args.quiet:

@@ -22,7 +22,7 @@ from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import WRITERS, to_explanation, to_json
-from asr.plots import check_matplotlib
+from asr.plots import check_picture
 from asr.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
     if args.plot is not None and any(map(is_manifest, args.paths)):
         raise ConfigError("--plot needs sound files, not a manifest")
     if args.plot is not None:
-        check_matplotlib()
+        check_picture(args.plot)
         if "-" in args.paths:
             raise ConfigError("--plot needs a file: standard input cannot be heard once more")
         if several and _is_picture(args.plot):
