@@ -35,7 +35,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "rescore_word_bonus": _BONUSES,
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
-PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6)
+PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 TRIED_WIDTH = 100  # of the beam, at most
 LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)

@@ -44,7 +44,10 @@ class SplitOptions:
     def __post_init__(self) -> None:
         check_choices(self)
         if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
-            raise ConfigError(f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}")
+            raise ConfigError(
+                f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}; "
+                "for a test set alone, a table may have a column split"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

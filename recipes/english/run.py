@@ -162,7 +162,7 @@ RECIPE = Recipe(
       --text corpora/text/novels.txt.xz ...""",
     corpus="English speech from several corpora, see corpora",
     licence="of each corpus its own, see corpora",
-    epochs=28,
+    epochs=37,
     stored="int8",
     prepare=prepare,
     configure=configure,
