@@ -49,8 +49,8 @@ what comes out:
   speaker, or recording, is in one of them only, by a hash of its name: when
   recordings are added, the others stay where they were. Mono WAV and FLAC files
   are used where they lie; others, and parts of long ones, become FLAC files in
-  DIR/cut-audio. What cannot be used is listed, in DIR/problems.txt too, and makes
-  the exit status 1.
+  DIR/cut-audio. What cannot be used is listed, in DIR/problems.txt too, and
+  makes the exit status 1.
 
 examples:
   asr-data import recordings/ --output data/mine
