@@ -70,7 +70,7 @@ class RawFormat:
 
     def __post_init__(self) -> None:
         if not LOWEST_SAMPLE_RATE <= self.sample_rate <= HIGHEST_SAMPLE_RATE:
-            raise ConfigError(f"sample_rate must be {_rate_range()}; got {self.sample_rate}")
+            raise ConfigError(f"sample_rate must be {rate_range()}; got {self.sample_rate}")
         if not 1 <= self.channels <= 1024:
             raise ConfigError(f"channels must be 1 to 1024; got {self.channels}")
         if self.endian not in ("LITTLE", "BIG"):
@@ -214,13 +214,14 @@ def quietest_cut(waveform: Waveform, sample_rate: int, *, earliest: int, latest:
     return int(candidates[(starts[longest] + ends[longest] - 1) // 2])
 
 
-def _rate_range() -> str:
+def rate_range() -> str:
+    """The sample rates that can be read, for messages."""
     return f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz"
 
 
 def _check_options(sample_rate: int, channel: int | None) -> None:
     if not isinstance(sample_rate, numbers.Integral) or not LOWEST_SAMPLE_RATE <= sample_rate <= HIGHEST_SAMPLE_RATE:
-        raise InputError(f"sample_rate must be an integer, {_rate_range()}; got {sample_rate!r}")
+        raise InputError(f"sample_rate must be an integer, {rate_range()}; got {sample_rate!r}")
     if channel is not None and (not isinstance(channel, numbers.Integral) or channel < 0):
         raise InputError(f"channel must be None or an integer from 0; got {channel!r}")
 
@@ -272,7 +273,7 @@ def _mono_blocks(decoded: _RatedBlocks, channel: int | None, name: str | None) -
     with closing(decoded):
         for rate, block in decoded:
             if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
-                raise _error(f"the sample rate must be {_rate_range()}; it is {rate}", name)
+                raise _error(f"the sample rate must be {rate_range()}; it is {rate}", name)
             if channel is not None and channel >= block.shape[1]:
                 raise _error(f"channel must be below the number of channels, {block.shape[1]}; got {channel}", name)
             with np.errstate(over="ignore", invalid="ignore"):

@@ -22,6 +22,7 @@ from asr.audio import (
     LARGEST_SAMPLE,
     LOWEST_SAMPLE_RATE,
     Waveform,
+    rate_range,
     read_audio,
     sound_header,
     stream_channels,
@@ -180,9 +181,8 @@ def listen(job: Job) -> Heard:
                     if not num_samples:
                         rate, num_channels = block_rate, block.shape[1]
                         if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
-                            limits = f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz"
                             raise DataError(
-                                f"the sample rate must be {limits}; its header states {rate}", path=job.path
+                                f"the sample rate must be {rate_range()}; its header states {rate}", path=job.path
                             )
                         meters = [_Meter(stretch, rate, job.model_rate) for stretch in job.stretches]
                     elif (block_rate, block.shape[1]) != (rate, num_channels):
