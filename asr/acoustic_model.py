@@ -159,7 +159,7 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     return read_model_config(folder, ModelConfig, kind=KIND)
 
 
-_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm")  # options that name a file or folder
+_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm", "source_lm")  # options that name a file or folder
 
 
 def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from asr.ctc.greedy import best_path
 from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, InputError
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
-from asr.search import load_language_model, make_search
+from asr.search import load_language_model, make_search, read_ngram
 from asr.text import BLANK, Alphabet
 from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
@@ -159,6 +159,7 @@ class Decoder:
             acoustic=reading.acoustic,
             lm=reading.lm if self.options.lm or self.options.fuse_lm else None,
             rnn=reading.rnn,
+            source=reading.source,
             word_score=reading.word_score,
             hotword_score=reading.hotword_score,
             hotwords=tuple(
@@ -185,10 +186,9 @@ class Decoder:
         )
 
     def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
-        model = load_language_model(self.options.rescore_lm, device)
-        return Rescorer(
-            model, weight=self.options.rescore_weight, word_bonus=self.options.rescore_word_bonus, dtype=dtype
-        )
+        options = self.options
+        source = read_ngram(options.source_lm) if options.source_lm else None
+        return Rescorer(load_language_model(options.rescore_lm, device), options, source=source, dtype=dtype)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:

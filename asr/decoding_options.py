@@ -14,7 +14,7 @@ from asr.options import from_json, to_json
 HOTWORD_WEIGHT = 6.0  # nats, where none is given
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
 
-_NEED_A_BEAM = ("lm", "fuse_lm", "lexicon", "hotwords", "rescore_lm")
+_NEED_A_BEAM = ("lm", "fuse_lm", "lexicon", "hotwords", "rescore_lm", "source_lm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,19 @@ class DecodingOptions(BeamOptions):
     rescore_word_bonus: float = field(
         default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
     )
+    rescore_ngram_weight: float = field(
+        default=0.0, metadata={"help": "added to lm_weight when the hypotheses are ranked anew"}
+    )
+    source_lm: str = field(
+        default="",
+        metadata={
+            "help": "n-gram language model of what the acoustic model learnt from, taken off when the hypotheses are "
+            "ranked anew"
+        },
+    )
+    source_weight: float = field(
+        default=0.3, metadata={"help": "factor of the source language model's log-probabilities, which are taken off"}
+    )
     rescore_count: int = field(default=100, metadata={"help": "hypotheses that are ranked anew, at most"})
     rescore_within: float = field(
         default=10.0, metadata={"help": "hypotheses this many nats or more behind the best are not ranked anew"}
@@ -87,19 +100,16 @@ class DecodingOptions(BeamOptions):
         for name in ("num_best", "rescore_count"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be an integer, 1 or above; got {getattr(self, name)!r}")
-        if not 0 <= self.rescore_weight < math.inf:
-            raise ConfigError(f"rescore_weight must be finite, 0 or above; got {self.rescore_weight!r}")
-        if not self.rescore_within > 0:
-            raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
-        if not math.isfinite(self.rescore_word_bonus):
-            raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
-        if not 0 < self.confidence_temperature < math.inf:
-            raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
-        for name in ("confidence_power", "greedy_confidence_power"):
+        for name in ("rescore_weight", "source_weight", "confidence_power", "greedy_confidence_power", "prior_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
-        if not 0 <= self.prior_weight < math.inf:
-            raise ConfigError(f"prior_weight must be finite, 0 or above; got {self.prior_weight!r}")
+        if not self.rescore_within > 0:
+            raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
+        for name in ("rescore_word_bonus", "rescore_ngram_weight"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be finite; got {getattr(self, name)!r}")
+        if not 0 < self.confidence_temperature < math.inf:
+            raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
         if self.prior_weight and not self.prior:
             raise ConfigError("prior_weight needs a prior, which this model lacks: asr-evaluate --tune finds one")
         if not all(0 < each <= 1 for each in self.prior):
@@ -111,6 +121,10 @@ class DecodingOptions(BeamOptions):
             )
         if self.only_lexicon and not (self.lexicon or self.lm):
             raise ConfigError("only_lexicon needs a lexicon or a language model of words; give one, or leave it off")
+        if self.source_lm and not self.rescore_lm:
+            raise ConfigError(
+                f"source_lm needs hypotheses that are ranked anew; give rescore_lm, or leave it out: {self.source_lm!r}"
+            )
         if self.beam_width == 1:
             given = [name for name in _NEED_A_BEAM if getattr(self, name)] + ["num_best"] * (self.num_best > 1)
             if given:
@@ -124,7 +138,7 @@ class DecodingOptions(BeamOptions):
 
         What needs a beam gets one of `BEAM_WIDTH` (`RESCORING_WIDTH` if hypotheses are ranked anew) where these options
         are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes. Of
-        lm and fuse_lm, the one that is asked for replaces the other.
+        lm and fuse_lm, the one that is asked for replaces the other; without rescore_lm there is no source_lm.
 
         Raises:
             ConfigError: a change is wrong, or two contradict each other.
@@ -136,6 +150,8 @@ class DecodingOptions(BeamOptions):
         for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
             if changes.get(name):
                 changes.setdefault(other, "")
+        if changes.get("rescore_lm") == "":
+            changes.setdefault("source_lm", "")
         if changes.get("beam_width") == 1:
             needless = dict.fromkeys(_NEED_A_BEAM, "")
             changes = {**needless, "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}

@@ -38,9 +38,10 @@ def to_txt(transcript: Transcript) -> str:
 def to_json(transcript: Transcript) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
-    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, lm, rnn, word_score,
+    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, lm, rnn, source, word_score,
     hotword_score and hotwords (text, start, end) where there are any), duration, model, options. A score is acoustic +
-    lm_weight * lm + rescore_weight * rnn + word_score + hotword_score, with the weights of options.
+    lm_weight * lm + word_score + hotword_score and, where there is rnn, rescore_ngram_weight * lm + rescore_weight *
+    rnn - source_weight * source, with the weights of options.
     """
     document = {
         "text": transcript.text,
@@ -99,14 +100,23 @@ def to_explanation(transcript: Transcript) -> str:
     """A table of the hypotheses, the best first: what each part adds to the score, in nats, and where the words differ.
 
     The parts are those that the decoding had: what was heard (acoustic), the language model of the search (lm), the one
-    that ranked its hypotheses anew (rnn), words, hotwords, each times its weight. Words that are not those of the best
+    that ranked its hypotheses anew (rnn), that of the training's texts (source), words, hotwords, each times its
+    weight. Words that are not those of the best
     hypothesis stand in brackets, and so do those of the best that the second lacks; [] is a word that one has not.
     """
-    hypotheses, options = transcript.hypotheses, transcript.options
+    hypotheses, weights = transcript.hypotheses, transcript.options
+
+    def weight(name: str) -> float:
+        return float(weights.get(name, 0.0))
+
+    def weight_of_lm(each: Hypothesis) -> float:
+        return weight("lm_weight") + weight("rescore_ngram_weight") * (each.rnn is not None)
+
     parts = {
         "acoustic": [each.score if each.acoustic is None else each.acoustic for each in hypotheses],
-        "lm": [options.get("lm_weight", 0.0) * (each.lm or 0.0) for each in hypotheses],
-        "rnn": [options.get("rescore_weight", 0.0) * (each.rnn or 0.0) for each in hypotheses],
+        "lm": [weight_of_lm(each) * (each.lm or 0.0) for each in hypotheses],
+        "rnn": [weight("rescore_weight") * (each.rnn or 0.0) for each in hypotheses],
+        "source": [-weight("source_weight") * (each.source or 0.0) for each in hypotheses],
         "words": [each.word_score for each in hypotheses],
         "hotwords": [each.hotword_score for each in hypotheses],
     }
@@ -224,7 +234,7 @@ ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
 def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:
     """A hypothesis as JSON values, without what it has not."""
     values: dict[str, object] = {"text": hypothesis.text}
-    for name in ("score", "acoustic", "lm", "rnn"):
+    for name in ("score", "acoustic", "lm", "rnn", "source"):
         if (value := getattr(hypothesis, name)) is not None:
             values[name] = round(value, 4)
     for name in ("word_score", "hotword_score"):

@@ -4,8 +4,12 @@ The search ranks readings of an emission by what was heard, an n-gram model and 
 more than an n-gram, but is asked too late to steer the search; so it scores the n best, those of many utterances in one
 go, and the readings are ranked anew:
 
-    score = log p_ctc + lm_weight · log p_lm + rescore_weight · log p_rnn
-            + (word_bonus + rescore_word_bonus) · words + unknown words + hotwords
+    score = log p_ctc + (lm_weight + rescore_ngram_weight) · log p_lm + rescore_weight · log p_rnn
+            - source_weight · log p_source + (word_bonus + rescore_word_bonus) · words + unknown words + hotwords
+
+The source language model knows the texts that the acoustic model learnt from, and nothing else. A network takes on what
+these are like, and says in log p_ctc what they would; that is taken off where better language models say it (McDermott
+et al. 2019, "A density ratio approach to language model fusion in end-to-end automatic speech recognition").
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.ctc.hotwords import HotwordMatch
+from asr.decoding_options import DecodingOptions
 from asr.transcript import split_words
 
 if TYPE_CHECKING:  # torch takes seconds to load
     import torch
 
+    from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
 LONGEST = 1000  # tokens of an utterance whose readings are ranked anew: a minute of speech without a pause
@@ -42,6 +48,7 @@ class Reading:
         score: what readings are ranked by, in nats: the sum of all below, each with its weight, and of acoustic.
         lm: natural log-probability in the language model of the search, n-gram or fused; 0 without one.
         rnn: natural log-probability in the recurrent language model; None until it has been asked.
+        source: natural log-probability in the source language model; None until it has been asked.
         num_unknown: words that are not in the lexicon of the search; 0 without one.
         word_score: what the words add, known and unknown.
         hotword_score: what the hotwords add.
@@ -54,6 +61,7 @@ class Reading:
     score: float
     lm: float = 0.0
     rnn: float | None = None
+    source: float | None = None
     num_unknown: int = 0
     word_score: float = 0.0
     hotword_score: float = 0.0
@@ -86,14 +94,20 @@ class Rescorer:
 
     Args:
         model: over words or characters.
-        dtype: format of its matrix products; None is float32.
-        weight: factor of its natural log-probabilities, 0 or above.
-        word_bonus: added for each word, in nats.
+        options: their weights count.
+        source: the source language model, over words or characters.
+        dtype: format of the recurrent model's matrix products; None is float32.
     """
 
-    def __init__(self, model: LanguageModel, *, weight: float, word_bonus: float, dtype: torch.dtype | None = None):
-        self.model, self.dtype = model, dtype
-        self.weight, self.word_bonus = weight, word_bonus
+    def __init__(
+        self,
+        model: LanguageModel,
+        options: DecodingOptions,
+        *,
+        source: NgramModel | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        self.model, self.options, self.source, self.dtype = model, options, source, dtype
 
     def rescore(self, lists: Sequence[Sequence[Reading]]) -> list[list[Reading]]:
         """The readings of each utterance by their new scores, the best first; of equal ones the better one before.
@@ -118,19 +132,27 @@ class Rescorer:
         with autocast(self.dtype or torch.float32, next(self.model.parameters()).device):
             scores = score_together(self.model, texts)
         log_probs = iter(np.maximum(scores, LEAST_SCORE).tolist())
-        heard = ([replace(reading, rnn=next(log_probs)) for reading in readings] for readings in lists)
-        return [ranked(readings, weight=self.weight, word_bonus=self.word_bonus) for readings in heard]
+        sources = map(self._source_score, texts)
+        heard = (
+            [replace(reading, rnn=next(log_probs), source=next(sources)) for reading in readings] for readings in lists
+        )
+        return [ranked(readings, self.options) for readings in heard]
+
+    def _source_score(self, text: str) -> float | None:
+        """The text's natural log-probability in the source language model, if there is one."""
+        return None if self.source is None else float(self.source.score(self.source.split(text)).sum())
 
 
-def ranked(readings: Sequence[Reading], *, weight: float, word_bonus: float) -> list[Reading]:
-    """Readings with what the recurrent model adds to their scores, the best first; those without `rnn` get nothing."""
+def ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Reading]:
+    """Readings with what ranking them anew adds to their scores, the best first; those without `rnn` get nothing."""
 
     def added(reading: Reading) -> Reading:
         if reading.rnn is None:
             return reading
-        bonus = word_bonus * len(reading.words)
-        score = reading.score + weight * reading.rnn + bonus
-        return replace(reading, word_score=reading.word_score + bonus, score=score)
+        bonus = options.rescore_word_bonus * len(reading.words)
+        models = options.rescore_ngram_weight * reading.lm + options.rescore_weight * reading.rnn
+        models -= options.source_weight * (reading.source or 0.0)
+        return replace(reading, word_score=reading.word_score + bonus, score=reading.score + models + bonus)
 
     return sorted(map(added, readings), key=lambda reading: -reading.score)
 

@@ -33,7 +33,7 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
         DataError, InputError: as `asr.decoding.Decoder`.
     """
     _warm_up()
-    lm = _read_lm(options.lm) if options.lm else None
+    lm = read_ngram(options.lm) if options.lm else None
     label_words = None
     if lm is not None and lm.over_characters and not options.lexicon:
         label_words = _label_words(lm, alphabet)
@@ -117,8 +117,9 @@ def load_language_model(name: str, device: str) -> LanguageModel:
     return LanguageModel.load(find_language_model(name)).to(find_device(device))
 
 
-@lru_cache(maxsize=2)
-def _read_lm(path: str) -> NgramModel:
+@lru_cache(maxsize=4)
+def read_ngram(path: str) -> NgramModel:
+    """The n-gram model of a file, which is read once."""
     from asr.lm.ngram import NgramModel
 
     return NgramModel.read(path)

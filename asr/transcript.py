@@ -118,6 +118,7 @@ class Hypothesis:
         lm: natural log-probability in the language model of the search, n-gram or fused, unweighted; None without
             one.
         rnn: natural log-probability in the recurrent language model, unweighted; None without one.
+        source: natural log-probability in the source language model, unweighted; None without one.
         word_score: what its words add to the score, known and unknown.
         hotword_score: what its hotwords add to the score.
         hotwords: those that the hypothesis was ranked higher for, in order.
@@ -132,6 +133,7 @@ class Hypothesis:
     acoustic: float | None = None
     lm: float | None = None
     rnn: float | None = None
+    source: float | None = None
     word_score: float = 0.0
     hotword_score: float = 0.0
     hotwords: tuple[SpottedHotword, ...] = ()
@@ -256,6 +258,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
         acoustic=_sum([piece.hypotheses[0].acoustic for piece in transcripts]),
         lm=_sum([piece.hypotheses[0].lm for piece in transcripts]),
         rnn=_sum([piece.hypotheses[0].rnn for piece in transcripts]),
+        source=_sum([piece.hypotheses[0].source for piece in transcripts]),
         word_score=math.fsum(piece.hypotheses[0].word_score for piece in transcripts),
         hotword_score=math.fsum(piece.hypotheses[0].hotword_score for piece in transcripts),
         hotwords=tuple(hotwords),

@@ -33,6 +33,8 @@ GRID: dict[str, tuple[float, ...]] = {
     "unknown_word_score": (-2.0, -5.0, -8.0, -12.0, -16.0, -20.0),
     "rescore_weight": _WEIGHTS,
     "rescore_word_bonus": _BONUSES,
+    "rescore_ngram_weight": (-0.6, -0.5, -0.4, -0.3, -0.2, -0.1, 0.0),
+    "source_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
@@ -115,16 +117,20 @@ def tune_decoding(
 
     options = _tune_search(replace(options, prior=prior_of(emissions)), search, references)
     if options.rescore_lm:
-        lists = search(replace(options, rescore_weight=0.0, rescore_word_bonus=0.0))
+        names = weights_of_ranking(options)
+        lists = search(replace(options, **dict.fromkeys(names, 0.0)))  # type: ignore[arg-type]
+        asked = [[each.rnn is not None for each in row] for row in lists]
         terms: dict[str, Rows] = {
             "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
-            "rescore_word_bonus": [[len(each.words) * (each.rnn is not None) for each in row] for row in lists],
+            "rescore_word_bonus": [[len(each.words) for each in row] for row in lists],
+            "rescore_ngram_weight": [[each.lm for each in row] for row in lists],
+            "source_weight": [[-(each.source or 0.0) for each in row] for row in lists],
         }
+        terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
         base = [[each.score for each in row] for row in lists]
         weights, _ = tune(base, terms, _errors(lists, references))
         options = replace(options, **weights)  # type: ignore[arg-type]
-        weight, bonus = options.rescore_weight, options.rescore_word_bonus
-        lists = [ranked(row, weight=weight, word_bonus=bonus) for row in lists]
+        lists = [ranked(row, options) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
     return _fit_confidences(options, lists, emissions, references)
@@ -134,7 +140,7 @@ def tuned_options(options: DecodingOptions) -> list[str]:
     """The names of the options that `tune_decoding` finds the values of."""
     if options.beam_width == 1:
         return ["greedy_confidence_power"]
-    ranking = ["rescore_weight", "rescore_word_bonus"] * bool(options.rescore_lm)
+    ranking = weights_of_ranking(options) * bool(options.rescore_lm)
     confidence = ["confidence_temperature", "confidence_power", "greedy_confidence_power"]
     return [*weights_of_search(options), "prior_weight", *ranking, *confidence]
 
@@ -145,6 +151,16 @@ def weights_of_search(options: DecodingOptions) -> list[str]:
         *["lm_weight"] * bool(options.lm or options.fuse_lm),
         *["word_bonus"] * bool(options.lm or options.fuse_lm or options.lexicon or not options.rescore_lm),
         *["unknown_word_score"] * bool((options.lm or options.lexicon) and not options.only_lexicon),
+    ]
+
+
+def weights_of_ranking(options: DecodingOptions) -> list[str]:
+    """The names of the weights that ranking what a search finds anew has to be given."""
+    return [
+        "rescore_weight",
+        "rescore_word_bonus",
+        *["rescore_ngram_weight"] * bool(options.lm or options.fuse_lm),
+        *["source_weight"] * bool(options.source_lm),
     ]
 
 
@@ -168,7 +184,7 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
     tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
 
     def fewest(prior_weight: float) -> int:
-        lists = search(replace(tried, prior_weight=prior_weight, rescore_lm="", num_best=100))
+        lists = search(replace(tried, prior_weight=prior_weight, rescore_lm="", source_lm="", num_best=100))
         return _best_weights(tried, lists, _errors(lists, references))[1]
 
     prior_weight = min(PRIOR_WEIGHTS, key=fewest)
@@ -184,7 +200,7 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
     found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
     tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
     while options not in tried and len(tried) < ROUNDS:
-        lists = search(replace(options, rescore_lm="", num_best=100))
+        lists = search(replace(options, rescore_lm="", source_lm="", num_best=100))
         errors = _errors(lists, references)
         tried[options] = sum(row[0] for row in errors)
         for known, *row in zip(found, lists, errors, strict=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from asr import rescoring
 from asr.decoding import Decoder
 from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, InputError
+from asr.formats import to_explanation, to_json
+from asr.lm.ngram import NgramModel
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
+from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike, ranked
 from asr.text import Alphabet
 
 FRUIT = Alphabet(tuple(" AEIPR"))
@@ -36,6 +40,10 @@ def biased_model(unit="word", entries=("PAIR", "PEAR"), favourite=3) -> Language
     return model
 
 
+def weights(**values: float) -> DecodingOptions:
+    return DecodingOptions(**{"rescore_weight": 0.8, "rescore_word_bonus": 0.25, **values})
+
+
 def test_readings_of_the_same_words_are_one_with_the_sum_of_their_probabilities():
     readings = [make_reading("PEAR", -1.0), make_reading("PAIR", -1.2), make_reading(" PEAR ", -1.5, -2.0)]
     pear, pair = merge_alike(readings)
@@ -49,7 +57,7 @@ def test_readings_of_the_same_words_are_one_with_the_sum_of_their_probabilities(
 def test_the_language_model_moves_what_people_say_to_the_front():
     model = biased_model()
     lists = [[make_reading("PAIR", -1.0), make_reading("PEAR", -3.0)], [make_reading("", -0.5)]]
-    rescored = Rescorer(model, weight=0.8, word_bonus=0.25).rescore(lists)
+    rescored = Rescorer(model, weights()).rescore(lists)
     assert [reading.text for reading in rescored[0]] == ["PEAR", "PAIR"]
     normaliser = math.log(3 + math.exp(5))
     best = rescored[0][0]
@@ -57,19 +65,58 @@ def test_the_language_model_moves_what_people_say_to_the_front():
     assert best.score == pytest.approx(-3.0 + 0.8 * best.rnn + 0.25, abs=1e-5)
     assert best.word_score == 0.25
     assert rescored[1][0].rnn == pytest.approx(-normaliser, abs=1e-5)
-    assert Rescorer(model, weight=0.0, word_bonus=0.0).rescore(lists)[0][0].text == "PAIR"
+    assert Rescorer(model, weights(rescore_weight=0.0, rescore_word_bonus=0.0)).rescore(lists)[0][0].text == "PAIR"
+
+
+@pytest.fixture(params=["words", "characters"])
+def source(request, tmp_path) -> NgramModel:
+    """PEAR is what the acoustic model learnt from, nothing else: 0.1 of the probability is left for other words."""
+    entries = {"words": {"PEAR": 0.9}, "characters": dict.fromkeys("PEAR", 0.2) | {"<space>": 0.1}}[request.param]
+    lines = "".join(f"{math.log10(each):.9f}\t{word}\n" for word, each in entries.items())
+    path = tmp_path / "source.arpa"
+    path.write_text(
+        f"\\data\\\nngram 1={len(entries) + 3}\n\n\\1-grams:\n-99\t<s>\n-1.301029996\t<unk>\n"
+        f"-1.301029996\t</s>\n{lines}\n\\end\\\n"
+    )
+    return NgramModel.read(path)
+
+
+def test_what_the_training_texts_are_like_is_taken_off(source):
+    lists = [[make_reading("PEAR", -1.0), make_reading("PAIR", -1.2)]]
+    plain = Rescorer(biased_model(favourite=0), weights()).rescore(lists)[0]
+    assert [each.text for each in plain] == ["PEAR", "PAIR"] and plain[0].source is None
+    options = weights(source_weight=0.5)
+    (rescored,) = Rescorer(biased_model(favourite=0), options, source=source).rescore(lists)
+    assert [each.text for each in rescored] == ["PAIR", "PEAR"]
+    known, other = (0.9, 0.05) if not source.over_characters else (0.2**4, 0.2**3 * 0.05)
+    for each, expected in zip(rescored, (other, known), strict=True):
+        assert each.source == pytest.approx(math.log(expected) + math.log(0.05), abs=1e-6)  # with </s>
+        before = next(reading for reading in plain if reading.text == each.text)
+        assert each.score == pytest.approx(before.score - 0.5 * each.source, abs=1e-6)
+
+
+def test_the_model_of_the_search_may_count_less_when_readings_are_ranked_anew():
+    readings = [
+        Reading(tokens=np.zeros(0, dtype=np.int64), text="PEAR", acoustic=-1.0, score=-1.0 - 0.6 * 2.0, lm=-2.0),
+        Reading(tokens=np.zeros(0, dtype=np.int64), text="PAIR", acoustic=-0.5, score=-0.5 - 0.6 * 4.0, lm=-4.0),
+    ]
+    assert ranked(readings, weights(rescore_ngram_weight=-0.6)) == readings  # nothing has been asked yet
+    asked = [replace(each, rnn=-3.0) for each in readings]
+    pair, pear = ranked(asked, weights(rescore_ngram_weight=-0.6))
+    assert (pair.text, pear.text) == ("PAIR", "PEAR")
+    assert pair.score == pytest.approx(-0.5 - 0.8 * 3.0 + 0.25) and pear.score == pytest.approx(-1.0 - 0.8 * 3.0 + 0.25)
 
 
 def test_what_the_model_cannot_spell_goes_behind_and_keeps_its_order():
     model = biased_model(unit="character", entries=tuple("AEPR"), favourite=1)
     lists = [[make_reading("PAIR", -1.0), make_reading("PIE", -2.0), make_reading("PEAR", -30.0)]]
-    (rescored,) = Rescorer(model, weight=0.5, word_bonus=0.0).rescore(lists)
+    (rescored,) = Rescorer(model, weights(rescore_weight=0.5, rescore_word_bonus=0.0)).rescore(lists)
     assert [reading.text for reading in rescored] == ["PEAR", "PAIR", "PIE"]
     assert rescored[1].rnn == LEAST_SCORE
 
 
 def test_groups_change_nothing_and_what_is_too_long_stays_as_it_is(monkeypatch):
-    rescorer = Rescorer(biased_model(), weight=0.8, word_bonus=0.25)
+    rescorer = Rescorer(biased_model(), weights())
     lists = [[make_reading("PAIR", -1.0), make_reading("PEAR", -3.0)], [make_reading("PEAR PEAR", -0.5)]] * 3
     whole = rescorer.rescore(lists)
     monkeypatch.setattr(rescoring, "TOGETHER", 9)
@@ -112,6 +159,33 @@ def test_decoding_ranks_anew_and_says_what_each_part_gave(pear_model, rng):
     assert 0.5 < transcript.words[0].confidence < 1.0
 
 
+def test_the_parts_of_a_score_add_up(pear_model, source, tmp_path, rng):
+    (tmp_path / "lm.arpa").write_text(
+        "\\data\\\nngram 1=5\n\n\\1-grams:\n-99\t<s>\n-2\t<unk>\n-0.5\t</s>\n-0.3\tPAIR\n-1.5\tPEAR\n\n\\end\\\n"
+    )
+    options = DecodingOptions(
+        beam_width=50,
+        num_best=8,
+        lm=str(tmp_path / "lm.arpa"),
+        lm_weight=0.7,
+        rescore_lm=pear_model,
+        rescore_ngram_weight=-0.3,
+        rescore_word_bonus=0.25,
+        source_lm=str(tmp_path / "source.arpa"),
+        source_weight=0.4,
+    )
+    transcript = Decoder(FRUIT, options).decode(emission(rng))
+    assert {"PAIR", "PEAR"} < {each.text for each in transcript.hypotheses}
+    for each in transcript.hypotheses:
+        models = 0.4 * each.lm + 0.5 * each.rnn - 0.4 * each.source
+        assert each.score == pytest.approx(each.acoustic + models + each.word_score, abs=1e-5)
+    assert "source" in json.loads(to_json(transcript))["hypotheses"][0]
+    rows = [line.split() for line in to_explanation(transcript).splitlines()]
+    assert rows[0] == ["score", "acoustic", "lm", "rnn", "source", "words", "text"]
+    for row in rows[1:]:
+        assert float(row[0]) == pytest.approx(sum(map(float, row[1:6])), abs=0.04)
+
+
 def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
     decoder = Decoder(FRUIT, DecodingOptions(beam_width=20, num_best=5, rescore_lm=pear_model))
     emissions = [np.log(rng.dirichlet(np.full(FRUIT.size, 0.3), size=frames) + 1e-9) for frames in (0, 3, 9, 20)]
@@ -128,6 +202,9 @@ def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
         ({"rescore_lm": "x"}, "rescore_lm needs a beam"),
         ({"beam_width": 9, "rescore_weight": -1.0}, "rescore_weight must be finite, 0 or above; got -1.0"),
         ({"beam_width": 9, "rescore_word_bonus": math.inf}, "rescore_word_bonus must be finite; got inf"),
+        ({"beam_width": 9, "rescore_ngram_weight": math.nan}, "rescore_ngram_weight must be finite; got nan"),
+        ({"beam_width": 9, "source_weight": -0.1}, "source_weight must be finite, 0 or above; got -0.1"),
+        ({"beam_width": 9, "source_lm": "x"}, "source_lm needs hypotheses that are ranked anew; give rescore_lm"),
         ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be an integer, 1 or above; got 0"),
     ],
 )
@@ -140,6 +217,14 @@ def test_rescoring_wants_a_wide_beam_unless_told_otherwise_and_goes_with_it():
     assert DecodingOptions().changed({"rescore_lm": "x"}).beam_width == 100
     own = DecodingOptions(beam_width=50, rescore_lm="lm")
     assert own.changed({"beam_width": 1}) == DecodingOptions()
+
+
+def test_the_source_model_goes_with_ranking_anew():
+    own = DecodingOptions(beam_width=50, rescore_lm="lm", source_lm="source")
+    assert own.changed({"rescore_lm": "none"}) == DecodingOptions(beam_width=50)
+    assert own.changed({"beam_width": 1}) == DecodingOptions()
+    assert own.changed({"source_lm": "none"}) == DecodingOptions(beam_width=50, rescore_lm="lm")
+    assert own.changed({"rescore_lm": "other"}).source_lm == "source"
 
 
 def test_a_model_that_is_not_there_is_named():

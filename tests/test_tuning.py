@@ -20,6 +20,8 @@ from asr.data.manifest import read_manifest
 from asr.decoding_options import DecodingOptions
 from asr.errors import InputError
 from asr.evaluation import evaluate
+from asr.lm.estimation import estimate_ngram
+from asr.lm.ngram import characters
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 
@@ -87,6 +89,19 @@ def test_the_command_stores_what_it_found_and_the_folder_can_move(folder, tone_c
     assert evaluate(recognizer, read_manifest(dev)).wer.counts.rate == pytest.approx(said["wer"], abs=1e-5)
     transcript = recognizer.transcribe(read_manifest(dev)[0].audio)
     assert transcript.hypotheses[0].rnn is not None
+
+
+@pytest.mark.filterwarnings("ignore:modified Kneser-Ney needs a larger text")
+def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, capsys):
+    """A source model that lies in the folder is named relative to it, and its weight is one of those that are found."""
+    source = folder / "source.arpa"
+    train = [utterance.text for utterance in read_manifest(tone_corpus / "train.jsonl.gz")]
+    estimate_ngram([characters(text) for text in train], order=2).write(source)
+    flags = ["--rescore-lm", str(folder / "lm"), "--source-lm", str(source), "--precision", "float32"]
+    assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune", *flags]) == 0
+    assert ", source_weight " in capsys.readouterr().err
+    assert read_config(folder).decoding.source_lm == "source.arpa"
+    assert asr.load(folder, device="cpu").decoder.options.source_lm == str(source)
 
 
 def test_what_the_tuned_options_give_is_no_worse(folder, tone_corpus):

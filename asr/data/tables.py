@@ -21,8 +21,8 @@ def table_rows(text: str, path: Path) -> Iterator[Row]:
     """The rows of a table: each with the line that it begins on, and its values by column or what is wrong with it.
 
     A .csv may have commas, semicolons, bars or tabs; of a .tsv, a field is quoted only if it is so from end to end and
-    every quote inside is doubled, since most writers of those do not quote at all. JSON is an object a line, or one
-    array, whose entries are then counted.
+    every quote inside is doubled, since most writers of those do not quote at all. JSON is an object a line, or, in a
+    .json, one array, whose entries are then counted.
 
     Args:
         text: of the table, without a byte-order mark.
@@ -78,8 +78,8 @@ def _unquoted(field: str) -> str:
 
 
 def _json_rows(text: str, path: Path) -> Iterator[Row]:
-    """The objects of a file that has one a line, or of one array."""
-    if text.lstrip().startswith("["):
+    """The objects of a file that has one a line, or, as a .json may be, of one array."""
+    if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -120,6 +120,10 @@ class NgramModel:
         """Whether its words are characters: each one code point, but for <unk>, <s>, </s> and the space."""
         return all(len(word) == 1 for word in self.words[1:] if word not in (START, END, self.space))
 
+    def split(self, text: str) -> list[str]:
+        """What a text is made of, for this model: its words, or its characters."""
+        return characters(text, space=self.space) if self.over_characters else text.split()
+
     def encode(self, words: Sequence[str]) -> np.ndarray:
         """(n,) int32, the numbers of the words, 0 for unknown ones.
 

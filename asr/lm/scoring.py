@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from asr.errors import ConfigError
-from asr.lm.ngram import ENDINGS, NgramModel, characters
+from asr.lm.ngram import ENDINGS, NgramModel
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS_TEXT
 from asr.text import TextOptions, normalize
@@ -44,7 +44,7 @@ class NgramScorer:
         scores = []
         for sentence in sentences:
             text = normalize(sentence, self.text)
-            tokens = characters(text, space=self.model.space) if self.model.over_characters else text.split()
+            tokens = self.model.split(text)
             known = np.append(self.model.encode(tokens) > 0, True)
             scores.append(
                 SentenceScore(text=text, tokens=(*tokens, EOS_TEXT), log_probs=self.model.score(tokens), known=known)

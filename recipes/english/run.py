@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from asr.augment import AugmentOptions
@@ -15,6 +16,7 @@ from asr.cli.arguments import Parser
 from asr.data.manifest import read_manifest
 from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
+from asr.files import write_whole
 from asr.text import normalize
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, NgramTrainingConfig, TrainingConfig
 from asr.training.ngram import train_ngram
@@ -108,10 +110,16 @@ def decoding(
         return {}
     made, ngram = make_ngram(args, manifests, note=note), model / "ngram.safetensors"
     shutil.copyfile(made, ngram)
+    source = make_source(args, manifests, model / "source.safetensors", note=note)
     return {
         "3-gram": DecodingOptions(beam_width=100, lm=str(ngram)),
         "3-gram and RNN": DecodingOptions(
-            beam_width=500, lm=str(ngram), rescore_lm=RESCORE_LM, rescore_count=200, rescore_within=14.0
+            beam_width=500,
+            lm=str(ngram),
+            rescore_lm=RESCORE_LM,
+            rescore_count=200,
+            rescore_within=14.0,
+            source_lm=str(source),
         ),
     }
 
@@ -139,6 +147,15 @@ def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note:
         config = NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 2, 3), max_words=40_000)
         train_ngram(config, ngram, note=note)
     return ngram
+
+
+def make_source(args: argparse.Namespace, manifests: Mapping[str, Path], path: Path, *, note: Note) -> Path:
+    """The character 3-gram of what was trained on: longer ones know the sentences that several people read by heart."""
+    text = args.output / "data" / "transcripts.txt"
+    utterances = chain.from_iterable(read_manifest(manifests[name]) for name in ("train", "an4-train"))
+    write_whole(text, "".join(f"{normalize(utterance.text, english.TEXT)}\n" for utterance in utterances))
+    train_ngram(NgramTrainingConfig(train=(str(text),), unit="character", order=3), path, note=note)
+    return path
 
 
 def credits(args: argparse.Namespace, manifests: Mapping[str, Path]) -> dict[str, str]:

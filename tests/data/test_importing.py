@@ -241,6 +241,11 @@ def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: s
             ["7", '{"path": "a.wav", "text": "three"}'],
             "t.jsonl:1: must be a JSON object, got '7'",
         ),
+        (
+            "t.jsonl",
+            ['["a.wav", "two"]', '{"path": "a.wav", "text": "three"}'],
+            r"t.jsonl:1: must be a JSON object, got \"\['a.wav', 'two'\]\"",
+        ),
     ],
 )
 def test_a_wrong_first_row_does_not_spoil_the_others(folder: Path, rng, name: str, rows, message: str) -> None:
