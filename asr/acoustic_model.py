@@ -170,9 +170,10 @@ def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[
 
 
 def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the places of what the folder has of its own."""
-    places = own_files(options, folder)
-    changes = {name: str(places[value]) for name in _PLACES if (value := getattr(options, name)) in places}
+    """The options of a model with the places of its own files, be they lost; embedded models keep their names."""
+    places, named = own_files(options, folder), embedded_folders("language model")
+    values = {name: value for name in _PLACES if (value := getattr(options, name))}
+    changes = {name: str(folder / value) for name, value in values.items() if value in places or value not in named}
     return replace(options, **changes)  # type: ignore[arg-type]
 
 

@@ -438,8 +438,8 @@ def _ffmpeg_blocks(path: str, name: str | None, reason: str) -> _RatedBlocks:
     program = shutil.which("ffmpeg")
     if program is None:
         raise DataError(
-            f"libsndfile cannot read it ({reason}); for m4a, mp4, webm and the like an `ffmpeg` program must be on "
-            "PATH and there is none: install ffmpeg, or convert the file to wav or flac",
+            f"must be sound; libsndfile cannot read it ({reason}); for m4a, mp4, webm and the like an `ffmpeg` program "
+            "must be on PATH and there is none: install ffmpeg, or convert the file to wav or flac",
             path=name,
         )
     # `file:` and the whitelist: no name, and no playlist in a file, opens an address.

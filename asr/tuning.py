@@ -178,7 +178,7 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
     """The options with the weights that give the best first readings.
 
     How much the prior counts is tried out in a beam of `TRIED_WIDTH`, with the weights that are best without it, which
-    are then found anew.
+    are then found anew for the whole beam.
     """
     width = min(options.beam_width, TRIED_WIDTH)
     tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
@@ -189,8 +189,8 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
 
     prior_weight = min(PRIOR_WEIGHTS, key=fewest)
     prior = options.prior if prior_weight else ()
-    options = replace(tried, beam_width=options.beam_width, prior=prior, prior_weight=prior_weight)
-    return _tune_weights(options, search, references)
+    found = replace(tried, beam_width=options.beam_width, prior=prior, prior_weight=prior_weight)
+    return found if not prior_weight and width == options.beam_width else _tune_weights(found, search, references)
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:

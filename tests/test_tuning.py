@@ -18,11 +18,12 @@ from asr.acoustic_model import read_config, write_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
 from asr.decoding_options import DecodingOptions
-from asr.errors import InputError
+from asr.errors import DataError, InputError
 from asr.evaluation import evaluate
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import characters
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.search import read_ngram
 from asr.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 
 CONFIDENCE = ("confidence_temperature", "confidence_power", "greedy_confidence_power")
@@ -99,9 +100,18 @@ def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, caps
     estimate_ngram([characters(text) for text in train], order=2).write(source)
     flags = ["--rescore-lm", str(folder / "lm"), "--source-lm", str(source), "--precision", "float32"]
     assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune", *flags]) == 0
-    assert ", source_weight " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ", source_weight " in said
+    assert "asr-evaluate: warning: 8 utterances are few: the weights may suit these and no others\n" in said
     assert read_config(folder).decoding.source_lm == "source.arpa"
     assert asr.load(folder, device="cpu").decoder.options.source_lm == str(source)
+    source.unlink()
+    read_ngram.cache_clear()
+    with pytest.raises(DataError, match=f"{source}: .*No such file"):
+        asr.load(folder, device="cpu")
+    shutil.rmtree(folder / "lm")
+    with pytest.raises(InputError, match=f"no language model '{folder / 'lm'}'"):
+        asr.load(folder, device="cpu", decoding={"source_lm": "none"})
 
 
 def test_what_the_tuned_options_give_is_no_worse(folder, tone_corpus):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PROG = "asr-evaluate"
 NUM_CONFUSIONS = 10
+FEW = 100  # utterances to tune on
 
 _EXAMPLES = """\
 conventions:
@@ -211,6 +212,8 @@ def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Ut
         options = tune_decoding(recognizer, utterances, progress=bar.update)
     found = ", ".join(f"{name} {getattr(options, name):g}" for name in tuned_options(options))
     say(f"tuned: {found}", prog=PROG)
+    if len(utterances) < FEW and not args.quiet:
+        say(f"warning: {len(utterances)} utterances are few: the weights may suit these and no others", prog=PROG)
     return recognizer.with_decoding(options)
 
 

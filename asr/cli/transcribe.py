@@ -214,6 +214,8 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
     """Raises: ConfigError: arguments that do not go together."""
     if not args.paths:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
+    if getattr(args, "num_best", 1) > 1 and not args.explain and "json" not in formats:
+        raise ConfigError("--num-best needs a place to show them: add --format json, or --explain")
     if args.resume and args.output is None:
         raise ConfigError("--resume needs --output DIR, where it looks for what is done")
     if args.nproc > 1 and "-" in args.paths:

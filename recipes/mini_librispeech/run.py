@@ -8,15 +8,37 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from asr.augment import AugmentOptions
+from asr.cli.arguments import Parser
+from asr.data.manifest import read_manifest
 from asr.encoder import EncoderOptions
-from asr.training.config import DataOptions, LoopOptions, TrainingConfig
+from asr.files import write_whole
+from asr.text import TextOptions, normalize
+from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
 from data_prep import mini_librispeech
+from data_prep.pronunciations import lexicon, read_cmudict
 from recipes.stages import Note, Recipe
+
+LEXICON = "lexicon.txt"
+
+
+def add_flags(parser: Parser) -> None:
+    """--cmudict."""
+    parser.add_argument(
+        "--cmudict",
+        type=Path,
+        metavar="FILE",
+        help="CMU's pronouncing dictionary, plain or .xz: phones as a second target of training (default: none)",
+    )
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """Manifests of train-clean-5 and dev-clean-2."""
-    return mini_librispeech.prepare(source=args.source, output=folder, progress=progress)
+    """Manifests of train-clean-5 and dev-clean-2; a lexicon lies beside them where a dictionary is given."""
+    manifests = mini_librispeech.prepare(source=args.source, output=folder, progress=progress)
+    if args.cmudict:
+        texts = (normalize(utterance.text, TextOptions()) for utterance in read_manifest(manifests["train-clean-5"]))
+        words = {word for text in texts for word in text.split()}
+        write_whole(folder / LEXICON, lexicon(words, read_cmudict(args.cmudict)))
+    return manifests
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
@@ -25,11 +47,14 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         data=DataOptions(
             train=(str(manifests["train-clean-5"]),),
             dev=(str(manifests["dev-clean-2"]),),
-            batch_seconds=96.0,
+            batch_seconds=48.0,
             max_seconds=20.0,
         ),
-        augment=AugmentOptions(speeds=(0.9, 0.95, 1.0, 1.05, 1.1), time_mask_max_frames=40, frequency_mask_max_bins=27),
-        encoder=EncoderOptions(num_layers=4, hidden_size=256, dropout=0.35),
+        augment=AugmentOptions(speeds=(0.9, 0.95, 1.0, 1.05, 1.1), time_mask_max_frames=25, frequency_mask_max_bins=15),
+        encoder=EncoderOptions(num_layers=4, hidden_size=256, dropout=0.15),
+        auxiliary=AuxiliaryOptions(lexicon=str(args.output.absolute() / "data" / LEXICON), layer=2, weight=0.4)
+        if args.cmudict
+        else AuxiliaryOptions(),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed),
         name="mini_librispeech",
         description="English audiobooks, from five hours of them; to try things out, not to use",
@@ -48,6 +73,7 @@ RECIPE = Recipe(
     prepare=prepare,
     configure=configure,
     measured=("dev-clean-2",),
+    add_flags=add_flags,
 )
 main = RECIPE.main
 

@@ -245,6 +245,7 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("x.wav --precision half", "argument --precision: invalid choice: 'half'"),
         ("x.wav --precision float16 --device cpu", "precision float16 needs a CUDA device, not cpu: try auto"),
         ("x.wav --resume", "--resume needs --output DIR, where it looks for what is done"),
+        ("x.wav --num-best 3 --format srt", "--num-best needs a place to show them: add --format json, or --explain"),
         ("- --nproc 2", "--nproc needs files: other processes do not have this standard input"),
         ("x.wav --nproc 2 --plot p.png", "--plot is drawn by one process: leave out --nproc"),
         ("x.wav --nproc 2 --model no-such-model", "no model 'no-such-model'"),
