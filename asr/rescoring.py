@@ -132,15 +132,11 @@ class Rescorer:
         with autocast(self.dtype or torch.float32, next(self.model.parameters()).device):
             scores = score_together(self.model, texts)
         log_probs = iter(np.maximum(scores, LEAST_SCORE).tolist())
-        sources = map(self._source_score, texts)
+        sources = iter([None] * len(texts) if self.source is None else self.source.score_together(texts).tolist())
         heard = (
             [replace(reading, rnn=next(log_probs), source=next(sources)) for reading in readings] for readings in lists
         )
         return [ranked(readings, self.options) for readings in heard]
-
-    def _source_score(self, text: str) -> float | None:
-        """The text's natural log-probability in the source language model, if there is one."""
-        return None if self.source is None else float(self.source.score(self.source.split(text)).sum())
 
 
 def ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Reading]:

@@ -22,7 +22,7 @@ from asr.files import replacing, user_cache_folder
 from asr.lm.arpa import END, START, read_arpa, write_arpa
 from asr.lm.packed import SUFFIX, read_packed, write_packed
 from asr.lm.perplexity import TextScore
-from asr.lm.tables import NgramTables, level_bounds
+from asr.lm.tables import NgramTables, child_keys, level_bounds, query_together
 
 SPACE: Final = "<space>"
 """What stands for the space between words in models of characters, as in ESPnet and Kaldi's recipes."""
@@ -148,6 +148,31 @@ class NgramModel:
         """
         numbers = self.encode(words)
         return self._score(np.append(numbers, np.int32(self.tables.end_word)) if end else numbers, begin=begin)
+
+    def score_together(self, texts: Sequence[str]) -> np.ndarray:
+        """Natural log-probability of each text, from <s> to </s>: what `score` sums up to.
+
+        It takes less time than that for many short texts, and needs no numba, which is most of a second away.
+
+        Returns:
+            (n,) float64.
+        """
+        rows = [np.append(self.encode(self.split(text)), self.tables.end_word) for text in texts]
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        order = np.argsort(-lengths, kind="stable")
+        words = np.zeros((len(rows), lengths.max(initial=0)), np.int64)
+        for place, row in zip(words, (rows[number] for number in order), strict=True):
+            place[: len(row)] = row
+        totals, states = np.zeros(len(rows)), np.full(len(rows), self.tables.start_state, np.int64)
+        for column in range(words.shape[1]):
+            count = int((lengths > column).sum())
+            log_probs, states = query_together(self.tables, self._keys, states[:count], words[:count, column])
+            totals[order[:count]] += log_probs
+        return totals
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        return child_keys(self.tables)
 
     def _score(self, numbers: np.ndarray, *, begin: bool = True) -> np.ndarray:
         from asr.lm.query import query_sequence  # which loads numba: reading and writing do without

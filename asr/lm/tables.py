@@ -96,6 +96,38 @@ def assemble(levels: Sequence[Level], *, start_word: int, end_word: int) -> Ngra
     )
 
 
+def child_keys(tables: NgramTables) -> np.ndarray:
+    """(N - 1,) int64, ascending: context · num_words + word of each node but the first, for `query_together`."""
+    contexts = np.repeat(np.arange(len(tables.back_offs)), np.diff(tables.first_children))
+    return contexts * np.int64(tables.num_words) + tables.words[1:]
+
+
+def query_together(
+    tables: NgramTables, keys: np.ndarray, states: np.ndarray, words: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `asr.lm.query.query` says of many states and words, all at once and without compiled code.
+
+    Args:
+        keys: as `child_keys` gives them.
+        states: (n,) int64 of the model.
+        words: (n,) int64, 0 .. num_words - 1.
+    Returns:
+        (n,) float64 log p(word | state), and (n,) int64 the states after.
+    """
+    states, log_probs = states.copy(), np.zeros(len(states))
+    nodes = np.empty(len(states), np.int64)
+    waiting = np.arange(len(states))
+    while len(waiting):
+        wanted = states[waiting] * tables.num_words + words[waiting]
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        listed = keys[places] == wanted
+        nodes[waiting[listed]] = 1 + places[listed]
+        waiting = waiting[~listed]
+        log_probs[waiting] += tables.back_offs[states[waiting]]
+        states[waiting] = tables.back_off_states[states[waiting]]
+    return log_probs + tables.log_probs[nodes], tables.next_states[nodes].astype(np.int64)
+
+
 def level_bounds(tables: NgramTables) -> list[int]:
     """Where the nodes of each length begin, single words first; then N."""
     bounds = [1, 1 + tables.num_words]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 import os
 import pickle
@@ -75,6 +76,18 @@ def test_models_of_characters(tmp_path):
     assert (found.tokens, found.words, found.characters, found.unknown) == (4, 2, 3, 0)
     (tmp_path / "lm.arpa").write_text(text.replace(SPACE, "|"))
     assert NgramModel.read(tmp_path / "lm.arpa").space == "|"
+
+
+def test_many_texts_at_once_have_the_scores_of_each(path, tmp_path):
+    (tmp_path / "characters.arpa").write_text(TEXT.replace("été", "a").replace("two", SPACE))
+    for model, words in (
+        (NgramModel.read(path), ["été ", "two ", "x "]),
+        (NgramModel.read(tmp_path / "characters.arpa"), "a x"),
+    ):
+        texts = ["".join(each) for length in (3, 0, 1, 2) for each in itertools.product(words, repeat=length)]
+        expected = [model.score(model.split(text)).sum() for text in texts]
+        np.testing.assert_allclose(model.score_together(texts), expected, rtol=1e-6)
+        assert model.score_together([]).shape == (0,)
 
 
 def test_a_sentence_is_not_a_str(path):
@@ -184,6 +197,10 @@ def test_models_are_written(path, tmp_path):
     np.testing.assert_allclose(NgramModel.read(tmp_path / "new.arpa").score(["été"]), model.score(["été"]), atol=1e-6)
 
 
-def test_reading_needs_neither_numba_nor_torch():
-    code = "import sys, asr.lm.ngram, asr.lm.estimation; sys.exit('numba' in sys.modules or 'torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_neither_reading_nor_many_texts_need_numba_or_torch(path):
+    code = """
+import sys, asr.lm.estimation, asr.lm.ngram
+asr.lm.ngram.NgramModel.read(sys.argv[1]).score_together(["one"])
+sys.exit("numba" in sys.modules or "torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, path], check=True)

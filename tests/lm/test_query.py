@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asr.lm.query import query, query_sequence
-from asr.lm.tables import Level, assemble, level_bounds
+from asr.lm.tables import Level, assemble, child_keys, level_bounds, query_together
 
 UNKNOWN, START, END, A, B = range(5)
 
@@ -78,6 +78,20 @@ def test_other_compiled_code_takes_the_tables_and_any_integers(tables):
 
     for kind in (np.int32, np.int64):
         assert total(tables, np.array([A, B], kind)) == pytest.approx(-1, abs=1e-6)
+
+
+def test_all_questions_at_once_have_the_same_answers(tables):
+    none = Level(*(np.zeros(0, int) for _ in range(5)))
+    single = assemble([level((0, 0, 0, -1, 0), (0, 1, 0, -2, -0.5)), none], start_word=1, end_word=1)
+    for each in (tables, single):
+        states, words = np.divmod(np.arange(len(each.back_offs) * each.num_words), each.num_words)
+        log_probs, then = query_together(each, child_keys(each), states, words)
+        answers = [query(each, *pair) for pair in zip(states, words, strict=True)]
+        np.testing.assert_allclose(log_probs, [log_prob for log_prob, _ in answers], atol=1e-6)
+        assert then.tolist() == [state for _, state in answers]
+        assert states.tolist() == np.divmod(np.arange(len(states)), each.num_words)[0].tolist()  # as they were given
+    empty = np.zeros(0, np.int64)
+    assert [each.shape for each in query_together(tables, child_keys(tables), empty, empty)] == [(0,), (0,)]
 
 
 def test_a_model_of_single_words(tables):
