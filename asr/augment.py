@@ -25,8 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio import SOUND_SUFFIXES, Waveform, read_audio
+from asr.audio import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
+from asr.sound_files import SOUND_SUFFIXES
 
 Choice = TypeVar("Choice")
 

@@ -29,11 +29,11 @@ from urllib.parse import urlsplit
 import soundfile
 from tqdm import tqdm
 
-from asr.audio import SOUND_SUFFIXES, sound_header
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.sources import files_below
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.files import write_whole
+from asr.sound_files import SOUND_SUFFIXES, sound_header
 from data_prep.download import download, extract
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ import pytest
 import soundfile
 import soxr
 
-from asr.audio import RawFormat, duration_seconds, quietest_cut, read_audio, stream_audio
+from asr.audio import duration_seconds, quietest_cut, read_audio, stream_audio
 from asr.errors import AsrError, AsrWarning, ConfigError, DataError, InputError
+from asr.sound_files import RawFormat
 
 RATE = 16_000
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
@@ -264,7 +265,7 @@ def test_headerless_files_are_read_when_told(tmp_path: Path, endian: Literal["LI
 
 def test_headerless_files_are_refused_untold(tmp_path: Path, no_ffmpeg: None) -> None:
     (tmp_path / "a.raw").write_bytes(bytes(3_200))
-    with pytest.raises(DataError, match=r"a\.raw: libsndfile cannot read it"):
+    with pytest.raises(DataError, match=r"a\.raw: .*libsndfile cannot read it"):
         read_audio(tmp_path / "a.raw")
 
 

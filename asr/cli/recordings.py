@@ -131,7 +131,7 @@ def still_there(key: str) -> bool:
 
 def is_folder(path: str) -> bool:
     """Whether it is a folder, or a URL that has no audio suffix."""
-    from asr.audio import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
+    from asr.sound_files import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
 
     return place_of(path).suffix.lower() not in SOUND_SUFFIXES if is_url(path) else os.path.isdir(path)
 
@@ -146,7 +146,7 @@ def _utterances(path: str) -> list[Utterance | DataError]:
 
 def _listed(url: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder of that URL, sorted, or what is wrong."""
-    from asr.audio import SOUND_SUFFIXES
+    from asr.sound_files import SOUND_SUFFIXES
 
     try:
         names = [PurePath(name) for name in names_below(url)]
@@ -162,7 +162,7 @@ def _listed(url: str) -> Iterator[PurePath | DataError]:
 
 def _walk(folder: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder, sorted, or what is wrong."""
-    from asr.audio import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
+    from asr.sound_files import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
 
     errors: list[DataError] = []
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import soundfile
 
-from asr.audio import Waveform, sound_header, stream_audio
+from asr.audio import Waveform, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.sources import CUT, Candidate
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files import write_whole
+from asr.sound_files import sound_header
 
 CUT_SAMPLE_RATE = 16_000
 _LONGEST_IN_PLACE = 120.0  # seconds: training reads a file from its beginning, for each of its utterances

@@ -17,19 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from asr.audio import (
-    HIGHEST_SAMPLE_RATE,
-    LARGEST_SAMPLE,
-    LOWEST_SAMPLE_RATE,
-    Waveform,
-    rate_range,
-    read_audio,
-    sound_header,
-    stream_channels,
-)
+from asr.audio import LARGEST_SAMPLE, Waveform, read_audio, stream_channels
 from asr.data.containers import flac_ends_early, ogg_damage
 from asr.errors import AsrWarning, DataError
 from asr.processes import WorkerDied, Workers
+from asr.sound_files import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, rate_range, sound_header
 
 WINDOW_SECONDS = 0.025  # over which the level is averaged
 _SHORTEST_TOP = 3  # samples in a row at the extreme: what is not clipped reaches it with one or two

@@ -270,7 +270,7 @@ def _header(audio: Path) -> Any:
         raise DataError("no such audio file", path=audio)
     import soundfile  # commands that only ask for a name must not wait for it
 
-    from asr.audio import sound_header
+    from asr.sound_files import sound_header
 
     try:
         return sound_header(audio)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.audio import SOUND_SUFFIXES
 from asr.data.hugging_face import is_dataset, read_rows, sound_suffix
 from asr.data.segments import SEGMENT_SUFFIXES, read_segments, read_text
 from asr.data.splits import SPLIT_NAMES, find_split
@@ -22,6 +21,7 @@ from asr.data.tables import TABLE_SUFFIXES, table_rows
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.options import check_choices
+from asr.sound_files import SOUND_SUFFIXES
 
 PROBLEMS = "problems.txt"  # in the output: what was left out, and why
 CUT = "cut-audio"  # in the output: sounds that were made, which no source may be taken for
