@@ -1,4 +1,4 @@
-"""How sure a word is: the share of the hypotheses that have it, and the posteriors of its characters."""
+"""How sure a word is: the share of the hypotheses that have it, the posteriors of its characters, and of all others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import numpy as np
 
 from asr.metrics import align
 from asr.transcript import find_words
+
+UNCHANGED = (0.0, 1.0, 0.0)  # coefficients with which `calibrated` gives confidences as they are
+_SUREST = 1e-4  # log-odds of 0 and 1 are infinite
+_NEWTON_STEPS, _SMALLEST_STEP = 25, 1e-9
 
 
 def agreements(readings: Sequence[Sequence[str]]) -> np.ndarray:
@@ -41,3 +45,58 @@ def of_words(spelled: str, confidences: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         logs = np.log(confidences)
     return np.exp([logs[start:end].mean() for start, end in find_words(spelled)])
+
+
+def evidence(confidences: np.ndarray, characters: np.ndarray) -> np.ndarray:
+    """(W, 3): 1, the log-odds of each word's confidence, and those of the utterance as a whole.
+
+    In an utterance that a model can't follow, noisy or in another language, hypotheses agree on words that nobody said;
+    the characters all over it tell.
+
+    Args:
+        confidences: (W,) in 0 .. 1.
+        characters: (U,) in 0 .. 1, of all characters of the utterance, whose geometric mean is taken.
+    """
+    with np.errstate(divide="ignore"):
+        whole = np.exp(np.log(characters).mean()) if len(characters) else 1.0
+    ones = np.ones(len(confidences))
+    return np.stack([ones, _log_odds(confidences), _log_odds(whole) * ones], axis=1)
+
+
+def calibrated(seen: np.ndarray, coefficients: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(W,) the probability that each word is right, by a logistic function of its `evidence`, (W, 3).
+
+    Source: Platt 1999, "Probabilistic outputs for support vector machines".
+    """
+    return 1.0 / (1.0 + np.exp(-(seen @ np.asarray(coefficients))))
+
+
+def fit_calibration(seen: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(3,) the coefficients of `calibrated` that make what is known to be right likeliest.
+
+    They stay near `UNCHANGED`, as far as a word or two would move them: a Gaussian prior of variance 1.
+
+    Args:
+        seen: (W, 3) of W words, see `evidence`.
+        right: (W,) whether each is.
+    """
+
+    def loss(coefficients: np.ndarray) -> float:
+        odds = seen @ coefficients
+        return float(np.logaddexp(0.0, odds).sum() - odds @ right + 0.5 * ((coefficients - UNCHANGED) ** 2).sum())
+
+    coefficients = np.array(UNCHANGED)
+    for _ in range(_NEWTON_STEPS):
+        probabilities = calibrated(seen, coefficients)
+        gradient = seen.T @ (right - probabilities) - (coefficients - UNCHANGED)
+        curvature = (seen.T * (probabilities * (1.0 - probabilities))) @ seen + np.eye(3)
+        step = np.linalg.solve(curvature, gradient)
+        while loss(coefficients + step) > loss(coefficients) and np.abs(step).max() > _SMALLEST_STEP:
+            step /= 2  # it went too far
+        coefficients = coefficients + step
+    return coefficients
+
+
+def _log_odds(probabilities: np.ndarray | float) -> np.ndarray:
+    clipped = np.clip(probabilities, _SUREST, 1.0 - _SUREST)
+    return np.log(clipped / (1.0 - clipped))

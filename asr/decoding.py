@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.confidence import agreements, of_words, word_shares
+from asr.confidence import agreements, calibrated, evidence, of_words, word_shares
 from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.decoding_options import DecodingOptions
@@ -147,6 +147,8 @@ class Decoder:
         weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
         shares = word_shares(agreements([reading.words for reading in readings[:weighed]]), scores[:weighed])
         confidences = shares * of_words(best.text, heard[0]) ** options.confidence_power
+        if options.confidence_calibration:
+            confidences = calibrated(evidence(confidences, heard[0]), options.confidence_calibration)
         return self._of_hypotheses(hypotheses, best.text, confidences.tolist(), timeline)
 
     def _hypothesis(self, reading: Reading, spans: Sequence[list[int]], timeline: Timeline) -> Hypothesis:
@@ -232,7 +234,8 @@ def decode(
 
     The confidence of a word is, greedily, the geometric mean of the posteriors of its characters, each over its frames;
     with a beam, the share of probability of the hypotheses that have the word in this place, times that mean. Both
-    means are taken to a power, which `asr.tuning.tune_decoding` finds.
+    means are taken to a power, which `asr.tuning.tune_decoding` finds, as well as what the clearness of the whole
+    utterance then adds (`asr.confidence.calibrated`).
 
     Args:
         log_probs: (T, V) floating natural log-probabilities, a NumPy array or a torch tensor on any device; V is

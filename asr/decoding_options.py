@@ -22,7 +22,8 @@ class DecodingOptions(BeamOptions):
     """How log-probabilities become text. A model may bring other defaults; `none` turns off a file or model of its own.
 
     Greedily with a beam of 1, else by a prefix beam search. In Python `hotwords` may also be a mapping of words to
-    weights. `prior` has the average posterior of each label, Φ first, and no flag: `asr.tuning.tune_decoding` finds it.
+    weights. Two have no flag, `asr.tuning.tune_decoding` finds them: `prior`, the average posterior of each label, Φ
+    first; and `confidence_calibration`, the coefficients of `asr.confidence.calibrated`, none or three.
     """
 
     beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
@@ -80,6 +81,7 @@ class DecodingOptions(BeamOptions):
             "help": "of a beam: power of the posteriors of a word's characters in its confidence; 0 leaves them out"
         },
     )
+    confidence_calibration: tuple[float, ...] = ()
     greedy_confidence_power: float = field(
         default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
     )
@@ -110,6 +112,10 @@ class DecodingOptions(BeamOptions):
                 raise ConfigError(f"{name} must be finite; got {getattr(self, name)!r}")
         if not 0 < self.confidence_temperature < math.inf:
             raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
+        if len(self.confidence_calibration) not in (0, 3) or not all(map(math.isfinite, self.confidence_calibration)):
+            raise ConfigError(
+                f"confidence_calibration must be none or three numbers; got {self.confidence_calibration!r}"
+            )
         if self.prior_weight and not self.prior:
             raise ConfigError("prior_weight needs a prior, which this model lacks: asr-evaluate --tune finds one")
         if not all(0 < each <= 1 for each in self.prior):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic_model import embedded_models, find_model, out_of_folder, read_config, write_config
-from asr.confidence import agreements, of_words, word_shares
+from asr.confidence import agreements, calibrated, evidence, fit_calibration, of_words, word_shares
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
@@ -260,21 +260,27 @@ def _fit_confidences(
     emissions: Sequence[Emission],
     references: Sequence[str],
 ) -> DecodingOptions:
-    """The options with the temperature and the power that surprise the least, where a word is right and where not."""
+    """The options with what makes confidences surprise the least, where a word is right and where not."""
     agreed = [agreements([reading.words for reading in readings]) for readings in lists]
     scores = [np.array([reading.score for reading in readings]) for readings in lists]
     best = [readings[0] for readings in lists]
-    places = (place_tokens(emission, each.tokens) for emission, each in zip(emissions, best, strict=True))
-    heard = np.concatenate([of_words(each.text, sure) for each, (_, sure) in zip(best, places, strict=True)])
+    characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
+    heard = [of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)]
     right = _right([each.words for each in best], references)
 
     trials = []
     for temperature in TEMPERATURES:
-        tempered = zip(agreed, (row / temperature for row in scores), strict=True)
-        shares = np.concatenate([word_shares(*each) for each in tempered])
-        trials += [(_surprise(shares * heard**power, right), temperature, power) for power in POWERS]
-    _, temperature, power = min(trials)
-    return replace(options, confidence_temperature=temperature, confidence_power=power)
+        shares = [word_shares(*each) for each in zip(agreed, (row / temperature for row in scores), strict=True)]
+        for power in POWERS:
+            parts = zip(shares, heard, characters, strict=True)
+            seen = np.concatenate([evidence(share * sure**power, whole) for share, sure, whole in parts])
+            coefficients = fit_calibration(seen, right)
+            calibration = tuple(round(float(each), 4) for each in coefficients)
+            trials.append((_surprise(calibrated(seen, calibration), right), temperature, power, calibration))
+    _, temperature, power, calibration = min(trials)
+    return replace(
+        options, confidence_temperature=temperature, confidence_power=power, confidence_calibration=calibration
+    )
 
 
 def _fit_greedy_confidences(

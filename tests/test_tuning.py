@@ -26,7 +26,7 @@ from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.search import read_ngram
 from asr.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 
-CONFIDENCE = ("confidence_temperature", "confidence_power", "greedy_confidence_power")
+CONFIDENCE = ("confidence_temperature", "confidence_power", "confidence_calibration", "greedy_confidence_power")
 PRIOR = ("prior", "prior_weight")
 SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", *PRIOR, *CONFIDENCE)
 
