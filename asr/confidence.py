@@ -9,7 +9,7 @@ import numpy as np
 from asr.metrics import align
 from asr.transcript import find_words
 
-UNCHANGED = (0.0, 1.0, 0.0)  # coefficients with which `calibrated` gives confidences as they are
+UNCHANGED = (0.0, 1.0, 0.0)  # coefficients with which `calibrated` gives confidences as they are, but for 0 and 1
 _SUREST = 1e-4  # log-odds of 0 and 1 are infinite
 _NEWTON_STEPS, _SMALLEST_STEP = 25, 1e-9
 
@@ -74,26 +74,42 @@ def calibrated(seen: np.ndarray, coefficients: Sequence[float] | np.ndarray) -> 
 def fit_calibration(seen: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(3,) the coefficients of `calibrated` that make what is known to be right likeliest.
 
-    They stay near `UNCHANGED`, as far as a word or two would move them: a Gaussian prior of variance 1.
+    A Gaussian prior of variance 1 around `UNCHANGED` keeps a few words from promising too much; and evidence for a word
+    never counts against it: the second and third are at least 0.
 
     Args:
         seen: (W, 3) of W words, see `evidence`.
         right: (W,) whether each is.
     """
+    free = np.ones(3, dtype=bool)
+    while True:
+        coefficients = _newton(seen[:, free], right, np.array(UNCHANGED)[free])
+        found = np.zeros(3)
+        found[free] = coefficients
+        against = found < (-np.inf, 0.0, 0.0)
+        if not against.any():
+            return found
+        free &= ~against
+
+
+def _newton(seen: np.ndarray, right: np.ndarray, unchanged: np.ndarray) -> np.ndarray:
+    """The likeliest coefficients, all of them free."""
 
     def loss(coefficients: np.ndarray) -> float:
         odds = seen @ coefficients
-        return float(np.logaddexp(0.0, odds).sum() - odds @ right + 0.5 * ((coefficients - UNCHANGED) ** 2).sum())
+        return float(np.logaddexp(0.0, odds).sum() - odds @ right + 0.5 * ((coefficients - unchanged) ** 2).sum())
 
-    coefficients = np.array(UNCHANGED)
+    coefficients = unchanged
     for _ in range(_NEWTON_STEPS):
         probabilities = calibrated(seen, coefficients)
-        gradient = seen.T @ (right - probabilities) - (coefficients - UNCHANGED)
-        curvature = (seen.T * (probabilities * (1.0 - probabilities))) @ seen + np.eye(3)
+        gradient = seen.T @ (right - probabilities) - (coefficients - unchanged)
+        curvature = (seen.T * (probabilities * (1.0 - probabilities))) @ seen + np.eye(len(unchanged))
         step = np.linalg.solve(curvature, gradient)
         while loss(coefficients + step) > loss(coefficients) and np.abs(step).max() > _SMALLEST_STEP:
             step /= 2  # it went too far
         coefficients = coefficients + step
+        if np.abs(step).max() <= _SMALLEST_STEP:
+            break
     return coefficients
 
 

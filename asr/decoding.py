@@ -16,7 +16,7 @@ from asr.ctc.greedy import best_path
 from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, InputError
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
-from asr.search import load_language_model, make_search, read_ngram
+from asr.search import load_language_model, make_search, read_source
 from asr.text import BLANK, Alphabet
 from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
@@ -189,7 +189,7 @@ class Decoder:
 
     def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
         options = self.options
-        source = read_ngram(options.source_lm) if options.source_lm else None
+        source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
         return Rescorer(load_language_model(options.rescore_lm, device), options, source=source, dtype=dtype)
 
 

@@ -54,14 +54,14 @@ class DecodingOptions(BeamOptions):
     rescore_word_bonus: float = field(
         default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
     )
-    rescore_ngram_weight: float = field(
-        default=0.0, metadata={"help": "added to lm_weight when the hypotheses are ranked anew"}
+    rescore_lm_weight: float | None = field(
+        default=None, metadata={"help": "takes the place of lm_weight when the hypotheses are ranked anew"}
     )
     source_lm: str = field(
         default="",
         metadata={
-            "help": "n-gram language model of what the acoustic model learnt from, taken off when the hypotheses are "
-            "ranked anew"
+            "help": "n-gram language model of characters, of the texts that the acoustic model learnt from, taken "
+            "off when the hypotheses are ranked anew"
         },
     )
     source_weight: float = field(
@@ -107,9 +107,10 @@ class DecodingOptions(BeamOptions):
                 raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
         if not self.rescore_within > 0:
             raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
-        for name in ("rescore_word_bonus", "rescore_ngram_weight"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} must be finite; got {getattr(self, name)!r}")
+        if self.rescore_lm_weight is not None and not 0 <= self.rescore_lm_weight < math.inf:
+            raise ConfigError(f"rescore_lm_weight must be finite, 0 or above; got {self.rescore_lm_weight!r}")
+        if not math.isfinite(self.rescore_word_bonus):
+            raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
         if not 0 < self.confidence_temperature < math.inf:
             raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
         if len(self.confidence_calibration) not in (0, 3) or not all(map(math.isfinite, self.confidence_calibration)):
@@ -144,7 +145,8 @@ class DecodingOptions(BeamOptions):
 
         What needs a beam gets one of `BEAM_WIDTH` (`RESCORING_WIDTH` if hypotheses are ranked anew) where these options
         are greedy and no other width is asked for; and where greedy decoding is asked for, what needs a beam goes. Of
-        lm and fuse_lm, the one that is asked for replaces the other; without rescore_lm there is no source_lm.
+        lm and fuse_lm, the one that is asked for replaces the other; it, or another lm_weight, counts as much when
+        hypotheses are ranked anew. Without rescore_lm there is no source_lm.
 
         Raises:
             ConfigError: a change is wrong, or two contradict each other.
@@ -156,6 +158,8 @@ class DecodingOptions(BeamOptions):
         for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
             if changes.get(name):
                 changes.setdefault(other, "")
+        if any(changes.get(name) for name in ("lm", "fuse_lm", "lm_weight")):
+            changes.setdefault("rescore_lm_weight", None)
         if changes.get("rescore_lm") == "":
             changes.setdefault("source_lm", "")
         if changes.get("beam_width") == 1:

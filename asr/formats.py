@@ -40,8 +40,9 @@ def to_json(transcript: Transcript) -> str:
 
     Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, lm, rnn, source, word_score,
     hotword_score and hotwords (text, start, end) where there are any), duration, model, options. A score is acoustic +
-    lm_weight * lm + word_score + hotword_score and, where there is rnn, rescore_ngram_weight * lm + rescore_weight *
-    rnn - source_weight * source, with the weights of options.
+    lm_weight * lm + word_score + hotword_score with the weights of options; where there is rnn, plus rescore_weight *
+    rnn - source_weight * source, and with rescore_lm_weight, unless it is null, in place of lm_weight. Of a long
+    recording, decoded in stretches, the parts are there as far as all stretches have them.
     """
     document = {
         "text": transcript.text,
@@ -101,8 +102,8 @@ def to_explanation(transcript: Transcript) -> str:
 
     The parts are those that the decoding had: what was heard (acoustic), the language model of the search (lm), the one
     that ranked its hypotheses anew (rnn), that of the training's texts (source), words, hotwords, each times its
-    weight. Words that are not those of the best
-    hypothesis stand in brackets, and so do those of the best that the second lacks; [] is a word that one has not.
+    weight. Words that are not those of the best hypothesis stand in brackets, and so do those of the best that the
+    second lacks; [] is a word that one has not.
     """
     hypotheses, weights = transcript.hypotheses, transcript.options
 
@@ -110,7 +111,8 @@ def to_explanation(transcript: Transcript) -> str:
         return float(weights.get(name, 0.0))
 
     def weight_of_lm(each: Hypothesis) -> float:
-        return weight("lm_weight") + weight("rescore_ngram_weight") * (each.rnn is not None)
+        anew = each.rnn is not None and weights.get("rescore_lm_weight") is not None
+        return weight("rescore_lm_weight" if anew else "lm_weight")
 
     parts = {
         "acoustic": [each.score if each.acoustic is None else each.acoustic for each in hypotheses],

@@ -4,8 +4,8 @@ The search ranks readings of an emission by what was heard, an n-gram model and 
 more than an n-gram, but is asked too late to steer the search; so it scores the n best, those of many utterances in one
 go, and the readings are ranked anew:
 
-    score = log p_ctc + (lm_weight + rescore_ngram_weight) · log p_lm + rescore_weight · log p_rnn
-            - source_weight · log p_source + (word_bonus + rescore_word_bonus) · words + unknown words + hotwords
+    score = log p_ctc + rescore_lm_weight · log p_lm + rescore_weight · log p_rnn - source_weight · log p_source
+            + (word_bonus + rescore_word_bonus) · words + unknown words + hotwords
 
 The source language model knows the texts that the acoustic model learnt from, and nothing else. A network takes on what
 these are like, and says in log p_ctc what they would; that is taken off where better language models say it (McDermott
@@ -95,7 +95,7 @@ class Rescorer:
     Args:
         model: over words or characters.
         options: their weights count.
-        source: the source language model, over words or characters.
+        source: the source language model, over characters, all of which it has to know.
         dtype: format of the recurrent model's matrix products; None is float32.
     """
 
@@ -146,11 +146,16 @@ def ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Readin
         if reading.rnn is None:
             return reading
         bonus = options.rescore_word_bonus * len(reading.words)
-        models = options.rescore_ngram_weight * reading.lm + options.rescore_weight * reading.rnn
+        models = (weight_of_lm(options) - options.lm_weight) * reading.lm + options.rescore_weight * reading.rnn
         models -= options.source_weight * (reading.source or 0.0)
         return replace(reading, word_score=reading.word_score + bonus, score=reading.score + models + bonus)
 
     return sorted(map(added, readings), key=lambda reading: -reading.score)
+
+
+def weight_of_lm(options: DecodingOptions) -> float:
+    """The weight of the search's language model when readings are ranked anew."""
+    return options.lm_weight if options.rescore_lm_weight is None else options.rescore_lm_weight
 
 
 def _groups(lists: Sequence[Sequence[Reading]]) -> Iterator[list[int]]:

@@ -33,7 +33,7 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
         DataError, InputError: as `asr.decoding.Decoder`.
     """
     _warm_up()
-    lm = read_ngram(options.lm) if options.lm else None
+    lm = _read_lm(options.lm) if options.lm else None
     label_words = None
     if lm is not None and lm.over_characters and not options.lexicon:
         label_words = _label_words(lm, alphabet)
@@ -118,11 +118,25 @@ def load_language_model(name: str, device: str) -> LanguageModel:
 
 
 @lru_cache(maxsize=4)
-def read_ngram(path: str) -> NgramModel:
+def _read_lm(path: str) -> NgramModel:
     """The n-gram model of a file, which is read once."""
     from asr.lm.ngram import NgramModel
 
     return NgramModel.read(path)
+
+
+def read_source(path: str, alphabet: Alphabet) -> NgramModel:
+    """The n-gram model of the characters that an acoustic model learnt to write.
+
+    Raises:
+        DataError: it cannot be read.
+        InputError: it lacks a character of the alphabet, which is named: texts with it would seem to be unheard of.
+    """
+    model = _read_lm(path)
+    spelled = (model.space if character == " " else character for character in alphabet.characters)
+    if missing := [character for character in spelled if character not in model.vocabulary]:
+        raise InputError(f"source_lm must know all characters of the acoustic model; {path} lacks {missing[0]!r}")
+    return model
 
 
 def _number(lm: NgramModel | None, word: str) -> int:

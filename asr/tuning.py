@@ -20,7 +20,7 @@ from asr.decoding_options import DecodingOptions
 from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
 from asr.recognizer import Emission, Recognizer
-from asr.rescoring import LEAST_SCORE, Reading, ranked
+from asr.rescoring import Reading, ranked
 from asr.text import BLANK, Alphabet, normalize
 from asr.transcript import split_words
 
@@ -31,14 +31,15 @@ GRID: dict[str, tuple[float, ...]] = {
     "lm_weight": _WEIGHTS,
     "word_bonus": _BONUSES,
     "unknown_word_score": (-2.0, -5.0, -8.0, -12.0, -16.0, -20.0),
-    "rescore_weight": _WEIGHTS,
+    "rescore_weight": (*_WEIGHTS, 2.0),
     "rescore_word_bonus": _BONUSES,
-    "rescore_ngram_weight": (-0.6, -0.5, -0.4, -0.3, -0.2, -0.1, 0.0),
-    "source_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    "rescore_lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
+    "source_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0),
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 TRIED_WIDTH = 100  # of the beam, at most
+_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights of what ranking readings anew adds
 LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
@@ -68,7 +69,7 @@ def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str,
             row[: len(values)] = values
         return padded
 
-    scores, faults = table(base, LEAST_SCORE), table(errors, 0.0)
+    scores, faults = table(base, -np.inf), table(errors, 0.0)
     tables = {name: table(rows, 0.0) for name, rows in terms.items()}
     utterances = np.arange(len(scores))
     best: tuple[float, float, tuple[float, ...]] | None = None
@@ -118,16 +119,16 @@ def tune_decoding(
     options = _tune_search(replace(options, prior=prior_of(emissions)), search, references)
     if options.rescore_lm:
         names = weights_of_ranking(options)
-        lists = search(replace(options, **dict.fromkeys(names, 0.0)))  # type: ignore[arg-type]
+        lists = search(replace(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))  # type: ignore[arg-type]
         asked = [[each.rnn is not None for each in row] for row in lists]
         terms: dict[str, Rows] = {
             "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
             "rescore_word_bonus": [[len(each.words) for each in row] for row in lists],
-            "rescore_ngram_weight": [[each.lm for each in row] for row in lists],
+            "rescore_lm_weight": [[each.lm for each in row] for row in lists],
             "source_weight": [[-(each.source or 0.0) for each in row] for row in lists],
         }
         terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
-        base = [[each.score for each in row] for row in lists]
+        base = [[each.score - options.lm_weight * each.lm * (each.rnn is not None) for each in row] for row in lists]
         weights, _ = tune(base, terms, _errors(lists, references))
         options = replace(options, **weights)  # type: ignore[arg-type]
         lists = [ranked(row, options) for row in lists]
@@ -137,7 +138,7 @@ def tune_decoding(
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
-    """The names of the options that `tune_decoding` finds the values of."""
+    """The names of the options that `tune_decoding` finds a number for."""
     if options.beam_width == 1:
         return ["greedy_confidence_power"]
     ranking = weights_of_ranking(options) * bool(options.rescore_lm)
@@ -159,7 +160,7 @@ def weights_of_ranking(options: DecodingOptions) -> list[str]:
     return [
         "rescore_weight",
         "rescore_word_bonus",
-        *["rescore_ngram_weight"] * bool(options.lm or options.fuse_lm),
+        *["rescore_lm_weight"] * bool(options.lm or options.fuse_lm),
         *["source_weight"] * bool(options.source_lm),
     ]
 

@@ -63,7 +63,16 @@ def test_no_other_coefficients_are_likelier(rng):
 
     found = fit_calibration(seen, right)
     for direction in rng.normal(0, 0.01, (50, 3)):
-        assert likelihood(found + direction) < likelihood(found)
+        other = np.maximum(found + direction, (-np.inf, 0, 0))
+        assert likelihood(other) < likelihood(found) + 1e-12
+
+
+def test_evidence_for_a_word_never_counts_against_it():
+    seen = evidence(np.array([0.99] * 7 + [0.2]), np.array([0.7]))
+    right = np.array([False] * 7 + [True])
+    found = fit_calibration(seen, right)
+    assert found[1] == 0 and found[2] >= 0
+    assert calibrated(seen, found).max() < 0.3
 
 
 def test_a_few_words_that_are_all_right_promise_nothing():

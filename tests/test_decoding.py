@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from asr.confidence import calibrated, evidence
 from asr.ctc.collapse import collapse
-from asr.decoding import Decoder, decode
+from asr.decoding import Decoder, decode, place_tokens
 from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, DataError, InputError
 from asr.text import Alphabet
@@ -347,6 +348,18 @@ def test_confidence_has_the_posteriors_of_the_characters_to_a_power(width, optio
     assert thrice == pytest.approx(alone * heard**3)
 
 
+def test_the_whole_utterance_moves_the_confidence_of_each_word():
+    coefficients = (-1.5, 0.7, 0.9)
+    plain, moved = (
+        decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_calibration=each))
+        for each in ((), coefficients)
+    )
+    _, characters = place_tokens(np.asarray(ambiguous()), np.array(plain.hypotheses[0].tokens))
+    seen = evidence(np.array([word.confidence for word in plain.words]), characters)
+    assert [word.confidence for word in moved.words] == pytest.approx(calibrated(seen, coefficients))
+    assert moved.words != plain.words and moved.text == plain.text
+
+
 def test_beam_confidences_and_times_of_random_emissions_are_in_range():
     rng = np.random.default_rng(6)
     for _ in range(30):
@@ -380,6 +393,8 @@ def test_a_hotword_is_no_unknown_word(tmp_path):
         ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be a tuple of words"),
         ({"beam_width": 2, "confidence_temperature": 0.0}, "confidence_temperature must be above 0; got 0.0"),
         ({"beam_width": 2, "confidence_power": -1.0}, "confidence_power must be finite, 0 or above; got -1.0"),
+        ({"confidence_calibration": (0.0, 1.0)}, "confidence_calibration must be none or three numbers; got"),
+        ({"confidence_calibration": (0.0, math.nan, 0.0)}, "confidence_calibration must be none or three numbers"),
         ({"greedy_confidence_power": math.inf}, "greedy_confidence_power must be finite, 0 or above; got inf"),
         ({"beam_width": 2, "prior_weight": -0.5}, "prior_weight must be finite, 0 or above; got -0.5"),
         (

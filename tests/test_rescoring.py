@@ -68,10 +68,10 @@ def test_the_language_model_moves_what_people_say_to_the_front():
     assert Rescorer(model, weights(rescore_weight=0.0, rescore_word_bonus=0.0)).rescore(lists)[0][0].text == "PAIR"
 
 
-@pytest.fixture(params=["words", "characters"])
-def source(request, tmp_path) -> NgramModel:
-    """PEAR is what the acoustic model learnt from, nothing else: 0.1 of the probability is left for other words."""
-    entries = {"words": {"PEAR": 0.9}, "characters": dict.fromkeys("PEAR", 0.2) | {"<space>": 0.1}}[request.param]
+@pytest.fixture
+def source(tmp_path) -> NgramModel:
+    """The acoustic model learnt from much with P, E, A and R in it, and little with I."""
+    entries = dict.fromkeys("PEAR", 0.2) | {"<space>": 0.05, "I": 0.05}
     lines = "".join(f"{math.log10(each):.9f}\t{word}\n" for word, each in entries.items())
     path = tmp_path / "source.arpa"
     path.write_text(
@@ -88,8 +88,7 @@ def test_what_the_training_texts_are_like_is_taken_off(source):
     options = weights(source_weight=0.5)
     (rescored,) = Rescorer(biased_model(favourite=0), options, source=source).rescore(lists)
     assert [each.text for each in rescored] == ["PAIR", "PEAR"]
-    known, other = (0.9, 0.05) if not source.over_characters else (0.2**4, 0.2**3 * 0.05)
-    for each, expected in zip(rescored, (other, known), strict=True):
+    for each, expected in zip(rescored, (0.2**3 * 0.05, 0.2**4), strict=True):
         assert each.source == pytest.approx(math.log(expected) + math.log(0.05), abs=1e-6)  # with </s>
         before = next(reading for reading in plain if reading.text == each.text)
         assert each.score == pytest.approx(before.score - 0.5 * each.source, abs=1e-6)
@@ -100,9 +99,9 @@ def test_the_model_of_the_search_may_count_less_when_readings_are_ranked_anew():
         Reading(tokens=np.zeros(0, dtype=np.int64), text="PEAR", acoustic=-1.0, score=-1.0 - 0.6 * 2.0, lm=-2.0),
         Reading(tokens=np.zeros(0, dtype=np.int64), text="PAIR", acoustic=-0.5, score=-0.5 - 0.6 * 4.0, lm=-4.0),
     ]
-    assert ranked(readings, weights(rescore_ngram_weight=-0.6)) == readings  # nothing has been asked yet
+    assert ranked(readings, weights(lm_weight=0.6, rescore_lm_weight=0.0)) == readings  # nothing has been asked yet
     asked = [replace(each, rnn=-3.0) for each in readings]
-    pair, pear = ranked(asked, weights(rescore_ngram_weight=-0.6))
+    pair, pear = ranked(asked, weights(lm_weight=0.6, rescore_lm_weight=0.0))
     assert (pair.text, pear.text) == ("PAIR", "PEAR")
     assert pair.score == pytest.approx(-0.5 - 0.8 * 3.0 + 0.25) and pear.score == pytest.approx(-1.0 - 0.8 * 3.0 + 0.25)
 
@@ -169,7 +168,7 @@ def test_the_parts_of_a_score_add_up(pear_model, source, tmp_path, rng):
         lm=str(tmp_path / "lm.arpa"),
         lm_weight=0.7,
         rescore_lm=pear_model,
-        rescore_ngram_weight=-0.3,
+        rescore_lm_weight=0.4,
         rescore_word_bonus=0.25,
         source_lm=str(tmp_path / "source.arpa"),
         source_weight=0.4,
@@ -202,7 +201,7 @@ def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
         ({"rescore_lm": "x"}, "rescore_lm needs a beam"),
         ({"beam_width": 9, "rescore_weight": -1.0}, "rescore_weight must be finite, 0 or above; got -1.0"),
         ({"beam_width": 9, "rescore_word_bonus": math.inf}, "rescore_word_bonus must be finite; got inf"),
-        ({"beam_width": 9, "rescore_ngram_weight": math.nan}, "rescore_ngram_weight must be finite; got nan"),
+        ({"beam_width": 9, "rescore_lm_weight": -0.1}, "rescore_lm_weight must be finite, 0 or above; got -0.1"),
         ({"beam_width": 9, "source_weight": -0.1}, "source_weight must be finite, 0 or above; got -0.1"),
         ({"beam_width": 9, "source_lm": "x"}, "source_lm needs hypotheses that are ranked anew; give rescore_lm"),
         ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be an integer, 1 or above; got 0"),
@@ -225,6 +224,24 @@ def test_the_source_model_goes_with_ranking_anew():
     assert own.changed({"beam_width": 1}) == DecodingOptions()
     assert own.changed({"source_lm": "none"}) == DecodingOptions(beam_width=50, rescore_lm="lm")
     assert own.changed({"rescore_lm": "other"}).source_lm == "source"
+
+
+def test_another_language_model_counts_as_much_when_hypotheses_are_ranked_anew():
+    own = DecodingOptions(beam_width=50, lm="lm", lm_weight=0.6, rescore_lm="rnn", rescore_lm_weight=0.0)
+    for changes in ({"lm": "mine"}, {"lm": "mine", "lm_weight": 0.4}, {"lm_weight": 0.3}, {"fuse_lm": "mine"}):
+        assert own.changed(changes).rescore_lm_weight is None
+    assert own.changed({"lm": "mine", "rescore_lm_weight": 0.2}).rescore_lm_weight == 0.2
+    assert own.changed({"lm": "none"}).rescore_lm_weight == own.changed({"num_best": 3}).rescore_lm_weight == 0.0
+
+
+@pytest.mark.parametrize(("old", "new", "missing"), [("\tI\n", "\tJ\n", "I"), ("<space>", "PEAR", "<space>")])
+def test_a_source_model_that_lacks_a_character_is_refused(source, tmp_path, pear_model, old, new, missing):
+    path = tmp_path / "other.arpa"
+    path.write_text((tmp_path / "source.arpa").read_text().replace(old, new))
+    options = DecodingOptions(beam_width=9, rescore_lm=pear_model, source_lm=str(path))
+    message = f"source_lm must know all characters of the acoustic model; {path} lacks '{missing}'"
+    with pytest.raises(InputError, match=message):
+        Decoder(FRUIT, options)
 
 
 def test_a_model_that_is_not_there_is_named():

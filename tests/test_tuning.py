@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import asr
+from asr import search
 from asr.acoustic_model import read_config, write_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
@@ -23,7 +24,6 @@ from asr.evaluation import evaluate
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import characters
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.search import read_ngram
 from asr.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 
 CONFIDENCE = ("confidence_temperature", "confidence_power", "confidence_calibration", "greedy_confidence_power")
@@ -54,6 +54,13 @@ def test_among_weights_with_equal_errors_it_takes_the_surest():
     """The right reading is 2 nats behind, and 10 nats better in the language model: any weight above 0.2 will do."""
     weights, errors = tune([[0.0, -2.0]], {"rescore_weight": [[-10.0, 0.0]], "word_bonus": [[1, 1]]}, [[1, 0]])
     assert errors == 0 and weights["rescore_weight"] == max(GRID["rescore_weight"])
+
+
+def test_impossible_readings_are_readings_all_the_same():
+    """Of the first utterance no reading can be spelled by the language model; both have errors."""
+    impossible = [[-1e9, -1e9], [-3.0, -1.0, -2.0]]
+    _, errors = tune([[0.0, -1.0], [0.0, -1.0, -2.0]], {"rescore_weight": impossible}, [[2, 3], [1, 1, 1]])
+    assert errors == 3
 
 
 def test_without_utterances_there_is_nothing_to_tune_on():
@@ -106,7 +113,7 @@ def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, caps
     assert read_config(folder).decoding.source_lm == "source.arpa"
     assert asr.load(folder, device="cpu").decoder.options.source_lm == str(source)
     source.unlink()
-    read_ngram.cache_clear()
+    search._read_lm.cache_clear()
     with pytest.raises(DataError, match=f"{source}: .*No such file"):
         asr.load(folder, device="cpu")
     shutil.rmtree(folder / "lm")
@@ -190,7 +197,12 @@ def test_chinese_is_tuned_by_its_characters_as_words(folder, tone_corpus, decodi
 def test_confidences_are_truer_with_what_was_tuned(folder, tone_corpus, decoding):
     """With noise over the log-probabilities, so that words come out wrong, and as sure as they were."""
     utterances = read_manifest(tone_corpus / "dev.jsonl.gz")
-    vain = {"confidence_temperature": 0.7, "confidence_power": 0.0, "greedy_confidence_power": 0.0}
+    vain = {
+        "confidence_calibration": (),
+        "confidence_temperature": 0.7,
+        "confidence_power": 0.0,
+        "greedy_confidence_power": 0.0,
+    }
     recognizer = asr.load(folder, device="cpu", precision="float32", decoding={**decoding, **vain})
     with torch.no_grad():
         for parameter in recognizer.model.parameters():

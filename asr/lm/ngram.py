@@ -160,7 +160,7 @@ class NgramModel:
         rows = [np.append(self.encode(self.split(text)), self.tables.end_word) for text in texts]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         order = np.argsort(-lengths, kind="stable")
-        words = np.zeros((len(rows), lengths.max(initial=0)), np.int64)
+        words = np.zeros((len(rows), lengths.max(initial=0)), np.int32)
         for place, row in zip(words, (rows[number] for number in order), strict=True):
             place[: len(row)] = row
         totals, states = np.zeros(len(rows)), np.full(len(rows), self.tables.start_state, np.int64)

@@ -110,7 +110,7 @@ def query_together(
     Args:
         keys: as `child_keys` gives them.
         states: (n,) int64 of the model.
-        words: (n,) int64, 0 .. num_words - 1.
+        words: (n,) integers, 0 .. num_words - 1.
     Returns:
         (n,) float64 log p(word | state), and (n,) int64 the states after.
     """

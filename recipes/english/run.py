@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,6 @@ from asr.cli.arguments import Parser
 from asr.data.manifest import read_manifest
 from asr.decoding_options import DecodingOptions
 from asr.encoder import EncoderOptions
-from asr.files import write_whole
 from asr.text import normalize
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, NgramTrainingConfig, TrainingConfig
 from asr.training.ngram import train_ngram
@@ -110,7 +110,7 @@ def decoding(
         return {}
     made, ngram = make_ngram(args, manifests, note=note), model / "ngram.safetensors"
     shutil.copyfile(made, ngram)
-    source = make_source(args, manifests, model / "source.safetensors", note=note)
+    source = make_source(manifests, model / "source.safetensors", note=note)
     return {
         "3-gram": DecodingOptions(beam_width=100, lm=str(ngram)),
         "3-gram and RNN": DecodingOptions(
@@ -149,12 +149,13 @@ def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note:
     return ngram
 
 
-def make_source(args: argparse.Namespace, manifests: Mapping[str, Path], path: Path, *, note: Note) -> Path:
+def make_source(manifests: Mapping[str, Path], path: Path, *, note: Note) -> Path:
     """The character 3-gram of what was trained on: longer ones know the sentences that several people read by heart."""
-    text = args.output / "data" / "transcripts.txt"
     utterances = chain.from_iterable(read_manifest(manifests[name]) for name in ("train", "an4-train"))
-    write_whole(text, "".join(f"{normalize(utterance.text, english.TEXT)}\n" for utterance in utterances))
-    train_ngram(NgramTrainingConfig(train=(str(text),), unit="character", order=3), path, note=note)
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "transcripts.txt"
+        text.write_text("".join(f"{normalize(utterance.text, english.TEXT)}\n" for utterance in utterances))
+        train_ngram(NgramTrainingConfig(train=(str(text),), unit="character", order=3), path, note=note)
     return path
 
 

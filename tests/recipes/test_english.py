@@ -73,6 +73,8 @@ def test_all_stages(tmp_path: Path, sources: list[str], capsys: pytest.CaptureFi
     (text,) = (tmp_path / "out" / "data").glob("text-*.txt")
     assert text.read_text() == "ABC\nIT WAS\n"
     assert config["decoding"]["rescore_lm"] == "english-lm"
+    source = NgramModel.read(model / config["decoding"]["source_lm"])
+    assert source.order == 3 and set(" ABC") <= {" " if word == source.space else word for word in source.words}
     assert NgramModel.read(model / config["decoding"]["lm"]).words[3:] == ("ABC", "IT", "WAS")
     assert recipe.main([*sources, "--smoke", "--quiet"]) == 0  # again: nothing left to train
     assert capsys.readouterr().out.count("WER") == out.count("WER")

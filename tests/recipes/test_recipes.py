@@ -129,6 +129,17 @@ def test_mini_librispeech(books: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")
+def test_mini_librispeech_learns_phones_where_there_is_a_dictionary(books: Path, tmp_path: Path) -> None:
+    (tmp_path / "cmudict").write_text("ABC  AH0 B K\nCAB  K AE1 B\n")
+    arguments = ["--source", str(books), "--output", str(tmp_path / "out"), "--smoke", "--quiet"]
+    assert mini_librispeech.main([*arguments, "--cmudict", str(tmp_path / "cmudict")]) == 0
+    assert (tmp_path / "out" / "data" / "lexicon.txt").read_text().splitlines()[:2] == ["ABC AH B K", "CAB K AE B"]
+    args = mini_librispeech.RECIPE.make_parser().parse([*arguments, "--cmudict", "x"])
+    config = mini_librispeech.configure(dict.fromkeys(("train-clean-5", "dev-clean-2"), tmp_path), args)
+    assert config.auxiliary.lexicon == str(tmp_path / "out" / "data" / "lexicon.txt")
+
+
+@pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")
 def test_librispeech_with_its_language_model(
     books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
