@@ -152,6 +152,8 @@ class DecodingOptions(BeamOptions):
             ConfigError: a change is wrong, or two contradict each other.
         """
         changes = {name: "" if value == "none" else value for name, value in changes.items()}
+        if changes.get("hotwords") == ("none",):
+            changes["hotwords"] = ()
         if isinstance(hotwords := changes.get("hotwords"), Mapping):
             changes["hotwords"] = _entries(hotwords)
         wants_beam = any(changes.get(name) for name in _NEED_A_BEAM) or changes.get("num_best", 1) > 1

@@ -130,12 +130,17 @@ def read_source(path: str, alphabet: Alphabet) -> NgramModel:
 
     Raises:
         DataError: it cannot be read.
-        InputError: it lacks a character of the alphabet, which is named: texts with it would seem to be unheard of.
+        InputError: it is of words, or lacks characters of the alphabet: texts with them would seem to be unheard of.
     """
     model = _read_lm(path)
+    if not model.over_characters:
+        raise InputError(f"source_lm must be an n-gram model of characters; {path} is of words")
     spelled = (model.space if character == " " else character for character in alphabet.characters)
     if missing := [character for character in spelled if character not in model.vocabulary]:
-        raise InputError(f"source_lm must know all characters of the acoustic model; {path} lacks {missing[0]!r}")
+        raise InputError(
+            f"source_lm must know all characters of the acoustic model, in the same case; {path} lacks "
+            f"{', '.join(missing[:9])}{', ...' * (len(missing) > 9)}"
+        )
     return model
 
 

@@ -323,7 +323,7 @@ def store_decoding(
     """Writes options into a model folder, whose own they become; gives the folder.
 
     Files inside of the folder are named relative to it, so that it can move. A model that comes with a beam keeps it:
-    of greedy options it takes the confidences.
+    of greedy options it takes the confidences. Hotwords and the number of hypotheses stay as the model has them.
 
     Args:
         model: a folder.
@@ -339,6 +339,8 @@ def store_decoding(
         kept = replace(config.decoding, greedy_confidence_power=options.greedy_confidence_power)
         write_config(folder, replace(config, decoding=kept))
         return folder
+    wanted_now = {name: getattr(config.decoding, name) for name in ("hotwords", "num_best")}  # of a day, not of a model
+    options = replace(options, **wanted_now)
     decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
     provenance = {**config.provenance, "decoding": decoding}
     write_config(folder, replace(config, decoding=out_of_folder(options, folder), provenance=provenance))

@@ -414,6 +414,9 @@ def test_changes_to_the_options_of_a_model():
     own = DecodingOptions(beam_width=32, lm="ngram.arpa.gz", lm_weight=0.3)
     assert DecodingOptions().changed({}) == DecodingOptions()
     assert DecodingOptions().changed({"hotwords": {"A": 2}}) == DecodingOptions(beam_width=16, hotwords=("A:2",))
+    wanting = DecodingOptions(beam_width=16, hotwords=("A:2",))
+    assert wanting.changed({"hotwords": ("none",)}) == DecodingOptions(beam_width=16)
+    assert wanting.changed({"hotwords": ("none",), "beam_width": 1}) == DecodingOptions()
     assert DecodingOptions().changed({"beam_width": 4, "num_best": 2}).beam_width == 4
     assert own.changed({"lm_weight": 1.0}) == DecodingOptions(beam_width=32, lm="ngram.arpa.gz", lm_weight=1.0)
     assert own.changed({"beam_width": 1}) == DecodingOptions(lm_weight=0.3)

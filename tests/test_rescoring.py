@@ -234,13 +234,22 @@ def test_another_language_model_counts_as_much_when_hypotheses_are_ranked_anew()
     assert own.changed({"lm": "none"}).rescore_lm_weight == own.changed({"num_best": 3}).rescore_lm_weight == 0.0
 
 
-@pytest.mark.parametrize(("old", "new", "missing"), [("\tI\n", "\tJ\n", "I"), ("<space>", "PEAR", "<space>")])
+@pytest.mark.parametrize(("old", "new", "missing"), [("\tI\n", "\tJ\n", "I"), ("<space>", "X", "<space>")])
 def test_a_source_model_that_lacks_a_character_is_refused(source, tmp_path, pear_model, old, new, missing):
     path = tmp_path / "other.arpa"
     path.write_text((tmp_path / "source.arpa").read_text().replace(old, new))
     options = DecodingOptions(beam_width=9, rescore_lm=pear_model, source_lm=str(path))
-    message = f"source_lm must know all characters of the acoustic model; {path} lacks '{missing}'"
+    message = f"source_lm must know all characters of the acoustic model, in the same case; {path} lacks {missing}"
     with pytest.raises(InputError, match=message):
+        Decoder(FRUIT, options)
+
+
+def test_a_source_model_of_words_is_refused(tmp_path, pear_model):
+    (tmp_path / "words.arpa").write_text(
+        "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-2\t<unk>\n-0.5\t</s>\n-0.3\tPEAR\n\n\\end\\\n"
+    )
+    options = DecodingOptions(beam_width=9, rescore_lm=pear_model, source_lm=str(tmp_path / "words.arpa"))
+    with pytest.raises(InputError, match=r"source_lm must be an n-gram model of characters; .*words\.arpa is of words"):
         Decoder(FRUIT, options)
 
 

@@ -238,9 +238,10 @@ def test_a_place_is_stored_so_that_it_holds_wherever_one_stands(folder, tmp_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.arpa").write_text("")
     (tmp_path / "english-lm").mkdir()  # which does not hide the embedded one
-    options = DecodingOptions(beam_width=9, lm="x.arpa", rescore_lm="english-lm")
+    options = DecodingOptions(beam_width=9, lm="x.arpa", rescore_lm="english-lm", hotwords=("AB",), num_best=7)
     store_decoding(folder, options, tuned_on="dev", word_error_rate=0.5)
     stored = read_config(folder).decoding
+    assert (stored.hotwords, stored.num_best) == ((), 1)  # of a day, not of the model
     assert (stored.lm, stored.rescore_lm) == (str(tmp_path / "x.arpa"), "english-lm")
 
 

@@ -225,14 +225,14 @@ def perplexity(args: argparse.Namespace) -> int:
     """Measures as the arguments say; the exit status."""
     from tqdm import tqdm
 
-    from asr.lm.corpus import read_lines
+    from asr.lm.corpus import read_texts
     from asr.lm.perplexity import TextScore
     from asr.lm.scoring import score_stream
 
     scorer = _load_scorer(args)
     for text in args.texts:
         total, impossible = TextScore(), 0
-        lines = (line for line in read_lines(text) if line.strip())
+        lines = (line for line in read_texts(text) if line.strip())
         for _, score in tqdm(score_stream(scorer, lines), unit="line", disable=disable_progress(args), leave=False):
             if score.text and score.log_prob > -float("inf"):
                 total += score.counts

@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     formats = list(dict.fromkeys(args.formats or ["txt"]))
     if args.explain and (args.formats or args.output):
         raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
-    if args.explain and not hasattr(args, "num_best"):
+    if args.explain and not hasattr(args, "num_best") and getattr(args, "beam_width", 2) > 1:
         args.num_best = NUM_EXPLAINED
     before = read_names(args.output) if args.output else {}
     named = {name: key for name, key in before.items() if still_there(key)} if args.resume else {}

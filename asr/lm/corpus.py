@@ -1,4 +1,4 @@
-"""Text for language models: the lines of files of any size, one after the other, in one spelling."""
+"""Text for language models: the lines of files of any size, or the texts of manifests, in one spelling."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from asr.data.manifest import is_manifest, read_manifest
 from asr.errors import DataError
 from asr.text import TextOptions, normalize
 
@@ -39,13 +40,24 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
         raise DataError(f"the text cannot be read{where}: {reason}", path=path) from None
 
 
-def read_sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions) -> Iterator[str]:
-    """The lines of several files, normalised; those in which nothing is left are left out.
+def read_texts(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a text file, or the texts of a manifest's utterances.
 
     Raises:
-        DataError: as `read_lines`.
+        DataError: as `read_lines` and `read_manifest`.
+    """
+    if is_manifest(path):
+        return (utterance.text for utterance in read_manifest(path))
+    return read_lines(path)
+
+
+def read_sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions) -> Iterator[str]:
+    """The texts of several files, normalised; those in which nothing is left are left out.
+
+    Raises:
+        DataError: as `read_texts`.
     """
     for path in paths:
-        for line in read_lines(path):
+        for line in read_texts(path):
             if sentence := normalize(line, options):
                 yield sentence

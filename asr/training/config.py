@@ -192,7 +192,7 @@ class LanguageLoopOptions(LoopOptions):
 class TextDataOptions:
     """Where the text is and how it is batched."""
 
-    train: tuple[str, ...] = field(metadata={"help": "texts to learn from, a sentence a line: plain, .gz or .xz"})
+    train: tuple[str, ...] = field(metadata={"help": "texts, a sentence a line: plain, .gz or .xz; or manifests"})
     dev: tuple[str, ...] = field(metadata={"help": "texts that choices are made on"})
     batch_size: int = field(default=32, metadata={"help": "rows of text that are read side by side"})
     chunk_length: int = field(
@@ -228,7 +228,7 @@ class LanguageTrainingConfig:
 class NgramTrainingConfig:
     """Everything that decides an n-gram model."""
 
-    train: tuple[str, ...] = field(metadata={"help": "texts to learn from, a sentence a line: plain, .gz or .xz"})
+    train: tuple[str, ...] = field(metadata={"help": "texts, a sentence a line: plain, .gz or .xz; or manifests"})
     text: TextOptions = field(default_factory=TextOptions)
     unit: Unit = field(default="word", metadata={"help": "what the n-grams are made of"})
     order: int = field(default=3, metadata={"help": "words or characters in the longest n-grams"})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from asr.device import autocast, choose_precision, deterministic, find_device
 from asr.encoder import make_cell
 from asr.errors import DataError
-from asr.lm.corpus import read_lines, read_sentences
+from asr.lm.corpus import read_sentences, read_texts
 from asr.lm.perplexity import TextScore
 from asr.lm.rnn import LanguageModel, LanguageModelConfig
 from asr.lm.vocabulary import Vocabulary
@@ -175,7 +175,7 @@ def read_text(config: LanguageTrainingConfig, folder: Path, *, note: Callable[[s
         DataError: a text cannot be used; that those of dev are missing is said before hours go into reading the others.
     """
     for path in config.data.dev:
-        next(read_lines(path), "")
+        next(iter(read_texts(path)), "")
     return prepare_text(
         config.data.train,
         folder / TEXT_FOLDER,

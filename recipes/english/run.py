@@ -7,9 +7,7 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 
 from asr.augment import AugmentOptions
@@ -151,11 +149,8 @@ def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note:
 
 def make_source(manifests: Mapping[str, Path], path: Path, *, note: Note) -> Path:
     """The character 3-gram of what was trained on: longer ones know the sentences that several people read by heart."""
-    utterances = chain.from_iterable(read_manifest(manifests[name]) for name in ("train", "an4-train"))
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "transcripts.txt"
-        text.write_text("".join(f"{normalize(utterance.text, english.TEXT)}\n" for utterance in utterances))
-        train_ngram(NgramTrainingConfig(train=(str(text),), unit="character", order=3), path, note=note)
+    learnt = tuple(str(manifests[name]) for name in ("train", "an4-train"))
+    train_ngram(NgramTrainingConfig(train=learnt, text=english.TEXT, unit="character", order=3), path, note=note)
     return path
 
 

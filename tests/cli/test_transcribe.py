@@ -370,6 +370,8 @@ def test_explain_shows_a_table_for_each_recording(transcribe, tone_corpus):
     assert lines[1] == "     score  acoustic  text" and len(lines) == 2 * (2 + 5 + 1)
     _, lines, _ = transcribe("--explain", "--num-best", 2, "--hotwords", "ABBA", paths[0])
     assert len(lines) == 2 + 2 + 1
+    status, lines, _ = transcribe("--explain", "--beam-width", 1, paths[0])
+    assert status == 0 and lines[1].split() == ["score", "acoustic", "text"] and len(lines) == 4
     status, _, errors = transcribe("--explain", "--format", "json", paths[0])
     assert (status, len(errors)) == (2, 1) and "--explain writes a table to standard output" in errors[0]
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.data.manifest import Utterance, write_manifest
 from asr.errors import ConfigError, DataError, InputError
 from asr.lm import vocabulary
-from asr.lm.corpus import read_lines, read_sentences
+from asr.lm.corpus import read_lines, read_sentences, read_texts
 from asr.lm.vocabulary import EOS, UNK, Vocabulary, VocabularyOptions, build_vocabulary
 from asr.text import TextOptions
 
@@ -125,6 +127,20 @@ def test_lines_of_plain_and_packed_files_are_the_same(tmp_path: Path, suffix, op
         file.write("one\r\n\n  zwölf 好 \nlast".encode())
     assert list(read_lines(path)) == ["one", "", "  zwölf 好 ", "last"]
     assert list(read_sentences([path, path], TextOptions())) == ["ONE", "ZWÖLF 好", "LAST"] * 2
+
+
+def test_of_a_manifest_the_texts_are_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    utterances = [
+        Utterance(id=name, audio=tmp_path / "a.wav", duration_seconds=1.0, text=text)
+        for name, text in (("a", "one, two"), ("b", "..."), ("c", "three"))
+    ]
+    write_manifest(utterances, tmp_path / "cuts.jsonl.gz")
+    assert list(read_texts(tmp_path / "cuts.jsonl.gz")) == ["one, two", "...", "three"]
+    assert list(read_sentences([tmp_path / "cuts.jsonl.gz"], TextOptions())) == ["ONE TWO", "THREE"]
+    (tmp_path / "text.jsonl").write_text("one two\n")
+    with pytest.raises(DataError, match=r"text.jsonl:1: each line must be one JSON object"):
+        list(read_texts(tmp_path / "text.jsonl"))
 
 
 def test_text_that_cannot_be_read_is_refused_with_its_line(tmp_path: Path) -> None:
