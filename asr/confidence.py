@@ -47,20 +47,24 @@ def of_words(spelled: str, confidences: np.ndarray) -> np.ndarray:
     return np.exp([logs[start:end].mean() for start, end in find_words(spelled)])
 
 
-def evidence(confidences: np.ndarray, characters: np.ndarray) -> np.ndarray:
-    """(W, 3): 1, the log-odds of each word's confidence, and those of the utterance as a whole.
+def of_utterance(characters: np.ndarray) -> float:
+    """The geometric mean over all characters of an utterance, (U,); 1 if there are none."""
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(characters).mean())) if len(characters) else 1.0
+
+
+def evidence(confidences: np.ndarray, utterances: np.ndarray | float) -> np.ndarray:
+    """(W, 3): 1, the log-odds of each word's confidence, and those of the utterance that it is in.
 
     In an utterance that a model can't follow, noisy or in another language, hypotheses agree on words that nobody said;
     the characters all over it tell.
 
     Args:
         confidences: (W,) in 0 .. 1.
-        characters: (U,) in 0 .. 1, of all characters of the utterance, whose geometric mean is taken.
+        utterances: (W,) what `of_utterance` says of each word's, or one number for all.
     """
-    with np.errstate(divide="ignore"):
-        whole = np.exp(np.log(characters).mean()) if len(characters) else 1.0
     ones = np.ones(len(confidences))
-    return np.stack([ones, _log_odds(confidences), _log_odds(whole) * ones], axis=1)
+    return np.stack([ones, _log_odds(confidences), _log_odds(utterances) * ones], axis=1)
 
 
 def calibrated(seen: np.ndarray, coefficients: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.confidence import agreements, calibrated, evidence, of_words, word_shares
+from asr.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
 from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.decoding_options import DecodingOptions
@@ -148,7 +148,7 @@ class Decoder:
         shares = word_shares(agreements([reading.words for reading in readings[:weighed]]), scores[:weighed])
         confidences = shares * of_words(best.text, heard[0]) ** options.confidence_power
         if options.confidence_calibration:
-            confidences = calibrated(evidence(confidences, heard[0]), options.confidence_calibration)
+            confidences = calibrated(evidence(confidences, of_utterance(heard[0])), options.confidence_calibration)
         return self._of_hypotheses(hypotheses, best.text, confidences.tolist(), timeline)
 
     def _hypothesis(self, reading: Reading, spans: Sequence[list[int]], timeline: Timeline) -> Hypothesis:

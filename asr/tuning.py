@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic_model import embedded_models, find_model, out_of_folder, read_config, write_config
-from asr.confidence import agreements, calibrated, evidence, fit_calibration, of_words, word_shares
+from asr.confidence import (
+    agreements,
+    calibrated,
+    evidence,
+    fit_calibration,
+    of_utterance,
+    of_words,
+    word_shares,
+)
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
@@ -266,17 +274,17 @@ def _fit_confidences(
     scores = [np.array([reading.score for reading in readings]) for readings in lists]
     best = [readings[0] for readings in lists]
     characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
-    heard = [of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)]
+    heard = np.concatenate([of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)])
+    utterances = np.repeat([of_utterance(sure) for sure in characters], [len(each.words) for each in best])
     right = _right([each.words for each in best], references)
 
     trials = []
     for temperature in TEMPERATURES:
-        shares = [word_shares(*each) for each in zip(agreed, (row / temperature for row in scores), strict=True)]
+        tempered = zip(agreed, (row / temperature for row in scores), strict=True)
+        shares = np.concatenate([word_shares(*each) for each in tempered])
         for power in POWERS:
-            parts = zip(shares, heard, characters, strict=True)
-            seen = np.concatenate([evidence(share * sure**power, whole) for share, sure, whole in parts])
-            coefficients = fit_calibration(seen, right)
-            calibration = tuple(round(float(each), 4) for each in coefficients)
+            seen = evidence(shares * heard**power, utterances)
+            calibration = tuple(round(float(each), 4) for each in fit_calibration(seen, right))
             trials.append((_surprise(calibrated(seen, calibration), right), temperature, power, calibration))
     _, temperature, power, calibration = min(trials)
     return replace(

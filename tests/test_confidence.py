@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from asr.confidence import UNCHANGED, agreements, calibrated, evidence, fit_calibration, of_words, word_shares
+from asr.confidence import (
+    UNCHANGED,
+    agreements,
+    calibrated,
+    evidence,
+    fit_calibration,
+    of_utterance,
+    of_words,
+    word_shares,
+)
 
 
 def test_shares_of_the_readings_with_a_word_in_its_place():
@@ -30,17 +39,17 @@ def test_what_is_impossible_has_no_confidence():
 
 
 def test_the_whole_utterance_is_evidence_for_each_word():
-    seen = evidence(np.array([0.5, 0.9, 1.0]), np.array([0.2, 0.8, 0.4, 0.1]))
+    seen = evidence(np.array([0.5, 0.9, 1.0]), of_utterance(np.array([0.2, 0.8, 0.4, 0.1])))
     whole = (0.2 * 0.8 * 0.4 * 0.1) ** 0.25
     expected = [[1, math.log(p / (1 - p)), math.log(whole / (1 - whole))] for p in (0.5, 0.9, 0.9999)]
     np.testing.assert_allclose(seen, expected)
-    assert evidence(np.zeros(0), np.zeros(0)).shape == (0, 3)
-    assert np.isfinite(evidence(np.array([0.0]), np.array([0.5, 0.0]))).all()
+    assert evidence(np.zeros(0), of_utterance(np.zeros(0))).shape == (0, 3)
+    assert np.isfinite(evidence(np.array([0.0]), of_utterance(np.array([0.5, 0.0])))).all()
 
 
 def test_calibration_may_leave_confidences_as_they_are():
     confidences = np.array([0.001, 0.3, 0.999])
-    np.testing.assert_allclose(calibrated(evidence(confidences, np.array([0.4])), UNCHANGED), confidences)
+    np.testing.assert_allclose(calibrated(evidence(confidences, of_utterance(np.array([0.4]))), UNCHANGED), confidences)
     assert fit_calibration(np.zeros((0, 3)), np.zeros(0, bool)).tolist() == list(UNCHANGED)
 
 
@@ -68,7 +77,7 @@ def test_no_other_coefficients_are_likelier(rng):
 
 
 def test_evidence_for_a_word_never_counts_against_it():
-    seen = evidence(np.array([0.99] * 7 + [0.2]), np.array([0.7]))
+    seen = evidence(np.array([0.99] * 7 + [0.2]), of_utterance(np.array([0.7])))
     right = np.array([False] * 7 + [True])
     found = fit_calibration(seen, right)
     assert found[1] == 0 and found[2] >= 0
@@ -76,5 +85,5 @@ def test_evidence_for_a_word_never_counts_against_it():
 
 
 def test_a_few_words_that_are_all_right_promise_nothing():
-    seen = evidence(np.array([0.9, 0.8]), np.array([0.7]))
+    seen = evidence(np.array([0.9, 0.8]), of_utterance(np.array([0.7])))
     assert calibrated(seen, fit_calibration(seen, np.array([True, True]))).max() < 0.99

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.confidence import calibrated, evidence
+from asr.confidence import calibrated, evidence, of_utterance
 from asr.ctc.collapse import collapse
 from asr.decoding import Decoder, decode, place_tokens
 from asr.decoding_options import DecodingOptions
@@ -355,7 +355,7 @@ def test_the_whole_utterance_moves_the_confidence_of_each_word():
         for each in ((), coefficients)
     )
     _, characters = place_tokens(np.asarray(ambiguous()), np.array(plain.hypotheses[0].tokens))
-    seen = evidence(np.array([word.confidence for word in plain.words]), characters)
+    seen = evidence(np.array([word.confidence for word in plain.words]), of_utterance(characters))
     assert [word.confidence for word in moved.words] == pytest.approx(calibrated(seen, coefficients))
     assert moved.words != plain.words and moved.text == plain.text
 
