@@ -256,15 +256,21 @@ def test_a_trial_takes_gradients_where_there_are_none_otherwise(generator):
         assert not torch.is_grad_enabled() and torch.is_inference_mode_enabled()
 
 
-# On a GPU
+# In float32, on the CPU and on a GPU
+
+LOST_PER_NAT = 5e-6  # PyTorch's kernel of the CPU loses up to 2.6e-6: 3 % of the gradient at 14,000 nats
 
 
 def close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
-    """Losses to 1e-4 of each, gradients to 1e-4 of the largest of their utterance."""
+    """Losses to 1e-4 of each, gradients to 1e-4 of the largest of their utterance and what float32 cannot hold.
+
+    A posterior is the exponential of a difference of numbers as large as the loss, of which float32 has seven digits.
+    """
     torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-4)
     for one, other in zip(found[1:], expected[1:], strict=True):
-        for row, reference in zip(one, other, strict=True):
-            torch.testing.assert_close(row, reference, rtol=1e-4, atol=1e-4 * max(1.0, float(reference.abs().max())))
+        for row, reference, nats in zip(one, other, expected[0].tolist(), strict=True):
+            share = 1e-4 + (LOST_PER_NAT * nats if math.isfinite(nats) else 0.0)
+            torch.testing.assert_close(row, reference, rtol=0, atol=share * max(1.0, float(reference.abs().max())))
 
 
 def random_rows(
@@ -279,21 +285,60 @@ def random_rows(
     return rows
 
 
-@pytest.mark.gpu
-@needs_cuda
-@pytest.mark.parametrize(
-    ("size", "frames", "longest", "num_labels"),
-    [(0, 0, 0, 5), (16, 100, 10, 29), (64, 500, 60, 29), (4, 2500, 200, 29), (3, 2100, 255, 1000), (256, 100, 10, 5)],
+def favour(logits: Tensor, rows: list[tuple[int, list[int]]]) -> None:
+    """Makes one alignment of each target likely, as a model does that has learnt it: labels evenly apart, Φ between."""
+    for row, (length, target) in zip(logits, rows, strict=True):
+        path = torch.zeros(length, dtype=torch.int64)
+        for number, label in enumerate(target):
+            path[(2 * number + 1) * length // (2 * len(target)) :][:1] = label
+        row[torch.arange(length), path] += 12.0
+
+
+@pytest.fixture(
+    params=[
+        (0, 0, 0, 5),
+        (16, 100, 10, 29),
+        (64, 500, 60, 29),
+        (4, 2500, 200, 29),
+        (3, 2100, 255, 1000),
+        (256, 100, 10, 5),
+    ],
+    ids=lambda sizes: "x".join(map(str, sizes)) if sizes[0] else "ragged",
 )
-def test_cudnn_equals_native_cuda_and_the_cpu(generator, size, frames, longest, num_labels):
+def sizes(request: pytest.FixtureRequest) -> tuple[int, int, int, int]:
+    return request.param
+
+
+@pytest.fixture(params=["unlearnt", "learnt"])
+def float_batch(
+    request: pytest.FixtureRequest, sizes: tuple[int, int, int, int], generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    size, frames, longest, num_labels = sizes
     rows = random_rows(generator, size=size, frames=frames, longest=longest, num_labels=num_labels) if size else RAGGED
     batch = batch_of(rows, generator, num_labels=num_labels, dtype=torch.float32)
-    expected = losses_and_gradients((batch[0].double(), *batch[1:]), backend="native")
+    if request.param == "learnt":
+        favour(batch[0], rows)
+    return batch
+
+
+def in_float64(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return losses_and_gradients((batch[0].double(), *batch[1:]), backend="native")
+
+
+@pytest.mark.parametrize("backend", ["native", "cudnn"])
+def test_float32_of_the_cpu_is_as_close_as_a_gpu_should_be(float_batch, stand_in, backend):
+    close(losses_and_gradients(float_batch, backend=backend), in_float64(float_batch))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_cudnn_and_native_cuda_equal_the_cpu_in_float64(float_batch):
+    expected = in_float64(float_batch)
     with torch.profiler.profile() as profile:
-        found = losses_and_gradients(batch, device="cuda", backend="cudnn")
+        found = losses_and_gradients(float_batch, device="cuda", backend="cudnn")
     assert "aten::_cudnn_ctc_loss" in {event.key for event in profile.key_averages()}
     close(found, expected)
-    close(losses_and_gradients(batch, device="cuda", backend="native"), expected)
+    close(losses_and_gradients(float_batch, device="cuda", backend="native"), expected)
 
 
 @pytest.mark.gpu
@@ -311,14 +356,16 @@ def test_cudnn_keeps_nan_and_zero_probabilities_in_their_utterances(generator):
         results.append((losses.detach().cpu(), leaf.grad.cpu()))
     assert results[1][0].isnan().tolist() == [True, False, False, False] and results[1][0][3] == math.inf
     torch.testing.assert_close(results[1][0][1:], results[0][0][1:], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-4)
+    # In the first, NaN is that of a label that its target lacks: the native kernel does not look there.
+    assert (results[1][1][0] == 0).all()
+    torch.testing.assert_close(results[1][1][1:], results[0][1][1:], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.gpu
 @needs_cuda
 def test_long_targets_fall_back_with_a_warning_or_are_refused(generator):
     batch = batch_of([(700, [1, 2] * 128), (650, [3])], generator, dtype=torch.float32)
-    expected = losses_and_gradients((batch[0].double(), *batch[1:]), backend="native")
+    expected = in_float64(batch)
     with pytest.warns(AsrWarning, match="CTC does not run in cuDNN: targets must have fewer than 256 labels"):
         close(losses_and_gradients(batch, device="cuda"), expected)
     with pytest.raises(InputError, match="backend 'cudnn' cannot be had: targets must have fewer than 256 labels"):
@@ -333,7 +380,7 @@ def test_auto_measures_on_the_gpu_and_says_what_ran(generator, monkeypatch):
     batch = (batch[0].float(), *batch[1:])
     notes: list[str] = []
     found = losses_and_gradients(batch, device="cuda", note=notes.append)
-    close(found, losses_and_gradients((batch[0].double(), *batch[1:]), backend="native"))
+    close(found, in_float64(batch))
     assert len(notes) == 1 and notes[0].startswith("CTC for up to 16 x 256 frames, 32 labels and targets of ")
 
 
