@@ -54,16 +54,22 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
             max_seconds=20.0,
         ),
         augment=AugmentOptions(time_mask_max_frames=50, frequency_mask_max_bins=27),
-        encoder=EncoderOptions(
-            num_layers=6 if large else 5,
-            hidden_size=768 if large else 512,
-            time_strides=(2, 2),
-            pool_after_layer=0,
-            dropout=0.15 if large else 0.3,
-        ),
+        encoder=encoder(args.hours),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=1e-3, warmup_epochs=1.0),
         name="librispeech",
         description=f"English audiobooks, from {args.hours} hours of them",
+    )
+
+
+def encoder(hours: int) -> EncoderOptions:
+    """The shape of the model for so many hours, of `TRAIN`."""
+    large = hours == 960
+    return EncoderOptions(
+        num_layers=6 if large else 5,
+        hidden_size=768 if large else 512,
+        time_strides=(2, 2),
+        pool_after_layer=0,
+        dropout=0.15 if large else 0.3,
     )
 
 

@@ -3,13 +3,14 @@
     python tests/benchmarks/bench_gpu.py
     python tests/benchmarks/bench_gpu.py --manifest train.jsonl.gz --batch-seconds 1200 --workers 0 4 12
     python tests/benchmarks/bench_gpu.py --part ctc
+    python tests/benchmarks/bench_gpu.py --part trainer --librispeech 960
 
 ctc       forward and backward of a ragged batch, from log_probs to their gradient: median milliseconds and peak memory
           beyond the batch's own, for each kernel. What makes the batch fit for cuDNN is counted as cuDNN's.
 trainer   hours of audio an hour of `asr.training.loop.fit` (see bench_training.py) in each precision and with each
           number of worker processes, its share of a bare loop over the same layers, and the share of its time in which
           it waits for data. Without a manifest: white noise as 16-bit wav, 2 to 16 s, and random letters.
-transcribe  real-time factor of a recogniser of the default shape on the same recordings, files read and decoded
+transcribe  real-time factor of a recogniser of that shape on the same recordings, files read and decoded
 
 On the CPU (--device cpu) it runs too, without cuDNN, to try it.
 """
@@ -34,10 +35,12 @@ from timing import machine, ratios, spread, take_turns
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.device import find_device
+from asr.encoder import EncoderOptions
 from asr.recognizer import Recognizer
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import fit
+from recipes.librispeech import run as librispeech
 
 TARGET_SHARE, TARGET_WAITING = 0.85, 0.05
 NUM_LABELS = 29
@@ -56,9 +59,16 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=600.0, help="sound in a batch (default: 600)")
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32", "float16"], help="(default: all)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 4, 12], help="processes (default: 0 4 12)")
+    parser.add_argument(
+        "--librispeech",
+        type=int,
+        choices=tuple(librispeech.TRAIN),
+        help="with the encoder of the recipe for that many hours (default: asr-train's)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     args = parser.parse_args()
     device = find_device(args.device)
+    args.encoder = librispeech.encoder(args.librispeech) if args.librispeech else EncoderOptions()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{time.strftime('%Y-%m-%d')}; {name}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
     print(machine("torch", "numpy"))
@@ -130,6 +140,7 @@ def bench_trainer(args: argparse.Namespace, device: torch.device) -> None:
     for precision in args.precisions:
         config = TrainingConfig(
             data=DataOptions(train=(args.manifest,), dev=(args.manifest,), batch_seconds=args.batch_seconds),
+            encoder=args.encoder,
             loop=LoopOptions(epochs=1, warmup_epochs=0.0, average_best=1, precision=precision),
         )
         torch.manual_seed(0)
@@ -166,7 +177,7 @@ def train(task: bench_training.FirstBatches, waiting: list[float]) -> None:
 
 
 def bench_transcribe(args: argparse.Namespace, device: torch.device) -> None:
-    config = TrainingConfig(data=DataOptions(train=(args.manifest,), dev=(args.manifest,)))
+    config = TrainingConfig(data=DataOptions(train=(args.manifest,), dev=(args.manifest,)), encoder=args.encoder)
     model = bench_training.FirstBatches(config, device=torch.device("cpu"), note=print).model
     recognizer = Recognizer(model, device=str(device))
     sources = [utterance.audio for utterance in read_manifest(args.manifest)]
