@@ -14,6 +14,13 @@ from asr.options import from_json, to_json
 HOTWORD_WEIGHT = 6.0  # nats, where none is given
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
 
+# A kind of model, the options that name one, and those that say something of it.
+_OF_RESCORING = ("rescore_weight", "rescore_word_bonus", "rescore_lm_weight", "rescore_count", "rescore_within")
+_MODELS = (
+    ("a language model", ("lm", "fuse_lm"), ("lm_weight",)),
+    ("a rescore_lm", ("rescore_lm",), _OF_RESCORING),
+    ("a source_lm", ("source_lm",), ("source_weight",)),
+)
 _NEED_A_BEAM = ("lm", "fuse_lm", "lexicon", "hotwords", "rescore_lm", "source_lm")
 
 
@@ -149,8 +156,9 @@ class DecodingOptions(BeamOptions):
         hypotheses are ranked anew. Without rescore_lm there is no source_lm.
 
         Raises:
-            ConfigError: a change is wrong, or two contradict each other.
+            ConfigError: a change is wrong, or about a model that there is not; or two contradict each other.
         """
+        asked = tuple(changes)
         changes = {name: "" if value == "none" else value for name, value in changes.items()}
         if changes.get("hotwords") == ("none",):
             changes["hotwords"] = ()
@@ -169,7 +177,11 @@ class DecodingOptions(BeamOptions):
             changes = {**needless, "only_lexicon": False, "hotwords": (), "num_best": 1, **changes}
         elif wants_beam and self.beam_width == 1:
             changes.setdefault("beam_width", RESCORING_WIDTH if changes.get("rescore_lm") else BEAM_WIDTH)
-        return from_json(DecodingOptions, {**to_json(self), **changes})
+        made = from_json(DecodingOptions, {**to_json(self), **changes})
+        for model, names, sayings in _MODELS:
+            if not any(getattr(made, name) for name in names) and (lost := [name for name in sayings if name in asked]):
+                raise ConfigError(f"{lost[0]} needs {model}; give one, or leave it out")
+        return made
 
 
 def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:

@@ -422,6 +422,15 @@ def test_changes_to_the_options_of_a_model():
     assert own.changed({"beam_width": 1}) == DecodingOptions(lm_weight=0.3)
     with pytest.raises(ConfigError, match="hotwords needs a beam"):
         own.changed({"beam_width": 1, "hotwords": ("A",)})
+    for changes, message in (
+        ({"lm_weight": 1.0}, "lm_weight needs a language model; give one, or leave it out"),
+        ({"beam_width": 8, "rescore_count": 9}, "rescore_count needs a rescore_lm; give one"),
+        ({"rescore_lm": "rnn", "source_weight": 0.0}, "source_weight needs a source_lm; give one"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            DecodingOptions().changed(changes)
+    with pytest.raises(ConfigError, match="lm_weight needs a language model"):
+        own.changed({"lm": "none", "lm_weight": 1.0})
     with pytest.raises(ConfigError, match="unknown option 'beams'"):
         own.changed({"beams": 1})
 
