@@ -23,9 +23,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-# What CUDA takes from both sides: copies, lists of indices on the CPU, and the lengths of CTC.
-BOTH_SIDES = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_", "_ctc_loss"}
-BOTH_SIDES |= {"_ctc_loss_backward"}
+COPIES = {"copy_", "_to_copy"}
+# Places of arguments that CUDA takes from the CPU: lists of indices, and the lengths of CTC.
+FROM_THE_CPU = {
+    **dict.fromkeys(("index", "index_put", "index_put_", "_index_put_impl_"), (1,)),
+    "_ctc_loss": (2, 3),
+    "_ctc_loss_backward": (3, 4),
+}
+ran_far: set[str] = set()  # names of operations
 
 
 class FarTensor(Tensor):
@@ -71,25 +76,29 @@ def run(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """One of PyTorch's operations, far if one of its tensors is.
 
     Raises:
-        RuntimeError: another of its tensors is near, and has more than one element.
+        RuntimeError: another of its tensors is on the CPU, and has a dimension; or its generator is there.
     """
     if torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), "CompositeImplicitAutograd"):
         with nullcontext() if torch._C._len_torch_dispatch_stack() else FarDevice():
             return operation.decompose(*args, **kwargs)
     name = operation.overloadpacket.__name__
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    wrappers = {id(tensor.near): tensor for tensor in tensors if isinstance(tensor, FarTensor)}
-    near = [tuple(tensor.shape) for tensor in tensors if tensor.ndim and not isinstance(tensor, FarTensor)]
-    if wrappers and near and name not in BOTH_SIDES:
+    wrappers = {id(leaf.near): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, FarTensor)}
+    bound = [argument for place, argument in enumerate(args) if place not in FROM_THE_CPU.get(name, ())]
+    leaves = [leaf for leaf in tree_leaves((bound, kwargs)) if isinstance(leaf, Tensor)]
+    near = [tuple(leaf.shape) for leaf in leaves if leaf.ndim and not isinstance(leaf, FarTensor)]
+    if wrappers and near and name not in COPIES:
         raise RuntimeError(f"all tensors of {operation} must be on one device; on the CPU are those of shape {near}")
     device = kwargs.get("device")
     is_far = bool(wrappers) if device is None else torch.device(device).type == "far"
+    if is_far and kwargs.get("generator") is not None:
+        raise RuntimeError(f"the generator of {operation} must be on the device of its result")
     if is_far and device is not None:
         kwargs = {**kwargs, "device": "cpu", "pin_memory": False}
     args, kwargs = tree_map_only(FarTensor, lambda tensor: tensor.near, (tuple(args), dict(kwargs)))
     result = LSTM.get(name, operation)(*args, **kwargs)
     if not is_far:
         return result
+    ran_far.add(name)
     return tree_map_only(Tensor, lambda made: wrappers[id(made)] if id(made) in wrappers else FarTensor(made), result)
 
 
@@ -119,7 +128,10 @@ LSTM = {"_thnn_fused_lstm_cell": lstm_cell, "_thnn_fused_lstm_cell_backward_impl
 
 
 def register() -> torch.device:
-    """Makes PyTorch know the device."""
+    """Makes PyTorch know the device, and go round two things that no wrapper can be part of.
+
+    They are inference mode, in which no tensor has a version, and torch.tensor, which fills memory of the device.
+    """
     from torch.utils.backend_registration import (  # type: ignore[attr-defined]
         _DummyBackendModule,
         _setup_privateuseone_for_python_backend,
@@ -131,6 +143,8 @@ def register() -> torch.device:
             return [torch.bfloat16]
 
     _setup_privateuseone_for_python_backend("far", backend_module=Module())
+    plain = torch.tensor
+    torch.tensor = lambda data, device=None, **options: plain(data, **options).to(device or "cpu")  # type: ignore
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else torch.enable_grad()  # type: ignore
     return torch.device("far:0")
 
@@ -180,7 +194,7 @@ def language_model(device: torch.device, folder: Path) -> list[float]:
 
 
 def recognition(device: torch.device, folder: Path) -> list[float]:
-    """Emissions of a recording, the alignment of a text with them, and the score of what a fused search finds."""
+    """Emissions of a recording, an alignment with them, and scores with an LSTM after the search and inside it."""
     from asr import device as devices
     from asr import recognizer as recognizers
     from asr.ctc.alignment import align
@@ -190,9 +204,10 @@ def recognition(device: torch.device, folder: Path) -> list[float]:
     speech = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
     emission = recognizer.log_probs(speech)
     found = align(torch.from_numpy(emission).to(device), [1, 2, 3], blank=0)
-    transcript = recognizer.transcribe(speech)
-    print(transcript.text)
-    return [*emission.ravel().tolist(), *found.spans.ravel().tolist(), *(word.start for word in transcript.words)]
+    rescore_lm = recognizer.decoder.options.rescore_lm
+    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": "none"})
+    scores = [each.transcribe(speech).hypotheses[0].score for each in (recognizer, fused)]
+    return [*emission.ravel().tolist(), *found.spans.ravel().tolist(), *scores]
 
 
 PARTS: dict[str, Callable[[torch.device, Path], list[float]]] = {
@@ -210,13 +225,29 @@ def main(part: str) -> None:
         with tempfile.TemporaryDirectory() as folder, FarDevice() if device is far else nullcontext():
             results.append(PARTS[part](device, Path(folder)))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-3, atol=1e-5)
+    assert ran_far & LSTM.keys(), "no layer ran on the device"
+    check_refusals(far)
+
+
+def check_refusals(far: torch.device) -> None:
+    """What a GPU refuses, the device does."""
+    numbers, places = torch.arange(3.0), torch.tensor([0, 2])
+    refused: list[Callable[[], object]] = [
+        lambda: numbers.to(far) + numbers,
+        lambda: numbers[places.to(far)],
+        lambda: numbers.to(far).index_put_((places,), numbers[:2]),
+        lambda: numbers.index_put_((places,), numbers[:2].to(far)),
+        lambda: torch.randn(3, device=far, generator=torch.Generator()),
+    ]
     with FarDevice():
-        try:
-            torch.ones(2, device=far) + torch.ones(2)
-        except RuntimeError as error:
-            print(error)
-        else:
-            raise AssertionError("the device takes tensors of the CPU")
+        assert numbers.to(far)[places].tolist() == [0.0, 2.0]
+        for number, work in enumerate(refused):
+            try:
+                work()
+            except RuntimeError as error:
+                assert "must be on" in str(error), error
+            else:
+                raise AssertionError(f"the device does not refuse number {number}")
 
 
 if __name__ == "__main__":

@@ -19,4 +19,3 @@ def test_another_device_gives_what_the_cpu_does(part: str) -> None:
     command = [sys.executable, "-m", "tests.far_device", part]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "must be on one device" in done.stdout.splitlines()[-1]

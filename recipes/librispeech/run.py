@@ -21,6 +21,11 @@ from data_prep.download import download
 from recipes.stages import Note, Recipe
 
 TRAIN = {100: ("train-clean-100",), 960: ("train-clean-100", "train-clean-360", "train-other-500")}
+ENCODERS = {
+    100: EncoderOptions(num_layers=5, hidden_size=512, time_strides=(2, 2), pool_after_layer=0, dropout=0.3),
+    960: EncoderOptions(num_layers=6, hidden_size=768, time_strides=(2, 2), pool_after_layer=0, dropout=0.15),
+}
+BATCH_SECONDS = {100: 240.0, 960: 480.0}
 MEASURED = ("dev-clean", "dev-other", "test-clean", "test-other")
 
 
@@ -44,32 +49,19 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe: a larger encoder, and less dropout, for 960 hours."""
-    large = args.hours == 960
+    """The choices of this recipe: a larger encoder, larger batches and less dropout for 960 hours."""
     return TrainingConfig(
         data=DataOptions(
             train=tuple(str(manifests[part]) for part in TRAIN[args.hours]),
             dev=(str(manifests["dev-clean"]), str(manifests["dev-other"])),
-            batch_seconds=480.0 if large else 240.0,
+            batch_seconds=BATCH_SECONDS[args.hours],
             max_seconds=20.0,
         ),
         augment=AugmentOptions(time_mask_max_frames=50, frequency_mask_max_bins=27),
-        encoder=encoder(args.hours),
+        encoder=ENCODERS[args.hours],
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=1e-3, warmup_epochs=1.0),
         name="librispeech",
         description=f"English audiobooks, from {args.hours} hours of them",
-    )
-
-
-def encoder(hours: int) -> EncoderOptions:
-    """The shape of the model for so many hours, of `TRAIN`."""
-    large = hours == 960
-    return EncoderOptions(
-        num_layers=6 if large else 5,
-        hidden_size=768 if large else 512,
-        time_strides=(2, 2),
-        pool_after_layer=0,
-        dropout=0.15 if large else 0.3,
     )
 
 

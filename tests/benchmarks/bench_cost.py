@@ -32,7 +32,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="TF32 acceleration")  # of Intel's GPUs, by torch.backends.mkldnn.flags
     print(machine("torch"))
     encoders = {"asr-train's defaults": EncoderOptions()} | {
-        f"librispeech --hours {hours}": librispeech.encoder(hours) for hours in librispeech.TRAIN
+        f"librispeech --hours {hours}": encoder for hours, encoder in librispeech.ENCODERS.items()
     }
     print(f"{'':22} {'weights':>8} {'operations':>11} {'saved':>7}")
     for name, options in encoders.items():
@@ -47,12 +47,12 @@ def cost(options: EncoderOptions) -> tuple[int, float, float]:
     features = torch.randn(UTTERANCES, frames, frontend.num_features)
     lengths = torch.full((UTTERANCES,), frames)
     encoder = Encoder(options, num_features=frontend.num_features, num_labels=NUM_LABELS)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
+    weight_storages = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        if storage.data_ptr() not in weight_storages:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -63,8 +63,8 @@ def cost(options: EncoderOptions) -> tuple[int, float, float]:
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         encoder(features, lengths)[0].sum().backward()
     heard = UTTERANCES * SECONDS
-    number = sum(parameter.numel() for parameter in encoder.parameters())
-    return number, counter.get_total_flops() / heard, sum(kept.values()) / heard
+    num_weights = sum(parameter.numel() for parameter in encoder.parameters())
+    return num_weights, counter.get_total_flops() / heard, sum(kept.values()) / heard
 
 
 if __name__ == "__main__":

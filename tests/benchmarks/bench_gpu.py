@@ -3,14 +3,14 @@
     python tests/benchmarks/bench_gpu.py
     python tests/benchmarks/bench_gpu.py --manifest train.jsonl.gz --batch-seconds 1200 --workers 0 4 12
     python tests/benchmarks/bench_gpu.py --part ctc
-    python tests/benchmarks/bench_gpu.py --part trainer --librispeech 960
+    python tests/benchmarks/bench_gpu.py --part trainer --librispeech 960 --batch-seconds 480
 
 ctc       forward and backward of a ragged batch, from log_probs to their gradient: median milliseconds and peak memory
           beyond the batch's own, for each kernel. What makes the batch fit for cuDNN is counted as cuDNN's.
 trainer   hours of audio an hour of `asr.training.loop.fit` (see bench_training.py) in each precision and with each
           number of worker processes, its share of a bare loop over the same layers, and the share of its time in which
           it waits for data. Without a manifest: white noise as 16-bit wav, 2 to 16 s, and random letters.
-transcribe  real-time factor of a recogniser of that shape on the same recordings, files read and decoded
+transcribe  real-time factor of a recogniser of that encoder on the same recordings, files read and decoded
 
 On the CPU (--device cpu) it runs too, without cuDNN, to try it.
 """
@@ -62,13 +62,13 @@ def main() -> None:
     parser.add_argument(
         "--librispeech",
         type=int,
-        choices=tuple(librispeech.TRAIN),
+        choices=tuple(librispeech.ENCODERS),
         help="with the encoder of the recipe for that many hours (default: asr-train's)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     args = parser.parse_args()
     device = find_device(args.device)
-    args.encoder = librispeech.encoder(args.librispeech) if args.librispeech else EncoderOptions()
+    args.encoder = librispeech.ENCODERS[args.librispeech] if args.librispeech else EncoderOptions()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{time.strftime('%Y-%m-%d')}; {name}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
     print(machine("torch", "numpy"))

@@ -258,7 +258,7 @@ def test_a_trial_takes_gradients_where_there_are_none_otherwise(generator):
 
 # In float32, on the CPU and on a GPU
 
-LOST_PER_NAT = 5e-6  # PyTorch's kernel of the CPU loses up to 2.6e-6: 3 % of the gradient at 14,000 nats
+LOST_PER_NAT = 5e-6  # PyTorch's kernel of the CPU loses up to 2.6e-6
 
 
 def close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
@@ -286,11 +286,13 @@ def random_rows(
 
 
 def favour(logits: Tensor, rows: list[tuple[int, list[int]]]) -> None:
-    """Makes one alignment of each target likely, as a model does that has learnt it: labels evenly apart, Φ between."""
+    """Makes one path likely, as a model does that has learnt it: labels evenly apart, Φ between where there is room."""
     for row, (length, target) in zip(logits, rows, strict=True):
+        if not length:
+            continue
         path = torch.zeros(length, dtype=torch.int64)
         for number, label in enumerate(target):
-            path[(2 * number + 1) * length // (2 * len(target)) :][:1] = label
+            path[(2 * number + 1) * length // (2 * len(target))] = label
         row[torch.arange(length), path] += 12.0
 
 
@@ -327,7 +329,8 @@ def in_float64(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("backend", ["native", "cudnn"])
 def test_float32_of_the_cpu_is_as_close_as_a_gpu_should_be(float_batch, stand_in, backend):
-    close(losses_and_gradients(float_batch, backend=backend), in_float64(float_batch))
+    expected = in_float64(float_batch)
+    close(losses_and_gradients(float_batch, backend=backend), expected)
 
 
 @pytest.mark.gpu
