@@ -65,9 +65,7 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
     Raises:
         ConfigError: there is no such precision, or not on this device.
     """
-    check_precision(precision)
-    if precision == "float16" and device.type != "cuda":
-        raise ConfigError(f"precision float16 needs a CUDA device, not {device}: try auto")
+    check_precision(precision, device)
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
@@ -78,10 +76,12 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
     return torch.bfloat16 if seconds[torch.bfloat16] * GAIN < seconds[torch.float32] else torch.float32
 
 
-def check_precision(precision: str) -> None:
-    """Raises ConfigError if there is no such precision."""
+def check_precision(precision: str, device: torch.device | None = None) -> None:
+    """Raises ConfigError if there is no such precision, or not on that device."""
     if precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
+    if precision == "float16" and device and device.type != "cuda":
+        raise ConfigError(f"precision float16 needs a CUDA device, not {device}: try auto")
 
 
 @contextmanager

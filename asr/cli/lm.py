@@ -201,7 +201,7 @@ def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
     from asr.training.config import LanguageTrainingConfig
 
     values = configured_values(args, LanguageTrainingConfig)
-    check_data(values, what="texts", use="to learn from")
+    check_data(values, args.run, what="texts", use="to learn from")
     return from_json(LanguageTrainingConfig, values)
 
 

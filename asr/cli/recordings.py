@@ -155,7 +155,9 @@ def _listed(url: str) -> Iterator[PurePath | DataError]:
         return
     sounds = [name for name in names if name.suffix.lower() in SOUND_SUFFIXES]
     inside = [name for name in sounds if not any(part.startswith(".") for part in name.parts)]
-    if not inside:
+    if not names:
+        yield DataError("there is nothing at this address or below", path=url)
+    elif not inside:
         yield DataError(f"no sound files in this folder or below ({len(names)} others were passed over)", path=url)
     yield from inside
 

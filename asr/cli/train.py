@@ -152,7 +152,7 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
         model = read_config(folder)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
         values = merged(parts, {**values, "init": str(folder)})
-    check_data(values, what="manifests", use="to train on")
+    check_data(values, args.run, what="manifests", use="to train on")
     return from_json(TrainingConfig, values)
 
 
@@ -172,12 +172,15 @@ def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, An
     return merged(_read_json(path) if path else {}, given_values(args, kind))
 
 
-def check_data(values: Mapping[str, Any], *, what: str, use: str) -> None:
-    """Raises ConfigError if `data.train`, which is of use to that, or `data.dev` is missing."""
+def check_data(values: Mapping[str, Any], run: Path, *, what: str, use: str) -> None:
+    """Raises ConfigError if `data.train`, which is of use to that, or `data.dev` is missing; `run` is the folder."""
     data = values.get("data")
+    resume = f"; or --resume, to go on with the run in {run}" if (run / "config.json").is_file() else ""
     for name, purpose in (("train", use), ("dev", "to choose the best epochs by")):
         if not isinstance(data, Mapping) or name not in data:
-            raise ConfigError(f"the {what} {purpose} must be given: --data.{name}, or data.{name} in the --config file")
+            raise ConfigError(
+                f"the {what} {purpose} must be given: --data.{name}, or data.{name} in the --config file{resume}"
+            )
 
 
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

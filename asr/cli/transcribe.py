@@ -147,8 +147,12 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    needed = args.nproc == 1 and any(isinstance(item, Recording) for item in found)
-    recognizer = load_recognizer(args, args.model) if needed else None
+    recognizer = None
+    if any(isinstance(item, Recording) for item in found):
+        if args.nproc == 1:
+            recognizer = load_recognizer(args, args.model)
+        else:
+            args = settle(args, args.model)
     if args.output:
         write_names(args.output, before, recordings)
     num_failed = 0
@@ -277,7 +281,7 @@ def _results(
     from asr.processes import in_order
     from asr.transcription import transcribe_in_processes
 
-    make = partial(load_in_process, settle(args, args.model), args.model)
+    make = partial(load_in_process, args, args.model)
     numbered = transcribe_in_processes(make, sources, processes=args.nproc, channel=args.channel, progress=progress)
     for number, result in numbered if args.output else enumerate(in_order(numbered)):
         yield recordings[number], result

@@ -90,6 +90,7 @@ class AcousticTask:
     """
 
     criterion = "wer"
+    waiting_remedy = ": see --workers"
 
     def __init__(self, config: TrainingConfig, *, device: torch.device, note: Callable[[str], None], workers: int = 0):
         self.config = config
@@ -106,6 +107,7 @@ class AcousticTask:
             self.modules["phones"] = nn.Linear(model.encoder.width, self.lexicon.size)
         self.modules.to(device)
         self.dropped: Counter[str] = Counter()
+        self.dropped_of_dev: Counter[str] = Counter()
         self.train_examples = self._usable([self._example(*pair) for pair in zip(train, texts, strict=True)], note)
         self.dev_examples = [
             self._example(utterance, normalize(utterance.text, config.text), dev=True)
@@ -387,7 +389,7 @@ class AcousticTask:
                 f"{', '.join(map(repr, sorted(unexpected)))}; name them in data.unknown_characters to leave them out",
                 path=utterance.audio,
             )
-        self.dropped.update(dropped)
+        (self.dropped_of_dev if dev else self.dropped).update(dropped)
         phones = self.lexicon.encode(text) if self.lexicon else None
         return Example(
             utterances=(utterance,),
@@ -421,9 +423,10 @@ class AcousticTask:
 
     def _report_left_out(self, note: Callable[[str], None]) -> None:
         """Says which characters, and which words' phones, are left out."""
-        if self.dropped:
-            counts = ", ".join(f"{character!r} {count} times" for character, count in self.dropped.most_common())
-            note(f"characters outside the alphabet were left out of targets: {counts}")
+        for texts, dropped in (("training", self.dropped), ("dev", self.dropped_of_dev)):
+            if dropped:
+                counts = ", ".join(f"{character!r} {count} times" for character, count in dropped.most_common())
+                note(f"characters outside the alphabet were left out of {texts} targets: {counts}")
         if self.lexicon:
             unknown = Counter(word for example in self.train_examples for word in self.lexicon.unknown(example.text))
             if unknown:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.device import autocast, choose_precision, deterministic, find_device
+from asr.device import autocast, check_precision, choose_precision, deterministic, find_device
 from asr.encoder import make_cell
 from asr.errors import DataError
 from asr.lm.corpus import read_sentences, read_texts
@@ -60,6 +60,7 @@ class LanguageTask:
     """
 
     criterion = "perplexity"
+    waiting_remedy = ""
     data_digest = ""  # the index of the text sees to that
 
     def __init__(
@@ -251,6 +252,7 @@ def train_language_model(
         launch(train_language_model, config, folder, processes=processes, note=note, device=device, progress=progress)
         return LanguageModel.load(folder / "model").to(find_device(device))
     with deterministic(config.deterministic), joined(device) as place, ExitStack() as stack:
+        check_precision(config.loop.precision, place)
         from_first(lambda: stack.enter_context(locked(folder)))
         if not is_first():
             note, progress = _nothing, False

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from typing import Any
 
 import torch
@@ -148,6 +148,7 @@ def _do(work: Work, connection: Connection) -> None:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody outside of this machine shall reach them
     torch.set_num_threads(work.threads)
+    tqdm.set_lock(RLock())  # its own is one of all processes, of which a killed one leaves a warning behind
     lock = Lock()  # warnings come from threads too
 
     def tell(message: str | Exception) -> None:

@@ -40,7 +40,7 @@ from asr.training.distributed import (
 from asr.training.log import TrainingLog
 
 CHECKPOINTS = "checkpoints"
-WAITING_SHARE = 0.05  # of an epoch's time: beyond it, someone should know
+WAITING_SHARE, WAITING_SECONDS = 0.05, 10.0  # of an epoch's time, and a process's: beyond both, someone should know
 ALL_BLANK_STEPS = 300  # a model may say nothing for the first few hundred steps, and still learn
 
 Item = TypeVar("Item")
@@ -75,6 +75,7 @@ class Task(Protocol):
     modules: nn.ModuleDict
     criterion: str  # the dev figure that decides which epochs are best; the lower, the better
     data_digest: str  # another one for other training data
+    waiting_remedy: str  # the end of a sentence that says how long the trainer waits for data
 
     def num_batches(self, epoch: int) -> int: ...
     def batches(self, epoch: int, *, start: int) -> Iterator[Any]: ...
@@ -232,8 +233,8 @@ def fit(
                 drop_others([*best_before, *position.best], folder)
             saved_at = time.monotonic()
             after_epoch()
-            if waited > WAITING_SHARE * spent:
-                note(f"{waited / spent:.0%} of epoch {epoch + 1} went into waiting for data: see --workers")
+            if waited > max(WAITING_SHARE * spent, WAITING_SECONDS * num_processes()):
+                note(f"{waited / spent:.0%} of epoch {epoch + 1} went into waiting for data{task.waiting_remedy}")
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
             (stopping,) = agreed(stop())
             if stopping and position.epoch < options.epochs:

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from asr.acoustic_model import AcousticModel
-from asr.device import deterministic, find_device
+from asr.device import check_precision, deterministic, find_device
 from asr.encoder import make_cell
+from asr.errors import ConfigError
 from asr.options import to_json
 from asr.plots import training_curve
 from asr.training.acoustic import AcousticTask
@@ -53,7 +54,8 @@ def train_acoustic_model(
     Returns:
         The trained model, as it stands in `folder/model`.
     Raises:
-        ConfigError: the folder holds a run of another configuration, or another process trains in it.
+        ConfigError: the folder holds a run of another configuration, or another process trains in it; or the device
+            lacks what the configuration asks for.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
         ProcessDied, WorkerDied: one of the processes was killed.
@@ -65,6 +67,9 @@ def train_acoustic_model(
         launch(train_acoustic_model, config, folder, processes=processes, **how)  # type: ignore[arg-type]
         return AcousticModel.load(folder / "model").eval().to(find_device(device))
     with deterministic(config.deterministic), joined(device) as place, ExitStack() as stack:
+        check_precision(config.loop.precision, place)
+        if config.ctc_backend == "cudnn" and place.type != "cuda":
+            raise ConfigError(f"ctc_backend cudnn needs a CUDA device, not {place}: try auto")
         from_first(lambda: stack.enter_context(locked(folder)))
         if not is_first():
             note, progress = _nothing, False

@@ -30,14 +30,14 @@ SECONDS, UTTERANCES = 10, 4
 
 def main() -> None:
     warnings.filterwarnings("ignore", message="TF32 acceleration")  # of Intel's GPUs, by torch.backends.mkldnn.flags
-    print(machine("torch"))
+    print(f"{machine('torch')}; operations and saved: for a second of audio")
     encoders = {"asr-train's defaults": EncoderOptions()} | {
         f"librispeech --hours {hours}": encoder for hours, encoder in librispeech.ENCODERS.items()
     }
-    print(f"{'':22} {'weights':>8} {'operations':>11} {'saved':>7}")
+    print(f"{'':22} {'weights':>8} {'operations':>11} {'saved':>9}")
     for name, options in encoders.items():
         weights, operations, saved = cost(options)
-        print(f"{name:22} {weights / 1e6:7.1f}M {operations / 1e9:10.1f}G {saved / 1e6:6.1f}M")
+        print(f"{name:22} {weights / 1e6:7.1f}M {operations / 1e9:10.1f}G {saved / 1e6:6.1f} MB")
 
 
 def cost(options: EncoderOptions) -> tuple[int, float, float]:

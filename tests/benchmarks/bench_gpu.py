@@ -36,6 +36,7 @@ from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.device import find_device
 from asr.encoder import EncoderOptions
+from asr.errors import InputError
 from asr.recognizer import Recognizer
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.log import read_log
@@ -67,7 +68,10 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     args = parser.parse_args()
-    device = find_device(args.device)
+    try:
+        device = find_device(args.device)
+    except InputError as error:
+        parser.error(f"{error}; to try it without: --device cpu")
     args.encoder = librispeech.ENCODERS[args.librispeech] if args.librispeech else EncoderOptions()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{time.strftime('%Y-%m-%d')}; {name}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")

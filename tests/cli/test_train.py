@@ -28,6 +28,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 DATA = "--data.train t.jsonl --data.dev d1.jsonl,d2.jsonl"
+NO_MANIFESTS = "the manifests to train on must be given: --data.train, or data.train in the --config file"
 
 
 def test_flags_alone(folder):
@@ -82,8 +83,9 @@ def test_merged_goes_into_groups_and_changes_neither():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--run r", "the manifests to train on must be given: --data.train, or data.train in the --config file"),
+        ("--run r", NO_MANIFESTS),
         ("--run r --data.train a", "the manifests to choose the best epochs by must be given: --data.dev"),
+        ("--run old", f"{NO_MANIFESTS}; or --resume, to go on with the run in old"),
         ("--run r --resume", "no run to resume in r: it has no config.json"),
         ("--run r --resume --config c.json", "--resume takes the configuration from the run folder"),
         ("--run r --config c.json", "c.json cannot be read: No such file or directory"),
@@ -98,6 +100,8 @@ def test_configurations_that_are_refused(folder, line, message):
     files = {"text": "x", "list": "[]", "odd": '{"encoder": {"hidden": 3}}', "datalist": '{"data": [], "oops": 1}'}
     for name, content in files.items():
         (folder / f"{name}.json").write_text(content)
+    (folder / "old").mkdir()
+    (folder / "old" / "config.json").write_text("{}")
     with pytest.raises(ConfigError) as caught:
         read(line)
     assert str(caught.value).startswith(message)

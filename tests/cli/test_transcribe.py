@@ -262,6 +262,12 @@ def test_wrong_usage(line, message, capsys):
     assert printed.err.count("\n") == 1
 
 
+def test_processes_that_cannot_begin_leave_no_folder(model, sounds, tmp_path, capsys):
+    command = [str(sounds), "--model", model, "--nproc", "2", "--output", str(tmp_path / "texts")]
+    assert main([*command, "--device", "cpu", "--precision", "float16"]) == 2
+    assert not (tmp_path / "texts").exists()
+
+
 def test_a_folder_is_several_recordings_for_the_formats_too(transcribe, sounds):
     (sounds / "day 1" / "c.wav").unlink()
     status, _, errors = transcribe(sounds / "day 1", "--format", "srt")

@@ -139,7 +139,7 @@ def test_a_character_that_the_given_model_lacks_is_refused(
     task = make_task(replace(config, data=replace(config.data, unknown_characters="YX")), notes)
     (example,) = (example for example in task.train_examples if example.id == "tone-03")
     assert task.alphabet.decode(example.labels) == "A  B"
-    assert "characters outside the alphabet were left out of targets: 'X' 1 times, 'Y' 1 times" in notes
+    assert "characters outside the alphabet were left out of training targets: 'X' 1 times, 'Y' 1 times" in notes
 
 
 def test_characters_of_dev_outside_the_alphabet_are_counted(
@@ -150,7 +150,7 @@ def test_characters_of_dev_outside_the_alphabet_are_counted(
     write_manifest(utterances, tmp_path / "dev.jsonl.gz")
     notes: list[str] = []
     task = make_task(replace(config, data=replace(config.data, dev=(str(tmp_path / "dev.jsonl.gz"),))), notes)
-    assert f"characters outside the alphabet were left out of targets: 'Ä' {len(utterances)} times" in notes
+    assert f"characters outside the alphabet were left out of dev targets: 'Ä' {len(utterances)} times" in notes
     assert task.evaluate()["cer"] >= 1.0  # what cannot be said counts as not said
 
 

@@ -83,6 +83,7 @@ class Toy:
     """A weight whose loss is what stands for this process at each step; None: an utterance without alignment."""
 
     criterion = "wer"
+    waiting_remedy = ": see --workers"
     data_digest = ""
 
     def __init__(self, *values: tuple[float | None, ...]):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from asr.encoder import Encoder, EncoderOptions
+from asr.training import loop
 from asr.training.config import LoopOptions
 from asr.training.log import read_log
 from asr.training.loop import (
@@ -127,6 +128,7 @@ class Wandering:
     """A task whose dev figure falls from epoch to epoch; `lucky` alone decides how good epoch 3 is."""
 
     criterion = "wer"
+    waiting_remedy = ": see --workers"
     data_digest = ""
 
     def __init__(self, lucky: bool):
@@ -236,6 +238,7 @@ class Halves:
     """A loss whose gradient overflows in float16 when it is scaled by more than `most`."""
 
     criterion = "wer"
+    waiting_remedy = ": see --workers"
     data_digest = ""
 
     def __init__(self, most: float, steps: int):
@@ -291,7 +294,9 @@ def test_a_gradient_that_no_scale_makes_finite_stops_the_run(tmp_path: Path, sca
 # Waiting, and memory
 
 
-def test_the_time_that_batches_are_waited_for_is_in_the_log(tmp_path: Path) -> None:
+def test_the_time_that_batches_are_waited_for_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note says it of epochs that are long enough."""
+
     class Slow(Wandering):
         def batches(self, epoch, *, start):
             for batch in super().batches(epoch, start=start):
@@ -299,6 +304,9 @@ def test_the_time_that_batches_are_waited_for_is_in_the_log(tmp_path: Path) -> N
                 yield batch
 
     notes: list[str] = []
+    fit(Slow(lucky=True), LoopOptions(epochs=1, warmup_epochs=0.0), tmp_path / "short", note=notes.append)
+    assert not any("waiting for data" in note for note in notes)
+    monkeypatch.setattr(loop, "WAITING_SECONDS", 0.0)
     fit(Slow(lucky=True), LoopOptions(epochs=1, warmup_epochs=0.0), tmp_path, note=notes.append)
     (record,) = (record for record in read_log(tmp_path) if record["kind"] == "time")
     assert record["epoch"] == 1 and record["seconds"] >= 0.05 and 0.05 < record["waiting"] <= 1.0

@@ -175,6 +175,17 @@ def test_when_no_checkpoint_can_be_read_nothing_is_thrown_away(tone_config, tmp_
         train(tone_config(epochs=2), tmp_path)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("loop", [{}, {"precision": "float16"}])
+def test_what_the_device_lacks_is_refused_before_there_is_a_folder(tone_config, tmp_path, loop):
+    backend = "auto" if loop else "cudnn"
+    with pytest.raises(
+        ConfigError, match=r"(ctc_backend cudnn|precision float16) needs a CUDA device, not cpu: try auto"
+    ):
+        train_acoustic_model(tone_config(ctc_backend=backend, **loop), tmp_path / "run", note=print)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tmp_path):
     train(tone_config(epochs=1), tmp_path)
     with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); resume it with the same"):
@@ -259,6 +270,7 @@ class BrokenTask:
     """A linear model of one weight whose loss is what the test says at each step."""
 
     criterion = "wer"
+    waiting_remedy = ": see --workers"
     data_digest = ""
 
     def __init__(self, values, *, blank_share=0.0):
