@@ -14,8 +14,8 @@ from asr.options import from_json, to_json
 HOTWORD_WEIGHT = 6.0  # nats, where none is given
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
 
-# A kind of model, the options that name one, and those that say something of it.
 _OF_RESCORING = ("rescore_weight", "rescore_word_bonus", "rescore_lm_weight", "rescore_count", "rescore_within")
+# A kind of model, the options that name one, and those that say something of it.
 _MODELS = (
     ("a language model", ("lm", "fuse_lm"), ("lm_weight",)),
     ("a rescore_lm", ("rescore_lm",), _OF_RESCORING),
