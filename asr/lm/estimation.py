@@ -173,7 +173,8 @@ def _discounts(adjusted: np.ndarray, n: int, fallback: tuple[float, float, float
     )
     if fallback is None:
         raise InputError(f"{message}; lower the order, or give fallback discounts")
-    warnings.warn(AsrWarning(f"{message}; the discounts {fallback} are taken instead"), stacklevel=3)
+    if any(num):  # else all are frequent, as single characters are, and a discount hardly matters
+        warnings.warn(AsrWarning(f"{message}; the discounts {fallback} are taken instead"), stacklevel=3)
     return fallback
 
 

@@ -258,6 +258,12 @@ def test_a_text_too_small_for_discounts_gets_the_fallback_and_says_so():
         estimate_ngram([line.split() for line in TINY], order=2, fallback=None)
 
 
+def test_symbols_that_are_all_frequent_need_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimate_ngram([["a", "b", "c", "d", "e"], ["e", "d", "c", "b", "a"]] * 9, order=1)
+
+
 def test_discounts_of_equation_26():
     # as unigrams, counts of 1, 2, 3, 4: 5, 4, 3 and (with </s>) 2 words
     words = [
