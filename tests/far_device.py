@@ -15,13 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+if TYPE_CHECKING:  # nothing of asr is loaded before the device is known
+    from asr.training.config import LoopOptions
+    from asr.training.loop import Task
 
 COPIES = {"copy_", "_to_copy"}
 # Places of arguments that CUDA takes from the CPU: lists of indices, and the lengths of CTC.
@@ -149,18 +153,11 @@ def register() -> torch.device:
     return torch.device("far:0")
 
 
-def training(device: torch.device, folder: Path) -> list[float]:
-    """Losses and gradients of acoustic models, phones as a second target, and dev figures."""
-    from asr.training.acoustic import AcousticTask
-    from asr.training.config import AuxiliaryOptions
+def steps(task: Task, options: LoopOptions) -> list[float]:
+    """Losses, shares of Φ and norms of gradients of three steps, and dev figures after them."""
     from asr.training.loop import make_optimizer, update
-    from tests import tones
 
-    tones.make_corpus(folder)
-    auxiliary = AuxiliaryOptions(lexicon=str(folder / "lexicon.txt"), layer=1, weight=0.3)
-    task = AcousticTask(tones.make_config(folder, auxiliary=auxiliary), device=device, note=print)
-    task.rehearse()
-    optimizer = make_optimizer(task.modules, task.config.loop)
+    optimizer = make_optimizer(task.modules, options)
     task.modules.train()
     figures = []
     for batch in islice(task.batches(0, start=0), 3):
@@ -170,11 +167,23 @@ def training(device: torch.device, folder: Path) -> list[float]:
     return [*figures, *task.evaluate().values()]
 
 
+def training(device: torch.device, folder: Path) -> list[float]:
+    """Losses and gradients of acoustic models, phones as a second target, and dev figures."""
+    from asr.training.acoustic import AcousticTask
+    from asr.training.config import AuxiliaryOptions
+    from tests import tones
+
+    tones.make_corpus(folder)
+    auxiliary = AuxiliaryOptions(lexicon=str(folder / "lexicon.txt"), layer=1, weight=0.3)
+    task = AcousticTask(tones.make_config(folder, auxiliary=auxiliary), device=device, note=print)
+    task.rehearse()
+    return steps(task, task.config.loop)
+
+
 def language_model(device: torch.device, folder: Path) -> list[float]:
     """Losses and gradients of a language model, a dev figure, and what it makes of a text."""
     from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, NetworkOptions, TextDataOptions
     from asr.training.language import LanguageTask
-    from asr.training.loop import make_optimizer, update
 
     text = folder / "text.txt"
     text.write_text("the owl often hoots\nthe cow never barks\n" * 40)
@@ -184,13 +193,7 @@ def language_model(device: torch.device, folder: Path) -> list[float]:
         loop=LanguageLoopOptions(epochs=2, learning_rate=0.02, precision="float32"),
     )
     task = LanguageTask(config, folder, device=device, note=print)
-    optimizer = make_optimizer(task.modules, config.loop)
-    task.modules.train()
-    figures = []
-    for batch in islice(task.batches(0, start=0), 3):
-        result = task.loss(batch, generator=torch.Generator().manual_seed(0))
-        figures += [*result.figures.values(), update(task.modules, optimizer, result.loss, rate=0.01, clip_norm=1.0)]
-    return [*figures, *task.evaluate().values(), *task.model.score_batch(["the owl often barks"]).tolist()]
+    return [*steps(task, config.loop), *task.model.score_batch(["the owl often barks"]).tolist()]
 
 
 def recognition(device: torch.device, folder: Path) -> list[float]:
