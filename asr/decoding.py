@@ -190,7 +190,8 @@ class Decoder:
     def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
         options = self.options
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
-        return Rescorer(load_language_model(options.rescore_lm, device), options, source=source, dtype=dtype)
+        model = load_language_model(options.rescore_lm, device)
+        return Rescorer(model, options, source=source, dtype=dtype if model.can_run(dtype) else None)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:

@@ -63,11 +63,17 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
         make_cell: the kind of layer that most of the time goes to: (width, hidden size) to a module.
         training: whether gradients will be computed too.
     Raises:
-        ConfigError: there is no such precision, or not on this device.
+        ConfigError: there is no such precision, or not on this device, or this processor has no such layer in it.
     """
     check_precision(precision, device)
     if precision != "auto":
-        return getattr(torch, precision)
+        dtype: torch.dtype = getattr(torch, precision)
+        if not can_run(make_cell, dtype, device, training=training):
+            raise ConfigError(
+                f"precision {precision} must be a format that this processor runs recurrent layers in, and it is not "
+                "(on x86 an LSTM in bfloat16 needs AVX-512): choose auto or float32"
+            )
+        return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type != "cpu":
@@ -82,6 +88,19 @@ def check_precision(precision: str, device: torch.device | None = None) -> None:
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
     if precision == "float16" and device and device.type != "cuda":
         raise ConfigError(f"precision float16 needs a CUDA device, not {device}: try auto")
+
+
+def can_run(make_cell: MakeCell, dtype: torch.dtype, device: torch.device, *, training: bool) -> bool:
+    """Whether a recurrent layer runs in that format: oneDNN has no bfloat16 LSTM for a CPU without AVX-512."""
+    if dtype == torch.float16:
+        return device.type == "cuda"
+    if device.type != "cpu" or dtype == torch.float32:
+        return True
+    try:
+        _take_step(_trial_cell(make_cell), torch.zeros(1, 1, TRIAL_WIDTH), dtype, training=training)
+    except RuntimeError:  # "could not create a primitive descriptor ..."
+        return False
+    return True
 
 
 @contextmanager
@@ -110,18 +129,27 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
 
 
 def _trial_seconds(make_cell: MakeCell, *, training: bool) -> dict[torch.dtype, float]:
-    """The least of three times of a step on the CPU in each format, after one to warm up."""
-    with torch.random.fork_rng(devices=[]):
-        cell = make_cell(TRIAL_WIDTH, TRIAL_WIDTH)
+    """The least of three times of a step on the CPU in each format, after one to warm up; infinite if it cannot run."""
+    cell = _trial_cell(make_cell)
     inputs = torch.zeros(*(TRAINING_TRIAL if training else INFERENCE_TRIAL), TRIAL_WIDTH)
     least = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    formats = [dtype for dtype in least if can_run(make_cell, dtype, torch.device("cpu"), training=training)]
     for attempt in range(4):
-        for dtype in least:  # in turn, so that what else the machine does slows down both
+        for dtype in formats:  # in turn, so that what else the machine does slows down both
             start = time.perf_counter()
-            with torch.set_grad_enabled(training), autocast(dtype, torch.device("cpu")):
-                outputs, _ = cell(inputs)
-            if training:
-                outputs.float().sum().backward()
+            _take_step(cell, inputs, dtype, training=training)
             if attempt > 0:
                 least[dtype] = min(least[dtype], time.perf_counter() - start)
     return least
+
+
+def _trial_cell(make_cell: MakeCell) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        return make_cell(TRIAL_WIDTH, TRIAL_WIDTH)
+
+
+def _take_step(cell: nn.Module, inputs: torch.Tensor, dtype: torch.dtype, *, training: bool) -> None:
+    with torch.set_grad_enabled(training), autocast(dtype, torch.device("cpu")):
+        outputs, _ = cell(inputs)
+    if training:
+        outputs.float().sum().backward()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -16,6 +18,7 @@ from asr import device
 from asr.device import autocast, choose_precision, deterministic, find_device
 from asr.encoder import Cell, make_cell
 from asr.errors import ConfigError, InputError
+from tests.processors import needs_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -50,7 +53,45 @@ def test_a_cuda_device_that_the_machine_lacks_is_refused() -> None:
         find_device("cuda:99")
 
 
-def test_a_precision_that_is_named_is_taken_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+class NoBfloat16(nn.LSTM):
+    """An LSTM on a processor for which oneDNN has none in bfloat16."""
+
+    def forward(self, *inputs: torch.Tensor) -> object:  # type: ignore[override]
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+        return super().forward(*inputs)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_format_that_the_processor_cannot_run_is_never_chosen_and_refused_where_it_is_named(training: bool) -> None:
+    assert choose_precision("auto", CPU, make_cell=NoBfloat16, training=training) == torch.float32
+    assert device._trial_seconds(NoBfloat16, training=training)[torch.bfloat16] == math.inf
+    with pytest.raises(ConfigError, match="precision bfloat16 must be a format that this processor runs .* auto or"):
+        choose_precision("bfloat16", CPU, make_cell=NoBfloat16, training=training)
+
+
+LOWEST = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "default"}  # as on a processor with AVX2 alone
+ON_THE_LOWEST = """
+import asr
+from asr.cli.transcribe import main
+print(asr.load(device="cpu").transcribe("tests/audio/merchant.flac").text)
+print(main(["tests/audio/merchant.flac", "--device", "cpu", "--precision", "bfloat16", "--model", "an4"]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the instructions are x86's")
+def test_recordings_are_transcribed_on_a_processor_with_avx2_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_THE_LOWEST], env={**os.environ, **LOWEST}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["BUT THE MERCHANT UNDERSTOOD WHAT THE BOY HAD SAID", "2"]
+    assert done.stderr.splitlines()[-1].startswith(
+        "asr-transcribe: error: precision bfloat16 must be a format that this"
+    )
+
+
+@needs_bfloat16
+def test_a_precision_that_is_named_is_taken_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(device, "_trial_seconds")
     assert choose_precision("float32", CPU, make_cell=nn.LSTM, training=True) == torch.float32
     assert choose_precision("bfloat16", CPU, make_cell=nn.LSTM, training=False) == torch.bfloat16
@@ -104,6 +145,7 @@ def test_auto_asks_a_gpu_for_bfloat16_in_hardware(
     assert choose_precision("auto", torch.device("cuda"), make_cell=nn.LSTM, training=True) == expected
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("cell", get_args(Cell))
 def test_the_trial_times_both_formats_and_leaves_the_random_state_alone(cell: Cell, training: bool) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from asr.ctc.loss import ctc_loss
 from asr.encoder import Cell, Encoder, EncoderOptions, PeepholeLSTM, max_pool_time, permute_frames, reversal
 from asr.errors import ConfigError
+from tests.processors import needs_bfloat16
 
 CELLS = get_args(Cell)
 SHAPES = [
@@ -56,6 +57,7 @@ def test_an_utterance_alone_is_the_same_as_in_a_padded_batch(cell, changes):
         torch.testing.assert_close(own, alone[0], atol=1e-5, rtol=0)
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("changes", SHAPES)
 def test_rows_are_log_probabilities_in_float32_also_under_autocast(changes):
     encoder = make_encoder(**changes)

@@ -23,6 +23,7 @@ from asr.metrics import wer
 from asr.recognizer import Recognizer
 from asr.text import normalize
 from data_prep import an4
+from tests.processors import needs_bfloat16
 
 CORPUS = Path(os.environ.get("ASR_AN4", "../shared/corpora/an4"))
 TEST_CLEAN = Path(os.environ.get("ASR_ENGLISH", "../shared/corpora/english")) / "librispeech_test_clean"
@@ -105,6 +106,7 @@ def test_padding_does_not_leak_into_any_utterance(recognizer, test_set, texts):
                 assert recognizer.decoder.decode(emission[:count]).text == texts[row]
 
 
+@needs_bfloat16
 @needs_corpus
 def test_bfloat16_gives_the_same_texts_but_for_a_handful(test_set, texts):
     waveforms, references = test_set

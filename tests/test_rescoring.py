@@ -185,6 +185,14 @@ def test_the_parts_of_a_score_add_up(pear_model, source, tmp_path, rng):
         assert float(row[0]) == pytest.approx(sum(map(float, row[1:6])), abs=0.04)
 
 
+def test_where_its_layers_do_not_run_in_bfloat16_the_language_model_computes_in_float32(monkeypatch, pear_model):
+    options = DecodingOptions(beam_width=4, rescore_lm=pear_model)
+    for runs, dtype in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr("asr.lm.rnn.can_run", lambda *_, answer=runs, **__: answer)
+        decoder = Decoder(FRUIT, options, dtype=torch.bfloat16)
+        assert decoder._rescorer is not None and decoder._rescorer.dtype == dtype
+
+
 def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
     decoder = Decoder(FRUIT, DecodingOptions(beam_width=20, num_best=5, rescore_lm=pear_model))
     emissions = [np.log(rng.dirichlet(np.full(FRUIT.size, 0.3), size=frames) + 1e-9) for frames in (0, 3, 9, 20)]

@@ -17,6 +17,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asr.device import can_run
 from asr.encoder import make_cell
 from asr.errors import ConfigError, InputError
 from asr.lm.perplexity import SentenceScore
@@ -148,6 +150,11 @@ class LanguageModel(nn.Module):
             )
             self.projection = nn.Linear(options.hidden_size, width) if options.hidden_size != width else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
+
+    def can_run(self, dtype: torch.dtype | None) -> bool:
+        """Whether its matrix products can be in that format where it computes; None is float32."""
+        cell = partial(make_cell, self.config.network.cell)
+        return dtype is None or can_run(cell, dtype, next(self.parameters()).device, training=False)
 
     def start_state(self, batch: int) -> Tensor:
         """The state before a sentence, to which <eos> comes first: zeros, (B, num_layers, S) float32.

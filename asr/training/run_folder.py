@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from asr.device import MakeCell, choose_precision
-from asr.errors import ConfigError
+from asr.device import MakeCell, can_run, choose_precision
+from asr.errors import AsrWarning, ConfigError
 from asr.files import write_whole
 from asr.options import first_difference, from_json, to_json
 from asr.training.config import LoopOptions
@@ -52,10 +53,13 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     """The configuration to train with, its precision settled; a new run folder gets it as config.json.
 
     An old run folder must hold the same configuration. Its precision stands where "auto" is asked for: measured again,
-    it might come out otherwise, and the run would go on with other losses.
+    it might come out otherwise, and the run would go on with other losses. Where this processor cannot run it, the run
+    goes on in float32 all the same.
 
     Raises:
         ConfigError: the folder's run has other options; the first that differs is named.
+    Warns:
+        AsrWarning: the run goes on in float32.
     """
     path = folder / "config.json"
     if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: a first try may have named a wrong file
@@ -68,12 +72,19 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     old = from_json(type(config), before, where=str(path))
-    if config.loop.precision == "auto":
+    wanted = config.loop.precision
+    if wanted == "auto":
         config = _with_precision(config, old.loop.precision)
     if difference := first_difference(to_json(old), to_json(config)):
         raise ConfigError(
             f"{folder} holds a run with other options ({difference}); resume it with the same, or choose another folder"
         )
+    if wanted == "auto" and not can_run(make_cell, getattr(torch, config.loop.precision), device, training=True):
+        message = (
+            f"{folder} was trained in {config.loop.precision}, which this processor cannot run: float32 from here on"
+        )
+        warnings.warn(AsrWarning(message), stacklevel=2)
+        return _with_precision(config, "float32")
     return config
 
 

@@ -34,6 +34,7 @@ from asr.lm.rnn import (
 from asr.lm.sampling import SamplingOptions, sample
 from asr.lm.vocabulary import EOS, UNK
 from asr.text import TextOptions
+from tests.processors import needs_bfloat16
 
 WORDS = ("THE", "PEAR", "PAIR", "APPLE", "AND", "SALAD", "A")
 NETWORK = NetworkOptions(hidden_size=7, embedding_size=6, dropout=0.5)
@@ -240,7 +241,7 @@ def test_a_small_vocabulary_has_a_plain_softmax() -> None:
         make_softmax(20_000, NetworkOptions(embedding_size=8))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16)])
 def test_log_probabilities_are_float32_also_under_autocast(model: LanguageModel, dtype) -> None:
     exact = model.score_batch(["the apple and pear salad"])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):

@@ -19,7 +19,7 @@ import torch
 import asr
 from asr.acoustic_model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
-from asr.errors import ConfigError, DataError
+from asr.errors import AsrWarning, ConfigError, DataError
 from asr.options import from_json, to_json
 from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
@@ -27,6 +27,7 @@ from asr.training.log import read_log
 from asr.training.loop import BatchLoss, Diverged, Interrupted, fit, update
 from asr.training.run import train_acoustic_model
 from asr.training.run_folder import locked
+from tests.processors import needs_bfloat16
 from tests.tones import speak
 
 
@@ -144,6 +145,17 @@ def test_a_killed_training_resumes_loss_for_loss(tone_config, tmp_path):
     train(config, tmp_path / "killed")
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
+
+
+@needs_bfloat16
+def test_a_run_goes_on_in_float32_where_its_format_does_not_run(tone_config, tmp_path, monkeypatch):
+    train(tone_config(epochs=1, precision="bfloat16"), tmp_path)
+    for precision in ("auto", "bfloat16"):
+        train(tone_config(epochs=1, precision=precision), tmp_path)
+    monkeypatch.setattr("asr.training.run_folder.can_run", lambda *_, **__: False)
+    with pytest.warns(AsrWarning, match="was trained in bfloat16, which this processor cannot run: float32 from here"):
+        train(tone_config(epochs=1, precision="auto"), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["loop"]["precision"] == "bfloat16"
 
 
 def test_a_finished_run_is_not_trained_again(tone_config, tmp_path):
