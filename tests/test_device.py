@@ -66,7 +66,7 @@ class NoBfloat16(nn.LSTM):
 def test_a_format_that_the_processor_cannot_run_is_never_chosen_and_refused_where_it_is_named(training: bool) -> None:
     assert choose_precision("auto", CPU, make_cell=NoBfloat16, training=training) == torch.float32
     assert device._trial_seconds(NoBfloat16, training=training)[torch.bfloat16] == math.inf
-    with pytest.raises(ConfigError, match="precision bfloat16 must be a format that this processor runs .* auto or"):
+    with pytest.raises(ConfigError, match=r"precision bfloat16 must be a format that this processor runs .* auto or"):
         choose_precision("bfloat16", CPU, make_cell=NoBfloat16, training=training)
 
 
