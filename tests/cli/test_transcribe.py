@@ -482,6 +482,19 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
     assert transcribe(tmp_path / "moved", "--output", out, "--resume")[2] == ["asr-transcribe: 3 of 3 were done before"]
 
 
+def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, sounds, texts, tmp_path):
+    out = tmp_path / "out"
+    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
+    (out / "a.txt").write_text("old")
+    assert transcribe(sounds / "day 1" / "a.wav", "--output", out, "--quiet") == (0, [], [])
+    note = f"1 of 1 results have other names, as theirs are taken: that of {sounds}"
+    assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [f"asr-transcribe: {note}/day 1/a.wav is a-2"]
+    assert (out / "a.txt").read_text() == "old"
+    assert (out / "a-2.txt").read_text() == f"{texts[2]}\n"
+    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
+    assert (out / "a.txt").read_text() == f"{texts[0]}\n"
+
+
 def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(transcribe, sounds, texts, tmp_path):
     folder, out = tmp_path / "folder", tmp_path / "out"
     (folder / "b.json").mkdir(parents=True)
