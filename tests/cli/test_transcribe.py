@@ -575,3 +575,19 @@ def test_a_folder_behind_a_url_by_several_processes(model, sounds, texts, tmp_pa
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")) == [
         *("a.txt", "b.txt", "day 1/a.txt", "day 1/c.txt")
     ]
+
+
+def test_json_on_stdout_is_a_line_for_each_recording_that_can_be_read(model, sounds):
+    """Whatever else there is to say, and whatever the stream can show."""
+    (sounds / "broken.wav").write_bytes(b"RIFF")
+    (sounds / "empty.mp3").write_bytes(b"")
+    (sounds / "truncated.flac").write_bytes((sounds / "a.flac").read_bytes()[:-300])
+    (sounds / "é☃.wav").write_bytes((sounds / "b.wav").read_bytes())
+    os.link(sounds / "b.wav", os.fsencode(sounds) + b"/not\xffutf-8.wav")
+    command = [sys.executable, "-m", "asr.cli.transcribe", str(sounds), "--format", "json", "--model", model]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [os.path.relpath(line["audio"], sounds) for line in lines] == [
+        *("a.flac", "b.wav", "day 1/a.wav", "day 1/c.wav", "not\udcffutf-8.wav", "truncated.flac", "é☃.wav")
+    ]
+    assert done.returncode == 1 and b"2 of 9 could not be transcribed" in done.stderr
