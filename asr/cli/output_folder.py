@@ -70,9 +70,7 @@ def read_names(folder: Path) -> dict[str, str]:
     path = folder / NAMES_FILE
     try:
         found = dict(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-        if all(
-            isinstance(key, str) and ".." not in PurePath(name).parts and name[:1] != "/" for name, key in found.items()
-        ):
+        if all(isinstance(key, str) and _is_inside(name) for name, key in found.items()):
             return found
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -81,6 +79,12 @@ def read_names(folder: Path) -> dict[str, str]:
     message = "is damaged, so results are told by their names alone: one of another recording may count as done"
     warnings.warn(f"{path}: {message}", AsrWarning, 2)
     return {}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a file of that name lies in the folder: on Windows, C: and \\ lead elsewhere too."""
+    path = PurePath(name)
+    return not path.anchor and ".." not in path.parts
 
 
 def write_names(folder: Path, recordings: Iterable[Recording | DataError]) -> None:
