@@ -83,17 +83,18 @@ class Training:
 class Transcribing:
     """A folder of short recordings, by a model that has learnt what they say, more or less."""
 
-    def __init__(self, folder: Path) -> None:
-        self._model, self._sounds = folder / "run" / "model", folder / "sounds"
+    def __init__(self, folder: Path, model: Path | None) -> None:
+        self._model, self._sounds = model or folder / "run" / "model", folder / "sounds"
         self._sounds.mkdir()
         rng = np.random.default_rng(3)
         for number in range(NUM_RECORDINGS):
             text = "".join(rng.choice(list("ABC "), rng.integers(1, 6)))
             soundfile.write(self._sounds / f"{number:03d}.wav", tones.speak(text, rng), 8000)
-        tones.make_corpus(folder)
-        config = tones.make_config(folder, epochs=12, warmup_epochs=2.0)
-        status = ended(start(lambda: train_acoustic_model(config, folder / "run", device="cpu", note=print) and 0))
-        assert status == 0, f"the model was not trained: status {status}"
+        if model is None:
+            tones.make_corpus(folder)
+            config = tones.make_config(folder, epochs=12, warmup_epochs=2.0)
+            status = ended(start(lambda: train_acoustic_model(config, folder / "run", device="cpu", note=print) and 0))
+            assert status == 0, f"the model was not trained: status {status}"
 
     def run(self, output: Path) -> int:
         fixed = ["--model", str(self._model), "--device", "cpu", "--precision", "float32", "--threads", "1", "--quiet"]
@@ -212,12 +213,13 @@ def main() -> int:
     parser.add_argument("--what", choices=("training", "transcribing"), required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", type=Path, help="folder of a model of the tones; one is trained without")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         begun = time.monotonic()
         inputs = Path(name) / "inputs"
         inputs.mkdir()
-        work = {"training": Training, "transcribing": Transcribing}[args.what](inputs)
+        work: Work = Training(inputs) if args.what == "training" else Transcribing(inputs, args.model)
         count = campaign(work, Path(name), kills=args.kills, rng=np.random.default_rng(args.seed))
     print(
         f"{args.what}: {count.kills} kills in {count.runs} runs, {count.halfway} of them when a part was done; "
