@@ -15,6 +15,7 @@ import http.client
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from asr.errors import DataError, InputError
+from asr.locks import locked
 from data_prep.connection import Cut, Pace, TooSlow, open_url, read_block, shown
 from data_prep.disk import room
 
@@ -55,9 +57,9 @@ def download(
         The destination.
     Raises:
         InputError: url or checksum is of another form.
-        DataError: the server refuses or is not there, its file is not the right one, comes too slowly or ends early,
-            or the disk is full. What has arrived is kept, and the next call goes on with it; but with a wrong
-            checksum, which no further bytes can mend, it is deleted.
+        DataError: the server refuses or is not there, its file is not the right one, comes too slowly or ends early;
+            another process is downloading it; or the disk is full. What has arrived is kept, and the next call goes on
+            with it; but with a wrong checksum, which no further bytes can mend, it is deleted.
     """
     if not url.lower().startswith(("http://", "https://", "file://")):
         raise InputError(f"the url must begin with http://, https:// or file://, got {url!r}")
@@ -69,16 +71,36 @@ def download(
             raise DataError(f"must have {checksum}, has {found} (delete it to download it again)", path=destination)
         return destination
     destination.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(destination):
+        _complete(url, destination, checksum=checksum, pace=pace or Pace(), progress=progress)
+    return destination
+
+
+@contextmanager
+def _alone(destination: Path) -> Iterator[None]:
+    """Keeps other processes from adding to the same part file; the system lifts the lock when this one ends."""
+    lock = destination.with_name(f"{destination.name}.part.lock")
+    with locked(lock) as own:
+        if not own:
+            raise DataError("another process is downloading it; wait for it", path=destination)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows deletes no file that is open
+                lock.unlink()
+
+
+def _complete(url: str, destination: Path, *, checksum: str | None, pace: Pace, progress: bool | None) -> None:
+    """Fetch the rest of a file, check it, and give it its name."""
     part = destination.with_name(f"{destination.name}.part")
     version = destination.with_name(f"{destination.name}.part.version")
-    _fetch(url, part, version, pace=pace or Pace(), progress=progress)
+    _fetch(url, part, version, pace=pace, progress=progress)
     if checksum is not None and (found := _sum(part, checksum)) != checksum:
         part.unlink()
         version.unlink(missing_ok=True)
         raise DataError(f"must have {checksum}, has {found}; what has arrived was deleted", path=url)
     part.replace(destination)
     version.unlink(missing_ok=True)
-    return destination
 
 
 def _fetch(url: str, part: Path, version: Path, *, pace: Pace, progress: bool | None) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from asr.errors import DataError, InputError
+from asr.locks import locked
 from data_prep import connection, disk
 from data_prep.connection import Pace
 from data_prep.download import download
@@ -214,6 +215,17 @@ def test_a_length_that_has_changed_under_the_same_name(server: Server, path: Pat
     server.content_range = "bytes {first}-{last}/250001"
     with pytest.raises(DataError, match=r"must send the bytes of 250000 from 100000 on, sent .*; run again$"):
         download(f"{server.url}/file", path)
+
+
+def test_two_downloads_of_one_file_at_once(server: Server, path: Path) -> None:
+    """Which would both add to the same part."""
+    path.parent.mkdir()
+    with locked(path.with_name("file.bin.part.lock")) as own:
+        assert own
+        with pytest.raises(DataError, match=r"file.bin: another process is downloading it; wait for it$"):
+            download(f"{server.url}/file", path)
+    assert download(f"{server.url}/file", path).read_bytes() == CONTENT  # and a lock that is left holds nobody
+    assert names(path.parent) == ["file.bin"]
 
 
 def test_a_wrong_checksum_deletes_what_has_arrived(server: Server, path: Path) -> None:

@@ -192,12 +192,13 @@ def killed(process: int, work: Work, output: Path, step: int, seconds: float) ->
     goal = work.progress(output) + step
     deadline = None
     while deadline is None or time.monotonic() < deadline:
-        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            break
+        number, status = os.waitpid(process, os.WNOHANG)
+        if number:
+            return os.waitstatus_to_exitcode(status)
         if deadline is None and work.progress(output) >= goal:
             deadline = time.monotonic() + seconds
         time.sleep(0.001)
-    os.kill(process, signal.SIGKILL)  # nothing, to one that has ended
+    os.kill(process, signal.SIGKILL)
     return ended(process)
 
 
