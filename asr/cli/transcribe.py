@@ -148,21 +148,27 @@ def run(args: argparse.Namespace) -> int:
         left = _undone(names_in(args.output, found), formats, args.output)
         if not args.quiet:
             say(f"{len(found) - len(left)} of {len(found)} were done before", prog=PROG)
-    recognizer = None
-    if any(isinstance(item, Recording) for item in left):
-        if args.nproc == 1:
-            recognizer = load_recognizer(args, args.model)
-        else:
-            args = settle(args, args.model)
+    recognizer, args = _ready(left, args)
     if args.output is None:
         return _transcribe(recognizer, found, formats, args, labelled=several)
     with claimed(args.output, found) as named:
-        if args.resume:
-            left = _undone(named, formats, args.output)  # another command may have come between
+        if args.resume:  # another command may have come between
+            left = _undone(named, formats, args.output)
+            if recognizer is None:
+                recognizer, args = _ready(left, args)
         else:
             left = named
             _note_names(named, args)
         return _transcribe(recognizer, left, formats, args, labelled=several)
+
+
+def _ready(
+    found: list[Recording | DataError], args: argparse.Namespace
+) -> tuple[Recognizer | None, argparse.Namespace]:
+    """What transcribes recordings in this process, and arguments on which several agree, if there are any."""
+    if not any(isinstance(item, Recording) for item in found):
+        return None, args
+    return (load_recognizer(args, args.model), args) if args.nproc == 1 else (None, settle(args, args.model))
 
 
 def _transcribe(
