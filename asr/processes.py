@@ -21,6 +21,8 @@ from typing import Any, Generic, TypeVar
 
 from asr.errors import AsrError
 
+_SIGKILL = 9  # which Windows has no name for
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -162,7 +164,7 @@ def how_ended(process: SpawnProcess) -> str:
     if code >= 0:
         return f"ended with status {code}"
     return f"was killed by {signal.Signals(-code).name}" + (
-        " (by the system, if memory ran out)" if code == -signal.SIGKILL else ""
+        " (by the system, if memory ran out)" if code == -_SIGKILL else ""
     )
 
 

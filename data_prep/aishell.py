@@ -34,8 +34,8 @@ from functools import partial
 from pathlib import Path
 
 from asr.errors import ConfigError, DataError
+from data_prep.archives import extract
 from data_prep.corpus import Archive, Corpus, Entry, find, read_lines, with_options
-from data_prep.download import extract
 
 URL = "https://www.openslr.org/resources/33/data_aishell.tgz"
 CHECKSUM = "md5:2f494334227864a8a8fec932999db9d8"

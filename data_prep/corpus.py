@@ -34,7 +34,8 @@ from asr.data.sources import files_below
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.files import write_whole
 from asr.sound_files import SOUND_SUFFIXES, sound_header
-from data_prep.download import download, extract
+from data_prep.archives import extract
+from data_prep.download import download
 
 if TYPE_CHECKING:
     import lhotse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -17,11 +17,15 @@ class Server(http.server.ThreadingHTTPServer):
         self.files = files
         self.headers = {"ETag": '"one"'}
         self.ignore_range = False
-        self.wrong_range = False
+        self.most_bytes: int | None = None  # of the rest that is asked for
+        self.content_range: str | None = None  # in the place of the right one
         self.cut_after: list[int] = []  # bytes of body per request, then the connection is cut
         self.state_length = True
         self.added_length = 0
         self.status: int | None = None
+        self.raw = b""  # the whole answer to a request of /raw
+        self.drip_seconds: float | None = None  # between one byte and the next
+        self.stopped = threading.Event()
         self.requests: list[tuple[str, str | None, int]] = []
 
 
@@ -33,6 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server, asked = self.server, self.headers.get("Range")
+        if self.path == "/raw":
+            return self.send(server.raw)
         content, status, extra = server.files.get(self.path, b""), 200, dict(server.headers)
         known = self.headers.get("If-Range") in (None, server.headers.get("ETag"), server.headers.get("Last-Modified"))
         if self.path == "/moved":
@@ -45,12 +51,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, content = server.status, b"no"
         elif asked and known and not server.ignore_range:
             first = int(asked.removeprefix("bytes=").removesuffix("-"))
-            status, extra["Content-Range"] = 206, f"bytes {first}-{len(content) - 1}/{len(content)}"
-            if first >= len(content):
-                status, extra["Content-Range"] = 416, f"bytes */{len(content)}"
-            elif server.wrong_range:
-                extra["Content-Range"] = "bytes 0-1/2"
-            content = content[first:] if status == 206 else b""
+            rest = content[first:][: server.most_bytes]
+            extra["Content-Range"] = f"bytes {first}-{first + len(rest) - 1}/{len(content)}"
+            status, content = (206, rest) if rest else (416, b"")
+            if status == 416:
+                extra["Content-Range"] = f"bytes */{len(server.files[self.path])}"
+            elif server.content_range is not None:
+                extra["Content-Range"] = server.content_range.format(first=first, last=first + len(rest) - 1)
         server.requests.append((self.path, asked, status))
         self.send_response(status)
         for name, value in extra.items():
@@ -58,7 +65,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.state_length:
             self.send_header("Content-Length", str(len(content) + server.added_length))
         self.end_headers()
-        self.wfile.write(content[: server.cut_after.pop(0)] if server.cut_after else content)
+        self.send(content[: server.cut_after.pop(0)] if server.cut_after else content)
+
+    def send(self, content: bytes) -> None:
+        with suppress(ConnectionError):  # the client has had enough
+            if self.server.drip_seconds is None:
+                self.wfile.write(content)
+                return
+            for number in range(len(content)):
+                self.wfile.write(content[number : number + 1])
+                self.server.stopped.wait(self.server.drip_seconds)
 
 
 @contextmanager
@@ -70,5 +86,6 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
         try:
             yield running
         finally:
+            running.stopped.set()
             running.shutdown()
             thread.join()

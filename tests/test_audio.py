@@ -199,6 +199,7 @@ def test_blocks_are_the_whole(tmp_path: Path, rng: np.random.Generator, rate: in
         np.testing.assert_array_equal(np.concatenate(blocks), read_audio(source))
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_an_hour_is_streamed_in_bounded_memory(tmp_path: Path) -> None:
     minute = np.zeros((60 * 44_100, 2), np.int16)
     with soundfile.SoundFile(tmp_path / "a.flac", "w", 44_100, 2) as file:
@@ -225,6 +226,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert duration_seconds("-") == 1.0
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 def test_a_named_pipe(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", sine(440, 1.0))
     os.mkfifo(tmp_path / "pipe")

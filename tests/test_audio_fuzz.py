@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+if sys.platform != "linux":
+    pytest.skip("the limits of a process are those of Linux", allow_module_level=True)
+import resource
 
 from asr.audio import duration_seconds, read_audio
 from asr.errors import AsrError, AsrWarning

@@ -62,3 +62,14 @@ def test_type_checkers_and_the_interpreter_see_the_same_names() -> None:
             assert imported.asname == imported.name  # without `as`, type checkers take it for private
             homes[imported.name] = statement.module.removeprefix("asr.")
     assert homes == asr._HOME
+
+
+def test_what_unix_alone_has_is_imported_with_a_fallback() -> None:
+    """On Windows these modules are missing, so an import must stand in a `try`, or where only Unix comes to."""
+    unix = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
+    for package in ("asr", "data_prep", "recipes"):
+        for path in (Path(asr.__file__).parents[1] / package).rglob("*.py"):
+            for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(statement, ast.Import | ast.ImportFrom):
+                    names = [getattr(statement, "module", None), *(name.name for name in statement.names)]
+                    assert not unix & set(names), f"{path}:{statement.lineno}"

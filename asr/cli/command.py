@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import codecs
+import errno
 import gc
 import io
 import os
@@ -39,9 +41,10 @@ def run_command(
         arguments: the command line without the program; None takes that of the process.
     """
     atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook has others
-            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters
+            stream.reconfigure(errors=_ESCAPES)  # a terminal may lack the letters
     try:
         try:
             with _termination_raised():
@@ -54,13 +57,36 @@ def run_command(
         except _Terminated:
             say("terminated", prog=prog)
             status = TERMINATED
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has had enough; nothing more may be written, even at exit
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
         return PIPE_CLOSED
     return status
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """In the place of characters that an encoding lacks, what JSON has for them: \\u and a unit of UTF-16 each."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
+
+
+_ESCAPES = "asr_escapes"
+codecs.register_error(_ESCAPES, _escaped)
+
+
+def _open_closed_streams() -> None:
+    """Opens what the caller has closed (as by 2>&-): the next file would get its number, and what libraries say."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 class _Terminated(BaseException):
@@ -102,11 +128,20 @@ def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
 
 
 def write_result(text: str) -> None:
-    """Writes to stdout at once, so that results can be followed, above a progress bar if there is one."""
+    """Writes to stdout at once, so that results can be followed, above a progress bar if there is one.
+
+    What its encoding lacks is written as JSON would escape it, so that JSON stays JSON.
+    """
     from tqdm import tqdm
 
-    tqdm.write(text, file=sys.stdout, end="")
-    sys.stdout.flush()
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        tqdm.write(text, file=sys.stdout, end="")
+        sys.stdout.flush()
+    except OSError as error:  # a full disk, a reader that has gone
+        error.filename = "standard output"
+        raise
 
 
 def _attempt(

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
-import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from asr.data.manifest import Utterance, is_manifest, read_manifest
-from asr.errors import AsrWarning, DataError
-from asr.files import write_whole
+from asr.errors import DataError
 from asr.remote import is_url, names_below, place_of
-
-NAMES_FILE = ".recordings.jsonl"
 
 
 @dataclass(frozen=True)
@@ -27,12 +22,14 @@ class Recording:
     ctm line and, with the format as its suffix, the file that a result is written to.
 
     An utterance of a manifest has its id for a path, and for a name too, without slashes; `manifest` is the file.
+    `wanted` is the name that it would have alone.
     """
 
     path: str
     name: str
     utterance: Utterance | None = None
     manifest: str = ""
+    wanted: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -54,79 +51,62 @@ def find_recordings(paths: Sequence[str], *, named: Mapping[str, str] | None = N
 
     In folders only files with an audio suffix count; hidden files and folders, and links to folders, are passed over.
     A manifest means its utterances.
-    A name that is taken (whether in upper or lower case, as some file systems do not tell them apart) gets -2, -3 ...
 
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
             exist, and a URL is that of a file if it ends in an audio suffix.
-        named: names of an earlier call, each with the key of its recording, which no other one gets.
+        named: as for `name_recordings`.
     Returns:
         Recordings, and in the place of a folder or manifest that holds none or cannot be read, an error that says so.
     """
+    return name_recordings([item for path in paths for item in _meant(path)], named=named or {})
+
+
+def name_recordings(found: Sequence[Recording | DataError], *, named: Mapping[str, str]) -> list[Recording | DataError]:
+    """The same recordings, each with a name of its own: the one of before, or else the one that it wants.
+
+    A name that is taken (whether in upper or lower case, as some file systems do not tell them apart) gets -2, -3 ...
+
+    Args:
+        found: recordings, and errors, which stay as they are.
+        named: names of an earlier call, each with the key of its recording, which no other one gets.
+    """
     names: dict[str, list[str]] = defaultdict(list)  # a path that was given twice has two
-    for name, key in (named or {}).items():
+    for name, key in named.items():
         names[key].append(name)
-    taken = {_folded(name) for name in named or {}}
+    taken = {_folded(name) for name in named}
+
+    def own(item: Recording) -> Recording:
+        earlier = names.get(item.key)
+        return replace(item, name=earlier.pop(0) if earlier else _untaken(item.wanted, taken))
+
+    return [own(item) if isinstance(item, Recording) else item for item in found]
+
+
+def _meant(path: str) -> Iterator[Recording | DataError]:
+    """The recordings that one path means, each with the name that it wants."""
 
     def recording(path: str, name: str, utterance: Utterance | None = None, manifest: str = "") -> Recording:
-        unnamed = Recording(path, name, utterance, manifest)
-        earlier = names.get(unnamed.key)
-        return replace(unnamed, name=earlier.pop(0) if earlier else _untaken(name, taken))
+        return Recording(path, name, utterance, manifest, wanted=name)
 
-    found: list[Recording | DataError] = []
-    for path in paths:
-        if path == "-":
-            found.append(recording(path, "stdin"))
-        elif is_url(path) and is_manifest(path):
-            found.append(DataError("a manifest must be a file on a disk, not behind a URL", path=path))
-        elif is_folder(path):
-            for item in _listed(path) if is_url(path) else _walk(path):
-                if isinstance(item, DataError):
-                    found.append(item)
-                else:
-                    found.append(recording(os.path.join(path, item), item.with_suffix("").as_posix()))
-        elif is_manifest(path):
-            for entry in _utterances(path):
-                if isinstance(entry, DataError):
-                    found.append(entry)
-                else:
-                    found.append(recording(entry.id, entry.id.replace("/", "_"), entry, path))
-        else:
-            place = place_of(path) if is_url(path) else Path(path)
-            found.append(recording(path, place.stem))
-    return found
-
-
-def read_names(folder: Path) -> dict[str, str]:
-    """The names of an earlier call's results in a folder, as `write_names` has left them, each with a key."""
-    path = folder / NAMES_FILE
-    try:
-        found = dict(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-        if all(
-            isinstance(key, str) and ".." not in PurePath(name).parts and name[:1] != "/" for name, key in found.items()
-        ):
-            return found
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, TypeError):
-        pass
-    message = "is damaged, so results are told by their names alone: one of another recording may count as done"
-    warnings.warn(f"{path}: {message}", AsrWarning, 2)
-    return {}
-
-
-def write_names(folder: Path, before: Mapping[str, str], recordings: Iterable[Recording]) -> None:
-    """Keeps whose results are in a folder, those of `before` and new ones.
-
-    A later call with more recordings then takes no result for another's.
-    """
-    known = {**before, **{each.name: each.key for each in recordings}}
-    write_whole(folder / NAMES_FILE, "".join(f"{json.dumps(pair)}\n" for pair in known.items()))
-
-
-def still_there(key: str) -> bool:
-    """Whether a key is of a recording that there still is, as far as can be known: its folder may have moved."""
-    return is_url(key) or os.path.exists(key) or os.path.exists(key.rpartition("#")[0])
+    if path == "-":
+        yield recording(path, "stdin")
+    elif is_url(path) and is_manifest(path):
+        yield DataError("a manifest must be a file on a disk, not behind a URL", path=path)
+    elif is_folder(path):
+        for item in _listed(path) if is_url(path) else _walk(path):
+            if isinstance(item, DataError):
+                yield item
+            else:
+                yield recording(os.path.join(path, item), item.with_suffix("").as_posix())
+    elif is_manifest(path):
+        for entry in _utterances(path):
+            if isinstance(entry, DataError):
+                yield entry
+            else:
+                yield recording(entry.id, entry.id.replace("/", "_"), entry, path)
+    else:
+        yield recording(path, (place_of(path) if is_url(path) else Path(path)).stem)
 
 
 def is_folder(path: str) -> bool:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
+from asr.cli.output_folder import claimed, names_in
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
-from asr.cli.recordings import Recording, find_recordings, is_folder, read_names, still_there, write_names
+from asr.cli.recordings import Recording, find_recordings, is_folder, name_recordings
 from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import write_whole
@@ -43,9 +44,12 @@ what is written:
 
   With --output DIR, talk.wav becomes DIR/talk.txt, and the subfolders of a
   folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Where two
-  would have one name, the later ones get -2, -3 ...; older results are
-  replaced. A result appears when it is whole: with --resume, what is there
-  stays, whatever it was made with, and only the rest is done.
+  would have one name, the later ones get -2, -3 ..., in a later command too,
+  or in one that runs at the same time: DIR/.recordings.jsonl says whose each
+  result is. An older result of the same recording is replaced; two commands
+  cannot transcribe the same recording into DIR at the same time. A result
+  appears when it is whole: with --resume, what is there stays, whatever it
+  was made with, and only the rest is done.
 
   The utterances of a manifest (.jsonl, .jsonl.gz) go by their ids. URLs are
   those that fsspec knows: s3:// needs the package s3fs, https:// aiohttp and
@@ -136,25 +140,48 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
     if args.explain and not hasattr(args, "num_best") and getattr(args, "beam_width", 2) > 1:
         args.num_best = NUM_EXPLAINED
-    before = read_names(args.output) if args.output else {}
-    named = {name: key for name, key in before.items() if still_there(key)} if args.resume else {}
-    found = find_recordings(args.paths, named=named)
-    recordings = [item for item in found if isinstance(item, Recording)]
+    found = find_recordings(args.paths)
     several = len(found) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     _check(args, formats, several=several)
+    left = found
     if args.resume:
-        found = _undone(found, formats, args)
+        left = _undone(names_in(args.output, found), formats, args.output)
+        if not args.quiet:
+            say(f"{len(found) - len(left)} of {len(found)} were done before", prog=PROG)
+    recognizer, args = _ready(left, args)
+    if args.output is None:
+        return _transcribe(recognizer, found, formats, args, labelled=several)
+    with claimed(args.output, found) as named:
+        if args.resume:  # another command may have come between
+            left = _undone(named, formats, args.output)
+            if recognizer is None:
+                recognizer, args = _ready(left, args)
+        else:
+            left = named
+            _note_names(named, args)
+        return _transcribe(recognizer, left, formats, args, labelled=several)
 
+
+def _ready(
+    found: list[Recording | DataError], args: argparse.Namespace
+) -> tuple[Recognizer | None, argparse.Namespace]:
+    """What transcribes recordings in this process, and arguments on which several agree, if there are any."""
+    if not any(isinstance(item, Recording) for item in found):
+        return None, args
+    return (load_recognizer(args, args.model), args) if args.nproc == 1 else (None, settle(args, args.model))
+
+
+def _transcribe(
+    recognizer: Recognizer | None,
+    found: list[Recording | DataError],
+    formats: list[str],
+    args: argparse.Namespace,
+    *,
+    labelled: bool,
+) -> int:
+    """Transcribes recordings and writes what comes; the exit status."""
     from tqdm import tqdm
 
-    recognizer = None
-    if any(isinstance(item, Recording) for item in found):
-        if args.nproc == 1:
-            recognizer = load_recognizer(args, args.model)
-        else:
-            args = settle(args, args.model)
-    if args.output:
-        write_names(args.output, before, recordings)
     num_failed = 0
     heard_seconds = 0.0
     with tqdm(total=len(found), unit="file", disable=disable_progress(args), leave=False) as bar:
@@ -167,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
         for recording, result in _results(recognizer, found, args, show):
             if not isinstance(result, AsrError) and not args.explain:
                 assert recording is not None
-                result = _written(result, recording, formats, folder=args.output, labelled=several)
+                result = _written(result, recording, formats, folder=args.output, labelled=labelled)
             if recording is None or isinstance(result, AsrError):
                 num_failed += 1
                 say(f"error: {result}", prog=PROG)
@@ -246,20 +273,25 @@ def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> No
         raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
 
 
-def _undone(
-    found: list[Recording | DataError], formats: list[str], args: argparse.Namespace
-) -> list[Recording | DataError]:
+def _undone(found: list[Recording | DataError], formats: list[str], folder: Path) -> list[Recording | DataError]:
     """What of `found` lacks a file in the output folder."""
 
     def done(item: Recording | DataError) -> bool:
-        return isinstance(item, Recording) and all(
-            os.path.exists(args.output / f"{item.name}.{name}") for name in formats
-        )
+        return isinstance(item, Recording) and all(os.path.exists(folder / f"{item.name}.{name}") for name in formats)
 
-    rest = [item for item in found if not done(item)]
-    if not args.quiet:
-        say(f"{len(found) - len(rest)} of {len(found)} were done before", prog=PROG)
-    return rest
+    return [item for item in found if not done(item)]
+
+
+def _note_names(named: list[Recording | DataError], args: argparse.Namespace) -> None:
+    """Says which results have other names than they would have in an empty folder."""
+    others = [
+        item
+        for item, alone in zip(named, name_recordings(named, named={}), strict=True)
+        if isinstance(item, Recording) and isinstance(alone, Recording) and item.name != alone.name
+    ]
+    if others and not args.quiet:
+        example = f"that of {_one_line(others[0].path)} is {others[0].name}"
+        say(f"{len(others)} of {len(named)} results have other names, as theirs are taken: {example}", prog=PROG)
 
 
 def _results(

@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 from asr.files import user_cache_folder, write_whole
 
-_C_LIBRARY = ("exp", "log", "log1p", "memcpy", "memmove", "memset")  # all that machine code may call
+_C_LIBRARY: tuple[str, ...] = ("exp", "log", "log1p", "memcpy", "memmove", "memset")  # all that machine code may call
+if sys.platform == "darwin":  # where LLVM makes calls of loops that fill an array
+    _C_LIBRARY += ("bzero", "memset_pattern4", "memset_pattern8", "memset_pattern16")
 _lock = threading.Lock()
 
 

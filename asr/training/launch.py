@@ -145,8 +145,8 @@ def _do(work: Work, connection: Connection) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(RANK=str(work.number), LOCAL_RANK=str(work.number), WORLD_SIZE=str(work.processes))
     os.environ[MEETING] = work.meeting
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody outside of this machine shall reach them
+    if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # nobody outside of this machine shall reach them
     torch.set_num_threads(work.threads)
     tqdm.set_lock(RLock())  # its own is one of all processes, of which a killed one leaves a warning behind
     lock = Lock()  # warnings come from threads too

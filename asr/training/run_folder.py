@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import warnings
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from asr import locks
 from asr.device import MakeCell, can_run, choose_precision
 from asr.errors import AsrWarning, ConfigError
 from asr.files import write_whole
@@ -39,13 +39,9 @@ def locked(folder: Path) -> Iterator[None]:
         ConfigError: another one does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another process is training in {folder}; wait for it, or choose another folder"
-            ) from None
+    with locks.locked(folder / ".lock") as own:
+        if not own:
+            raise ConfigError(f"another process is training in {folder}; wait for it, or choose another folder")
         yield
 
 

@@ -108,7 +108,8 @@ def measure(what: str, manifest: Path, args: argparse.Namespace) -> dict[str, fl
 
 
 def finish(start: float, **figures: float) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
     print(json.dumps({"seconds": time.perf_counter() - start, "gigabytes": peak, **figures}))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -107,6 +108,43 @@ def test_a_reader_that_has_had_enough_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 128 + signal.SIGPIPE
+
+
+ODD = r"""
+import argparse, json, sys
+from asr.cli.command import run_command, say, write_result
+def work(args):
+    write_result(json.dumps({"text": "\u00e9\u2603\U0001f600\udcff"}, ensure_ascii=False) + "\n")
+    say("\u00e9 said", prog="prog")
+    return 0
+sys.exit(run_command("prog", lambda _: argparse.Namespace(quiet=False, debug=False), work, []))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp1252"])
+def test_json_is_json_whatever_a_terminal_can_show(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", ODD], capture_output=True, env=environment)
+    assert json.loads(done.stdout.decode(encoding))["text"] == "\u00e9\u2603\U0001f600\udcff"
+    assert done.stderr.decode(encoding).endswith("said\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "stdout", "stderr"),
+    [
+        ("> /dev/full", 1, "", "prog: error: standard output: No space left on device\n"),
+        (">&-", 1, "", "prog: error: standard output: it is closed\n"),
+        ("2>&-", 0, '{"text": "\u00e9\u2603\U0001f600\\udcff"}\n', ""),
+        (">&- 2>&- <&-", 1, "", ""),
+        ("2> /dev/full", 1, '{"text": "\u00e9\u2603\U0001f600\\udcff"}\n', ""),
+    ],
+)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_streams_that_are_full_or_closed(redirection, status, stdout, stderr):
+    command = f'"$0" -c "$1" {redirection}'
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(["sh", "-c", command, sys.executable, ODD], capture_output=True, env=environment)
+    assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (status, stdout, stderr)
 
 
 def test_ctrl_c_ends_with_130_and_without_a_traceback():

@@ -3,11 +3,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
-from asr.cli.recordings import Recording, find_recordings, read_names, write_names
+from asr.cli.recordings import Recording, find_recordings
 from asr.data.manifest import Utterance, write_manifest
-from asr.errors import AsrWarning, DataError
+from asr.errors import DataError
 
 
 def test_a_folder_gives_its_sounds_sorted_with_their_place_in_it(sounds):
@@ -77,32 +75,6 @@ def test_a_pipe_in_a_folder_is_passed_over(tmp_path):
     (tmp_path / "a.wav").touch()
     (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")  # which is to be said
     assert [item.name for item in find_recordings([str(tmp_path)])] == ["a", "gone"]
-
-
-def test_names_of_an_earlier_call_stay(tmp_path):
-    for name in ("a.flac", "a.wav", "b/a.wav"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    first = find_recordings([str(tmp_path / "b")])
-    write_names(tmp_path, {}, first)
-    assert read_names(tmp_path) == {"a": str(tmp_path / "b" / "a.wav")}
-    everything = [str(tmp_path / "b"), str(tmp_path / "a.flac"), str(tmp_path / "a.wav")]
-    for paths in (everything, everything[::-1]):
-        found = find_recordings(paths, named=read_names(tmp_path))
-        assert {item.path: item.name for item in found}[str(tmp_path / "b" / "a.wav")] == "a"
-        assert len({item.name for item in found}) == 3
-    for damaged in ("[", "3", "[1, 2]", '["a", 3]', '["../a", "b"]', '["/a", "b"]'):
-        (tmp_path / ".recordings.jsonl").write_text(damaged)
-        with pytest.warns(AsrWarning, match=".recordings.jsonl: is damaged, so results are told by their names alone"):
-            assert read_names(tmp_path) == {}
-
-
-def test_a_path_that_is_given_twice_has_two_names_each_time(tmp_path):
-    paths = [str(tmp_path / "a.wav")] * 2
-    first = find_recordings(paths)
-    write_names(tmp_path, {}, first)
-    again = find_recordings([*paths, str(tmp_path / "a.flac")], named=read_names(tmp_path))
-    assert [item.name for item in first] == ["a", "a-2"] and [item.name for item in again] == ["a", "a-2", "a-3"]
 
 
 def test_a_manifest_means_its_utterances_by_their_ids(sounds, tmp_path):

@@ -482,6 +482,19 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
     assert transcribe(tmp_path / "moved", "--output", out, "--resume")[2] == ["asr-transcribe: 3 of 3 were done before"]
 
 
+def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, sounds, texts, tmp_path):
+    out = tmp_path / "out"
+    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
+    (out / "a.txt").write_text("old")
+    assert transcribe(sounds / "day 1" / "a.wav", "--output", out, "--quiet") == (0, [], [])
+    note = f"1 of 1 results have other names, as theirs are taken: that of {sounds}"
+    assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [f"asr-transcribe: {note}/day 1/a.wav is a-2"]
+    assert (out / "a.txt").read_text() == "old"
+    assert (out / "a-2.txt").read_text() == f"{texts[2]}\n"
+    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
+    assert (out / "a.txt").read_text() == f"{texts[0]}\n"
+
+
 def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(transcribe, sounds, texts, tmp_path):
     folder, out = tmp_path / "folder", tmp_path / "out"
     (folder / "b.json").mkdir(parents=True)
@@ -562,3 +575,19 @@ def test_a_folder_behind_a_url_by_several_processes(model, sounds, texts, tmp_pa
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")) == [
         *("a.txt", "b.txt", "day 1/a.txt", "day 1/c.txt")
     ]
+
+
+def test_json_on_stdout_is_a_line_for_each_recording_that_can_be_read(model, sounds):
+    """Whatever else there is to say, and whatever the stream can show."""
+    (sounds / "broken.wav").write_bytes(b"RIFF")
+    (sounds / "empty.mp3").write_bytes(b"")
+    (sounds / "truncated.flac").write_bytes((sounds / "a.flac").read_bytes()[:-300])
+    (sounds / "é☃.wav").write_bytes((sounds / "b.wav").read_bytes())
+    os.link(sounds / "b.wav", os.fsencode(sounds) + b"/not\xffutf-8.wav")
+    command = [sys.executable, "-m", "asr.cli.transcribe", str(sounds), "--format", "json", "--model", model]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [os.path.relpath(line["audio"], sounds) for line in lines] == [
+        *("a.flac", "b.wav", "day 1/a.wav", "day 1/c.wav", "not\udcffutf-8.wav", "truncated.flac", "é☃.wav")
+    ]
+    assert done.returncode == 1 and b"2 of 9 could not be transcribed" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 from pathlib import Path
 
@@ -130,6 +129,7 @@ def test_rates_that_no_recording_has(tmp_path: Path, rng) -> None:
 def test_a_file_that_cannot_be_opened(tmp_path: Path, rng) -> None:
     """The system's own answer where a process has all the files open that it may have."""
     soundfile.write(tmp_path / "a.wav", voice(rng), SAMPLE_RATE)
+    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(tmp_path / "a.wav", "rb") as file:
         lowest_free = file.fileno()

@@ -6,12 +6,8 @@ import hashlib
 import io
 import os
 import re
-import stat
-import sys
-import tarfile
 import time
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +16,10 @@ import numpy as np
 import pytest
 
 from asr.errors import DataError, InputError
-from data_prep import download as module
-from data_prep.download import download, extract
+from asr.locks import locked
+from data_prep import connection, disk
+from data_prep.connection import Pace
+from data_prep.download import download
 from tests.archive_server import Handler, Server, serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -153,12 +151,81 @@ def test_a_file_that_has_become_shorter(server: Server, path: Path, monkeypatch:
     assert download(f"{server.url}/file", path).read_bytes() == CONTENT[:1000]
 
 
-def test_another_range_than_asked_for(server: Server, path: Path) -> None:
-    part = leave_part(path, CONTENT[:1000])
-    server.wrong_range = True
-    with pytest.raises(DataError, match="must send the bytes from 1000 on, sent 'bytes 0-1/2'"):
+@pytest.mark.parametrize("content_range", ["bytes {first}-{last}/300000", "bytes {first}-{last}/*"])
+def test_a_part_of_the_rest_is_not_the_rest(server: Server, path: Path, content_range: str) -> None:
+    leave_part(path, CONTENT[:1000])
+    server.most_bytes, server.content_range = 99_000, content_range
+    assert download(f"{server.url}/file", path).read_bytes() == CONTENT
+    starts = [1000, 100_000, 199_000, 298_000, *([300_000] if content_range.endswith("*") else [])]
+    assert [asked for _, asked, _ in server.requests] == [f"bytes={start}-" for start in starts]
+
+
+def test_a_length_beyond_the_range_is_not_believed(server: Server, path: Path) -> None:
+    leave_part(path, CONTENT[:1000])
+    server.raw = b"HTTP/1.0 206 Partial Content\r\nContent-Range: bytes 1000-1999/300000\r\n\r\n" + CONTENT[1000:]
+    with pytest.raises(DataError, match="must send the bytes from 2000 on, sent 'bytes 1000-1999/300000'; run"):
+        download(f"{server.url}/raw", path)
+
+
+WRONG_RANGES = ["bytes 0-1/2", "bytes 1001-299999/300000", "bytes 1000-999/300000", "bytes 1000-300000/300000", ""]
+WRONG_RANGES += ["bytes 1000-299999", "items 1000-299999/300000", "bytes 1000-299999/0", f"bytes 1000-{'9' * 5000}/*"]
+
+
+@pytest.mark.parametrize("content_range", WRONG_RANGES)
+def test_another_range_than_asked_for_begins_again(server: Server, path: Path, content_range: str) -> None:
+    leave_part(path, CONTENT[:1000])
+    server.content_range = content_range
+    assert download(f"{server.url}/file", path).read_bytes() == CONTENT
+    assert [status for *_, status in server.requests] == [206, 200]
+    path.unlink()
+    server.cut_after = [1000]
+    said = re.escape(content_range[:80])
+    with pytest.raises(DataError, match=f"must send the bytes of 300000 from 1000 on, sent '{said}.*'; run again$"):
         download(f"{server.url}/file", path)
-    assert not part.exists()
+    assert not (path.parent / "file.bin.part").exists()
+
+
+def test_several_ranges_in_one_answer(server: Server, path: Path) -> None:
+    """A part by itself, which would have to be taken to pieces, has no Content-Range on top."""
+    leave_part(path, CONTENT[:1000])
+    server.content_range, server.headers["Content-Type"] = "", "multipart/byteranges; boundary=x"
+    assert download(f"{server.url}/file", path).read_bytes() == CONTENT
+
+
+def test_a_part_that_nobody_asked_for(server: Server, path: Path) -> None:
+    head = b'HTTP/1.0 206 Partial Content\r\nETag: "one"\r\nContent-Length: 2\r\nContent-Range: bytes %s\r\n\r\nab'
+    server.raw = head % b"7-8/9"
+    with pytest.raises(DataError, match=r"must send the bytes from 0 on, sent 'bytes 7-8/9'; run again$"):
+        download(f"{server.url}/raw", path)
+    server.raw = head % b"0-1/2"
+    assert download(f"{server.url}/raw", path).read_bytes() == b"ab"
+
+
+@pytest.mark.parametrize("between_calls", [False, True])
+def test_a_length_that_has_changed_under_the_same_name(server: Server, path: Path, between_calls: bool) -> None:
+    server.cut_after = [100_000, 0, 0] if between_calls else [100_000]
+    server.files["/file"] = CONTENT[:250_000]
+    if between_calls:
+        with pytest.raises(DataError, match="ended early"):
+            download(f"{server.url}/file", path)
+        server.cut_after.clear()
+        server.files["/file"] = CONTENT[::-1]
+        assert download(f"{server.url}/file", path).read_bytes() == CONTENT[::-1]
+        return
+    server.content_range = "bytes {first}-{last}/250001"
+    with pytest.raises(DataError, match=r"must send the bytes of 250000 from 100000 on, sent .*; run again$"):
+        download(f"{server.url}/file", path)
+
+
+def test_two_downloads_of_one_file_at_once(server: Server, path: Path) -> None:
+    """Which would both add to the same part."""
+    path.parent.mkdir()
+    with locked(path.with_name("file.bin.part.lock")) as own:
+        assert own
+        with pytest.raises(DataError, match=r"file.bin: another process is downloading it; wait for it$"):
+            download(f"{server.url}/file", path)
+    assert download(f"{server.url}/file", path).read_bytes() == CONTENT  # and a lock that is left holds nobody
+    assert names(path.parent) == ["file.bin"]
 
 
 def test_a_wrong_checksum_deletes_what_has_arrived(server: Server, path: Path) -> None:
@@ -177,6 +244,99 @@ def test_a_length_that_is_too_large_or_not_stated(server: Server, path: Path) ->
     path.unlink()
     server.added_length, server.state_length = 0, False
     download(f"{server.url}/file", path, checksum=SHA256)
+
+
+ODD_ANSWERS = {
+    "length of 5,000 digits": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\nx" % (b"9" * 5000),
+        "state the length in b",
+    ),
+    "negative length": (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nx", "state the length in bytes, stated '-5'"),
+    "length in words": (b"HTTP/1.1 200 OK\r\nContent-Length: ten\r\n\r\nx", "state the length in bytes, stated 'ten'"),
+    "more than any disk has": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9%s\r\n\r\nx" % (b"0" * 17),
+        "disk must have room for",
+    ),
+    "nothing": (b"", "ended early"),
+    "no status line": (b"hello\r\n\r\n", r"ended early \(BadStatusLine\('hello"),
+    "a line without an end": (b"HTTP/1.1 200 " + b"k" * 100_000, r"ended early \(LineTooLong"),
+    "a status of letters": (b"HTTP/1.1 abc OK\r\n\r\n", r"ended early \(BadStatusLine"),
+    "a status of no kind": (b"HTTP/1.1 999 \x1b[31mred\r\n\r\n", r"answered 999 \[31mred"),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "must send the file, answered 204 No Content"),
+    "a thousand headers": (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n", "ended early .*100 headers"),
+    "a long reason": (b"HTTP/1.1 500 " + b"why " * 2000 + b"\r\n\r\n", r"answered 500 (why )+w?h?y?\.\.\.$"),
+    "chunks of no size": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        r"ended early \(Incomplete",
+    ),
+    "chunks below nothing": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc", "ended early"),
+    "chunks without an end": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "ended early"),
+    "redirect without an end": (
+        b"HTTP/1.1 302 Found\r\nLocation: /raw\r\nContent-Length: %s\r\n\r\n" % (b"9" * 18) + b"x" * 100_000,
+        "answered 302 .*infinite loop",
+    ),
+    "redirect to nowhere": (b"HTTP/1.1 302 Found\r\n\r\n", "answered 302 Found"),
+}
+for place, words in {
+    b"http://[": "must lead to an address in the form of a URL: Invalid IPv6 URL",
+    b"http://127.0.0.1:port/": "must lead to an address in the form of a URL: nonnumeric port: 'port'",
+    b"http://127.0.0.1:99999/": "must lead to an address in the form of a URL: |cannot be reached|ended early",
+    b"http://%s/" % (b"a" * 300): "must lead to an address in the form of a URL: .*idna|cannot be reached",
+    b"http://a..b/": "must lead to an address in the form of a URL: .*idna|cannot be reached",
+    b"http:///": "cannot be reached: no host given|answered 404",
+    b"ftp://127.0.0.1/x": "must not be redirected from http to ftp://127.0.0.1/x",
+    b"file:///etc/passwd": "answered 302 .*not allowed",
+    b"gopher://x": "answered 302 .*not allowed",
+}.items():
+    ODD_ANSWERS[f"redirect to {place[:30]!r}"] = (b"HTTP/1.1 302 Found\r\nLocation: %s\r\n\r\n" % place, words)
+
+
+@pytest.mark.parametrize("case", ODD_ANSWERS)
+def test_an_odd_answer_is_one_sentence(server: Server, path: Path, case: str) -> None:
+    server.raw, words = ODD_ANSWERS[case]
+    with pytest.raises(DataError, match=words) as refused:
+        download(f"{server.url}/raw", path)
+    assert len(str(refused.value)) < 300 and str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://127.0.0.1:x/", "http://127.0.0.1/a b", "http://127.0.0.1/\u00e4"])
+def test_what_is_no_url(path: Path, url: str) -> None:
+    with pytest.raises(DataError, match="must lead to an address in the form of a URL: "):
+        download(url, path)
+
+
+@pytest.mark.parametrize("path_of", ["/file", "/raw"])  # /raw: in its headers
+def test_a_server_that_drips(server: Server, path: Path, path_of: str) -> None:
+    server.drip_seconds, server.raw = 0.01, b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 99
+    pace = Pace(least_bytes=100, seconds=0.3)
+    start = time.monotonic()
+    kept = "what has arrived is kept, run again to go on" if path_of == "/file" else "run again"
+    with pytest.raises(
+        DataError, match=rf"{path_of}: the server must send at least 100 bytes in 0.3 seconds, sent \d\d?; {kept}$"
+    ):
+        download(f"{server.url}{path_of}", path, pace=pace)
+    assert time.monotonic() - start < 2
+    server.drip_seconds = None
+    if path_of == "/file":
+        assert download(f"{server.url}/file", path, pace=Pace(least_bytes=100, seconds=0.3)).read_bytes() == CONTENT
+        assert server.requests[-1][2] == 206
+
+
+def test_a_server_that_drips_by_hanging_up(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte with each connection goes further each time."""
+    get = Handler.do_GET
+    monkeypatch.setattr(Handler, "do_GET", lambda self: (time.sleep(0.02), get(self)))
+    server.cut_after = [1] * 1000
+    with pytest.raises(DataError, match=r"must send at least 100 bytes in 0.3 seconds, sent \d+; what has arrived"):
+        download(f"{server.url}/file", path, pace=Pace(least_bytes=100, seconds=0.3))
+
+
+def test_a_steady_server_may_be_slow_for_a_moment() -> None:
+    pace = Pace(least_bytes=10, seconds=0.05)
+    for _ in range(20):
+        pace.count(10)
+        time.sleep(0.01)
+    pace.count(0)
 
 
 @pytest.mark.parametrize(("status", "words"), [(403, "Forbidden"), (416, ".*"), (500, "Internal Server Error")])
@@ -205,8 +365,8 @@ def test_redirects(server: Server, path: Path) -> None:
 def test_no_redirect_leaves_https() -> None:
     request = urllib.request.Request("https://example.org/a")
     with pytest.raises(DataError, match=r"https://example.org/a: must not be redirected from https to http://example"):
-        module._StayOnHttps().redirect_request(request, None, 302, "Found", {}, "http://example.org/b")
-    assert module._StayOnHttps().redirect_request(request, None, 302, "Found", {}, "https://example.org/b")
+        connection._Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://example.org/b")
+    assert connection._Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://example.org/b")
 
 
 def test_nobody_there(server: Server, path: Path) -> None:
@@ -217,10 +377,9 @@ def test_nobody_there(server: Server, path: Path) -> None:
 
 
 def test_a_server_that_falls_silent(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(Handler, "do_GET", lambda self: time.sleep(0.5))
     with pytest.raises(DataError, match=r"the connection ended early \(TimeoutError.*\); run again$"):
-        download(f"{server.url}/file", path)
+        download(f"{server.url}/file", path, pace=Pace(least_bytes=0, seconds=0.1))
 
 
 def test_a_file_url(tmp_path: Path, path: Path) -> None:
@@ -229,6 +388,8 @@ def test_a_file_url(tmp_path: Path, path: Path) -> None:
     assert path.read_bytes() == CONTENT
     with pytest.raises(DataError, match=r"none: cannot be reached: .*No such file"):
         download((tmp_path / "none").as_uri(), path.with_name("other"))
+    with pytest.raises(DataError, match="must be the URL of a file; it is a folder, a pipe or a device"):
+        download(tmp_path.as_uri(), path.with_name("other"))
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "x/y", "/etc/passwd", ""])
@@ -245,7 +406,7 @@ def test_another_checksum(checksum: str, path: Path) -> None:
 
 def test_a_disk_that_is_too_small(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = leave_part(path, CONTENT[:1000])
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=298_999))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=298_999))
     with pytest.raises(DataError, match="new: the disk must have room for at least 299000 more bytes, 298999 are free"):
         download(f"{server.url}/file", path)
     assert part.read_bytes() == CONTENT[:1000]
@@ -267,211 +428,3 @@ def test_progress_only_when_wanted(server: Server, path: Path, capsys: pytest.Ca
     download(f"{server.url}/file", path.with_name("other"), progress=True)
     out, err = capsys.readouterr()
     assert out == "" and "300k/300k" in err
-
-
-# --- archives ---
-
-
-def member(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", size: int = 0) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size = kind, link, size
-    return info
-
-
-def tar_of(path: Path, *members: tarfile.TarInfo, mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as tar:
-        for info in members:
-            tar.addfile(info, io.BytesIO(CONTENT[: info.size]))
-    return path
-
-
-def zip_of(path: Path, contents: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in contents.items():
-            packed.writestr(name, content)
-    return path
-
-
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip"])
-def test_extract(tmp_path: Path, mode: str) -> None:
-    archive = tmp_path / "archive"
-    if mode == "zip":
-        zip_of(archive, {"a/b.txt": CONTENT[:1000], "a/empty/": b""})
-    else:
-        folder = member("./a", tarfile.DIRTYPE)
-        folder.mode, folder.uid = 0o755, 12345
-        tar_of(archive, folder, member("./a/empty", tarfile.DIRTYPE), member("a/b.txt", size=1000), mode=mode)
-    assert extract(archive, tmp_path / "new" / "out") == tmp_path / "new" / "out"
-    assert (tmp_path / "new/out/a/b.txt").read_bytes() == CONTENT[:1000]
-    assert (tmp_path / "new/out/a/empty").is_dir()
-    assert names(tmp_path / "new") == ["out"]
-    (tmp_path / "plain").mkdir()
-    for made in ("new/out", "new/out/a"):
-        assert (tmp_path / made).stat().st_uid == os.getuid()
-    assert (tmp_path / "new/out").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_links_within_the_folder(tmp_path: Path) -> None:
-    """As in corpora that store a recording once and link it into their splits."""
-    archive = tar_of(
-        tmp_path / "x.tar",
-        member("data/a.wav", size=10),
-        member("train/a.wav", tarfile.SYMTYPE, link="../data/a.wav"),
-        member("again.wav", tarfile.LNKTYPE, link="data/a.wav"),
-    )
-    extract(archive, tmp_path / "out")
-    assert (tmp_path / "out/train/a.wav").read_bytes() == (tmp_path / "out/again.wav").read_bytes() == CONTENT[:10]
-
-
-HOSTILE = {
-    "absolute": ([member("/tmp/asr-escaped")], "'/tmp/asr-escaped' leads out of the folder"),
-    "parent": ([member("../escaped")], "'../escaped' leads out of the folder"),
-    "parent inside": ([member("a/../../escaped")], "leads out of the folder"),
-    "link to absolute": ([member("a", tarfile.SYMTYPE, link="/etc/passwd")], "a.*absolute path"),
-    "link out": ([member("a", tarfile.SYMTYPE, link="../x")], "a.*outside the destination"),
-    "hard link out": ([member("a", tarfile.LNKTYPE, link="../escaped")], "'../escaped' leads out of the folder"),
-    "through a link": (
-        [member("d", tarfile.DIRTYPE), member("a", tarfile.SYMTYPE, link="d"), member("a/x", size=3)],
-        "'a/x' goes through the link 'a'",
-    ),
-    "over a link": (
-        [member("d", size=1), member("./a", tarfile.SYMTYPE, link="d"), member("a", size=3)],
-        "'a' goes through the link 'a'",
-    ),
-    "hard link through a link": (
-        [member("d", size=1), member("a", tarfile.SYMTYPE, link="d"), member("b", tarfile.LNKTYPE, link="a")],
-        "'a' goes through the link 'a'",
-    ),
-    # Each link alone stays inside when it is made, since what it goes through does not exist yet.
-    "links that lead out together": (
-        [
-            member("a", tarfile.SYMTYPE, link="b/.."),
-            member("d", tarfile.DIRTYPE),
-            member("b", tarfile.SYMTYPE, link="."),
-        ],
-        "'a' leads out of the folder",
-    ),
-    "pipe": ([member("a", tarfile.FIFOTYPE)], "'a' is a special file"),
-    "device": ([member("a", tarfile.CHRTYPE)], "'a' is a special file"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_tar(tmp_path: Path, case: str) -> None:
-    members, message = HOSTILE[case]
-    (tmp_path / "in").mkdir()
-    archive = tar_of(tmp_path / "in" / "x.tar", member("first", size=5), *members)
-    with pytest.raises(DataError, match=f"x.tar: is not safe to extract: .*{message}"):
-        extract(archive, tmp_path / "deep" / "out")
-    assert names(tmp_path / "deep") == []
-    assert names(tmp_path) == ["deep", "in"]
-    assert not os.path.exists("/tmp/asr-escaped")
-
-
-def test_a_hostile_zip(tmp_path: Path) -> None:
-    for name in ("/tmp/asr-escaped", "../escaped", "a/../../escaped"):
-        archive = zip_of(tmp_path / "x.zip", {"first": b"1", name: b"2"})
-        with pytest.raises(DataError, match=f"x.zip: is not safe to extract: '{re.escape(name)}' leads out"):
-            extract(archive, tmp_path / "out")
-    link = zipfile.ZipInfo("link")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
-        packed.writestr(link, "/etc/passwd")
-    with pytest.raises(DataError, match="'link' is neither a file nor a folder"):
-        extract(tmp_path / "x.zip", tmp_path / "out")
-    assert names(tmp_path) == ["x.zip"]
-
-
-def test_an_encrypted_zip(tmp_path: Path) -> None:
-    archive = zip_of(tmp_path / "x.zip", {"a": b"1"})
-    data = bytearray(archive.read_bytes())
-    data[6] |= 1  # the flag in the local header
-    data[data.index(b"PK\x01\x02") + 8] |= 1  # and in the directory
-    archive.write_bytes(data)
-    with pytest.raises(DataError, match=r"x.zip: must not be encrypted, but 'a' is"):
-        extract(archive, tmp_path / "out")
-
-
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip"])
-def test_a_truncated_archive(tmp_path: Path, mode: str) -> None:
-    """Cut anywhere, also between two members, where tarfile alone sees nothing amiss."""
-    archive = tmp_path / "x"
-    if mode == "zip":
-        zip_of(archive, {"a": CONTENT[:2000], "b": CONTENT[:1000]})
-    else:
-        tar_of(archive, member("a", size=2000), member("b", size=1000), mode=mode)
-    whole = archive.read_bytes()
-    end = 512 + 2048 + 512 + 1024 if mode == "w" else len(whole)  # of a plain tar only zeros follow the members
-    for size in sorted({*range(0, end, 256), *range(end - 10, end), 512 + 2048, 512 + 2048 + 512} - {end}):
-        if size >= end:
-            continue
-        archive.write_bytes(whole[:size])
-        with pytest.raises(DataError, match="x: is truncated, damaged or no tar or zip archive: "):
-            extract(archive, tmp_path / "out")
-        assert names(tmp_path) == ["x"]
-
-
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "zip"])
-def test_a_damaged_archive(tmp_path: Path, mode: str) -> None:
-    archive = tmp_path / "x"
-    if mode == "zip":
-        zip_of(archive, {"a": CONTENT[:20_000]})
-    else:
-        tar_of(archive, member("a", size=20_000), mode=mode)
-    data = bytearray(archive.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    archive.write_bytes(data)
-    with pytest.raises(DataError, match=r"x: is (truncated, )?damaged"):
-        extract(archive, tmp_path / "out")
-    assert names(tmp_path) == ["x"]
-
-
-def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
-    archive = tar_of(tmp_path / "x.tar", member("a", size=512), member("b", size=512))
-    data = bytearray(archive.read_bytes())
-    data[1024 + 5] ^= 0xFF
-    archive.write_bytes(data)
-    with pytest.raises(DataError, match="no end mark, but bad checksum"):
-        extract(archive, tmp_path / "out")
-
-
-def test_what_is_no_archive(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("<html>404</html>" * 100)
-    with pytest.raises(DataError, match="x: is truncated, damaged or no tar or zip archive: "):
-        extract(tmp_path / "x", tmp_path / "out")
-    with pytest.raises(DataError, match="none: no such archive"):
-        extract(tmp_path / "none", tmp_path / "out")
-    with pytest.raises(InputError, match=r"must not exist yet, got .*there"):
-        (tmp_path / "there").mkdir()
-        extract(tmp_path / "x", tmp_path / "there")
-
-
-@pytest.mark.parametrize("mode", ["w", "zip"])
-def test_no_room_to_extract(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = tmp_path / "x"
-    if mode == "zip":
-        zip_of(archive, {"a": bytes(5000)})
-    else:
-        tar_of(archive, member("a", size=5000))
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=4999))
-    with pytest.raises(DataError, match=r"the disk must have room for at least \d+ more bytes, 4999 are free"):
-        extract(archive, tmp_path / "out")
-    assert names(tmp_path) == ["x"]
-
-
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs Linux and root")
-def test_a_disk_that_becomes_full_while_extracting(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.system(f"mount -t tmpfs -o size=64k none {disk} 2>/dev/null"):
-        pytest.skip("may not mount")
-    try:
-        archive = tar_of(tmp_path / "x.tar.gz", member("a", size=0), mode="w:gz")
-        with tarfile.open(archive, "w:gz") as tar:
-            info = member("a", size=1 << 20)
-            tar.addfile(info, io.BytesIO(bytes(1 << 20)))  # zeros: a small archive of a large file
-        with pytest.raises(DataError, match=r"the disk must have room for at least \d+ more bytes"):
-            extract(archive, disk / "out")
-        assert names(disk) == []
-    finally:
-        os.system(f"umount {disk}")

@@ -387,6 +387,7 @@ def test_a_lost_connection_is_told_in_a_sentence() -> None:
         raise RuntimeError("Connection closed by peer")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.slow
 def test_torchrun_restarts_what_was_killed(tone_corpus: Path, tmp_path: Path) -> None:
     """The log equals that of the pair which nobody killed."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from itertools import count
 
@@ -20,7 +16,7 @@ import asr
 from asr.acoustic_model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import AsrWarning, ConfigError, DataError
-from asr.options import from_json, to_json
+from asr.options import from_json
 from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
@@ -118,33 +114,6 @@ def interrupt_at(monkeypatch, step):
         return plain(task, batch, generator=generator)
 
     monkeypatch.setattr(AcousticTask, "loss", loss)
-
-
-def test_a_killed_training_resumes_loss_for_loss(tone_config, tmp_path):
-    """SIGKILL in another process, at a moment that nobody chose, twice."""
-    config = tone_config(epochs=8, checkpoint_minutes=0.004)
-    train(config, tmp_path / "whole")
-    (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
-    script = (
-        "import json, sys\nfrom asr.options import from_json\nfrom asr.training.config import TrainingConfig\n"
-        "from asr.training.run import train_acoustic_model\nimport torch\n"
-        f"torch.set_num_threads({torch.get_num_threads()})\n"
-        f"config = from_json(TrainingConfig, json.load(open({str(tmp_path / 'config.json')!r})))\n"
-        f"train_acoustic_model(config, {str(tmp_path / 'killed')!r}, device='cpu', note=lambda note: None)\n"
-    )
-    rng = np.random.default_rng()
-    for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", script])
-        log = tmp_path / "killed" / "log.jsonl"
-        have = len(log.read_bytes()) if log.exists() else 0
-        while process.poll() is None and not (log.exists() and len(log.read_bytes()) > have + rng.integers(200, 1500)):
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.05))
-        process.kill()
-        process.wait()
-    train(config, tmp_path / "killed")
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
 
 
 @needs_bfloat16
