@@ -121,7 +121,10 @@ class BeamOptions:
     beam_width: int = field(default=16, metadata={"help": "prefixes kept while decoding"})
     token_threshold: float | None = field(
         default=None,
-        metadata={"help": "labels below this log-probability in a frame begin no new prefix; none: all do"},
+        metadata={
+            "help": "labels below this log-probability in a frame begin no new prefix, but for the frame's best; "
+            "none: all do"
+        },
     )
     score_threshold: float | None = field(
         default=None, metadata={"help": "prefixes this many nats or more below the best are dropped; none: kept"}

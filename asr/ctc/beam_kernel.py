@@ -152,11 +152,17 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
         bar = highest - rules.score_threshold
         if count == width and lowest > bar:
             bar = lowest
+        threshold = rules.token_threshold
+        if frame[rules.blank] < threshold:  # perhaps all are below it
+            best_label = frame[rules.blank]
+            for label in range(rules.num_labels):
+                best_label = max(best_label, frame[label])
+            threshold = min(threshold, best_label)
         num_live = 0
         likeliest = -np.inf
         for label in range(rules.num_labels):
             log_prob = frame[label]
-            if label != rules.blank and log_prob >= rules.token_threshold and top + log_prob + rules.largest_gain > bar:
+            if label != rules.blank and log_prob >= threshold and top + log_prob + rules.largest_gain > bar:
                 live[num_live] = label
                 num_live += 1
                 if log_prob > likeliest:

@@ -179,7 +179,7 @@ class ReferenceBeam(NamedTuple):
                 for label, log_prob in enumerate(frame):
                     if label == self.blank or (*y, label) in beam:
                         continue
-                    if options.token_threshold is None or log_prob >= options.token_threshold:
+                    if options.token_threshold is None or log_prob >= min(options.token_threshold, max(frame)):
                         before = ends_blank if y[-1:] == (label,) else np.logaddexp(ends_blank, ends_label)
                         new[(*y, label)] = (-math.inf, before + log_prob)
             pool = [(y, p) for y, p in {**stay, **new}.items() if np.logaddexp(*p) > -math.inf]
