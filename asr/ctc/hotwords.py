@@ -6,7 +6,8 @@ begins there and ends with a word; go on behind it, or with the next word if the
 no label counts twice, and a text has one set of matches, whatever the search went through to find it.
 
 While a prefix is being spelled, it is not known yet what will match. The search carries one node of a trie along, that
-of the leftmost match still open, and ranks the prefix by what was completed before it, plus a potential:
+of the leftmost match still open, and ranks the prefix by what is certain: what was completed before, and in the open
+match. A prefix that would be pruned is kept for a while (see `asr.ctc.beam`) if it is good enough with a potential:
 
     potential(n) = max over the hotwords h that begin with n of   weight(h) * labels of n / labels of h
                    or, if it is more, what is left when n fails
@@ -32,7 +33,7 @@ PART, DELIMITER, STANDALONE = 0, 1, 2
 
 HOTWORD_NODE = np.dtype(
     [*TRIE_FIELDS, ("fail", "i8"), ("next_labels", "i8")]
-    + [(name, "f8") for name in ("weight", "fail_gain", "potential", "step", "fail_step")]
+    + [(name, "f8") for name in ("weight", "fail_gain", "settled", "potential", "step", "fail_step")]
 )
 
 
@@ -97,6 +98,7 @@ class Hotwords:
     def records(self, kinds: np.ndarray) -> np.ndarray:
         """(N + 1,) trie records for `spot` and `spot_end`: weight, potential and failure link of each node.
 
+        `settled` is the part of the potential that stays whatever comes next, unless a longer hotword takes its place.
         What one more label can add to what a prefix is ranked by is at most `step` if its bit is set in `next_labels`
         (bit `label & 63`, for each label that leads on), else at most `fail_step`; of node 0 only `step` counts.
 
@@ -128,7 +130,10 @@ class Hotwords:
                     state, gain = int(records["fail"][parent]), records["fail_gain"][parent]
                 state, more = spot(readable, state, boundary, label)
                 records["fail"][node], records["fail_gain"][node] = state, gain + more
+                records["settled"][node] = gain + more + records["settled"][state]
                 potentials[node] = max(potentials[node], gain + more + potentials[state])
+            if kinds[label] != PART and records["weight"][node] > 0:  # the word has ended already
+                records["settled"][node] = records["weight"][node]
         steps, fail_steps = np.zeros(len(trie.labels)), np.zeros(len(trie.labels))
         np.maximum.at(steps, trie.parents[1:], potentials[1:] - potentials[trie.parents[1:]])
         has_standalone = bool((kinds == STANDALONE).any())
