@@ -472,11 +472,11 @@ def _keep_best(candidates, whole, scores, count, bar, guest_bar, rules):
     bar = max(bar, worst)
     kept, num_hopeful = np.int64(0), np.int64(0)
     for i in range(count):
-        score, is_member = candidates[i].score, np.int64(0)
+        score, is_member = candidates[i].score, 0
         if score > worst:
-            is_member = np.int64(1)
+            is_member = 1
         elif score == worst and ties > 0:
-            is_member = np.int64(score > -np.inf)
+            is_member = 1 if score > -np.inf else 0
             ties -= 1
         if is_member == 1 or (rules.num_guests > 0 and candidates[i].guest_score > bar):
             if kept < i:
@@ -508,7 +508,7 @@ def _keep_best(candidates, whole, scores, count, bar, guest_bar, rules):
 def _worst_kept(scores, count, number):
     """The worst of the best so many scores, and how many of them are as bad; -inf and 0 if there are not so many."""
     if count < number:
-        return -np.inf, np.int64(0)
+        return -np.inf, 0
     low, high = np.int64(0), count - 1  # Hoare's selection: scores[number - 1] becomes the number-th largest
     while low < high:
         pivot = scores[(low + high) >> 1]
@@ -529,11 +529,11 @@ def _worst_kept(scores, count, number):
         else:
             break
     worst = scores[number - 1]
-    ties = np.int64(0)
-    for i in range(number):  # the best are in front now
-        if scores[i] == worst:
-            ties += 1
-    return worst, ties
+    num_tied = 0
+    for place in range(number):  # the best are in front now
+        if scores[place] == worst:
+            num_tied += 1
+    return worst, num_tied
 
 
 @_compiled
