@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from asr.ctc.trie import Lexicon
 from asr.decoding_options import HOTWORD_WEIGHT, DecodingOptions
 from asr.errors import AsrWarning, DataError, InputError
 from asr.text import BLANK, Alphabet, is_han
+from asr.transcript import find_words
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
@@ -26,8 +29,21 @@ if TYPE_CHECKING:
 _APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
 
 
-def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) -> tuple[BeamSearch, tuple[str, ...]]:
-    """A search with the language model, lexicon and hotwords that the options name, and how those hotwords are spelled.
+class Expected(NamedTuple):
+    """A hotword as it is spelled, its weight in nats, and how many of its words would cost what unknown ones do."""
+
+    text: str
+    weight: float
+    num_unknown: int
+
+
+def make_search(
+    alphabet: Alphabet, options: DecodingOptions, *, device: str
+) -> tuple[BeamSearch, tuple[Expected, ...]]:
+    """A search with the language model, lexicon and hotwords that the options name, and those hotwords.
+
+    What is expected is no unknown word: what the search takes off for one, a match gives back. Only then, because a
+    word that the lexicon had besides would change what is pruned wherever another word begins as it does.
 
     Args:
         device: where a recurrent language model computes.
@@ -45,17 +61,18 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
     elif lm is not None and label_words is None:
         words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
     spellings: dict[tuple[int, ...], int] = {}
-    hotword_weights: dict[tuple[int, ...], float] = {}
     for word, number in words:
         if len(word.split()) == 1 and (spelling := spell(word, alphabet)):  # not in two, by a no-break space
             spellings.setdefault(spelling, number)
     if lm is not None:
         _check_script(lm, options, alphabet, label_words, spellings)
+    hotword_weights: dict[tuple[int, ...], float] = {}
     for spelling, weight in _spell_hotwords(options.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
-        if spellings:  # what is expected is no unknown word
-            for word in alphabet.decode(spelling).split():
-                spellings.setdefault(spell(word, alphabet), _number(lm, word))
+    if options.only_lexicon:  # they have to be in it to be found
+        for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
+            spellings.setdefault(spell(word, alphabet), _number(lm, word))
+    expected, hotwords = _expect(hotword_weights, spellings, alphabet, price=-min(options.unknown_word_score, 0.0))
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
         num_labels=alphabet.size,
@@ -67,9 +84,43 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
         lm=None if lm is None else lm.tables,
         label_words=label_words,
         label_model=_label_model(alphabet, options.fuse_lm, device) if options.fuse_lm else None,
-        hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
+        hotwords=hotwords,
     )
-    return search, tuple(alphabet.decode(spelling) for spelling in hotword_weights)
+    return search, expected
+
+
+def _expect(
+    weights: Mapping[tuple[int, ...], float],
+    lexicon: Iterable[tuple[int, ...]],
+    alphabet: Alphabet,
+    *,
+    price: float,
+) -> tuple[tuple[Expected, ...], Hotwords]:
+    """Hotwords for the search, which give back the price of their unknown words from where it is taken off.
+
+    A word is unknown from the label on with which no word of the lexicon begins, or else where it ends.
+    """
+    known = sorted(lexicon) if weights and price else []
+    words, expected, earned = set(known), [], []
+    for spelling, weight in weights.items():
+        text = alphabet.decode(spelling)
+        worth = [weight * length / len(spelling) for length in range(1, len(spelling) + 1)]
+        num_unknown = 0
+        for start, end in find_words(text) if known else ():
+            if (word := spelling[start:end]) not in words:
+                num_unknown += 1
+                place = bisect(known, word)
+                taken = start + max(_num_shared(word, near) for near in known[max(place - 1, 0) : place + 1])
+                for i in range(min(taken, len(worth) - 1), len(worth)):
+                    worth[i] += price
+        expected.append(Expected(text, weight, num_unknown))
+        earned.append(worth)
+    return tuple(expected), Hotwords(list(weights), [worth[-1] for worth in earned], earned=earned)
+
+
+def _num_shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many labels two words begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _label_model(alphabet: Alphabet, name: str, device: str) -> LabelModel:

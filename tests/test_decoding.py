@@ -285,7 +285,7 @@ def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path
         "hotwords must be spelled in the model's alphabet; 'É' has 'É'; "
         f"{tmp_path / 'names.txt'}:3: 'ROUTE 66' has 'R', 'O', 'U', 'T', 'E', '6'; left out"
     )
-    assert decoder._hotwords == ("CAB", "C'B", "A'A")
+    assert [each.text for each in decoder._hotwords] == ["CAB", "C'B", "A'A"]
     assert decoder.decode(ambiguous()).text == "A CAB"
     (tmp_path / "names.txt").write_text("CAB\nCAB:\n")
     with pytest.raises(InputError, match=r"names\.txt:2: a hotword must be WORD or WORD:NATS; got 'CAB:'"):
@@ -409,7 +409,24 @@ def test_a_hotword_is_no_unknown_word(tmp_path):
     lexicon = DecodingOptions(beam_width=16, lexicon=str(tmp_path / "words.txt"), unknown_word_score=-20.0)
     for options in (lexicon, replace(lexicon, only_lexicon=True)):
         assert decode(emission, ENGLISH, options).text != "BAAC"
-        assert decode(emission, ENGLISH, replace(options, hotwords=("BAAC:1",))).text == "BAAC"
+        best = decode(emission, ENGLISH, replace(options, hotwords=("BAAC:1",))).hypotheses[0]
+        assert (best.text, best.hotword_score, best.word_score) == ("BAAC", 1.0, 0.0)
+        assert best.score == pytest.approx(best.acoustic + 1.0)
+
+
+def test_hotwords_that_nobody_says_change_nothing_beside_a_language_model(words_lm):
+    rng = np.random.default_rng(0)
+    options = DecodingOptions(beam_width=4, lm=words_lm, num_best=4)
+    plain = Decoder(ENGLISH, options)
+    absent = ("CABA'C:12", "AA'B:9", "BC B'C:20", "CACB' A:12")  # no frame of these emissions has an apostrophe
+    expecting = Decoder(ENGLISH, replace(options, hotwords=absent))
+    for _ in range(100):
+        emission = np.log(rng.dirichlet(np.full(6, 0.4), size=40) + 1e-9)
+        emission[:, 5] = -np.inf
+        emission -= np.logaddexp.reduce(emission, axis=1, keepdims=True)
+        one, other = plain.decode(emission), expecting.decode(emission)
+        assert one.hypotheses == other.hypotheses
+        assert one.words == other.words
 
 
 @pytest.mark.parametrize(
