@@ -117,25 +117,26 @@ class Decoder:
         return [self._readings(*pair) for pair in zip(emissions, found, strict=True)]
 
     def _readings(self, emission: np.ndarray, found: Sequence[BeamHypothesis]) -> list[Reading]:
-        options = self.options
         if not found:  # nothing is possible, or nothing that the lexicon allows
             score = max(float(emission[:, BLANK].sum()), LEAST_SCORE)
             return [Reading(tokens=np.zeros(0, dtype=np.int64), text="", acoustic=score, score=score)]
-        readings = [
-            Reading(
-                tokens=each.tokens,
-                text=self.alphabet.decode(each.tokens),
-                acoustic=each.acoustic_score,
-                score=each.score,
-                lm=each.lm_score,
-                num_unknown=each.num_unknown,
-                word_score=options.word_bonus * each.num_words + options.unknown_word_score * each.num_unknown,
-                hotword_score=each.hotword_score,
-                hotwords=each.hotwords,
-            )
-            for each in found
-        ]
-        return merge_alike(readings)
+        return merge_alike([self._reading(each) for each in found])
+
+    def _reading(self, found: BeamHypothesis) -> Reading:
+        """What the search found, without the price of unknown words where they are expected."""
+        options, expected = self.options, [self._hotwords[match.index] for match in found.hotwords]
+        num_unknown = found.num_unknown - sum(each.num_unknown for each in expected)
+        return Reading(
+            tokens=found.tokens,
+            text=self.alphabet.decode(found.tokens),
+            acoustic=found.acoustic_score,
+            score=found.score,
+            lm=found.lm_score,
+            num_unknown=num_unknown,
+            word_score=options.word_bonus * found.num_words + options.unknown_word_score * num_unknown,
+            hotword_score=sum(each.weight for each in expected),
+            hotwords=found.hotwords,
+        )
 
     def _transcript(self, readings: Sequence[Reading], emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of readings, the best first."""
@@ -166,7 +167,7 @@ class Decoder:
             hotword_score=reading.hotword_score,
             hotwords=tuple(
                 SpottedHotword(
-                    text=self._hotwords[match.index],
+                    text=self._hotwords[match.index].text,
                     start_frame=min(spans[match.start][0], timeline.num_frames - 1),
                     end_frame=min(spans[match.end - 1][1], timeline.num_frames),
                 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,14 +20,30 @@ from asr.ctc.trie import Lexicon
 from asr.decoding_options import HOTWORD_WEIGHT, DecodingOptions
 from asr.errors import AsrWarning, DataError, InputError
 from asr.text import BLANK, Alphabet, is_han
+from asr.transcript import find_words
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
+_APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
 
-def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) -> tuple[BeamSearch, tuple[str, ...]]:
-    """A search with the language model, lexicon and hotwords that the options name, and how those hotwords are spelled.
+
+class Expected(NamedTuple):
+    """A hotword as it is spelled, its weight in nats, and how many of its words would cost what unknown ones do."""
+
+    text: str
+    weight: float
+    num_unknown: int
+
+
+def make_search(
+    alphabet: Alphabet, options: DecodingOptions, *, device: str
+) -> tuple[BeamSearch, tuple[Expected, ...]]:
+    """A search with the language model, lexicon and hotwords that the options name, and those hotwords.
+
+    What is expected is no unknown word: what the search takes off for one, a match gives back. Only then, because a
+    word that the lexicon had besides would change what is pruned wherever another word begins as it does.
 
     Args:
         device: where a recurrent language model computes.
@@ -34,7 +52,7 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
     """
     _warm_up()
     lm = _read_lm(options.lm) if options.lm else None
-    label_words = None
+    label_words: np.ndarray | None = None
     if lm is not None and lm.over_characters and not options.lexicon:
         label_words = _label_words(lm, alphabet)
     words: Iterable[tuple[str, int]] = ()  # with their numbers
@@ -43,23 +61,18 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
     elif lm is not None and label_words is None:
         words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
     spellings: dict[tuple[int, ...], int] = {}
-    hotword_weights: dict[tuple[int, ...], float] = {}
     for word, number in words:
-        if spelling := spell(word, alphabet):
+        if len(word.split()) == 1 and (spelling := spell(word, alphabet)):  # not in two, by a no-break space
             spellings.setdefault(spelling, number)
-    for text, weight in _parse_hotwords(options.hotwords):
-        spelling = spell(text, alphabet)
-        if not spelling:
-            characters = dict.fromkeys("".join(text.split()))
-            missing = [repr(character) for character in characters if not spell(character, alphabet)]
-            raise InputError(
-                "hotwords must be spelled in the model's alphabet; "
-                f"{text!r} has {', '.join(missing) or 'no characters'}"
-            )
+    if lm is not None:
+        _check_script(lm, options, alphabet, label_words, spellings)
+    hotword_weights: dict[tuple[int, ...], float] = {}
+    for spelling, weight in _spell_hotwords(options.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
-        if spellings:  # what is expected is no unknown word
-            for word in alphabet.decode(spelling).split():
-                spellings.setdefault(spell(word, alphabet), _number(lm, word))
+    if options.only_lexicon:  # they have to be in it to be found
+        for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
+            spellings.setdefault(spell(word, alphabet), _number(lm, word))
+    expected, hotwords = _expect(hotword_weights, spellings, alphabet, price=-min(options.unknown_word_score, 0.0))
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
         num_labels=alphabet.size,
@@ -71,9 +84,43 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
         lm=None if lm is None else lm.tables,
         label_words=label_words,
         label_model=_label_model(alphabet, options.fuse_lm, device) if options.fuse_lm else None,
-        hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
+        hotwords=hotwords,
     )
-    return search, tuple(alphabet.decode(spelling) for spelling in hotword_weights)
+    return search, expected
+
+
+def _expect(
+    weights: Mapping[tuple[int, ...], float],
+    lexicon: Iterable[tuple[int, ...]],
+    alphabet: Alphabet,
+    *,
+    price: float,
+) -> tuple[tuple[Expected, ...], Hotwords]:
+    """Hotwords for the search, which give back the price of their unknown words from where it is taken off.
+
+    A word is unknown from the label on with which no word of the lexicon begins, or else where it ends.
+    """
+    known = sorted(lexicon) if weights and price else []
+    words, expected, earned = set(known), [], []
+    for spelling, weight in weights.items():
+        text = alphabet.decode(spelling)
+        worth = [weight * length / len(spelling) for length in range(1, len(spelling) + 1)]
+        num_unknown = 0
+        for start, end in find_words(text) if known else ():
+            if (word := spelling[start:end]) not in words:
+                num_unknown += 1
+                place = bisect(known, word)
+                taken = start + max(_num_shared(word, near) for near in known[max(place - 1, 0) : place + 1])
+                for i in range(min(taken, len(worth) - 1), len(worth)):
+                    worth[i] += price
+        expected.append(Expected(text, weight, num_unknown))
+        earned.append(worth)
+    return tuple(expected), Hotwords(list(weights), [worth[-1] for worth in earned], earned=earned)
+
+
+def _num_shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many labels two words begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _label_model(alphabet: Alphabet, name: str, device: str) -> LabelModel:
@@ -100,9 +147,11 @@ def _warm_up() -> None:
 def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
     """The labels of a text, as it is or in the upper or lower case that the alphabet has; none if it lacks a character.
 
-    White space counts as single spaces.
+    White space counts as single spaces, and any apostrophe that the alphabet lacks as one that it has.
     """
     text = " ".join(text.split())
+    if any(mark in text for mark in _APOSTROPHES) and (known := [m for m in _APOSTROPHES if alphabet.spell(m)]):
+        text = "".join(known[0] if each in _APOSTROPHES and each not in known else each for each in text)
     for change in (str, str.upper, str.lower):
         if labels := alphabet.spell(change(text)):
             return labels
@@ -157,6 +206,41 @@ def _label_words(lm: NgramModel, alphabet: Alphabet) -> np.ndarray:
     return np.array([0, *(_number(lm, character) for character in spelled)])
 
 
+def _check_script(
+    lm: NgramModel,
+    options: DecodingOptions,
+    alphabet: Alphabet,
+    label_words: np.ndarray | None,
+    spellings: Mapping[tuple[int, ...], int],
+) -> None:
+    """Refuses a language model that has nothing to say about texts in the alphabet; warns of one that has little.
+
+    Raises:
+        InputError: none of its words can be spelled, it knows none of the lexicon's, or none of the letters.
+    """
+    if label_words is not None:
+        letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
+        number, known, what = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
+        means, example = "known to the language model", alphabet.characters[letters[0] - 1] if letters else ""
+    elif options.lexicon:
+        number, known, what = len(spellings), sum(map(bool, spellings.values())), "words of the lexicon"
+        means, example = "known to the language model", alphabet.decode(next(iter(spellings)))
+    else:
+        real = [word for word in lm.words[1:] if word not in ("<s>", "</s>")]
+        number, known, what = len(real), len(spellings), "words of the language model"
+        means, example = "spelled in the model's alphabet", next((w for w in real if not spell(w, alphabet)), "")
+    if not known:
+        raise InputError(
+            f"{what} must be {means}; none of the {number} is, {example!r} for example; give a language model in the "
+            f"script and spelling of the labels; got {options.lm}"
+        )
+    if 2 * known < number:
+        warnings.warn(
+            AsrWarning(f"{options.lm}: only {known} of the {number} {what} are {means}, not {example!r} for example"),
+            stacklevel=2,
+        )
+
+
 def _read_words(path: str, alphabet: Alphabet) -> list[str]:
     """The words of a lexicon file.
 
@@ -175,20 +259,44 @@ def _read_words(path: str, alphabet: Alphabet) -> list[str]:
     return words
 
 
-def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Text and weight of each hotword; `@file` stands for the lines of a file."""
-    for entry in entries:
-        if entry.startswith("@"):
-            yield from _parse_hotwords(line for _, line in _lines(entry[1:]))
+def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Labels and weight of each hotword that can be spelled; warns of the others.
+
+    Raises:
+        DataError, InputError: a file cannot be read; an entry is no hotword; or there are some, and none is spelled.
+    """
+    left_out = []
+    spelled = 0
+    for text, weight, place in _parse_hotwords(entries):
+        if spelling := spell(text, alphabet):
+            spelled += 1
+            yield spelling, weight
             continue
-        text, colon, number = entry.rpartition(":")
+        characters = dict.fromkeys("".join(text.split()))
+        missing = [repr(character) for character in characters if not spell(character, alphabet)]
+        left_out.append(f"{place}{text!r} has {', '.join(missing) or 'no characters'}")
+    if left_out:
+        message = f"hotwords must be spelled in the model's alphabet; {'; '.join(left_out)}"
+        if not spelled:
+            raise InputError(message)
+        warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
+
+
+def _parse_hotwords(entries: Iterable[str], path: str = "") -> Iterator[tuple[str, float, str]]:
+    """Text and weight of each hotword, and the file and line it is from; `@file` stands for the lines of a file."""
+    for number, entry in _lines(path) if path else enumerate(entries):
+        place = f"{path}:{number}: " if path else ""
+        if entry.startswith("@"):
+            yield from _parse_hotwords((), entry[1:])
+            continue
+        text, colon, weight_text = entry.rpartition(":")
         try:
-            weight = float(number) if colon else HOTWORD_WEIGHT
+            weight = float(weight_text) if colon else HOTWORD_WEIGHT
         except ValueError:
-            raise InputError(f"a hotword must be WORD or WORD:NATS; got {entry!r}") from None
+            raise InputError(f"{place}a hotword must be WORD or WORD:NATS; got {entry!r}") from None
         if not 0 < weight < math.inf:
-            raise InputError(f"the weight of a hotword must be finite and above 0 nats; got {entry!r}")
-        yield text if colon else entry, weight
+            raise InputError(f"{place}the weight of a hotword must be finite and above 0 nats; got {entry!r}")
+        yield text if colon else entry, weight, place
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

@@ -131,11 +131,14 @@ class Alphabet:
     A character is one code point of text in NFC: é is one, while an accent or vowel sign that NFC leaves apart (as in
     Devanagari) is a character of its own. The space between words is a character like any other.
 
+    A model of somebody else may have a character that NFC spells otherwise, Bengali U+09DF or Hebrew U+FB2A. It stays
+    as it is where labels are decoded, and where text is encoded it takes the place of its NFC spelling.
+
     Args:
         characters: V - 1 different characters, at least one, each a str of one code point, in label order.
     Raises:
-        InputError: no characters, one twice, an empty or longer entry, one not in NFC, a control or invisible
-            character, white space other than the plain space, or not a tuple of str.
+        InputError: no characters, one twice, an empty or longer entry, a control or invisible character, white space
+            other than the plain space, or not a tuple of str.
     """
 
     characters: tuple[str, ...]
@@ -146,7 +149,7 @@ class Alphabet:
         for position, character in enumerate(self.characters):
             if fault := _fault(character):
                 raise InputError(
-                    f"characters[{position}] must be one visible code point in NFC, or the plain space; "
+                    f"characters[{position}] must be one visible code point, or the plain space; "
                     f"got {character!r}, which {fault}"
                 )
         if len(self._labels) < len(self.characters):
@@ -157,13 +160,28 @@ class Alphabet:
     def _labels(self) -> dict[str, int]:
         return {character: label for label, character in enumerate(self.characters, start=1)}
 
+    @cached_property
+    def _outside_nfc(self) -> list[tuple[str, str]]:
+        """NFC spelling of each character that NFC spells otherwise, and the character; the longest spelling first."""
+        spellings = [(unicodedata.normalize("NFC", character), character) for character in self.characters]
+        # Where both are labels, text in NFC means the other one.
+        apart = [pair for pair in spellings if pair[0] != pair[1] and pair[0] not in self._labels]
+        return sorted(apart, key=lambda pair: -len(pair[0]))
+
+    def _in_characters(self, text: str) -> str:
+        """The text in NFC, but for the characters of the alphabet that NFC spells otherwise."""
+        text = unicodedata.normalize("NFC", text)
+        for spelling, character in self._outside_nfc:
+            text = text.replace(spelling, character)
+        return text
+
     @property
     def size(self) -> int:
         """V, the number of labels, Φ included."""
         return len(self.characters) + 1
 
     def encode(self, text: str, *, dropped: Counter[str] | None = None) -> list[int]:
-        """Labels of the text, one for each character of its NFC form, none of them Φ.
+        """Labels of the text, one for each character of its NFC form (but see the class), none of them Φ.
 
         Args:
             text: the transcript, already normalised as the model's texts are; may be empty.
@@ -173,7 +191,7 @@ class Alphabet:
         Raises:
             InputError: a character is outside the alphabet and `dropped` is None.
         """
-        text = unicodedata.normalize("NFC", text)
+        text = self._in_characters(text)
         labels = []
         for position, character in enumerate(text):
             if label := self._labels.get(character):
@@ -190,7 +208,7 @@ class Alphabet:
 
     def spell(self, text: str) -> tuple[int, ...] | None:
         """As `encode`, in a third of the time; None if a character is outside the alphabet."""
-        labels = tuple(map(self._labels.get, unicodedata.normalize("NFC", text)))
+        labels = tuple(map(self._labels.get, self._in_characters(text)))
         return None if None in labels else labels  # type: ignore[return-value]
 
     def decode(self, labels: Iterable[int]) -> str:
@@ -239,8 +257,6 @@ def _fault(character: object) -> str | None:
         return f"is white space ({_code_point(character)})"
     if _is_invisible(character) or unicodedata.category(character) == "Cs":
         return f"is a control, an invisible character or half a surrogate pair ({_code_point(character)})"
-    if not unicodedata.is_normalized("NFC", character):
-        return f"NFC spells {unicodedata.normalize('NFC', character)!r}"
     return None
 
 

@@ -14,7 +14,8 @@ from asr.confidence import calibrated, evidence, of_utterance
 from asr.ctc.collapse import collapse
 from asr.decoding import Decoder, decode, place_tokens
 from asr.decoding_options import DecodingOptions
-from asr.errors import ConfigError, DataError, InputError
+from asr.errors import AsrWarning, ConfigError, DataError, InputError
+from asr.search import spell
 from asr.text import Alphabet
 
 ENGLISH = Alphabet((" ", "A", "B", "C", "'"))
@@ -274,6 +275,32 @@ def test_hotwords_do_not_move_words():
     assert [spotted.text for spotted in helped.hypotheses[0].hotwords] == ["ACAB", "B"]
 
 
+def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path):
+    (tmp_path / "names.txt").write_text("CAB:3\n\nROUTE 66\nC\u2019B\n", encoding="utf-8")
+    options = DecodingOptions(beam_width=8, hotwords=("É:2", f"@{tmp_path / 'names.txt'}", "A\u02bcA"))
+    with pytest.warns(AsrWarning) as caught:
+        decoder = Decoder(ENGLISH, options)
+    (message,) = [str(each.message) for each in caught]
+    assert message == (
+        "hotwords must be spelled in the model's alphabet; 'É' has 'É'; "
+        f"{tmp_path / 'names.txt'}:3: 'ROUTE 66' has 'R', 'O', 'U', 'T', 'E', '6'; left out"
+    )
+    assert [each.text for each in decoder._hotwords] == ["CAB", "C'B", "A'A"]
+    assert decoder.decode(ambiguous()).text == "A CAB"
+    (tmp_path / "names.txt").write_text("CAB\nCAB:\n")
+    with pytest.raises(InputError, match=r"names\.txt:2: a hotword must be WORD or WORD:NATS; got 'CAB:'"):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",)))
+
+
+@pytest.mark.parametrize("spelling", ["C'B", "c\u2019b", "C\u02bcB", "C\u2018B", "C\uff07B"])
+def test_any_apostrophe_is_that_of_the_alphabet(spelling):
+    assert spell(spelling, ENGLISH) == (4, 5, 3)
+    assert spell(spelling, Alphabet(("B", "C", "\u02bc"))) == (2, 3, 1)
+    assert spell(spelling, Alphabet(("B", "C"))) == ()
+    both = Alphabet(("B", "C", "'", "\u2019"))
+    assert spell(spelling, both) == (2, 4 if "\u2019" in spelling else 3, 1)
+
+
 def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
     (tmp_path / "names.txt").write_text("cab:3\nb a\n", encoding="utf-8")
     assert DecodingOptions(beam_width=2, hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")
@@ -286,7 +313,10 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
 @pytest.mark.parametrize(
     ("hotwords", "message"),
     [
-        (("CAB", "ROUTE 66"), r"hotwords must be spelled in the model's alphabet; 'ROUTE 66' has 'R', 'O', 'U', 'T', "),
+        (
+            ("ROUTE 66",),
+            r"hotwords must be spelled in the model's alphabet; 'ROUTE 66' has 'R', 'O', 'U', 'T', 'E', '6'$",
+        ),
         (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
         (("CAB:-2",), "the weight of a hotword must be finite and above 0 nats; got 'CAB:-2'"),
         (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),
@@ -379,7 +409,24 @@ def test_a_hotword_is_no_unknown_word(tmp_path):
     lexicon = DecodingOptions(beam_width=16, lexicon=str(tmp_path / "words.txt"), unknown_word_score=-20.0)
     for options in (lexicon, replace(lexicon, only_lexicon=True)):
         assert decode(emission, ENGLISH, options).text != "BAAC"
-        assert decode(emission, ENGLISH, replace(options, hotwords=("BAAC:1",))).text == "BAAC"
+        best = decode(emission, ENGLISH, replace(options, hotwords=("BAAC:1",))).hypotheses[0]
+        assert (best.text, best.hotword_score, best.word_score) == ("BAAC", 1.0, 0.0)
+        assert best.score == pytest.approx(best.acoustic + 1.0)
+
+
+def test_hotwords_that_nobody_says_change_nothing_beside_a_language_model(words_lm):
+    rng = np.random.default_rng(0)
+    options = DecodingOptions(beam_width=4, lm=words_lm, num_best=4)
+    plain = Decoder(ENGLISH, options)
+    absent = ("CABA'C:12", "AA'B:9", "BC B'C:20", "CACB' A:12")  # no frame of these emissions has an apostrophe
+    expecting = Decoder(ENGLISH, replace(options, hotwords=absent))
+    for _ in range(100):
+        emission = np.log(rng.dirichlet(np.full(6, 0.4), size=40) + 1e-9)
+        emission[:, 5] = -np.inf
+        emission -= np.logaddexp.reduce(emission, axis=1, keepdims=True)
+        one, other = plain.decode(emission), expecting.decode(emission)
+        assert one.hypotheses == other.hypotheses
+        assert one.words == other.words
 
 
 @pytest.mark.parametrize(

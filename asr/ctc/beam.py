@@ -11,6 +11,13 @@ Everything else that ranks a prefix (the *bonus*: language model, words, hotword
 While a word is open, that of a language model of words looks ahead: to the likeliest word that begins so, by itself.
 What the model says once the word is complete takes its place, so that it changes what is pruned and nothing else.
 
+A hotword may never be completed. So a prefix is ranked by the hotwords that are certain, and the `beam_width` best are
+the *members* of the beam, as if no match were open. Beside them the beam has half as many *guests*: prefixes that fall
+short, and with what their open match may bring do not. A guest whose match fails is gone. One whose match is completed
+competes with the members, and so does every prefix after it. Members do not count the alignments that go through
+guests, but for these: a hotword that is in no text changes nothing, to the last bit. What a prefix has with guests, its
+*whole* mass, is kept beside the other.
+
 The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and stands for "none"). A frame is one
 pass over the beam, which gives each prefix its new probabilities, and one over the pairs of a prefix and a label that
 can still come among the best: a pair that makes a prefix of the beam is part of the first pass, so the second only
@@ -62,18 +69,23 @@ NODE = np.dtype(
         ("lm_score", "f8"),
         ("hotword_score", "f8"),
         ("ahead", "f8"),  # of the open word, at most 0
+        ("certain", "f8"),  # weight of the matches that no later label can undo
         ("bonus", "f8"),
+        ("hope", "f8"),  # what the open match adds for a guest, at least 0
     ]
 )
 ROOT, OUTSIDE, FREE, OFF = 1, -1, -2, -1
 NO_ROW, HAS_ROW = 0, 1
-ACTIVE = np.dtype([("node", "i8"), ("blank", "f8"), ("nonblank", "f8"), ("total", "f8")])
+_MASS = [(name, "f8") for name in ("blank", "nonblank", "total")]  # log-probability of alignments, by how they end
+MASS = np.dtype(_MASS)
+ACTIVE = np.dtype([("node", "i8"), *_MASS])
 CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or one and a label that makes a new one of it
-    [("node", "i8"), ("label", "i8"), ("blank", "f8"), ("nonblank", "f8"), ("total", "f8"), ("score", "f8")]
+    [("node", "i8"), ("label", "i8"), ("is_member", "i8"), *_MASS, ("score", "f8"), ("guest_score", "f8")]
 )
 STATE = np.dtype(
     [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_asked")]
     + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "ASKED", "ROWS")]
+    + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass with the alignments that go through guests
 )
 FINAL = np.dtype(
     [("node", "i8"), ("num_words", "i8"), ("num_unknown", "i8")]
@@ -89,7 +101,7 @@ _LM_ARRAYS = {
 }
 _LM_NUMBERS = ("num_words", "start_state", "empty_state", "end_word")
 RULES = np.dtype(
-    [(name, "i8") for name in ("num_labels", "blank", "beam_width", "open_tokens")]
+    [(name, "i8") for name in ("num_labels", "blank", "beam_width", "num_guests", "open_tokens")]
     + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
     + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
     + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
@@ -121,7 +133,10 @@ class BeamOptions:
     beam_width: int = field(default=16, metadata={"help": "prefixes kept while decoding"})
     token_threshold: float | None = field(
         default=None,
-        metadata={"help": "labels below this log-probability in a frame begin no new prefix; none: all do"},
+        metadata={
+            "help": "labels below this log-probability in a frame begin no new prefix, but for the frame's best; "
+            "none: all do"
+        },
     )
     score_threshold: float | None = field(
         default=None, metadata={"help": "prefixes this many nats or more below the best are dropped; none: kept"}
@@ -287,10 +302,11 @@ class BeamSearch:
         self._set_rules(words, lexicon, lm, lm_units)
 
         # The empty prefix, alone in the beam.
-        self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * self.options.beam_width, next_free=0)
+        num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
+        self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * num_prefixes, next_free=0)
         root = self._first_nodes[ROOT]
         root["label"], root["closing_state"], root["lm_state"] = -1, -1, self._rules[0]["lm_start_state"]
-        self._first_beam = np.zeros(self.options.beam_width, dtype=ACTIVE)
+        self._first_beam = np.zeros(num_prefixes, dtype=ACTIVE)
         self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
         if label_model is not None:
             row, state = label_model.start()
@@ -402,6 +418,7 @@ class BeamSearch:
         rules["has_lexicon"], rules["only_lexicon"] = lexicon is not None, options.only_lexicon
         rules["has_words"] = lm_units != NO_LM or lexicon is not None or options.word_bonus != 0
         rules["has_hotwords"] = self._hotwords.weights.size > 0
+        rules["num_guests"] = (options.beam_width + 1) // 2 if self._hotwords.weights.size else 0
         rules["words_gain"] = words_gain
         rules["largest_gain"] = words_gain + max(hotword_records["step"].max(), hotword_records["fail_step"].max())
         rules["lm_weight"], rules["word_bonus"] = options.lm_weight, options.word_bonus
@@ -457,17 +474,20 @@ class BeamState:
 
     def __init__(self, search: BeamSearch):
         self._search = search
-        width = search.options.beam_width
+        num_prefixes = len(search._first_beam)
         self._agreed = array("q")
         self._state = np.zeros(1, dtype=STATE)
         self._arrays: dict[str, np.ndarray] = {}
         self._keep("NODES", search._first_nodes.copy())
         self._keep("BEAM", search._first_beam.copy())
-        self._keep("CANDIDATES", np.empty(4 * width, dtype=CANDIDATE))
-        self._keep("SCORES", np.empty(4 * width))
-        self._keep("INDICES", np.empty(max(2 * width, search.num_labels), dtype=np.int64))
+        self._keep("CANDIDATES", np.empty(4 * num_prefixes, dtype=CANDIDATE))
+        if self._search._rules[0]["num_guests"]:
+            self._keep("BEAM_WHOLE", self._search._first_beam[["blank", "nonblank", "total"]].astype(MASS))
+            self._keep("CANDIDATES_WHOLE", np.empty(4 * num_prefixes, dtype=MASS))
+        self._keep("SCORES", np.empty(4 * num_prefixes))
+        self._keep("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
         if search.label_model is not None:
-            self._keep("ASKED", np.empty(width, dtype=np.int64))
+            self._keep("ASKED", np.empty(num_prefixes, dtype=np.int64))
             self._keep("ROWS", search._first_rows.copy())
             self._model_states = search._first_model_states.copy()
         self._state["num_active"], self._state["root"] = 1, ROOT
@@ -530,7 +550,7 @@ class BeamState:
         if num_best < 1:
             raise InputError(f"num_best must be 1 or above; got {num_best}")
         self._search._run([self._ending()])
-        finals = np.zeros(self._search.options.beam_width, dtype=FINAL)
+        finals = np.zeros(len(self._arrays["BEAM"]), dtype=FINAL)
         num_finals = _kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
         finals = finals[:num_finals]
         scores = finals["score"]

@@ -21,6 +21,7 @@ from asr.ctc.beam import (
     LM_OF_LABELS,
     LM_OF_ROWS,
     LM_OF_WORDS,
+    MASS,
     NO_LM,
     NO_ROW,
     NODE,
@@ -64,6 +65,9 @@ def _array_at(typing_context, address, dtype):
 _array: Any = intrinsic(_array_at)
 
 
+_ROUNDING = 1e-9  # nats: sums of the same weights in another order
+
+
 class _Tables(NamedTuple):
     """What the search looks things up in."""
 
@@ -104,10 +108,11 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     tables = _tables(rules, state)
     nodes, beam = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE)
     candidates, scores = _array(state.CANDIDATES, CANDIDATE), _array(state.SCORES, np.float64)
+    whole, candidates_whole = _array(state.BEAM_WHOLE, MASS), _array(state.CANDIDATES_WHOLE, MASS)
     asked = _array(state.ASKED, np.int64)
     state.num_asked = 0
     live = left = _array(state.INDICES, np.int64)
-    width = rules.beam_width
+    width, num_guests = rules.beam_width, rules.num_guests
     for t in range(first_frame, num_frames):
         frame = _array(emission_at + t * rules.num_labels * 8, np.float64)
         if frame[rules.blank] > rules.skipped_above:
@@ -115,48 +120,77 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 active = beam[slot]
                 active.total += frame[rules.blank]
                 active.blank, active.nonblank = active.total, -np.inf
+                if num_guests > 0:
+                    whole[slot].total += frame[rules.blank]
+                    whole[slot].blank, whole[slot].nonblank = whole[slot].total, -np.inf
             continue
-        if state.num_free < width:
+        if state.num_free < width + num_guests:
             return t
 
+        threshold = rules.token_threshold
+        if frame[rules.blank] < threshold:  # perhaps all are below it
+            best_label = frame[rules.blank]
+            for label in range(rules.num_labels):
+                best_label = max(best_label, frame[label])
+            threshold = min(threshold, best_label)
+
         # The prefixes of the beam go on: with Φ, with their last label, or with it as a new token of their parent.
-        count = np.int64(0)
+        count, num_ranked = np.int64(0), 0
         highest, lowest, top = -np.inf, np.inf, -np.inf
         for slot in range(state.num_active):
             active = beam[slot]
             node = nodes[active.node]
-            blank = active.total + frame[rules.blank]
-            nonblank = -np.inf
+            candidate = candidates[count]
+            blank, nonblank = active.total + frame[rules.blank], -np.inf
+            before, before_whole = -np.inf, -np.inf
             if node.label >= 0:
                 nonblank = active.nonblank + frame[node.label]
                 parent = nodes[node.parent]  # of the root: the scratch row
                 if node.parent > 0 and parent.slot >= 0:
                     before = beam[parent.slot].blank if parent.label == node.label else beam[parent.slot].total
+                    if num_guests > 0:
+                        above = whole[parent.slot]
+                        before_whole = above.blank if parent.label == node.label else above.total
+                        if node.certain > parent.certain + _ROUNDING:
+                            before = before_whole
+                        if active.total == -np.inf and frame[node.label] < threshold:  # a new prefix, for members
+                            before = -np.inf
                     nonblank = _log_add(nonblank, before + frame[node.label])
             total = _log_add(blank, nonblank)
-            score = total + node.bonus
-            if active.total + node.bonus - node.ahead > top:
-                top = active.total + node.bonus - node.ahead
-            if score > -np.inf:
-                candidate = candidates[count]
-                candidate.node, candidate.label = active.node, -1
+            score, guest_score = total + node.bonus, -np.inf
+            most = active.total + node.bonus - node.ahead
+            if num_guests > 0:
+                most = whole[slot].total + node.bonus - node.ahead + node.hope
+                mass = candidates_whole[count]
+                mass.blank, mass.nonblank = whole[slot].total + frame[rules.blank], -np.inf
+                if node.label >= 0:
+                    mass.nonblank = _log_add(whole[slot].nonblank + frame[node.label], before_whole + frame[node.label])
+                mass.total = _log_add(mass.blank, mass.nonblank)
+                if node.hope > 0.0:
+                    guest_score = mass.total + node.bonus + node.hope
+            if most > top:
+                top = most
+            if max(score, guest_score) > -np.inf:
+                candidate.node, candidate.label, candidate.is_member = active.node, -1, 1
                 candidate.blank, candidate.nonblank = blank, nonblank
-                candidate.total, candidate.score = total, score
+                candidate.total, candidate.score, candidate.guest_score = total, score, guest_score
                 count += 1
-                if score > highest:
-                    highest = score
-                if score < lowest:
-                    lowest = score
+                if score > -np.inf:
+                    num_ranked += 1
+                    highest, lowest = max(highest, score), min(lowest, score)
 
         # What does not get above the bar is not among the best, and need not be looked at.
         bar = highest - rules.score_threshold
-        if count == width and lowest > bar:
+        if num_ranked >= width and lowest > bar:
             bar = lowest
+        guest_bar = bar
+        if num_guests > 0:
+            count, bar, guest_bar = _keep_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
         num_live = 0
         likeliest = -np.inf
         for label in range(rules.num_labels):
             log_prob = frame[label]
-            if label != rules.blank and log_prob >= rules.token_threshold and top + log_prob + rules.largest_gain > bar:
+            if label != rules.blank and log_prob >= threshold and top + log_prob + rules.largest_gain > bar:
                 live[num_live] = label
                 num_live += 1
                 if log_prob > likeliest:
@@ -167,20 +201,28 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
             active = beam[slot]
             node = nodes[active.node]
             closed = node.bonus - node.ahead
-            if not active.total + closed + likeliest + rules.largest_gain > bar:
+            reached = whole[slot].total if num_guests > 0 else active.total
+            if not reached + closed + node.hope + likeliest + rules.largest_gain > bar:
                 continue
             in_word = node.label >= 0 and tables.labels[node.label].kind == PART
             open_match = tables.hotwords[node.hotword]
             for i in range(num_live):
                 label = live[i]
                 acoustic = (active.blank if label == node.label else active.total) + frame[label]
+                whole_acoustic = acoustic
+                if num_guests > 0:
+                    whole_acoustic = (whole[slot].blank if label == node.label else whole[slot].total) + frame[label]
                 if node.hotword > 0:
                     leads_on = open_match.next_labels >> (label & 63) & 1
                     gain = rules.words_gain + (open_match.step if leads_on else open_match.fail_step)
                 else:
                     gain = tables.labels[label].gain_inside if in_word else tables.labels[label].gain_outside
-                bonus = node.bonus if in_word and tables.labels[label].kind == PART else closed
-                if not acoustic + bonus + gain > bar:
+                inside = in_word and tables.labels[label].kind == PART
+                bonus = node.bonus if inside else closed
+                most = whole_acoustic + bonus + node.hope + gain
+                if not most > bar:
+                    continue
+                if inside and not (most > guest_bar or acoustic + bonus + rules.words_gain > bar):  # no match ends here
                     continue
                 child = _child(nodes, active.node, label)
                 if child > 0 and nodes[child].slot >= 0:
@@ -189,36 +231,40 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     asked[state.num_asked] = active.node
                     state.num_asked += 1
                     break
-                score = acoustic
-                if rules.has_hotwords and not rules.has_words:
-                    boundary = not in_word or tables.labels[label].kind != PART
-                    hotword, weight = spot(tables.hotwords, node.hotword, boundary, label)
-                    score += node.hotword_score + weight + tables.hotwords[hotword].potential
-                    if not score > bar:
-                        continue
-                elif rules.has_words:
+                bonus, hope, certain = 0.0, 0.0, 0.0
+                if rules.has_words:
                     if not _extend(nodes, active.node, label, np.int64(0), tables, rules):
                         continue
-                    score += nodes[0].bonus
-                    if not score > bar:
-                        continue
+                    bonus, hope, certain = nodes[0].bonus, nodes[0].hope, nodes[0].certain
+                elif rules.has_hotwords:
+                    hotword, weight = spot(tables.hotwords, node.hotword, not inside, label)
+                    certain = node.hotword_score + weight + tables.hotwords[hotword].settled
+                    bonus, hope = certain, tables.hotwords[hotword].potential - tables.hotwords[hotword].settled
+                if certain > node.certain + _ROUNDING:
+                    acoustic = whole_acoustic
+                score, guest_score = acoustic + bonus, -np.inf
+                if hope > 0.0:
+                    guest_score = whole_acoustic + bonus + hope
+                if not (score > bar or guest_score > guest_bar):
+                    continue
                 candidate = candidates[count]
-                candidate.node, candidate.label = active.node, label
+                candidate.node, candidate.label, candidate.is_member = active.node, label, 1
                 candidate.blank, candidate.nonblank = -np.inf, acoustic
-                candidate.total, candidate.score = acoustic, score
+                candidate.total, candidate.score, candidate.guest_score = acoustic, score, guest_score
+                if num_guests > 0:
+                    mass = candidates_whole[count]
+                    mass.blank, mass.nonblank, mass.total = -np.inf, whole_acoustic, whole_acoustic
                 count += 1
                 if score > highest:
                     highest = score
-                if count == 4 * width:  # as many as there is room for
-                    worst = _keep_best(candidates, scores, count, width)
-                    if worst > bar:
-                        bar = worst
-                    count = width
+                if count == 4 * (width + num_guests):  # as many as there is room for
+                    count, bar, guest_bar = _keep_best(
+                        candidates, candidates_whole, scores, count, bar, guest_bar, rules
+                    )
         if state.num_asked > 0:  # all so far is written down where the frame, done again, will write it anew
             return t
-        if count > width:
-            _keep_best(candidates, scores, count, width)
-            count = width
+        if count > width or num_guests > 0:
+            count, bar, guest_bar = _keep_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
 
         # The candidates become the beam, and those that are new get a node.
         num_left = state.num_active
@@ -226,9 +272,11 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
             left[slot] = beam[slot].node
             nodes[left[slot]].slot = OUTSIDE
         num_kept, best = 0, np.int64(0)
+        limit = highest - rules.score_threshold
         for i in range(count):
             candidate = candidates[i]
-            if not candidate.score > highest - rules.score_threshold:
+            is_member = candidate.is_member == 1 and candidate.score > limit
+            if not (is_member or candidate.guest_score > limit):
                 continue
             at, label = candidate.node, candidate.label
             if label >= 0:
@@ -242,24 +290,34 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     nodes[at].parent, nodes[at].first_child = above, 0
                     nodes[at].next_sibling = nodes[above].first_child
                     nodes[above].first_child = at
-            if candidate.score == highest and best == 0:
+            if is_member and candidate.score == highest and best == 0:
                 best = at
             nodes[at].slot = num_kept
             active = beam[num_kept]
             active.node = at
             active.blank, active.nonblank, active.total = candidate.blank, candidate.nonblank, candidate.total
+            if not is_member:
+                active.blank = active.nonblank = active.total = -np.inf
+            if num_guests > 0:
+                whole[num_kept] = candidates_whole[i]
             num_kept += 1
 
         # A dispute that has become too old goes to the best, and those up to half its age with it, so that the next
-        # one is a while away.
+        # one is a while away. In one with guests alone, they go.
         if best > 0 and nodes[best].depth - nodes[state.root].depth > rules.open_tokens:
-            agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens // 2)
+            agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens)
+            for slot in range(num_kept):
+                if beam[slot].total > -np.inf and not _is_below(nodes, beam[slot].node, agreed):
+                    agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens // 2)
+                    break
             num_candidates, num_kept = num_kept, 0
             for slot in range(num_candidates):
                 at = beam[slot].node
-                if nodes[at].depth >= nodes[agreed].depth and _ancestor(nodes, at, nodes[agreed].depth) == agreed:
+                if _is_below(nodes, at, agreed):
                     nodes[at].slot = num_kept
                     beam[num_kept] = beam[slot]
+                    if num_guests > 0:
+                        whole[num_kept] = whole[slot]
                     num_kept += 1
                 else:
                     nodes[at].slot = OUTSIDE
@@ -331,9 +389,10 @@ def _extend(nodes, parent, label, node, tables, rules):
     after.hotword, after.hotword_score = hotword, hotword_score
     after.lm_score, after.lm_state = lm_score, lm_state
     after.closing_state = -1
-    potential = hotword_score + tables.hotwords[hotword].potential
+    after.certain = hotword_score + tables.hotwords[hotword].settled
+    after.hope = tables.hotwords[hotword].potential - tables.hotwords[hotword].settled
     after.ahead = ahead
-    after.bonus = _bonus(lm_score, num_words, num_unknown, potential, rules) + ahead
+    after.bonus = _bonus(lm_score, num_words, num_unknown, after.certain, rules) + ahead
     return True
 
 
@@ -385,6 +444,12 @@ def _ancestor(nodes, node, depth):
 
 
 @_compiled
+def _is_below(nodes, node, above):
+    """Whether a prefix begins with another one, or is it."""
+    return nodes[node].depth >= nodes[above].depth and _ancestor(nodes, node, nodes[above].depth) == above
+
+
+@_compiled
 def _log_add(a, b):
     """log(exp(a) + exp(b)); what is too small to change the larger one in float64 is left out."""
     if a < b:
@@ -395,11 +460,56 @@ def _log_add(a, b):
 
 
 @_compiled
-def _keep_best(candidates, scores, count, width):
-    """Move the `width` best of more candidates to the front, in their order; -> the score of the worst of them."""
+def _keep_best(candidates, whole, scores, count, bar, guest_bar, rules):
+    """Move what is kept of the candidates to the front, in their order; -> their number, and both bars.
+
+    The `beam_width` best by score are members; of the others the `num_guests` best by their score as guests, as far as
+    it is above that of all members.
+    """
     for i in range(count):
         scores[i] = candidates[i].score
-    low, high = 0, count - 1  # Hoare's selection: scores[width - 1] becomes the width-th largest
+    worst, ties = _worst_kept(scores, count, rules.beam_width)
+    bar = max(bar, worst)
+    kept, num_hopeful = np.int64(0), np.int64(0)
+    for i in range(count):
+        score, is_member = candidates[i].score, 0
+        if score > worst:
+            is_member = 1
+        elif score == worst and ties > 0:
+            is_member = 1 if score > -np.inf else 0
+            ties -= 1
+        if is_member == 1 or (rules.num_guests > 0 and candidates[i].guest_score > bar):
+            if kept < i:
+                candidates[kept] = candidates[i]
+                if rules.num_guests > 0:
+                    whole[kept] = whole[i]
+            candidates[kept].is_member = is_member
+            kept += 1
+            if is_member == 0:
+                scores[num_hopeful] = candidates[kept - 1].guest_score
+                num_hopeful += 1
+    guest_bar = max(guest_bar, bar)
+    if num_hopeful < rules.num_guests or rules.num_guests == 0:
+        return kept, bar, guest_bar
+    worst, ties = _worst_kept(scores, num_hopeful, rules.num_guests)
+    count, kept = kept, np.int64(0)
+    for i in range(count):
+        keep = candidates[i].is_member == 1 or candidates[i].guest_score > worst
+        if not keep and candidates[i].guest_score == worst and ties > 0:
+            keep = True
+            ties -= 1
+        if keep:
+            candidates[kept], whole[kept] = candidates[i], whole[i]
+            kept += 1
+    return kept, bar, max(guest_bar, worst)
+
+
+@_compiled
+def _worst_kept(scores, count, number):
+    """The worst of the best so many scores, and how many of them are as bad; -inf and 0 if there are not so many."""
+    if count < number:
+        return -np.inf, 0
+    low, high = np.int64(0), count - 1  # Hoare's selection: scores[number - 1] becomes the number-th largest
     while low < high:
         pivot = scores[(low + high) >> 1]
         i, j = low, high
@@ -412,26 +522,18 @@ def _keep_best(candidates, scores, count, width):
                 scores[i], scores[j] = scores[j], scores[i]
                 i += 1
                 j -= 1
-        if width - 1 <= j:
+        if number - 1 <= j:
             high = j
-        elif width - 1 >= i:
+        elif number - 1 >= i:
             low = i
         else:
             break
-    worst = scores[width - 1]
-    ties = width
-    for i in range(count):
-        if candidates[i].score > worst:
-            ties -= 1
-    kept = 0
-    for i in range(count):
-        score = candidates[i].score
-        if score > worst or (score == worst and ties > 0):
-            if score == worst:
-                ties -= 1
-            candidates[kept] = candidates[i]
-            kept += 1
-    return worst
+    worst = scores[number - 1]
+    num_tied = 0
+    for place in range(number):  # the best are in front now
+        if scores[place] == worst:
+            num_tied += 1
+    return worst, num_tied
 
 
 @_compiled
@@ -449,14 +551,17 @@ def finish(rules_at, state_at, finals_at):
             log_prob, lm_state = _query(tables.lm, lm_state, tables.lm.end_word)
             lm_score += log_prob
         hotword_score = nodes[node].hotword_score + spot_end(tables.hotwords, nodes[node].hotword)
+        total = beam[slot].total
+        if hotword_score > nodes[node].certain + _ROUNDING:
+            total = _array(state.BEAM_WHOLE, MASS)[slot].total
         final = finals[slot]
         final.node = node
         final.num_words, final.num_unknown = num_words, num_unknown
-        final.acoustic_score = beam[slot].total
+        final.acoustic_score = total
         final.lm_score, final.hotword_score = lm_score, hotword_score
         final.score = -np.inf
         if allowed:
-            final.score = beam[slot].total + _bonus(lm_score, num_words, num_unknown, hotword_score, rules)
+            final.score = total + _bonus(lm_score, num_words, num_unknown, hotword_score, rules)
     return state.num_active
 
 

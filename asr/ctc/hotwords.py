@@ -6,9 +6,10 @@ begins there and ends with a word; go on behind it, or with the next word if the
 no label counts twice, and a text has one set of matches, whatever the search went through to find it.
 
 While a prefix is being spelled, it is not known yet what will match. The search carries one node of a trie along, that
-of the leftmost match still open, and ranks the prefix by what was completed before it, plus a potential:
+of the leftmost match still open, and ranks the prefix by what is certain: what was completed before, and in the open
+match. A prefix that would be pruned is kept for a while (see `asr.ctc.beam`) if it is good enough with a potential:
 
-    potential(n) = max over the hotwords h that begin with n of   weight(h) * labels of n / labels of h
+    potential(n) = max over the hotwords h that begin with n of   weight(h) * labels of n / labels of h, or `earned`
                    or, if it is more, what is left when n fails
 
 When the match fails, because no hotword goes on with the next label, the labels behind its longest whole part (behind
@@ -32,7 +33,7 @@ PART, DELIMITER, STANDALONE = 0, 1, 2
 
 HOTWORD_NODE = np.dtype(
     [*TRIE_FIELDS, ("fail", "i8"), ("next_labels", "i8")]
-    + [(name, "f8") for name in ("weight", "fail_gain", "potential", "step", "fail_step")]
+    + [(name, "f8") for name in ("weight", "fail_gain", "settled", "potential", "step", "fail_step")]
 )
 
 
@@ -51,11 +52,18 @@ class Hotwords:
     Args:
         spellings: H sequences of labels without blanks; a phrase holds the delimiters between its words.
         weights: (H,) finite and > 0, in nats: what a whole match adds to the score of a text.
+        earned: for each hotword what its match is worth after each label, up to its weight; None: it grows evenly.
     Raises:
         InputError: a spelling is empty, comes twice or does not hold labels; or a weight is missing or not positive.
     """
 
-    def __init__(self, spellings: Sequence[Sequence[int]], weights: Sequence[float]):
+    def __init__(
+        self,
+        spellings: Sequence[Sequence[int]],
+        weights: Sequence[float],
+        *,
+        earned: Sequence[Sequence[float]] | None = None,
+    ):
         self._trie = Trie(spellings, name="hotwords")
         self._spellings = [tuple(spelling) for spelling in spellings]
         self.weights = np.asarray(weights, dtype=np.float64)
@@ -63,6 +71,10 @@ class Hotwords:
             raise InputError(f"weights must be one for each of the {len(spellings)} hotwords; got {len(weights)}")
         if (wrong := np.flatnonzero(~(np.isfinite(self.weights) & (self.weights > 0)))).size:
             raise InputError(f"weights[{wrong[0]}] must be finite and above 0; got {self.weights[wrong[0]]}")
+        if earned is None:
+            evenly = [np.arange(1, len(spelling) + 1) / len(spelling) for spelling in self._spellings]
+            earned = [weight * shares for weight, shares in zip(self.weights, evenly, strict=True)]
+        self._earned = earned
         trie = self._trie
         edges = zip(trie.parents.tolist(), trie.labels.tolist(), strict=True)
         self._children = {edge: node for node, edge in enumerate(edges)}
@@ -97,6 +109,7 @@ class Hotwords:
     def records(self, kinds: np.ndarray) -> np.ndarray:
         """(N + 1,) trie records for `spot` and `spot_end`: weight, potential and failure link of each node.
 
+        `settled` is the part of the potential that stays whatever comes next, unless a longer hotword takes its place.
         What one more label can add to what a prefix is ranked by is at most `step` if its bit is set in `next_labels`
         (bit `label & 63`, for each label that leads on), else at most `fail_step`; of node 0 only `step` counts.
 
@@ -112,11 +125,11 @@ class Hotwords:
         records = trie.records(HOTWORD_NODE)
         records["weight"][trie.ends] = self.weights
         potentials = np.zeros(len(trie.labels))
-        for spelling, weight, end in zip(self._spellings, self.weights, trie.ends, strict=True):
-            above = int(end)
-            for length in range(len(spelling), 0, -1):
-                potentials[above] = max(potentials[above], weight * length / len(spelling))
-                above = int(trie.parents[above])
+        for worth, end in zip(self._earned, trie.ends, strict=True):
+            node = int(end)
+            for earned in reversed(worth):
+                potentials[node] = max(potentials[node], earned)
+                node = int(trie.parents[node])
         readable = records.view(np.recarray)
         for node in range(1, len(trie.labels)):  # by length: what a failure leads to is shorter
             parent, label = int(trie.parents[node]), int(trie.labels[node])
@@ -128,7 +141,10 @@ class Hotwords:
                     state, gain = int(records["fail"][parent]), records["fail_gain"][parent]
                 state, more = spot(readable, state, boundary, label)
                 records["fail"][node], records["fail_gain"][node] = state, gain + more
+                records["settled"][node] = gain + more + records["settled"][state]
                 potentials[node] = max(potentials[node], gain + more + potentials[state])
+            if kinds[label] != PART and records["weight"][node] > 0:  # the word has ended already
+                records["settled"][node] = records["weight"][node]
         steps, fail_steps = np.zeros(len(trie.labels)), np.zeros(len(trie.labels))
         np.maximum.at(steps, trie.parents[1:], potentials[1:] - potentials[trie.parents[1:]])
         has_standalone = bool((kinds == STANDALONE).any())

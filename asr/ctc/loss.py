@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,11 @@ from asr.errors import AsrWarning, InputError
 Backend = Literal["auto", "native", "cudnn"]
 Note: TypeAlias = Callable[[str], None]
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-CheckedBatch: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # log_probs, and `_checked_targets`
+CheckedBatch: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # log_probs, labels, input_lengths, target_lengths
+Integers: TypeAlias = Tensor | np.ndarray | Sequence[int] | int
+
+_LARGE = 1e5  # nats: float32 tells paths apart to a hundredth of a nat
+_FLOOR = -1e9  # where float64 has a ten-millionth left
 
 # What `auto` has found to be faster, by device and by utterances, frames, labels and longest target to powers of two.
 _faster: dict[tuple[torch.device | int, ...], tuple[Backend, str]] = {}
@@ -25,9 +30,9 @@ _faster: dict[tuple[torch.device | int, ...], tuple[Backend, str]] = {}
 
 def ctc_loss(
     log_probs: Tensor,
-    targets: Tensor,
-    input_lengths: Tensor,
-    target_lengths: Tensor,
+    targets: Integers | Sequence[Sequence[int]],
+    input_lengths: Integers,
+    target_lengths: Integers,
     *,
     blank: int,
     backend: Backend = "auto",
@@ -51,6 +56,9 @@ def ctc_loss(
     derivative with respect to the logits, and only for log_probs that come from log_softmax. Frames past
     input_lengths[b] have a gradient of zero, whatever they hold.
 
+    A log-probability of -1e30 or less is a probability of zero. The gradient of a loss above 1e5, a target that a model
+    all but rules out, is worked out in float64, which tells paths of such a size apart.
+
     On CUDA there are two implementations, which differ in their last bits. PyTorch's own adds gradients up in any
     order, so that they differ from run to run too; cuDNN's does not, but takes only float32, Φ as label 0 and targets
     of fewer than 256 labels. `auto` takes the faster one: the first batch of each size (to powers of two) runs through
@@ -59,9 +67,11 @@ def ctc_loss(
 
     Args:
         log_probs: (B, T, V) float32 or float64, natural log; rows sum to 1 once exponentiated (not checked; cuDNN sees
-            to it). Half precision is refused: cast the logits to float32 before log_softmax, where digits are lost.
-        targets: (B, U) integers padded with anything, or (sum of target_lengths,) concatenated; no blanks. Best kept
-            on the CPU, as are the lengths: they are checked there, and fetching them from a GPU waits for it.
+            to it). (T, V) is one utterance, with targets (U,) and lengths that are one integer each. Half precision is
+            refused: cast the logits to float32 before log_softmax, where digits are lost.
+        targets: (B, U) integers padded with anything, or (sum of target_lengths,) concatenated; no blanks. They, and
+            the lengths, may be lists or NumPy arrays. Best kept on the CPU: they are checked there, and fetching them
+            from a GPU waits for it.
         input_lengths: (B,) integers, 0 <= input_lengths[b] <= T.
         target_lengths: (B,) integers, 0 <= target_lengths[b] <= U.
         blank: index of the blank label, 0 <= blank < V.
@@ -69,7 +79,8 @@ def ctc_loss(
         note: called on a CUDA device with a sentence about what `auto` has taken, and the times that it has measured,
             or what keeps cuDNN from the batch; the same for like batches. None: the latter is an AsrWarning.
     Returns:
-        (B,) losses, of the dtype and on the device of log_probs; each >= 0 but for rounding, inf or NaN as above.
+        (B,) losses, () of one utterance, of the dtype and on the device of log_probs; each >= 0 but for rounding, inf
+        or NaN as above.
     Raises:
         InputError: a shape, dtype, length, label or the blank is not as above; or backend is "cudnn", and cuDNN cannot
             be had: the message says which condition fails.
@@ -77,15 +88,33 @@ def ctc_loss(
     """
     if backend not in get_args(Backend):
         raise InputError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
-    if log_probs.ndim != 3 or log_probs.dtype not in (torch.float32, torch.float64):
+    if not isinstance(log_probs, Tensor):
         raise InputError(
-            "log_probs must be (B, T, V) in float32 or float64 (cast the logits before log_softmax); "
+            f"log_probs must be a torch tensor, made by torch.as_tensor for example; got {type(log_probs)}"
+        )
+    if log_probs.ndim not in (2, 3) or log_probs.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            "log_probs must be (B, T, V), or (T, V), in float32 or float64 (cast the logits before log_softmax); "
             f"got shape {tuple(log_probs.shape)} in {log_probs.dtype}"
         )
-    batch, num_frames, num_labels = log_probs.shape
-    labels, input_lengths, target_lengths = _checked_targets(
-        targets, input_lengths, target_lengths, blank=blank, num_labels=num_labels
+    targets, input_lengths, target_lengths = (
+        _integers_on_cpu(values, name=name)
+        for name, values in (
+            ("targets", targets),
+            ("input_lengths", input_lengths),
+            ("target_lengths", target_lengths),
+        )
     )
+    if log_probs.ndim == 2:
+        if (input_lengths.numel(), target_lengths.numel(), targets.ndim) != (1, 1, 1):
+            raise InputError(
+                "targets must be (U,), and input_lengths and target_lengths one integer, for log_probs (T, V); "
+                f"got {tuple(targets.shape)}, {tuple(input_lengths.shape)} and {tuple(target_lengths.shape)}"
+            )
+        lengths = input_lengths.reshape(1), target_lengths.reshape(1)
+        return ctc_loss(log_probs[None], targets, *lengths, blank=blank, backend=backend, note=note)[0]
+    batch, num_frames, num_labels = log_probs.shape
+    labels = _checked_labels(targets, input_lengths, target_lengths, blank=blank, num_labels=num_labels)
     if len(input_lengths) != batch:
         raise InputError(f"log_probs holds {batch} utterances but input_lengths {len(input_lengths)}")
     if (too_long := (input_lengths > num_frames).nonzero()).numel():
@@ -97,13 +126,39 @@ def ctc_loss(
         impossible = (target_lengths > 0).to(log_probs.device)
         return log_probs.sum(dim=(1, 2)).masked_fill(impossible, torch.inf)
 
-    emissions = log_probs.view_as(log_probs)  # for the hook: the gradient of what came in is not ours to change
+    emissions = _Floored.apply(log_probs, cudnn.NEVER)  # PyTorch makes NaN gradients of -inf
     losses = _chosen((emissions, labels, input_lengths, target_lengths), blank=blank, backend=backend, note=note)
+    losses = losses.masked_fill(losses.detach() >= -cudnn.NEVER / 2, torch.inf)
     if losses.requires_grad:
-        finite = losses.detach().isfinite()[:, None, None]
+        usual = losses.detach() < _LARGE  # and neither infinite nor NaN
         # Not zero_infinity=True: that would also report a loss of 0, and hide the utterance.
-        emissions.register_hook(lambda gradient: gradient.masked_fill(~finite, 0.0))
+        emissions.register_hook(partial(_only_rows, rows=usual))
+        large = (losses.detach().isfinite() & ~usual).nonzero()[:, 0]
+        if len(large):
+            parts = labels.split(target_lengths.tolist())
+            rows = large.tolist()
+            again = _Floored.apply(log_probs[large].double(), _FLOOR)
+            inputs = again, torch.cat([parts[row] for row in rows]), input_lengths[rows], target_lengths[rows]
+            exact = _native(*inputs, blank=blank).to(losses.dtype)
+            losses = losses.index_put((large,), exact - exact.detach() + losses.detach()[large])
     return losses
+
+
+class _Floored(torch.autograd.Function):
+    """log_probs, but at least `least`; its gradient goes to log_probs as it is, where `clamp` would drop a part."""
+
+    @staticmethod
+    def forward(ctx, log_probs: Tensor, least: float) -> Tensor:
+        return log_probs.clamp(min=least)  # NaN stays
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor | None) -> tuple[Tensor | None, None]:
+        return gradient, None
+
+
+def _only_rows(gradient: Tensor | None, *, rows: Tensor) -> Tensor | None:
+    """The gradient (B, T, V) of some utterances, and 0 for others; None, which is undefined, stays."""
+    return None if gradient is None else gradient.masked_fill(~rows[:, None, None], 0.0)
 
 
 def _chosen(batch: CheckedBatch, *, blank: int, backend: Backend, note: Note | None) -> Tensor:
@@ -198,15 +253,12 @@ def _warn(sentence: str) -> None:
     warnings.warn(AsrWarning(sentence), stacklevel=4)
 
 
-def _checked_targets(
+def _checked_labels(
     targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int, num_labels: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels (sum of target_lengths,), input_lengths (B,) and target_lengths (B,), all int64 on the CPU."""
+) -> Tensor:
+    """Labels (sum of target_lengths,) of all targets, once they and the lengths (B,) are known to be right."""
     if not 0 <= blank < num_labels:
         raise InputError(f"blank must be one of the {num_labels} labels, 0 .. {num_labels - 1}; got {blank}")
-    targets = _integers_on_cpu(targets, name="targets")
-    input_lengths = _integers_on_cpu(input_lengths, name="input_lengths")
-    target_lengths = _integers_on_cpu(target_lengths, name="target_lengths")
     if input_lengths.ndim != 1 or target_lengths.shape != input_lengths.shape:
         raise InputError(
             "input_lengths and target_lengths must both be (B,); "
@@ -226,7 +278,7 @@ def _checked_targets(
             f"targets[{row}] must hold labels in 0 .. {num_labels - 1} other than the blank, {blank}; "
             f"label {position - int(ends[row] - target_lengths[row])} of it is {int(labels[position])}"
         )
-    return labels, input_lengths, target_lengths
+    return labels
 
 
 def _concatenated(targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -252,7 +304,14 @@ def _concatenated(targets: Tensor, target_lengths: Tensor) -> Tensor:
     return targets[torch.arange(targets.shape[1]) < target_lengths[:, None]]
 
 
-def _integers_on_cpu(values: Tensor, *, name: str) -> Tensor:
+def _integers_on_cpu(values: object, *, name: str) -> Tensor:
+    """Integers of a tensor, an array, a list or a list of lists as int64 on the CPU."""
+    if not isinstance(values, Tensor):
+        try:
+            values = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"{name} must hold integers, in rows of the same length; got {values!r:.80}") from None
+        values = values.long() if values.numel() == 0 else values
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise InputError(f"{name} must hold integers; got {values.dtype}")
     return values.detach().to("cpu", torch.int64)

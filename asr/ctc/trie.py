@@ -37,15 +37,14 @@ class Trie:
         flat = np.asarray(list(chain.from_iterable(sequences)))
         if flat.size and (flat.ndim != 1 or flat.dtype.kind not in "iu" or flat.min() < 0):
             raise InputError(f"{name} must hold sequences of labels, integers 0 or above; got {list(sequences)!r:.80}")
-        table = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int64)
-        table[np.arange(table.shape[1]) < lengths[:, None]] = flat
-
+        starts = np.cumsum(lengths) - lengths
         self.ends = np.zeros(len(lengths), dtype=np.int64)  # the node that each sequence has come to
         parents, labels = [np.array([-1])], [np.array([-1])]
-        num_nodes, num_labels = 1, table.max(initial=0) + 1
-        for depth in range(table.shape[1]):
-            longer = lengths > depth
-            edges, which = np.unique(self.ends[longer] * num_labels + table[longer, depth], return_inverse=True)
+        num_nodes, num_labels = 1, flat.max(initial=0) + 1
+        longer = np.arange(len(lengths))  # those that go on
+        for depth in range(lengths.max(initial=0)):
+            longer = longer[lengths[longer] > depth]
+            edges, which = np.unique(self.ends[longer] * num_labels + flat[starts[longer] + depth], return_inverse=True)
             self.ends[longer] = num_nodes + which
             parents.append(edges // num_labels)
             labels.append(edges % num_labels)

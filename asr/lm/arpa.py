@@ -43,6 +43,8 @@ END: Final = "</s>"
 LN_10: Final = math.log(10)
 FLOOR: Final = -100.0
 """log10 of the probability of unknown words in a model that says nothing of them, as in KenLM."""
+ZERO: Final = -99.0
+"""log10 of a probability of 0 in SRILM's files, that of <s> above all, which is never asked; other tools write -inf."""
 
 _READ_BYTES = 1 << 23
 _WRITE_LINES = 1 << 16
@@ -56,8 +58,8 @@ def read_arpa(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTable
     """The words of a model, by number, and its tables.
 
     Lines may end with CRLF, columns be parted by tabs or spaces, n-grams come in any order, text stand before \\data\\.
-    A missing back-off weighs nothing. A missing <unk> (also spelled <UNK>) gets `FLOOR`. Without <s>, sentences begin
-    without context; without </s>, they end with <unk>, under an `AsrWarning`.
+    A missing back-off weighs nothing, a probability of -inf is `ZERO`. A missing <unk> (also spelled <UNK>) gets
+    `FLOOR`. Without <s>, sentences begin without context; without </s>, they end with <unk>, under an `AsrWarning`.
 
     Args:
         path: an ARPA file of any order in UTF-8: plain, or packed by gzip or xz (told by its first bytes).
@@ -228,7 +230,7 @@ class _Reader:
             if not with_back_off.all():
                 places = np.cumsum(widths)[~with_back_off]
                 tokens = np.insert(np.array(tokens, dtype=object), places, b"0").tolist()
-        log_probs = self._numbers(tokens[::width], lines)
+        log_probs = self._numbers(tokens[::width], lines, minus_infinity=ZERO)
         self._check(log_probs <= 0, lines, lambda i: f"log10 of a probability must be 0 or less, not {log_probs[i]:g}")
         columns = [tokens[i::width] for i in range(1, order + 1)]
         return _Rows(
@@ -244,11 +246,12 @@ class _Reader:
             first = int(np.argmin(fine))
             raise self._error(message(first), int(lines[first]))
 
-    def _numbers(self, tokens: list[bytes], lines: np.ndarray) -> np.ndarray:
+    def _numbers(self, tokens: list[bytes], lines: np.ndarray, *, minus_infinity: float = -math.inf) -> np.ndarray:
         try:
             numbers = np.array(list(map(float, tokens)))
         except ValueError:
             numbers = np.array([_float_or_nan(token) for token in tokens])
+        numbers[numbers == -np.inf] = minus_infinity
         self._check(np.isfinite(numbers), lines, lambda i: f"a finite number must stand where {_show(tokens[i])} does")
         return numbers
 

@@ -179,7 +179,7 @@ class ReferenceBeam(NamedTuple):
                 for label, log_prob in enumerate(frame):
                     if label == self.blank or (*y, label) in beam:
                         continue
-                    if options.token_threshold is None or log_prob >= options.token_threshold:
+                    if options.token_threshold is None or log_prob >= min(options.token_threshold, max(frame)):
                         before = ends_blank if y[-1:] == (label,) else np.logaddexp(ends_blank, ends_label)
                         new[(*y, label)] = (-math.inf, before + log_prob)
             pool = [(y, p) for y, p in {**stay, **new}.items() if np.logaddexp(*p) > -math.inf]
@@ -457,6 +457,39 @@ def test_what_a_frame_leaves_out_could_not_have_been_among_the_best(seed, unknow
         emission = random_emission(rng, 40, 5, peaked=3)
         one, other = (each.decode(emission, num_best=8) for each in (search, unbound))
         assert [summary(hypothesis) for hypothesis in one] == [summary(hypothesis) for hypothesis in other]
+
+
+NEVER = 5  # a label that no frame allows, beside those of `full_search`
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    words=st.lists(st.lists(st.sampled_from([A, B, HAN, SPACE]), max_size=5), min_size=1, max_size=5, unique_by=tuple),
+    width=st.integers(1, 12),
+    weight=st.floats(0.5, 40),
+    parts=st.sampled_from(["acoustic", "words", "labels"]),
+    options=st.sampled_from(
+        [{}, {"score_threshold": 6.0}, {"open_tokens": 3}, {"blank_threshold": 0.6}, {"token_threshold": -2.0}]
+    ),
+)
+def test_a_hotword_that_is_nowhere_changes_nothing(seed, words, width, weight, parts, options):
+    """It is in no text, so whatever it gets while it is open must not push out what would have won."""
+    words = list(dict.fromkeys((A, *word, NEVER) for word in words))
+    rng = np.random.default_rng(seed)
+    given: dict = {"num_labels": 6, "blank": 0, "delimiters": [SPACE], "standalone": [HAN]}
+    given["options"] = BeamOptions(beam_width=width, word_bonus=0.7 * (parts == "words"), **options)
+    if parts == "words":
+        given |= {"lexicon": Lexicon(SPELLINGS, WORDS), "lm": random_bigrams(rng, 8)}
+    if parts == "labels":
+        given |= {"lm": random_bigrams(rng, 9), "label_words": [0, 3, 4, 5, 6, 7]}
+    plain = BeamSearch(**given)
+    hopeful = BeamSearch(**given, hotwords=Hotwords(words, [weight] * len(words)))
+    for peaked in (1, 4):
+        emission = np.full((40, 6), -np.inf)
+        emission[:, :5] = random_emission(rng, 40, 5, peaked=peaked)
+        expected = [summary(hypothesis) for hypothesis in plain.decode(emission, num_best=width)]
+        assert [summary(hypothesis) for hypothesis in hopeful.decode(emission, num_best=width)] == expected
 
 
 # --- in pieces, in batches -----------------------------------------------------------------------------------------

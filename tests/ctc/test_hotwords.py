@@ -153,6 +153,22 @@ def test_a_hotword_wins_where_the_sound_is_near_and_a_wrong_one_changes_nothing(
     assert best(["ba"]) == best(["ba ab"]) == "ab ba ab"
 
 
+@settings(max_examples=200, deadline=None)
+@given(text=st.text("ab 好", max_size=14), words=word_lists.filter(bool), more=st.text("ab 好", max_size=6))
+def test_what_is_settled_stays_unless_a_longer_hotword_comes(text, words, more):
+    """With weights that grow with the length: no longer hotword is worth less."""
+    hotwords = Hotwords([labels(word) for word in words], [float(10 ** len(word)) for word in words])
+    records = hotwords.records(KINDS).view(np.recarray)
+    assert (records["settled"] <= records["potential"] + 1e-9).all()
+    state, score, previous, settled = 0, 0.0, DELIMITER, 0.0
+    for label in labels(text + more):
+        state, gain = spot(records, state, previous != PART or KINDS[label] != PART, label)
+        score, previous = score + gain, KINDS[label]
+        assert score + records[state].settled >= settled - 1e-9
+        settled = score + records[state].settled
+    assert settled <= score + spot_end(records, state) + 1e-9
+
+
 def test_what_is_not_a_hotword_is_refused():
     with pytest.raises(InputError, match=r"hotwords\[1\] must have at least one label; it is empty"):
         Hotwords([[1], []], [1.0, 1.0])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
-from enumeration import labelling_probabilities
+from enumeration import labelling_probabilities, merge_and_drop
 from torch import Tensor
 
 from asr.ctc.loss import ctc_loss
@@ -50,9 +52,7 @@ def test_gradients_are_finite_differences_of_the_logits(generator):
     targets = torch.tensor([[1, 1, 2], [3, 9, 9], [9, 9, 9], [2, 3, 1]])
     input_lengths, target_lengths = integers(6, 4, 5, 3), integers(3, 1, 0, 3)
     assert torch.autograd.gradcheck(
-        lambda x: ctc_loss(x.log_softmax(-1), targets, input_lengths, target_lengths, blank=0),
-        logits,
-        check_undefined_grad=False,
+        lambda x: ctc_loss(x.log_softmax(-1), targets, input_lengths, target_lengths, blank=0), logits
     )
 
 
@@ -153,6 +153,57 @@ def test_nan_stays_in_its_utterance(generator):
     assert log_probs.grad[1].isfinite().all() and log_probs.grad[1].abs().sum() > 0
 
 
+def reference_gradient(log_probs: Tensor, tokens: list[int]) -> Tensor:
+    """(T, V) gradient of the loss, probabilities minus posteriors, from all paths in Python's float64."""
+    scores, paths = [], []
+    for path in itertools.product(range(log_probs.shape[1]), repeat=log_probs.shape[0]):
+        if list(merge_and_drop(path, blank=0)) == tokens:
+            paths.append(path)
+            scores.append(sum(row[label] for row, label in zip(log_probs.tolist(), path, strict=True)))
+    shares = torch.tensor(scores, dtype=torch.float64).softmax(0)
+    posteriors = torch.zeros(log_probs.shape, dtype=torch.float64)
+    for path, share in zip(paths, shares, strict=True):
+        posteriors[range(len(path)), list(path)] += share
+    return log_probs.double().exp() - posteriors
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [-1e3, -1e6, -1e8, -1e30, -math.inf])
+@pytest.mark.parametrize("tokens", [[1, 2], [1, 1]])
+def test_huge_logits_have_the_gradient_of_all_paths(generator, dtype, size, tokens):
+    logits = random_logits(generator, 5, 4, dtype=dtype)
+    for masked in ([(0, 3), (2, 3)], [(0, 1), (3, 2), (1, 0)], [(frame, 2) for frame in range(5)]):
+        leaf = logits.clone()
+        for place in masked:
+            leaf[place] = size
+        leaf.requires_grad_()
+        log_probs = leaf.log_softmax(-1)
+        loss = one_loss(log_probs, tuple(tokens), blank=0)
+        loss.backward()
+        if len(masked) == 5 and 2 in tokens and size <= -1e30:  # a probability of zero, which all paths need
+            assert loss.item() == math.inf
+            assert (leaf.grad == 0).all()
+        else:
+            expected = reference_gradient(log_probs.detach(), tokens)
+            assert loss.isfinite()
+            torch.testing.assert_close(leaf.grad.double(), expected, rtol=0, atol=2e-4)
+
+
+def test_an_utterance_with_a_huge_loss_leaves_its_neighbours_alone(generator):
+    logits = random_logits(generator, 3, 6, 4, dtype=torch.float32)
+    logits[1, :, 2] = -1e10
+    targets, lengths = torch.tensor([[1, 2], [2, 1], [3, 0]]), (integers(6, 6, 5), integers(2, 2, 1))
+    together = logits.clone().requires_grad_()
+    losses = ctc_loss(together.log_softmax(-1), targets, *lengths, blank=0)
+    assert losses[1].item() == pytest.approx(1e10)
+    (losses * torch.tensor([1.0, 0.5, 2.0])).sum().backward()
+    for row, weight in enumerate((1.0, 0.5, 2.0)):
+        alone = logits[row, : lengths[0][row]].clone().requires_grad_()
+        tokens = tuple(targets[row, : lengths[1][row]].tolist())
+        one_loss(alone.log_softmax(-1), tokens, blank=0).backward()
+        torch.testing.assert_close(together.grad[row, : len(alone)], weight * alone.grad, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("padding", [0.0, -50.0, math.nan, math.inf])
 def test_frames_past_the_length_count_for_nothing(generator, padding):
     log_probs = random_logits(generator, 2, 7, 4).log_softmax(-1)
@@ -204,6 +255,25 @@ def test_autocast_does_not_lower_the_precision(generator):
         assert torch.equal(ctc_loss(*arguments, blank=0), expected)
 
 
+def test_lists_arrays_and_one_utterance_are_taken_as_torch_takes_them(generator):
+    log_probs = random_logits(generator, 2, 6, 4).log_softmax(-1)
+    expected = ctc_loss(log_probs, torch.tensor([[1, 2, 2], [3, 0, 0]]), integers(6, 4), integers(3, 1), blank=0)
+    for targets in ([[1, 2, 2], [3, 0, 0]], [1, 2, 2, 3], np.array([1, 2, 2, 3]), np.array([[1, 2, 2], [3, 0, 0]])):
+        for lengths in (([6, 4], [3, 1]), ((6, 4), (3, 1)), (np.array([6, 4]), np.array([3, 1]))):
+            assert torch.equal(ctc_loss(log_probs, targets, *lengths, blank=0), expected)
+    assert ctc_loss(log_probs, [], [6, 4], [0, 0], blank=0).shape == (2,)
+    alone = log_probs[0].clone().requires_grad_()
+    for lengths in ((6, 3), (torch.tensor(6), torch.tensor(3)), ([6], [3]), (integers(6), integers(3))):
+        loss = ctc_loss(alone, integers(1, 2, 2), *lengths, blank=0)
+        assert torch.equal(loss, expected[0])
+        as_tensors = [torch.as_tensor(each).reshape(()) for each in lengths]
+        torch.testing.assert_close(
+            loss, torch.nn.functional.ctc_loss(alone, integers(1, 2, 2), *as_tensors, blank=0, reduction="none")
+        )
+    loss.backward()
+    assert alone.grad.shape == (6, 4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
 def test_other_precisions_are_refused(dtype):
     with pytest.raises(InputError, match=f"float32 or float64 .*before log_softmax.* in {dtype}"):
@@ -222,7 +292,18 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"log_probs": torch.zeros(5, 4)}, r"log_probs must be \(B, T, V\) .* got shape \(5, 4\)"),
+        ({"log_probs": torch.zeros(5)}, r"log_probs must be \(B, T, V\), or \(T, V\), .* got shape \(5,\)"),
+        ({"log_probs": np.zeros((2, 5, 4))}, r"log_probs must be a torch tensor, .*; got <class 'numpy.ndarray'>"),
+        (
+            {"log_probs": torch.zeros(5, 4)},
+            r"targets must be \(U,\), and .* one integer, for log_probs \(T, V\); got \(2, 3\), \(2,\) and \(2,\)",
+        ),
+        (
+            {"targets": [[1, 2], [1]]},
+            r"targets must hold integers, in rows of the same length; got \[\[1, 2\], \[1\]\]",
+        ),
+        ({"input_lengths": ["a", "b"]}, r"input_lengths must hold integers, .*; got \['a', 'b'\]"),
+        ({"input_lengths": [5.0, 4.0]}, "input_lengths must hold integers; got torch.float32"),
         ({"log_probs": torch.zeros(3, 5, 4)}, "log_probs holds 3 utterances but input_lengths 2"),
         ({"blank": 4}, r"blank must be one of the 4 labels, 0 \.\. 3; got 4"),
         ({"blank": -1}, "blank must be one of the 4 labels"),

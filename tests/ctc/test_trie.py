@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,17 @@ def test_the_nodes_are_the_prefixes(sequences):
     for prefix, node in prefixes.items():
         for label in range(-1, 7):
             assert find_child(records, node, label) == prefixes.get((*prefix, label), -1)
+
+
+def test_one_long_word_takes_no_more_memory_than_its_letters():
+    words = [[1 + number // 64, number % 64] for number in range(4000)]
+    tracemalloc.start()
+    try:
+        Lexicon([*words, [1] * 4000])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1000 * (2 * len(words) + 4000)  # a table of words by letters would be 128 MB
 
 
 def test_a_lexicon_knows_its_words_by_number():

@@ -155,7 +155,7 @@ def test_without_end_there_is_a_warning(tmp_path):
         ("-0.7\tone\t-0.2", "-0.7\tone\tmore\t-0.2", 10, "of 1 needs 2 columns, or 3 with .* has 4"),
         ("-0.3\tone", "0.3\tone", 15, "log10 of a probability must be 0 or less, not 0.3"),
         ("-0.3\tone", "nan\tone", 15, "a finite number must stand where 'nan' does"),
-        ("-0.3\tone", "-inf\tone", 15, "a finite number must stand where '-inf' does"),
+        ("-0.7\tone\t-0.2", "-0.7\tone\t-inf", 10, "a finite number must stand where '-inf' does"),
         ("-0.3\tone", "-0,3\tone", 15, "a finite number must stand where '-0,3' does"),
         ("-0.25", "inf", 17, "a finite number must stand where 'inf' does"),
         ("-0.25", "three", 17, "a finite number must stand where 'three' does"),
@@ -172,6 +172,15 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, old, new, line, message)
     with pytest.raises(DataError, match=message) as error:
         read_arpa(path)
     assert (error.value.path, error.value.line) == (str(path), line)
+
+
+def test_a_probability_of_zero_is_that_of_srilm(tmp_path):
+    zero = TEXT.replace("-99\t<s>", "-inf\t<s>")
+    assert zero != TEXT
+    expected, tables = read_arpa(write(tmp_path, TEXT))[1], read_arpa(write(tmp_path, zero))[1]
+    np.testing.assert_array_equal(tables.log_probs, expected.log_probs)
+    path = write(tmp_path, TEXT.replace("-0.3\tone", "-INF\tone"))
+    assert (read_arpa(path)[1].log_probs == np.float32(-99 * np.log(10))).sum() == 2
 
 
 def test_words_must_be_utf8(tmp_path):
