@@ -23,18 +23,8 @@ import soxr
 from numpy.typing import ArrayLike
 
 from asr.errors import AsrError, DataError, InputError
-from asr.sound_files import (
-    BLOCK_SAMPLES,
-    HIGHEST_SAMPLE_RATE,
-    LOWEST_SAMPLE_RATE,
-    RatedBlocks,
-    RawFormat,
-    Waveform,
-    file_blocks,
-    header_seconds,
-    open_sound,
-    rate_range,
-)
+from asr.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, RawFormat, Waveform, rate_range
+from asr.sound_files import BLOCK_SAMPLES, RatedBlocks, file_blocks, header_seconds, open_sound
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
 

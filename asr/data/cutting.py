@@ -13,11 +13,12 @@ from pathlib import Path
 
 import soundfile
 
-from asr.audio import Waveform, stream_audio
+from asr.audio import Waveform, duration_seconds, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.sources import CUT, Candidate
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files import write_whole
+from asr.libsndfile import UNKNOWN_FRAMES
 from asr.sound_files import sound_header
 
 CUT_SAMPLE_RATE = 16_000
@@ -84,14 +85,16 @@ def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> f
         header = sound_header(audio)
     except soundfile.LibsndfileError:
         return None  # what ffmpeg reads, perhaps
-    if channel is not None and channel >= header.channels:
+    if channel is not None and channel >= header.num_channels:
         raise DataError(
-            f"has {header.channels} channel(s), but channel {channel} is asked for (the first is 0)", path=audio
+            f"has {header.num_channels} channel(s), but channel {channel} is asked for (the first is 0)", path=audio
         )
-    plain = header.format in ("WAV", "WAVEX", "FLAC") and 0 < header.frames < 2**62
-    if not plain or (channel is None and header.channels > 1):
+    plain = header.format in ("WAV", "WAVEX", "FLAC") and 0 < header.num_samples < UNKNOWN_FRAMES
+    if not plain or (channel is None and header.num_channels > 1):
         return None
-    seconds = header.frames / header.samplerate
+    seconds = duration_seconds(audio)
+    if seconds != header.seconds:  # several sounds in one file, of which a reader that seeks knows one
+        return None
     return seconds if not segmented or seconds <= _LONGEST_IN_PLACE else None
 
 
