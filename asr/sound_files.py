@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, BinaryIO, TypeAlias
 
 import numpy as np
@@ -119,6 +120,17 @@ def sound_header(path: str | os.PathLike[str]) -> SoundHeader:
         with Sound(file, None) as sound:
             rate, channels, count = sound.samplerate, sound.channels, sound.frames
             return SoundHeader(format=sound.format, sample_rate=rate, num_channels=channels, num_samples=count)
+
+
+def is_one_sound(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one sound and nothing else of its size, so that any reader finds in it what `read_audio` does.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with open(path, "rb", buffering=0) as file:
+        first, *others = islice(sound_parts(file), 2)
+        return first.source is file and not others
 
 
 def _sound_blocks(sound: Sound, part: SoundPart, file: IO[bytes], name: str | None) -> RatedBlocks:

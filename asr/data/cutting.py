@@ -13,13 +13,13 @@ from pathlib import Path
 
 import soundfile
 
-from asr.audio import Waveform, duration_seconds, stream_audio
+from asr.audio import Waveform, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.sources import CUT, Candidate
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files import write_whole
 from asr.libsndfile import UNKNOWN_FRAMES
-from asr.sound_files import sound_header
+from asr.sound_files import is_one_sound, sound_header
 
 CUT_SAMPLE_RATE = 16_000
 _LONGEST_IN_PLACE = 120.0  # seconds: training reads a file from its beginning, for each of its utterances
@@ -90,11 +90,9 @@ def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> f
             f"has {header.num_channels} channel(s), but channel {channel} is asked for (the first is 0)", path=audio
         )
     plain = header.format in ("WAV", "WAVEX", "FLAC") and 0 < header.num_samples < UNKNOWN_FRAMES
-    if not plain or (channel is None and header.num_channels > 1):
+    if not plain or (channel is None and header.num_channels > 1) or not is_one_sound(audio):
         return None
-    seconds = duration_seconds(audio)
-    if seconds != header.seconds:  # several sounds in one file, of which a reader that seeks knows one
-        return None
+    seconds = header.seconds
     return seconds if not segmented or seconds <= _LONGEST_IN_PLACE else None
 
 
