@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BLOCK = 2**16
-NOT_ZERO = re.compile(rb"[^\0]")
+_ZEROS = bytes(_BLOCK)
 Range: TypeAlias = tuple[int, int]
 """Bytes [start, end) of a file."""
 
@@ -79,7 +79,7 @@ class FileBytes:
         """So many bytes, fewer at the end; none before the beginning."""
         offset = position - self._start
         if offset < 0 or offset + count > len(self._block):
-            if position < 0:
+            if not 0 <= position < self.end:
                 return b""
             self._block = os.pread(self._descriptor, max(count, _BLOCK), position)
             self._start, offset = position, 0
@@ -94,3 +94,11 @@ class FileBytes:
                 break
             position += max(1, len(block) - 7)
         return self.end
+
+    def after_zeros(self, position: int) -> int:
+        """Where the zeros end that begin at a place; that place if none do."""
+        while block := self.at(position, _BLOCK):
+            if block != _ZEROS[: len(block)]:
+                return position + len(block) - len(block.lstrip(b"\0"))
+            position += len(block)
+        return position

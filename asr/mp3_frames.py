@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import IO, NamedTuple
 
-from asr.excerpts import NOT_ZERO, FileBytes, Range
+from asr.excerpts import FileBytes, Range
 
 LARGEST_FRAME = 2_881  # bytes: layer II at 384 kbit/s and 32 kHz, padded, or at 160 kbit/s and 8 kHz
 DECODER_DELAY = 529  # samples by which any decoder of layer III is late
@@ -121,7 +121,7 @@ def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
     """
     data = FileBytes(file, end)
     end = data.end = _without_tags(data, begin, end)
-    position = _after_tags(data, begin)
+    position = after_tags(data, begin)
     head = data.at(position, 2)
     if not (len(head) == 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 6):
         return
@@ -190,7 +190,7 @@ def _confirmed(data: FileBytes, position: int, format: FrameHeader) -> bool:
 
 def _resynchronise(data: FileBytes, position: int) -> tuple[int, int]:
     """Where to look on after a place where no frame begins, and how many bytes of no use were passed over."""
-    after = _after_tags(data, position)
+    after = after_tags(data, position)
     if after > position:
         return after, 0
     start = position
@@ -202,10 +202,10 @@ def _resynchronise(data: FileBytes, position: int) -> tuple[int, int]:
     return data.end, data.end - start
 
 
-def _after_tags(data: FileBytes, position: int) -> int:
-    """Where the tags and zeros end that begin at a place."""
+def after_tags(data: FileBytes, position: int) -> int:
+    """Where the tags and zeros end that begin at a byte; that byte if none does."""
     while position < data.end:
-        after = data.search(NOT_ZERO, position)
+        after = data.after_zeros(position)
         after = min(after + _tag_size(data, after), data.end)
         if after == position:
             break

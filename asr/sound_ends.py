@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from asr.excerpts import NOT_ZERO, FileBytes
-from asr.wav_chunks import wav_chunks
+from asr.excerpts import FileBytes
+from asr.mp3_frames import after_tags
+from asr.wav_chunks import is_chunk, wav_chunks
 
 MOST_TRAILING = 2_048  # bytes behind a sound that may be some program's mark, and are no lost sound
 _FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # with the header of the block that comes first
@@ -28,7 +30,7 @@ def next_sound(data: FileBytes, begin: int) -> int | None:
 
 
 def sound_end(data: FileBytes, begin: int) -> int | None:
-    """The byte behind a WAV, AIFF, AU or W64 file, at most the end of the data; None where its header does not tell."""
+    """The byte behind a WAV, AIFF, AU, W64, CAF or NIST file; None where its header does not tell, or it is no such."""
     head = data.at(begin, 24)
     end = None
     if (chunks := wav_chunks(data, begin)) is not None:
@@ -41,14 +43,37 @@ def sound_end(data: FileBytes, begin: int) -> int | None:
         end = begin + start + size
     elif head.startswith(_W64):
         end = begin + int.from_bytes(head[16:24], "little")
+    elif head.startswith(b"caff"):
+        end = _caf_end(data, begin)
+    elif head.startswith(b"NIST_1A"):
+        end = _nist_end(data, begin)
     return end if end is not None and begin + 12 < end <= data.end else None
 
 
+def _caf_end(data: FileBytes, begin: int) -> int | None:
+    position = begin + 8
+    for _ in range(_MOST_BOXES):
+        head = data.at(position, 12)
+        if len(head) < 12 or not is_chunk(head[:4]):
+            break
+        size = int.from_bytes(head[4:], "big", signed=True)
+        if size < 0:
+            return None  # to the end, whatever follows
+        position += 12 + size
+    return position
+
+
+def _nist_end(data: FileBytes, begin: int) -> int | None:
+    header = data.at(begin, 1_024)
+    fields = dict(re.findall(rb"\n(sample_count|channel_count|sample_n_bytes) -i (\d{1,18})(?=\n)", header))
+    if len(fields) < 3 or not header[8:16].strip().isdigit():
+        return None
+    return begin + int(header[8:16]) + math.prod(map(int, fields.values()))
+
+
 def unread_bytes(data: FileBytes, end: int | None) -> int:
-    """Bytes behind the end of a sound, if they are so many that they could be sound, and not all zero."""
-    if end is None or data.end - end <= MOST_TRAILING or data.search(NOT_ZERO, end) == data.end:
-        return 0
-    return data.end - end
+    """Bytes behind the end of a sound, if they are so many that they could be sound, and neither zeros nor tags."""
+    return data.end - end if end is not None and data.end - after_tags(data, end) > MOST_TRAILING else 0
 
 
 def ogg_end(data: FileBytes, begin: int) -> tuple[bool, int | None]:
@@ -94,5 +119,5 @@ def _begins_sound(head: bytes) -> bool:
     return (
         (head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE")
         or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))
-        or head.startswith((b"fLaC", b"OggS", b".snd", _W64))
+        or head.startswith((b"fLaC", b"OggS", b".snd", b"caff", b"NIST_1A", _W64))
     )

@@ -104,10 +104,13 @@ def sound_header(path: str | os.PathLike[str]) -> SoundHeader:
     """What a sound file states of itself; the frames of an MP3 are counted, since what it states may be a guess.
 
     Raises:
-        OSError: the file cannot be opened.
-        soundfile.LibsndfileError: it is not one that libsndfile reads.
+        soundfile.LibsndfileError: the file cannot be opened, or is not one that libsndfile reads.
     """
-    with open(path, "rb", buffering=0) as file:
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise soundfile.LibsndfileError(2, f"Error opening {os.fspath(path)!r}: {error.strerror}: ") from None
+    with file:
         if streams := list(mp3_streams(file, 0, os.fstat(file.fileno()).st_size)):
             format = streams[0].format
             seconds = sum(

@@ -59,10 +59,13 @@ def sound_parts(file: IO[bytes]) -> Iterator[SoundPart]:
 
 def _part(file: IO[bytes], data: FileBytes, begin: int, chunks: WavChunks | None) -> SoundPart:
     """The one sound of a kind other than MP3 in the data from a byte on."""
-    unread = unread_bytes(data, sound_end(data, begin))
+    end = sound_end(data, begin)
+    unread = unread_bytes(data, end)
+    if end is None or (chunks is not None and not unread):
+        end = data.end  # libsndfile finds the end of a WAV
+    whole = begin == 0 and end == os.fstat(file.fileno()).st_size
+    source: IO[bytes] | Excerpt = file if whole else Excerpt(file, [(begin, end)])
     stated = None
-    whole = begin == unread == 0 and data.end == os.fstat(file.fileno()).st_size
-    source: IO[bytes] | Excerpt = file if whole else Excerpt(file, [(begin, data.end - unread)])
     if chunks is not None and chunks.data:
         there = [(start, min(end, data.end)) for start, end in chunks.data if start < data.end]
         if len(chunks.data) > 1 or chunks.wrapped:
@@ -86,6 +89,8 @@ def _mp3_part(file: IO[bytes], stream: Mp3Stream) -> SoundPart:
     num_samples = stream.format.num_samples
     start, end = stream.sound(stream.num_frames)
     stated = max(stream.stated_frames or 0, stream.num_frames)
+    if stated == stream.num_frames + 1 and not stream.lost:
+        stated -= 1  # some count the frame of the header itself
     first, last = stream.sound(stated)
     return SoundPart(
         source=Excerpt(file, stream.ranges, head=silence, tail=silence * (4 + stream.num_frames // 100)),

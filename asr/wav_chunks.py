@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from asr.excerpts import FileBytes, Range
 
+# The first bytes of sound files, which no chunk is called.
+_FILE_MARKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"NIST", b"riff")
 _MPEG_LAYER_3 = 0x55
 _UNSET = 0xFFFF_FFFF  # a size that stands elsewhere
 _OPEN = 0x7FFF_F000  # bytes; from there on, the size of a writer that could not go back to its header
@@ -66,7 +68,7 @@ def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
     position = begin + 12
     for _ in range(_MOST_CHUNKS):
         mark = data.at(position, 8)
-        if len(mark) < 8 or not _is_chunk(mark[:4]):
+        if len(mark) < 8 or not is_chunk(mark[:4]):
             break
         (size,) = struct.unpack(order + "I", mark[4:])
         start = position + 8
@@ -82,7 +84,7 @@ def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
             elif (
                 order == "<"
                 and (beyond := data.end - start - size) >= _WRAPPED
-                and not _is_chunk(data.at(start + size + size % 2, 4))
+                and not _goes_on(data, start + size + size % 2)
             ):
                 size += beyond // _WRAPPED * _WRAPPED
                 found.wrapped = True
@@ -95,6 +97,19 @@ def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
     return found
 
 
-def _is_chunk(name: bytes) -> bool:
-    """Whether four bytes can name a chunk; a file that begins there is none."""
-    return name.isascii() and name.decode("ascii").isprintable() and name not in (b"RIFF", b"RIFX", b"RF64", b"FORM")
+def _goes_on(data: FileBytes, position: int) -> bool:
+    """Whether at a byte a chunk or a file begins, and behind a chunk another, a file, or nothing."""
+    for _ in range(2):
+        head = data.at(position, 8)
+        if head[:4] in _FILE_MARKS or not head:
+            return True
+        if not is_chunk(head[:4]):
+            return False
+        size = int.from_bytes(head[4:], "little")
+        position += 8 + size + size % 2
+    return True
+
+
+def is_chunk(name: bytes) -> bool:
+    """Whether four bytes can name a chunk, and are not the first of another file."""
+    return len(name) == 4 and name.isascii() and name.decode("ascii").isprintable() and name not in _FILE_MARKS

@@ -155,6 +155,15 @@ def test_frames_that_a_header_announces_and_that_are_not_there_are_missing(tmp_p
     assert duration_seconds(path) == 1.0
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_header_that_counts_itself_announces_no_more_than_there_is(tmp_path: Path) -> None:
+    data = bytearray(encoded(np.zeros(16_000), 16_000))
+    place = data.index(b"Info") + 11
+    data[place] += 1
+    (tmp_path / "a.mp3").write_bytes(data)
+    assert 16_000 <= len(read_audio(tmp_path / "a.mp3")) < 17_000
+
+
 def test_what_is_no_frame_is_counted_and_passed_over(tmp_path: Path, rng: np.random.Generator) -> None:
     frames = frames_of(encoded(np.zeros(32_000), 16_000))
     junk = rng.bytes(5_000)
