@@ -102,3 +102,14 @@ class FileBytes:
                 return position + len(block) - len(block.lstrip(b"\0"))
             position += len(block)
         return position
+
+    def before_zeros(self, begin: int) -> int:
+        """Where the zeros begin that end at the end; the end if none do, `begin` if there is nothing else behind it."""
+        position = self.end
+        while position > begin:
+            start = max(begin, position - _BLOCK)
+            block = os.pread(self._descriptor, position - start, start)
+            if block != _ZEROS[: len(block)]:
+                return start + len(block.rstrip(b"\0"))
+            position = start
+        return position

@@ -125,6 +125,7 @@ def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
     head = data.at(position, 2)
     if not (len(head) == 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 6):
         return
+    zeros = data.before_zeros(position)
     stream: Mp3Stream | None = None
     kind, lost = None, 0
     while position < end:
@@ -133,9 +134,9 @@ def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
         if (
             format is None
             or position + format.size > end
-            or (format.kind != kind and not _confirmed(data, position, format))
+            or (format.kind != kind and not _confirmed(data, position, format, zeros))
         ):
-            position, passed = _resynchronise(data, position)
+            position, passed = _resynchronise(data, position, zeros)
             lost += passed
             continue
         tag = _xing(frame, format)
@@ -175,11 +176,11 @@ def _xing(frame: bytes, format: FrameHeader) -> tuple[int | None, int | None, in
     return frames, both >> 12, both & 0xFFF
 
 
-def _confirmed(data: FileBytes, position: int, format: FrameHeader) -> bool:
-    """Whether two frames of its kind follow a frame, or the end of the data."""
+def _confirmed(data: FileBytes, position: int, format: FrameHeader, zeros: int) -> bool:
+    """Whether two frames of its kind follow a frame, or the zeros up to the end of the data."""
     for _ in range(2):
         position += format.size
-        if position >= data.end:
+        if position >= zeros:
             return True
         following = frame_header(data.at(position, 4))
         if following is None or following.kind != format.kind:
@@ -188,7 +189,7 @@ def _confirmed(data: FileBytes, position: int, format: FrameHeader) -> bool:
     return True
 
 
-def _resynchronise(data: FileBytes, position: int) -> tuple[int, int]:
+def _resynchronise(data: FileBytes, position: int, zeros: int) -> tuple[int, int]:
     """Where to look on after a place where no frame begins, and how many bytes of no use were passed over."""
     after = after_tags(data, position)
     if after > position:
@@ -197,7 +198,7 @@ def _resynchronise(data: FileBytes, position: int) -> tuple[int, int]:
     for _ in range(_MOST_TRIALS):
         position = data.search(_MARK, position + 1)
         format = frame_header(data.at(position, 4))
-        if position == data.end or (_confirmed(data, position, format) if format else _tag_size(data, position)):
+        if position == data.end or (_confirmed(data, position, format, zeros) if format else _tag_size(data, position)):
             return position, position - start
     return data.end, data.end - start
 

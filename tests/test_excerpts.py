@@ -53,6 +53,15 @@ def test_bytes_are_those_of_the_file_up_to_the_end(path: Path, content: bytes, r
         assert data.at(-1, 5) == b""
 
 
+@pytest.mark.parametrize("place", [5, 6, 65_536, 134_464, 199_999, 200_000])
+def test_zeros_begin_where_they_begin(tmp_path: Path, place: int) -> None:
+    (tmp_path / "a").write_bytes(b"\1" * place + bytes(200_000 - place))
+    with (tmp_path / "a").open("rb") as file:
+        assert FileBytes(file, 200_000).before_zeros(5) == place
+        assert FileBytes(file, 200_000).before_zeros(199_000) == max(place, 199_000)
+        assert FileBytes(file, place).before_zeros(5) == place
+
+
 @pytest.mark.parametrize("place", [0, 1, 65_536, 131_071, 200_000])
 def test_zeros_end_where_they_end(tmp_path: Path, place: int) -> None:
     (tmp_path / "a").write_bytes(bytes(place) + b"\1" * (200_000 - place))

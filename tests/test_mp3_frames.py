@@ -130,9 +130,10 @@ def test_a_last_frame_of_padding_is_no_second_stream(tmp_path: Path, count: int)
 def test_the_shortest_mp3s(tmp_path: Path, rng: np.random.Generator, count: int) -> None:
     frames = frames_of(encoded(rng.uniform(-0.5, 0.5, 5_000), 16_000))
     path = tmp_path / "a.mp3"
-    path.write_bytes(b"".join(frames[1 : 1 + count]))
-    assert len(read_audio(path)) == 576 * count
-    assert duration_seconds(path) == 576 * count / 16_000
+    for behind in (b"", bytes(5_000), ID3V1):
+        path.write_bytes(b"".join(frames[1 : 1 + count]) + behind)
+        assert len(read_audio(path)) == 576 * count
+        assert duration_seconds(path) == 576 * count / 16_000
 
 
 @pytest.mark.filterwarnings("error")
