@@ -87,12 +87,13 @@ class FileBytes:
 
     def search(self, pattern: re.Pattern[bytes], position: int) -> int:
         """Where a pattern of up to eight bytes is next; the end if it is not."""
-        while block := self.at(position, _BLOCK):
-            if found := pattern.search(block):
-                return position + found.start()
-            if position + len(block) >= self.end:
+        while self.at(position, 8):
+            offset, limit = position - self._start, min(len(self._block), self.end - self._start)
+            if found := pattern.search(self._block, offset, limit):
+                return self._start + found.start()
+            if self._start + limit >= self.end:
                 break
-            position += max(1, len(block) - 7)
+            position = max(position + 1, self._start + limit - 7)
         return self.end
 
     def after_zeros(self, position: int) -> int:

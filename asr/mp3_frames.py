@@ -75,6 +75,14 @@ class Mp3Stream:
         assert format is not None
         return format
 
+    def add(self, position: int, size: int) -> None:
+        """Append the frame that begins at a byte and has so many."""
+        self.num_frames += 1
+        if self.ranges and self.ranges[-1][1] == position:
+            self.ranges[-1] = (self.ranges[-1][0], position + size)
+        else:
+            self.ranges.append((position, position + size))
+
     def sound(self, num_frames: int) -> Range:
         """[start, end) of what so many frames decode to, in samples: as ffmpeg, the delay of the decoder included."""
         decoded = num_frames * self.format.num_samples
@@ -148,11 +156,7 @@ def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
             if tag is not None:
                 stream.stated_frames, stream.delay, stream.padding = tag
         if tag is None:
-            stream.num_frames += 1
-            if stream.ranges and stream.ranges[-1][1] == position:
-                stream.ranges[-1] = (stream.ranges[-1][0], position + format.size)
-            else:
-                stream.ranges.append((position, position + format.size))
+            stream.add(position, format.size)
         position += format.size
     if stream is not None and stream.ranges:
         stream.lost = lost
