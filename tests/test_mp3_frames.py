@@ -263,10 +263,10 @@ def test_what_follows_a_tag_and_is_no_mp3_is_left_to_others(tmp_path: Path) -> N
 
 def test_junk_that_looks_like_frames_takes_no_time(tmp_path: Path) -> None:
     frames = b"".join(frames_of(encoded(np.zeros(16_000), 16_000))[1:10])
-    content = frames + b"\xff\xfb\x90\x64\xff" * 60_000 + frames
+    content = frames + b"\xff\xfb\x90\x64\xff" * 40_000 + frames
     (tmp_path / "a").write_bytes(content)
     with (tmp_path / "a").open("rb") as file:
         start = time.process_time()
         (stream,) = mp3_streams(file, 0, len(content))
         assert time.process_time() - start < 5
-    assert (stream.num_frames, stream.lost) == (18, 300_000)
+    assert (stream.num_frames, stream.lost) == (18, 200_000)
