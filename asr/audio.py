@@ -23,18 +23,8 @@ import soxr
 from numpy.typing import ArrayLike
 
 from asr.errors import AsrError, DataError, InputError
-from asr.sound_files import (
-    BLOCK_SAMPLES,
-    HIGHEST_SAMPLE_RATE,
-    LOWEST_SAMPLE_RATE,
-    RatedBlocks,
-    RawFormat,
-    Waveform,
-    file_blocks,
-    header_seconds,
-    open_sound,
-    rate_range,
-)
+from asr.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, RawFormat, Waveform, rate_range
+from asr.sound_files import BLOCK_SAMPLES, RatedBlocks, file_blocks, header_seconds, open_sound
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
 
@@ -48,6 +38,8 @@ def read_audio(
     source: Source, *, sample_rate: int = 16_000, channel: int | None = None, raw: RawFormat | None = None
 ) -> Waveform:
     """The whole of a sound as mono samples; `stream_audio` takes the same sources where it is long.
+
+    Sounds that were written one after another into one file, as joined MP3s or WAV after WAV, are one sound.
 
     Args:
         source: a path or a URL; "-" for standard input; a binary file object, read from where it stands, neither
@@ -63,7 +55,8 @@ def read_audio(
         DataError: the file, named, is missing, no file, empty, not sound, without samples, has no such channel, a rate
             out of range or samples that are not finite; or only ffmpeg could read it and there is none.
     Warns:
-        AsrWarning: the file is truncated or damaged; what is there is used, and the message says how much is missing.
+        AsrWarning: the file is truncated or damaged, or has bytes that belong to no sound; what is there is used, and
+            the message says how much is missing, or how many bytes are not read.
     """
     _check_options(sample_rate, channel)
     samples = bytearray()  # grows in place: half the peak memory of a list of blocks and their concatenation
@@ -110,10 +103,10 @@ def stream_channels(source: Source, *, raw: RawFormat | None = None) -> RatedBlo
 
 
 def duration_seconds(source: Source, *, raw: RawFormat | None = None) -> float:
-    """Seconds of sound in a file, from its header; decoded and counted where the header cannot tell.
+    """Seconds of sound in a file, from its headers; decoded and counted where they cannot tell.
 
-    The header cannot tell for an MP3 without a Xing header, a chain of Ogg streams, a FLAC of unknown length, and
-    whatever only ffmpeg reads. Of a truncated FLAC or MP3 the header tells what there should be.
+    Headers cannot tell for a FLAC of unknown length, and whatever only ffmpeg reads. Of a truncated FLAC or MP3 they
+    tell what there should be.
 
     Args:
         source, raw: as for `read_audio`; a stream is consumed.

@@ -344,7 +344,7 @@ def _collect(
                 missing.append(entry.id)
                 continue
             try:
-                durations[entry.audio] = float(sound_header(entry.audio).duration)
+                durations[entry.audio] = sound_header(entry.audio).seconds
             except soundfile.LibsndfileError:
                 unreadable.append(entry.id)
                 continue

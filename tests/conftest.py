@@ -17,6 +17,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # cuBLAS reads it onc
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-files", type=int, default=2_000, help="damaged sound files to try (default 2000)")
+    parser.addoption("--mp3-files", type=int, default=10, help="random MP3s to compare with ffmpeg (default 10)")
     parser.addoption("--seed", type=int, default=0, help="seed of everything random in the tests (default 0)")
 
 

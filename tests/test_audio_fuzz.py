@@ -49,6 +49,8 @@ FORMATS = [
     ("AIFF", "PCM_16"),
     ("CAF", "PCM_16"),
     ("AU", "PCM_16"),
+    ("SDS", "PCM_16"),
+    ("CAF", "ALAC_16"),
 ]
 EXTREMES = [0, 1, 2, 3, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF]
 SECONDS_PER_FILE = 10
@@ -59,20 +61,28 @@ BYTES_ALLOWED = 2**30
 
 
 def sound_files() -> list[bytes]:
-    """0.3 s in each format, in one channel and in two."""
+    """0.3 s in each format, in one channel and in two; some with tags, in several pieces, and one after another."""
     time = np.arange(4_800) / 16_000
     stereo = np.stack([np.sin(2 * np.pi * 440 * time), np.sin(2 * np.pi * 1_000 * time**2)], axis=1) / 2
-    files = []
+    files: dict[tuple[str, str, int], bytes] = {}
     for container, subtype in FORMATS:
-        for samples in (stereo[:, 0], stereo):
+        for channels in (1, 2) if container != "SDS" else (1,):
             file = io.BytesIO()
-            soundfile.write(file, samples, 16_000, format=container, subtype=subtype)
+            soundfile.write(file, stereo[:, :channels], 16_000, format=container, subtype=subtype)
             data = bytearray(file.getvalue())
             for start, _ in ogg_pages(data):
                 data[start + 14 : start + 18] = b"0001"  # the serial number, random otherwise
             seal_pages(data)
-            files.append(bytes(data))
-    return files
+            files[container, subtype, channels] = bytes(data)
+    mp3, other_mp3 = (files["MP3", "MPEG_LAYER_III", channels] for channels in (1, 2))
+    plain_mp3 = mp3[mp3.index(mp3[:2], 2) :]  # without the frame of the Xing header
+    id3 = b"ID3\4\0\0\0\0\0\x20" + bytes(32)
+    ape = b"APETAGEX" + bytes((0xD0, 7, 0, 0, 32, 0, 0, 0)) + bytes(7) + b"\x80" + bytes(8)
+    tagged_mp3 = id3 + mp3 + ape + b"TAG" + bytes(125)
+    wav, flac, aiff, au = (files[container, "PCM_16", 1] for container in ("WAV", "FLAC", "AIFF", "AU"))
+    ogg, two_chunks = files["OGG", "VORBIS", 1], wav + wav[36:]
+    several = [tagged_mp3, plain_mp3, tagged_mp3 + plain_mp3 + other_mp3, two_chunks, wav + wav, flac + flac, ogg + ogg]
+    return [*files.values(), *several, wav + aiff + au + flac, two_chunks + wav + ogg]
 
 
 def overwrite_bytes(data: bytearray, rng: np.random.Generator) -> None:
@@ -215,6 +225,7 @@ def outcomes(seed: int, count: int) -> dict[int, str]:
     while len(found) < count and deaths < 3:
         command = [sys.executable, __file__, str(seed), str(len(found)), str(count)]
         worker = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+        assert worker.returncode or not worker.stderr, worker.stderr  # what C libraries say is kept from users
         lines = [json.loads(line) for line in worker.stdout.splitlines()]
         assert lines, worker.stderr
         found |= {index: result for index, result in lines if result != "started"}

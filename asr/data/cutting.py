@@ -18,7 +18,8 @@ from asr.data.manifest import Utterance
 from asr.data.sources import CUT, Candidate
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files import write_whole
-from asr.sound_files import sound_header
+from asr.libsndfile import UNKNOWN_FRAMES
+from asr.sound_files import is_one_sound, sound_header
 
 CUT_SAMPLE_RATE = 16_000
 _LONGEST_IN_PLACE = 120.0  # seconds: training reads a file from its beginning, for each of its utterances
@@ -84,14 +85,14 @@ def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> f
         header = sound_header(audio)
     except soundfile.LibsndfileError:
         return None  # what ffmpeg reads, perhaps
-    if channel is not None and channel >= header.channels:
+    if channel is not None and channel >= header.num_channels:
         raise DataError(
-            f"has {header.channels} channel(s), but channel {channel} is asked for (the first is 0)", path=audio
+            f"has {header.num_channels} channel(s), but channel {channel} is asked for (the first is 0)", path=audio
         )
-    plain = header.format in ("WAV", "WAVEX", "FLAC") and 0 < header.frames < 2**62
-    if not plain or (channel is None and header.channels > 1):
+    plain = header.format in ("WAV", "WAVEX", "FLAC") and 0 < header.num_samples < UNKNOWN_FRAMES
+    if not plain or (channel is None and header.num_channels > 1) or not is_one_sound(audio):
         return None
-    seconds = header.frames / header.samplerate
+    seconds = header.seconds
     return seconds if not segmented or seconds <= _LONGEST_IN_PLACE else None
 
 

@@ -20,8 +20,9 @@ import soundfile
 from asr.audio import LARGEST_SAMPLE, Waveform, read_audio, stream_channels
 from asr.data.containers import flac_ends_early, ogg_damage
 from asr.errors import AsrWarning, DataError
+from asr.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, rate_range
 from asr.processes import WorkerDied, Workers
-from asr.sound_files import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, rate_range, sound_header
+from asr.sound_files import sound_header
 
 WINDOW_SECONDS = 0.025  # over which the level is averaged
 _SHORTEST_TOP = 3  # samples in a row at the extreme: what is not clipped reaches it with one or two
@@ -227,7 +228,7 @@ def _damage(path: str, error: str, notes: list[str], *, decoded: bool) -> tuple[
 
 def _states_no_samples(path: str) -> bool:
     try:
-        return sound_header(path).frames == 0
+        return sound_header(path).num_samples == 0
     except soundfile.LibsndfileError:
         return False
 

@@ -231,10 +231,10 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
             header = _header(audio)
             recordings[audio] = Recording(
                 id=utterance.id,  # unique, as a file's name might not be
-                sources=[AudioSource(type="file", channels=list(range(header.channels)), source=str(audio))],
-                sampling_rate=header.samplerate,
-                num_samples=header.frames,
-                duration=header.frames / header.samplerate,
+                sources=[AudioSource(type="file", channels=list(range(header.num_channels)), source=str(audio))],
+                sampling_rate=header.sample_rate,
+                num_samples=header.num_samples,
+                duration=header.seconds,
             )
         recording = recordings[audio]
         end = utterance.start_seconds + utterance.duration_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from io import BytesIO
 from typing import TypeAlias
@@ -11,8 +12,11 @@ import numpy as np
 import soundfile
 
 from asr.audio import Source, Waveform, read_audio, stream_audio
+from asr.c_streams import silenced
 from asr.data.manifest import Utterance
 from asr.errors import DataError, InputError
+from asr.excerpts import FileBytes
+from asr.wav_chunks import wav_chunks
 
 _SOUGHT = frozenset(("AIFF", "AU", "FLAC", "NIST", "RF64", "W64", "WAV", "WAVEX"))  # whose samples are found exactly
 _FAR = 2.0  # seconds from which on it pays
@@ -63,6 +67,7 @@ def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
     try:
         with (
             open(utterance.audio, "rb", buffering=0) as file,
+            silenced(),
             soundfile.SoundFile(file.fileno(), closefd=False) as audio,
         ):
             rate = audio.samplerate
@@ -76,6 +81,9 @@ def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
             last = min(math.ceil((end_seconds + _MARGIN) * rate), audio.frames)
             if audio.format not in _SOUGHT or utterance.channel >= audio.channels:
                 return None
+            chunks = wav_chunks(FileBytes(file, os.fstat(file.fileno()).st_size), 0)
+            if chunks is not None and len(chunks.data) != 1:
+                return None  # of which libsndfile knows the last
             audio.seek(first)
             samples = audio.read(last - first, dtype="float32", always_2d=True)
             waveform = read_audio((samples[:, utterance.channel], rate), sample_rate=sample_rate)

@@ -427,6 +427,19 @@ def test_a_damaged_recording_is_not_cut(folder: Path, rng) -> None:
     assert len(made.problems) == 1 and "truncated" in made.problems[0]
 
 
+def test_a_recording_of_several_files_is_whole_and_one_with_bytes_behind_it_is_named(folder: Path, rng) -> None:
+    sound = record(folder / "two.wav", rng, seconds=2.0).read_bytes()
+    record(folder / "two.flac", rng, seconds=2.0).with_suffix(".txt").write_text("two")
+    (folder / "two.flac").write_bytes(2 * (folder / "two.flac").read_bytes())
+    (folder / "two.wav").unlink()
+    (folder / "more.wav").write_bytes(sound + rng.bytes(20_000))
+    (folder / "more.txt").write_text("more")
+    (utterance,), made = imported(folder)
+    assert (utterance.text, utterance.duration_seconds) == ("two", 4.0)
+    np.testing.assert_array_equal(read_waveform(utterance, SAMPLE_RATE), read_audio(folder / "two.flac"))
+    assert len(made.problems) == 1 and "more.wav: 20000 bytes that belong to no sound" in made.problems[0]
+
+
 def test_speakers(folder: Path, rng) -> None:
     record(folder / "ann" / "one" / "a.wav", rng).with_suffix(".txt").write_text("a")
     record(folder / "bo" / "b.wav", rng).with_suffix(".vtt").write_text(

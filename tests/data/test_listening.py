@@ -97,6 +97,26 @@ def test_packed_sound_that_is_cut_off_or_damaged(tmp_path: Path, rng, seed: int,
         assert ogg_damage(whole) == ("corrupt", f"no page of Ogg begins at byte {len(content)}")
 
 
+def test_several_sounds_in_a_file_are_heard_and_bytes_of_none_are_told(tmp_path: Path, rng) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, voice(rng, seconds=2.0), SAMPLE_RATE)
+    content = path.read_bytes()
+    path.write_bytes(2 * content)
+    file = heard(path, (0.0, 4.0)).file
+    assert (file.damage, file.duration_seconds) == ("", 4.0)
+    path.write_bytes(content + rng.bytes(20_000))
+    file = heard(path, (0.0, 2.0)).file
+    assert (file.damage, file.duration_seconds) == ("truncated", 2.0)
+    assert file.reason == "20000 bytes that belong to no sound, among the rest or behind it, are not read"
+
+
+@pytest.mark.parametrize("count", range(10_000, 10_576, 144))
+def test_an_mp3_whose_last_frame_is_padding_is_whole(tmp_path: Path, count: int) -> None:
+    soundfile.write(tmp_path / "a.mp3", np.zeros(count), SAMPLE_RATE)
+    file = heard(tmp_path / "a.mp3", (0.0, 1.0)).file
+    assert (file.damage, file.num_samples) == ("", count)
+
+
 def test_what_is_said_of_the_pages_of_ogg(tmp_path: Path, rng) -> None:
     path = tmp_path / "a.ogg"
     soundfile.write(path, voice(rng), SAMPLE_RATE)

@@ -112,6 +112,20 @@ def test_a_recording_that_is_cut_short_is_said_to_be(tmp_path, rng, kind) -> Non
         assert 0 < len(read_waveform(utterance, RATE)) < RATE
 
 
+@pytest.mark.parametrize("copies", ["files", "chunks"])
+def test_several_sounds_in_a_file_are_found_where_they_are(tmp_path, rng, copies) -> None:
+    path = tmp_path / "long.wav"
+    samples = rng.uniform(-0.5, 0.5, 6 * RATE)
+    soundfile.write(path, samples, RATE, subtype="PCM_16")
+    content = path.read_bytes()
+    path.write_bytes(2 * content if copies == "files" else content + content[36:])
+    whole = np.tile(read_waveform(Utterance(id="u", audio=path, duration_seconds=6.0, text=""), RATE), 2)
+    for start in (3.0, 5.5, 9.0):
+        utterance = Utterance(id="u", audio=path, start_seconds=start, duration_seconds=1.0, text="")
+        first = round(start * RATE)
+        np.testing.assert_array_equal(read_waveform(utterance, RATE), whole[first : first + RATE])
+
+
 @pytest.mark.parametrize("damage", ["no sound", "no such channel", "not finite", "compressed"])
 def test_what_cannot_be_sought_is_read_from_its_start(tmp_path, rng, damage) -> None:
     kind = "ogg" if damage == "compressed" else "flac"

@@ -1,0 +1,116 @@
+"""A file by its bytes: read at any place, searched, and parts of it as a file of their own, without a copy."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import IO, TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BLOCK = 2**16
+_ZEROS = bytes(_BLOCK)
+Range: TypeAlias = tuple[int, int]
+"""Bytes [start, end) of a file."""
+
+
+class Excerpt(io.RawIOBase):
+    """Byte ranges of a file, one after another, between bytes that are not in it; what ends early reads as shorter.
+
+    Args:
+        file: with a descriptor; its own position is neither used nor moved.
+        ranges: in the order to read them.
+        head, tail: come first and last.
+    """
+
+    def __init__(self, file: IO[bytes], ranges: Sequence[Range], *, head: bytes = b"", tail: bytes = b""):
+        self._descriptor = file.fileno()
+        self._pieces: list[bytes | Range] = [head, *ranges, tail]
+        lengths = (len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in self._pieces)
+        self._starts = [0, *accumulate(lengths)]
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._starts[-1]}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view, count = memoryview(buffer).cast("B"), 0
+        while count < len(view) and self._position < self._starts[-1]:
+            number = bisect_right(self._starts, self._position) - 1
+            offset = self._position - self._starts[number]
+            wanted = min(len(view) - count, self._starts[number + 1] - self._position)
+            piece = self._pieces[number]
+            if isinstance(piece, bytes):
+                data = piece[offset : offset + wanted]
+            else:
+                data = os.pread(self._descriptor, wanted, piece[0] + offset)
+            if not data:
+                break
+            view[count : count + len(data)] = data
+            count += len(data)
+            self._position += len(data)
+        return count
+
+
+class FileBytes:
+    """A file's bytes up to an end, of which a block at a time is held."""
+
+    def __init__(self, file: IO[bytes], end: int):
+        self._descriptor, self.end = file.fileno(), end
+        self._start, self._block = 0, b""
+
+    def at(self, position: int, count: int) -> bytes:
+        """So many bytes, fewer at the end; none before the beginning."""
+        offset = position - self._start
+        if offset < 0 or offset + count > len(self._block):
+            if not 0 <= position < self.end:
+                return b""
+            self._block = os.pread(self._descriptor, max(count, _BLOCK), position)
+            self._start, offset = position, 0
+        return self._block[offset : offset + min(count, max(0, self.end - position))]
+
+    def search(self, pattern: re.Pattern[bytes], position: int) -> int:
+        """Where a pattern of up to eight bytes is next; the end if it is not."""
+        while self.at(position, 8):
+            offset, limit = position - self._start, min(len(self._block), self.end - self._start)
+            if found := pattern.search(self._block, offset, limit):
+                return self._start + found.start()
+            if self._start + limit >= self.end:
+                break
+            position = max(position + 1, self._start + limit - 7)
+        return self.end
+
+    def after_zeros(self, position: int) -> int:
+        """Where the zeros end that begin at a place; that place if none do."""
+        while block := self.at(position, _BLOCK):
+            if block != _ZEROS[: len(block)]:
+                return position + len(block) - len(block.lstrip(b"\0"))
+            position += len(block)
+        return position
+
+    def before_zeros(self, begin: int) -> int:
+        """Where the zeros begin that end at the end; the end if none do, `begin` if there is nothing else behind it."""
+        position = self.end
+        while position > begin:
+            start = max(begin, position - _BLOCK)
+            block = os.pread(self._descriptor, position - start, start)
+            if block != _ZEROS[: len(block)]:
+                return start + len(block.rstrip(b"\0"))
+            position = start
+        return position
