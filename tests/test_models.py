@@ -9,7 +9,6 @@ import os
 import re
 from pathlib import Path
 
-import jiwer
 import numpy as np
 import pytest
 import torch
@@ -80,7 +79,6 @@ def test_error_rate_is_what_the_provenance_says(recognizer, test_set, texts):
     _, references = test_set
     claimed = recognizer.model.config.provenance["results"]["test, beam of 100"]["wer"]["rate"]
     assert sum(len(reference.split()) for reference in references) == 773
-    assert wer(references, texts) == pytest.approx(jiwer.wer(references, texts))
     assert wer(references, texts) == pytest.approx(
         claimed, abs=0.004
     )  # three words: another processor rounds otherwise
@@ -145,7 +143,6 @@ def test_english_follows_new_voices_about_as_well_as_it_says(english):
     results = english.model.config.provenance["results"]
     claimed, greedy = (results[f"librispeech_test_clean-test{way}"]["wer"]["rate"] for way in (", 3-gram and RNN", ""))
     assert len(said) == 34
-    assert wer(said, heard) == pytest.approx(jiwer.wer(said, heard))
     assert wer(said, heard) == pytest.approx(claimed, abs=0.05) and wer(said, heard) < greedy
 
 

@@ -19,6 +19,7 @@ from asr.ctc import alignment
 from asr.ctc.alignment import Alignment, align, align_batch, token_spans
 from asr.ctc.collapse import collapse, minimum_frames
 from asr.errors import InputError
+from tests.oracles import load_or_skip
 
 
 def random_emission(rng: np.random.Generator, num_frames: int, num_labels: int) -> np.ndarray:
@@ -114,7 +115,7 @@ def test_no_path_to_the_labels_is_more_probable(rng, blank):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_random_paths_and_scores_equal_those_of_torchaudio(rng, dtype):
-    functional = pytest.importorskip("torchaudio.functional")
+    functional = load_or_skip("torchaudio.functional")
     for _ in range(150):
         emission, labels, blank = random_case(rng, most_frames=60, most_labels=7)
         if not len(labels):  # which torchaudio refuses
@@ -134,7 +135,7 @@ def test_random_paths_and_scores_equal_those_of_torchaudio(rng, dtype):
     [(1500, 700), (1501, 43), (1501, 44), (400, 399), (3001, 2500), (70_000, 0), (70_000, 1)],
 )
 def test_blocks_computed_again_give_the_path_of_torchaudio(rng, num_frames, num_tokens):
-    functional = pytest.importorskip("torchaudio.functional")
+    functional = load_or_skip("torchaudio.functional")
     emission = random_emission(rng, num_frames, 5)
     labels = 1 + np.cumsum(rng.integers(1, 4, num_tokens)) % 4  # no repeats
     assert alignment._block_length(num_frames, num_tokens) < num_frames  # else all scores are kept
@@ -158,7 +159,7 @@ def test_ties_stay_then_come_from_the_blank():
 
 def test_a_tie_in_which_torchaudio_takes_a_path_of_no_probability():
     # Before the last frame, Φ and "a" are equally probable, and "b" has none: b can come from either, not from itself.
-    functional = pytest.importorskip("torchaudio.functional")
+    functional = load_or_skip("torchaudio.functional")
     with np.errstate(divide="ignore"):
         emission = np.log([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
     found = align(emission, [1, 2], blank=0)

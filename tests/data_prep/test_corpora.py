@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -522,10 +522,12 @@ def test_a_source_that_has_changed_is_read_again(tmp_path: Path, small_yesno: tu
 
 
 def test_checksums_are_those_of_torchaudio() -> None:
-    datasets = pytest.importorskip("torchaudio.datasets")
+    """Read from its source, which needs no torchaudio that loads."""
+    if not (found := importlib.util.find_spec("torchaudio")) or not found.submodule_search_locations:
+        pytest.skip("torchaudio, which has checksums on record, is not installed")
     recorded: dict[str, str] = {}
     for name in ("librispeech", "ljspeech", "speechcommands", "tedlium", "vctk", "yesno"):
-        source = Path(getattr(datasets, name).__file__).read_text()
+        source = Path(found.submodule_search_locations[0], "datasets", f"{name}.py").read_text()
         recorded |= {
             match[1]: match[2] for match in re.finditer(r'/([\w.-]+)"[:,\s]+(?:"checksum": )?"(\w{64})"', source)
         }

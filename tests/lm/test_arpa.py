@@ -17,6 +17,7 @@ from asr.errors import AsrWarning, DataError
 from asr.lm import arpa
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.ngram import NgramModel
+from tests.oracles import load_or_skip
 
 TEXT = """\\data\\
 ngram 1=5
@@ -306,7 +307,7 @@ def test_scores_are_what_arpa_files_mean(tmp_path_factory, model):
 @settings(max_examples=60, deadline=None)
 @given(model=random_models(closed=True))
 def test_kenlm_scores_random_models_alike(tmp_path_factory, model):
-    kenlm = pytest.importorskip("kenlm", reason="kenlm, the oracle of n-gram scores, is not installed")
+    kenlm = load_or_skip("kenlm")
     levels, generator = model
     write_grams(path := tmp_path_factory.mktemp("arpa") / "lm.arpa", levels)
     ours, theirs = NgramModel(*read_arpa(path)), kenlm.Model(os.fspath(path))
@@ -315,6 +316,93 @@ def test_kenlm_scores_random_models_alike(tmp_path_factory, model):
         np.testing.assert_allclose(ours.score(sentence) / np.log(10), expected, atol=1e-4)
         expected = [score for score, _, _ in theirs.full_scores(" ".join(sentence), bos=False, eos=False)]
         np.testing.assert_allclose(ours.score(sentence, begin=False, end=False) / np.log(10), expected, atol=1e-4)
+
+
+# A part of the model with which KenLM tests itself, log10 of probability, n-gram, log10 of its back-off, and the scores
+# that it expects: kpu/kenlm 4cb443e, lm/test.arpa and lm/model_test.cc, LGPL 2.1 or later; the numbers alone are taken.
+# The five-grams from "also" on lack their own ends ("would consider"); back-offs of -20, -12 and +3 show when misread.
+KENLM_GRAMS = """
+-1.383514 , -0.30103 | -1.139057 . -0.845098 | -1.029493 </s> | -99 <s> -0.4149733 | -1.995635 <unk> -20
+-1.285941 a -0.69897 | -1.687872 also -0.30103 | -1.687872 biarritz -0.30103 | -1.687872 consider -0.30103
+-1.509559 higher -0.30103 | -1.687872 however -0.30103 | -1.285941 little -0.69897 | -1.383514 loin -0.30103
+-1.687872 look -0.30103 | -1.285941 looking -0.4771212 | -1.206319 more -0.544068 | -1.509559 on -0.4771212
+-1.687872 the -0.30103 | -1.687872 to -0.30103 | -1.687872 would -0.30103 | -3.141592 foo | -2.718281 bar 3.0
+-6.535897 baz | -0.0602359 . </s> | -0.4846522 <s> looking -0.4771214 | -0.09132547 a little -0.69897
+-0.09021038 little more -0.1998621 | -0.4638903 looking on -0.4771212 | -0.5136299 more . -0.4771212
+-0.3561665 more loin | -0.1649931 on a -0.4771213 | -0.2922095 to look | -2 also would -6 | -15 <unk> <unk> -2
+-4 <unk> however -1 | -6 foo bar | -0.01916512 more . </s> | -0.0283603 on a little -0.4771212
+-0.01660496 a little more -0.09409451 | -0.3488368 <s> looking on -0.4771212 | -0.1892331 little more loin
+-0.04835128 looking on a -0.4771212 | -3 also would consider -7 | -6 <unk> however <unk> -12 | -7 to look a
+-0.009249173 looking on a little -0.4771212 | -0.005464747 on a little more -0.4771212
+-0.1453306 a little more loin | -0.01552657 <s> looking on a -0.4771212 | -4 also would consider higher -8
+-0.003061223 <s> looking on a little | -0.001813953 looking on a little more | -0.0432557 on a little more loin
+-5 also would consider higher looking
+"""
+# LibriSpeech's 3-gram model, openslr.org/11, public domain, as far as flashlight's test asks for it: flashlight/text
+# 241adf2, flashlight/lib/text/test/decoder/DecoderTest.cpp, MIT.
+FLASHLIGHT_GRAMS = """
+-2.348754 </s> | -99 <s> -0.3371602 | -2.752519 <unk> | -4.194476 cat | -4.645894 mat | -2.724869 on -0.05242699
+-3.333834 sat -0.04239096 | -2.505692 the | -1.059712 <s> the | -1.162375 on the
+"""
+
+
+def write_published(path, text: str) -> None:
+    levels: list[Grams] = []
+    for entry in text.replace("\n", "|").strip("|").split("|"):
+        log_prob, *gram = entry.split()
+        back_off = float(gram.pop()) if gram[-1][-1].isdigit() else 0.0
+        levels += [{} for _ in range(len(gram) - len(levels))]
+        levels[len(gram) - 1][tuple(gram)] = (float(log_prob), back_off)
+    write_grams(path, levels)
+
+
+@pytest.mark.parametrize(
+    ("text", "begin", "expected"),
+    [
+        (",", True, [-1.383514 - 0.4149733]),
+        ("not_found", True, [-1.995635 - 0.4149733]),
+        (
+            "looking on a little the biarritz not_found more . </s>",
+            True,
+            [
+                *(-0.484652, -0.348837, -0.0155266, -0.00306122, -4.04005),
+                *(-1.9889, -2.29666, -1.20632 - 20.0, -0.51363, -0.0191651),
+            ],
+        ),
+        (
+            "looking on a little more loin",
+            True,
+            [-0.484652, -0.348837, -0.0155266, -0.00306122, -0.00181395, -0.0432557],
+        ),
+        ("looking on", False, [-1.285941, -0.4638903]),
+        ("also would consider higher looking", False, [-1.687872, -2.0, -3.0, -4.0, -5.0]),
+        ("also would consider not_found", False, [-1.687872, -2.0, -3.0, -1.995635 - 7.0 - 0.30103]),
+        ("higher looking not_found", False, [-1.509559, -1.285941 - 0.30103, -1.995635 - 0.4771212]),
+        ("higher looking consider", False, [-1.509559, -1.285941 - 0.30103, -1.687872 - 0.4771212]),
+        (
+            "would consider higher looking",
+            False,
+            [-1.687872, -1.687872 - 0.30103, -1.509559 - 0.30103, -1.285941 - 0.30103],
+        ),
+        ("not_found not_found2 not_found3", False, [-1.995635, -15.0, -15.0 - 2.0]),
+        ("not_found however not_found3", False, [-1.995635, -4.0, -6.0]),
+        ("foo bar bar", False, [-3.141592, -6.0, -2.718281 + 3.0]),
+        ("to look a", False, [-1.687872, -0.2922095, -7.0]),
+        ("baz", False, [-6.535897]),
+    ],
+)
+def test_scores_of_kenlms_own_test(tmp_path, text, begin, expected):
+    write_published(tmp_path / "lm.arpa", KENLM_GRAMS)
+    words, end = text.removesuffix(" </s>").split(), text.endswith("</s>")
+    found = NgramModel(*read_arpa(tmp_path / "lm.arpa")).score(words, begin=begin, end=end) / np.log(10)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_scores_of_flashlights_own_test(tmp_path):
+    write_published(tmp_path / "lm.arpa", FLASHLIGHT_GRAMS)
+    found = log10_scores(tmp_path / "lm.arpa", ["the", "cat", "sat", "on", "the", "mat"])
+    np.testing.assert_allclose(found[:-1], [-1.05971, -4.19448, -3.33383, -2.76726, -1.16237, -4.64589], atol=1e-5)
+    assert found.sum() == pytest.approx(-19.5123, abs=1e-4)
 
 
 def test_ends_of_ngrams_that_are_not_listed_are_passed_over(tmp_path):

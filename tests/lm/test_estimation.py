@@ -17,6 +17,7 @@ from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK_DISCOUNTS, estimate_ngram
 from asr.lm.ngram import NgramModel
 from asr.lm.query import query
+from tests.oracles import load_or_skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:modified Kneser-Ney needs:asr.errors.AsrWarning")
 
@@ -192,7 +193,7 @@ def test_lmplz_made_the_same(tmp_path):
 @settings(max_examples=20, deadline=None)
 @given(sentences=sentences, order=st.integers(2, 5), prune=thresholds)
 def test_kenlm_reads_the_same_scores(tmp_path_factory, sentences, order, prune):
-    kenlm = pytest.importorskip("kenlm", reason="kenlm, the oracle of n-gram scores, is not installed")
+    kenlm = load_or_skip("kenlm")
     model = estimate_ngram(sentences, order=order, prune=prune[:order])
     assume(model.order > 1)  # KenLM has no models of single words
     path = tmp_path_factory.mktemp("estimated") / "lm.arpa"
