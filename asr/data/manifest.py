@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from asr.errors import DataError, InputError
 from asr.files import write_whole
+from asr.text import TextOptions, normalize
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
@@ -90,6 +91,18 @@ class ManifestLine:
 def is_manifest(name: str | os.PathLike[str]) -> bool:
     """Whether a file is a manifest, by its name."""
     return os.fspath(name).endswith((".jsonl", ".jsonl.gz"))
+
+
+def spelled_text(utterance: Utterance, options: TextOptions) -> str:
+    """The text of an utterance, normalised; see `normalize`.
+
+    Raises:
+        DataError: the options refuse marks, and it has one; the utterance is named.
+    """
+    try:
+        return normalize(utterance.text, options)
+    except InputError as error:
+        raise DataError(f"the text of {utterance.id!r} cannot be used: {error}") from None
 
 
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:

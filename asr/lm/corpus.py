@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.data.manifest import is_manifest, read_manifest
-from asr.errors import DataError
+from asr.errors import DataError, InputError
 from asr.text import TextOptions, normalize
 
 _OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -55,9 +55,13 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions
     """The texts of several files, normalised; those in which nothing is left are left out.
 
     Raises:
-        DataError: as `read_texts`.
+        DataError: as `read_texts`, or the options refuse marks, and a line has one.
     """
     for path in paths:
-        for line in read_texts(path):
-            if sentence := normalize(line, options):
+        for number, line in enumerate(read_texts(path), start=1):
+            try:
+                sentence = normalize(line, options)
+            except InputError as error:
+                raise DataError(str(error), path=path, line=number) from None
+            if sentence:
                 yield sentence

@@ -64,6 +64,15 @@ def test_a_folder_with_odd_names(folder: Path, rng) -> None:
     lhotse.validate(lhotse.CutSet.from_file(made.manifests["train"]).to_eager(), read_data=True)
 
 
+def test_marks_are_counted_and_stay_as_they_were(folder: Path, rng) -> None:
+    for name, text in (("a", "[noise] one"), ("b", "NARRATOR: two [noise]"), ("c", "three (he said)")):
+        record(folder / f"{name}.wav", rng).with_name(f"{name}.txt").write_text(text)
+    utterances, made = imported(folder)
+    assert [each.text for each in utterances] == ["[noise] one", "NARRATOR: two [noise]", "three (he said)"]
+    (note,) = [note for note in made.notes if "marks" in note]
+    assert note.startswith("2 of 3 texts have marks that nobody speaks, '[noise]' (2), 'NARRATOR:' (1): they stay in")
+
+
 def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
     record(folder / "good.wav", rng).with_name("good.txt").write_text("good")
     record(folder / "alone.wav", rng)
