@@ -34,6 +34,7 @@ from asr.data.sources import files_below
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.files import write_whole
 from asr.sound_files import SOUND_SUFFIXES, sound_header
+from asr.text_files import read_text
 from data_prep.download import download, extract
 
 if TYPE_CHECKING:
@@ -229,15 +230,12 @@ def find(root: Path, pattern: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends.
+    """The lines of a text file, without their ends; see `asr.text_files`.
 
     Raises:
         DataError: it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     return text.removesuffix("\n").split("\n") if text else []  # str.splitlines would part at other characters, too
 
 

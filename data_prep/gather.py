@@ -35,6 +35,7 @@ from asr.cli.arguments import Parser, disable_progress
 from asr.cli.command import run_command, say
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
+from asr.text_files import read_text
 
 PROG = "data_prep.gather"
 SAMPLE_RATE = 16000
@@ -204,10 +205,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+    return read_text(path).splitlines()
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_marks_are_found_where_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
-    "begin", ["[", "(", "<v ", "<", "♪ ", "[a", "(laughs", "A. BC: ", "A. BC", "*a", "&gt;", "A ", "++a", "BC: ", "\n  "]
+    "begin", ["[", "(", "<v ", "<", "♪ ", "[a", "(laughs", "A. BC: ", "A. BC", "*a", "&gt;", "A ", "++a", "BC: ", "\n "]
 )  # fmt: skip
 def test_a_long_text_of_beginnings_is_soon_read(begin: str) -> None:
     """In squares of its length, any of them would take an hour."""

@@ -196,7 +196,8 @@ def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding
             for number, line in enumerate(lines, start=1):
                 found = reasons.get((manifest, number), ())
                 if not found:
-                    kept.append(line)
+                    if line.strip():
+                        kept.append(line)
                     continue
                 record = {
                     "line": number,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from asr.data.segments import read_text
 from asr.errors import ConfigError, DataError
+from asr.text_files import read_text
 
 Value = TypeVar("Value")
 

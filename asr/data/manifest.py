@@ -14,17 +14,22 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import DataError, InputError
-from asr.files import write_whole
+from asr.files import open_regular, write_whole
 from asr.text import TextOptions, normalize
+from asr.text_files import MOST_LINE, lines_with_ends
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
 _TOLERANCE_SECONDS = 0.025
+MOST_CHANNELS = 1 << 16
+MOST_ID = 500  # characters, since files are named by it
+MOST_SECONDS = 1e9  # that a recording can have, 30 years: beyond, sums of samples are no longer exact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,12 +66,18 @@ class Utterance:
     def __post_init__(self) -> None:
         if not self.id:
             raise InputError("the id of an utterance must not be empty")
+        if "\0" in self.id or len(self.id) > MOST_ID:
+            raise InputError(
+                f"an id must have at most {MOST_ID} characters, and no NUL, got {len(self.id)}: {self.id!r:.60}"
+            )
         if not (math.isfinite(self.start_seconds) and self.start_seconds >= 0):
             raise InputError(f"the start of {self.id!r} must be >= 0 seconds, got {self.start_seconds}")
         if not (math.isfinite(self.duration_seconds) and self.duration_seconds > 0):
             raise InputError(f"the duration of {self.id!r} must be > 0 seconds, got {self.duration_seconds}")
-        if self.channel < 0:
-            raise InputError(f"the channel of {self.id!r} must be >= 0, got {self.channel}")
+        if (end := self.start_seconds + self.duration_seconds) > MOST_SECONDS:
+            raise InputError(f"{self.id!r} must end within {MOST_SECONDS:g} seconds, got {end:g}")
+        if not 0 <= self.channel < MOST_CHANNELS:
+            raise InputError(f"the channel of {self.id!r} must be >= 0 and < {MOST_CHANNELS}, got {self.channel}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,9 +207,13 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
         raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
 
 
-def _scan(lines: Iterable[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
+def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
     """Each line as an utterance, whose audio is in a folder or in an archive of that name, or what is wrong with it."""
-    for number, text in enumerate(lines, start=1):
+    for number, text in enumerate(iter(lambda: lines.readline(MOST_LINE + 1), ""), start=1):
+        if len(text) > MOST_LINE:
+            raise OSError(f"the line has more than {MOST_LINE} characters")
+        if not text.strip():
+            continue
         try:
             cut = _load(text)
             utterance = _parse(cut, folder, archive)
@@ -207,11 +222,15 @@ def _scan(lines: Iterable[str], folder: Path, archive: str = "") -> Iterator[Man
             yield ManifestLine(number=number, error=str(error))
 
 
-def open_manifest(path: Path) -> IO[str]:
+@contextmanager
+def open_manifest(path: Path) -> Iterator[IO[str]]:
     """The lines of a manifest, unpacked where it is compressed; a byte that is not UTF-8 becomes a lone surrogate."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
-    return open(path, encoding="utf-8-sig", errors="surrogateescape")
+    with (
+        open_regular(path) as file,
+        gzip.open(file, "rb") if path.suffix == ".gz" else nullcontext(file) as unpacked,
+        lines_with_ends(unpacked) as lines,
+    ):
+        yield lines
 
 
 def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:

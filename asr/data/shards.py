@@ -23,6 +23,7 @@ from asr.data.manifest import Utterance, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
 from asr.remote import names_below, opened
+from asr.text_files import lines_with_ends
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -142,7 +143,7 @@ def read_shards(source: str) -> list[Utterance]:
         if archive not in names:
             raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
-        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with opened(name) as file, gzip.open(file, "rb") as unpacked, lines_with_ends(unpacked) as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
     return utterances
 

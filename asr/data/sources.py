@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.data.hugging_face import is_dataset, read_rows, sound_suffix
-from asr.data.segments import SEGMENT_SUFFIXES, read_segments, read_text
+from asr.data.segments import SEGMENT_SUFFIXES, read_segments
 from asr.data.splits import SPLIT_NAMES, find_split
 from asr.data.tables import TABLE_SUFFIXES, table_rows
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.options import check_choices
 from asr.sound_files import SOUND_SUFFIXES
+from asr.text_files import read_text
 
 PROBLEMS = "problems.txt"  # in the output: what was left out, and why
 CUT = "cut-audio"  # in the output: sounds that were made, which no source may be taken for
@@ -189,7 +190,7 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
     speaker = parts[0] if options.speakers == "folder" and len(parts) > 1 else None
     try:
         if path.suffix.lower() == ".txt":
-            text = " ".join(read_text(path, options.encoding).split())
+            text = " ".join(read_text(path, options.encoding, flag="--encoding").split())
             if text:
                 yield Candidate(place=str(path), audio=audio, recording=recording, text=text, speaker=speaker)
             else:
@@ -222,7 +223,7 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
 def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
     """The rows of a table."""
     folder = Path(options.audio) if options.audio else path.parent
-    text = read_text(path, options.encoding)
+    text = read_text(path, options.encoding, flag="--encoding")
     names: dict[str, str] | None = None
     has_header = path.suffix.lower() in (".csv", ".tsv")
     for line, row in table_rows(text, path):

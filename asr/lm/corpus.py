@@ -12,28 +12,31 @@ from typing import IO, Any
 
 from asr.data.manifest import is_manifest, read_manifest
 from asr.errors import DataError, InputError
+from asr.files import open_regular
 from asr.text import TextOptions, normalize
+from asr.text_files import text_lines
+
+
+def _plain(file: IO[bytes], mode: str) -> IO[bytes]:
+    return file
+
 
 _OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The lines of a text file, UTF-8, plain, .gz or .xz, without their ends; one line at a time is in memory.
+    """The lines of a text file, plain, .gz or .xz, without their ends; one line at a time is in memory.
 
     Raises:
-        DataError: the file is missing, damaged or truncated, or a line is not UTF-8.
+        DataError: the file is missing, damaged or truncated, or a line is not in its encoding; see `asr.text_files`.
     """
     path = Path(path)
     number = 0
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as lines:
-            for line in lines:
+        with open_regular(path) as file, _OPENERS.get(path.suffix, _plain)(file, "rb") as unpacked:
+            for line in text_lines(unpacked, path):
                 number += 1
-                yield line.rstrip(b"\r\n").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the text must be UTF-8, but {error.reason} at byte {error.start}", path=path, line=number
-        ) from None
+                yield line
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         where = f" after line {number}" if number else ""

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asr.data.manifest import Utterance, is_manifest, read_manifest, write_manifest
+from asr.data.manifest import Utterance, is_manifest, read_manifest, scan_manifest, write_manifest
 from asr.errors import DataError, InputError
 
 
@@ -189,7 +189,24 @@ def test_a_bad_cut(tmp_path: Path, utterances: list[Utterance], changes: dict[st
         read_manifest(path)
 
 
-@pytest.mark.parametrize("line", ["", "{", "[" * 100_000, "[1, 2]", "7", "9" * 5000])
+def test_blank_lines_are_nothing(tmp_path: Path, utterances: list[Utterance]) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    path.write_text("\n\n".join(lines) + "\r\n \n\n", encoding="utf-8")
+    assert read_manifest(path) == utterances
+    assert [line.number for line in scan_manifest(path)] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_manifest_with_a_byte_order_mark(tmp_path: Path, utterances: list[Utterance], encoding: str) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    assert read_manifest(path) == utterances
+
+
+@pytest.mark.parametrize("line", ["{", "[" * 100_000, "[1, 2]", "7", "9" * 5000])
 def test_a_line_that_is_no_object(tmp_path: Path, utterances: list[Utterance], line: str) -> None:
     path = tmp_path / "cuts.jsonl"
     write_manifest(utterances, path)
@@ -296,7 +313,13 @@ def test_audio_that_does_not_hold_its_utterance(
         ({"start_seconds": -1.0}, "the start of 'x' must be >= 0 seconds, got -1.0"),
         ({"start_seconds": float("inf")}, "the start of 'x' must be >= 0 seconds, got inf"),
         ({"duration_seconds": 0.0}, "the duration of 'x' must be > 0 seconds, got 0.0"),
-        ({"channel": -1}, "the channel of 'x' must be >= 0, got -1"),
+        ({"duration_seconds": 1e308}, r"'x' must end within 1e\+09 seconds, got 1e\+308"),
+        ({"start_seconds": 1e9}, r"'x' must end within 1e\+09 seconds, got 1e\+09"),
+        ({"duration_seconds": float("nan")}, "the duration of 'x' must be > 0 seconds, got nan"),
+        ({"channel": -1}, "the channel of 'x' must be >= 0 and < 65536, got -1"),
+        ({"channel": 10**30}, "the channel of 'x' must be >= 0 and < 65536, got 1000"),
+        ({"id": "a\0b"}, r"an id must have at most 500 characters, and no NUL, got 3: 'a\\x00b'"),
+        ({"id": "a" * 501}, "an id must have at most 500 characters, and no NUL, got 501: 'aaa"),
     ],
 )
 def test_an_utterance_out_of_range(changes: dict[str, object], message: str) -> None:
