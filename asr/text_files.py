@@ -57,9 +57,14 @@ def decode_text(content: bytes, path: str | os.PathLike[str], encoding: str = "u
         message = f"must be text in {name or encoding}" + f", or say which encoding it has with {flag}" * bool(flag)
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise DataError(f"{message}: {reason}", path=path, line=content.count(b"\n", 0, start) + 1) from error
-    if "\0" in text:
+    if _is_wide(text):
         raise DataError(_no_text(flag), path=path, line=text.count("\n", 0, text.index("\0")) + 1)
     return text
+
+
+def _is_wide(text: str) -> bool:
+    """Whether so much of a text is NUL that it must be UTF-16; a few are for who reads the lines to refuse."""
+    return "\0" in text and 4 * text.count("\0") > len(text)
 
 
 def _mark(begin: bytes) -> tuple[bytes, str]:
@@ -105,7 +110,7 @@ def text_lines(file: Any, path: str | os.PathLike[str]) -> Iterator[str]:
             return
         if len(line) > MOST_LINE:
             raise DataError(f"a line must have at most {MOST_LINE} characters", path=path, line=number)
-        if "\0" in text:
+        if _is_wide(text):
             raise DataError(_no_text(), path=path, line=number)
         yield text
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.sources import files_below
-from asr.errors import AsrWarning, ConfigError, DataError
+from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files import write_whole
 from asr.sound_files import SOUND_SUFFIXES, sound_header
 from asr.text_files import read_text
@@ -332,12 +332,13 @@ def _collect(
     unreadable: list[str] = []
     beyond: list[str] = []
     shortened: list[str] = []
+    impossible: list[str] = []
     durations: dict[Path, float] = {}
     hidden = None if progress is None else not progress  # for tqdm, None is: hidden unless stderr is a terminal
     for entry in tqdm(entries, desc=name, unit="utterance", disable=hidden):
         members = splits.setdefault(entry.split, [])
         if entry.audio not in durations:
-            if not entry.audio.is_file():
+            if not os.path.isfile(entry.audio):
                 missing.append(entry.id)
                 continue
             try:
@@ -352,8 +353,8 @@ def _collect(
             continue
         if end > duration + _TOLERANCE_SECONDS:
             shortened.append(entry.id)
-        members.append(
-            Utterance(
+        try:
+            utterance = Utterance(
                 id=entry.id,
                 audio=entry.audio,
                 start_seconds=entry.start_seconds,
@@ -361,13 +362,17 @@ def _collect(
                 text=entry.text,
                 speaker=entry.speaker,
             )
-        )
+        except InputError as error:
+            impossible.append(f"{error}")
+        else:
+            members.append(utterance)
     if shortened:
         message = f"{name}: utterances end after their recordings, and are shortened: {_some(shortened)}"
         warnings.warn(message, AsrWarning, 3)
     problems = [f"utterances without an audio file: {_some(missing)}"] if missing else []
     problems += [f"utterances whose audio libsndfile cannot read: {_some(unreadable)}"] if unreadable else []
     problems += [f"utterances that are empty or begin after their recordings end: {_some(beyond)}"] if beyond else []
+    problems += [f"utterances that cannot be: {_some(impossible)}"] if impossible else []
     return splits, problems
 
 
