@@ -31,6 +31,17 @@ if TYPE_CHECKING:
 CUTS, SOUND = "cuts.%06d.jsonl.gz", "recording.%06d.tar"
 
 
+MOST_BYTES = 1 << 30  # of a sound file in an archive
+_KINDS = {
+    tarfile.DIRTYPE: "a folder",
+    tarfile.SYMTYPE: "a link",
+    tarfile.LNKTYPE: "a link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
+
+
 def write_shards(
     manifest: str | os.PathLike[str],
     folder: str | os.PathLike[str],
@@ -175,6 +186,10 @@ def _members(archive: str, missing: set[str], stopped: Callable[[], bool]) -> It
         while missing and not stopped() and (member := tar.next()):
             name, _, kind = member.name.rpartition(".")
             if name in missing and kind not in ("json", "nometa", "nodata"):
+                if not member.isreg() or member.size > MOST_BYTES:
+                    what = f"a file of {member.size} bytes" if member.isreg() else _KINDS.get(member.type, "no file")
+                    rule = f"the archive must hold the sound of {name!r:.60} as a file of at most {MOST_BYTES >> 20} MB"
+                    raise DataError(f"{rule}, but {member.name!r:.60} is {what}", path=archive)
                 content = tar.extractfile(member)
                 assert content is not None
                 missing.remove(name)
