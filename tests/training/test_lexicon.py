@@ -89,7 +89,7 @@ def test_what_is_no_lexicon_is_refused(tmp_path: Path, content: bytes, message: 
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: the lexicon cannot be read: No such file or directory"):
+    with pytest.raises(DataError, match=r"gone: cannot be read: No such file or directory"):
         Lexicon(tmp_path / "gone")
     with pytest.raises(DataError, match=r": the lexicon cannot be read: Is a directory"):
         Lexicon(tmp_path)
