@@ -10,14 +10,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from asr.ctc.alignment import Alignment, align
 from asr.ctc.collapse import minimum_frames
 from asr.errors import ConfigError, InputError
+from asr.marks import find_marks
 from asr.options import check_choices
-from asr.text import BLANK, Alphabet, TextOptions, normalize
+from asr.text import BLANK, Alphabet, TextOptions, normalize, refuse_marks
 from asr.transcript import Timeline, find_words
 
 if TYPE_CHECKING:  # which load torch; a text can be aligned to log-probabilities without
@@ -197,8 +198,9 @@ def align_text(
     """The times of a text in an emission.
 
     Words are what stands between spaces, and each Han character. They are normalised as the model's texts were, and
-    what they were before comes back in the result. A word lasts from its first character's first frame to its last
-    character's last; a sentence, from its first word to its last.
+    what they were before comes back in the result. Marks that nobody speaks, [noise] or NARRATOR:, have no time where
+    `text_options.marks` is drop. A word lasts from its first character's first frame to its last character's last; a
+    sentence, from its first word to its last.
 
     Args:
         log_probs: (T, V) natural log-probabilities; V is alphabet.size, Φ is column 0.
@@ -209,8 +211,9 @@ def align_text(
         frame_seconds: from one frame to the next; left at 1, all times count frames.
         duration_seconds: of the sound; None means T * frame_seconds. Frames that begin later are left out.
     Raises:
-        InputError: no word has a character in the alphabet; one has not, and `options.unknown` is refuse; there are too
-            few frames for the text; or log_probs is not what it must be.
+        InputError: no word has a character in the alphabet; one has not, and `options.unknown` is refuse; there is a
+            mark, and `text_options.marks` is refuse; there are too few frames for the text; or log_probs is not what
+            it must be.
     """
     options = options or AlignmentOptions()
     if duration_seconds is None:
@@ -225,7 +228,8 @@ def align_text(
     places = list(find_words(text))
     words = [text[start:end] for start, end in places]
     dropped: Counter[str] = Counter()
-    characters, owners = spell_words(words, text_options or TextOptions())
+    text_options = text_options or TextOptions()
+    characters, owners = spell_words(_spoken_words(text, places, text_options), text_options)
     characters, owners = _known(characters, owners, alphabet, dropped)
     if dropped and options.unknown == "refuse":
         raise InputError(f"the model must know every character of the text; it lacks {', '.join(map(repr, dropped))}")
@@ -269,11 +273,33 @@ def align_text(
     )
 
 
+def _spoken_words(text: str, places: Sequence[tuple[int, int]], options: TextOptions) -> list[str]:
+    """The words without what is in a mark, [door opens], which may go over several of them."""
+    if options.marks == "refuse":
+        refuse_marks(text)
+    marks = find_marks(text) if options.marks == "drop" else []
+    words, first = [], 0
+    for start, end in places:
+        while first < len(marks) and marks[first][1] <= start:
+            first += 1
+        pieces, position = [], start
+        for mark_start, mark_end in marks[first:] if first < len(marks) and marks[first][0] < end else ():
+            if mark_start >= end:
+                break
+            pieces.append(text[position:mark_start])
+            position = max(position, mark_end)
+        words.append("".join([*pieces, text[position:end]]))
+    return words
+
+
 def spell_words(words: Sequence[str], options: TextOptions) -> tuple[str, list[int]]:
     """The normalised text of successive words, and for each of its characters the index of its word, -1 for a space.
 
+    Marks are words here; `align_text` has taken them out, since one may go over several words.
+
     Source: `normalize`, which treats words apart but for the spaces between them.
     """
+    options = replace(options, marks="keep")
     pieces = [normalize(word, options) for word in words]
     owners = iter([index for index, piece in enumerate(pieces) for character in piece if character != " "])
     characters = normalize(" ".join(pieces), options)

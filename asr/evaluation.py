@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from asr.audio import Waveform
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import read_waveform
 from asr.errors import AsrError, DataError, InputError
 from asr.metrics import (
@@ -26,7 +26,7 @@ from asr.metrics import (
     word_errors,
 )
 from asr.recognizer import Recognizer
-from asr.text import TextOptions, normalize
+from asr.text import TextOptions, normalize, without_refusal
 from asr.transcript import Transcript, Word, split_words
 
 
@@ -250,7 +250,8 @@ def compare(a: Evaluation, b: Evaluation) -> PairedTest:
 
 
 def _scored(utterance: Utterance, transcript: Transcript, text: TextOptions) -> ScoredUtterance:
-    reference, hypothesis = normalize(utterance.text, text), normalize(transcript.text, text)
+    reference, text = spelled_text(utterance, text), without_refusal(text)
+    hypothesis = normalize(transcript.text, text)
     return ScoredUtterance(
         id=utterance.id,
         speaker=utterance.speaker,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from asr.errors import AsrError, ConfigError, DataError
+from asr.files import open_regular
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.")
 
@@ -51,7 +52,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
             file: Any = fsspec.open(name, "rb").open()
         else:
-            file = open(local, "rb")  # noqa: SIM115
+            file = open_regular(local)
     with file:
         try:
             yield _Stream(file, name)  # type: ignore[misc]

@@ -7,11 +7,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
 
 from asr.errors import ConfigError, InputError
+from asr.marks import find_marks, without_marks
 from asr.options import check_choices
 
 BLANK: Final = 0
@@ -30,6 +31,7 @@ _JOINERS = frozenset("\u200c\u200d")  # invisible, but part of the spelling of P
 
 Case = Literal["upper", "lower", "keep"]
 Punctuation = Literal["drop", "keep"]
+Marks = Literal["drop", "keep", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,12 @@ class TextOptions:
     case: Case = field(default="upper", metadata={"help": "letters all upper case, all lower case, or as written"})
     punctuation: Punctuation = field(
         default="drop", metadata={"help": "drop punctuation and symbols (apostrophes inside words stay), or keep all"}
+    )
+    marks: Marks = field(
+        default="drop",
+        metadata={
+            "help": "drop what nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep its words, or refuse it"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -56,6 +64,7 @@ class TextOptions:
 def normalize(text: str, options: TextOptions) -> str:
     """The text in one spelling: NFC, one case, punctuation by policy, words parted by single spaces.
 
+    0. `marks`: what `asr.marks.find_marks` finds, [noise] or NARRATOR:, goes, stays as words, or is refused.
     1. Invisible characters (controls, byte-order marks, soft hyphens, variation selectors) go; joiners stay. Any
        white space counts as a space, and NFC puts accents and their letters together.
     2. `case`: upper and lower are Unicode's full mappings, so ß becomes SS.
@@ -71,13 +80,19 @@ def normalize(text: str, options: TextOptions) -> str:
 
     Args:
         text: any text; may be empty.
-        options: language, case and punctuation policy.
+        options: language, case and punctuation policy, and what becomes of marks.
     Returns:
         The normalised text, possibly empty.
+    Raises:
+        InputError: there is a mark, and `marks` is refuse.
     Source: Unicode Standard Annex 15 (NFC); general categories as in `unicodedata`.
     """
     if _PLAIN.fullmatch(text):  # as most texts are, and all that is left is the case
         return text.upper() if options.case == "upper" else text.lower() if options.case == "lower" else text
+    if options.marks == "drop":
+        text = without_marks(text)
+    elif options.marks == "refuse":
+        refuse_marks(text)
     if options.language in _CHINESE:
         text = text.translate(_FULL_WIDTH)
     text = "".join(" " if character.isspace() else character for character in text if not _is_invisible(character))
@@ -88,6 +103,21 @@ def normalize(text: str, options: TextOptions) -> str:
         text = _without_punctuation(text, options.language)
     text = " ".join(text.split())
     return _SPACE_BESIDE_HAN.sub("", text) if options.language in _CHINESE else text
+
+
+def refuse_marks(text: str) -> None:
+    """Nothing, if the text has no marks. Raises: InputError: it has one, which is shown."""
+    if marks := find_marks(text):
+        start, end = marks[0]
+        raise InputError(
+            f"a text must have no marks, but has {text[start:end]!r:.60} in {_excerpt(text, start)!r}; mend the text, "
+            "or have marks dropped (marks: drop)"
+        )
+
+
+def without_refusal(options: TextOptions) -> TextOptions:
+    """The options for texts that nobody can be asked to mend, such as what a model has heard: marks go."""
+    return replace(options, marks="drop") if options.marks == "refuse" else options
 
 
 def _is_invisible(character: str) -> bool:

@@ -21,7 +21,7 @@ from asr.confidence import (
     word_shares,
 )
 from asr.ctc.greedy import best_path
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import read_waveform
 from asr.decoding import place_tokens
 from asr.decoding_options import DecodingOptions
@@ -29,7 +29,7 @@ from asr.errors import AsrError, ConfigError, InputError
 from asr.metrics import right_words, word_errors
 from asr.recognizer import Emission, Recognizer
 from asr.rescoring import Reading, ranked
-from asr.text import BLANK, Alphabet, normalize
+from asr.text import BLANK, Alphabet
 from asr.transcript import split_words
 
 ROUNDS = 6  # searches, at most, until their weights stay as they are
@@ -248,7 +248,7 @@ def _hear(
         except AsrError:
             progress()
             continue
-        references.append(normalize(utterance.text, recognizer.model.config.text))
+        references.append(spelled_text(utterance, recognizer.model.config.text))
         emissions.append(recognizer.long_log_probs((waveform, rate))[0])
         progress()
     return references, emissions

@@ -46,6 +46,7 @@ from tqdm import tqdm
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import AsrWarning, DataError
 from asr.files import write_whole
+from asr.text_files import read_text
 from data_prep.archives import extract
 from data_prep.download import download
 
@@ -192,10 +193,7 @@ def _read_lexicon(path: Path) -> str:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"this list of AN4 cannot be read: {error}", path=path) from error
+    return read_text(path).splitlines()
 
 
 def _collect(

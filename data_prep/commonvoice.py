@@ -27,6 +27,8 @@ from functools import partial
 from pathlib import Path
 
 from asr.errors import ConfigError, DataError
+from asr.files import open_regular
+from asr.text_files import lines_with_ends
 from data_prep.corpus import Corpus, Entry, with_options
 
 HOME = "https://commonvoice.mozilla.org/datasets"
@@ -54,7 +56,7 @@ def _read(root: Path, *, language: str) -> Iterator[Entry]:
     for split in ("train", "dev", "test"):
         path = folder / f"{split}.tsv"
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
+            with lines_with_ends(open_regular(path), errors="strict") as file:
                 rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                 for row in rows:
                     client, clip, sentence = (row.get(column) for column in _COLUMNS)

@@ -31,9 +31,10 @@ from tqdm import tqdm
 
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.sources import files_below
-from asr.errors import AsrWarning, ConfigError, DataError
+from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files import write_whole
 from asr.sound_files import SOUND_SUFFIXES, sound_header
+from asr.text_files import read_text
 from data_prep.archives import extract
 from data_prep.download import download
 
@@ -230,15 +231,12 @@ def find(root: Path, pattern: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends.
+    """The lines of a text file, without their ends; see `asr.text_files`.
 
     Raises:
         DataError: it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     return text.removesuffix("\n").split("\n") if text else []  # str.splitlines would part at other characters, too
 
 
@@ -335,12 +333,13 @@ def _collect(
     unreadable: list[str] = []
     beyond: list[str] = []
     shortened: list[str] = []
+    impossible: list[str] = []
     durations: dict[Path, float] = {}
     hidden = None if progress is None else not progress  # for tqdm, None is: hidden unless stderr is a terminal
     for entry in tqdm(entries, desc=name, unit="utterance", disable=hidden):
         members = splits.setdefault(entry.split, [])
         if entry.audio not in durations:
-            if not entry.audio.is_file():
+            if not os.path.isfile(entry.audio):
                 missing.append(entry.id)
                 continue
             try:
@@ -355,8 +354,8 @@ def _collect(
             continue
         if end > duration + _TOLERANCE_SECONDS:
             shortened.append(entry.id)
-        members.append(
-            Utterance(
+        try:
+            utterance = Utterance(
                 id=entry.id,
                 audio=entry.audio,
                 start_seconds=entry.start_seconds,
@@ -364,13 +363,17 @@ def _collect(
                 text=entry.text,
                 speaker=entry.speaker,
             )
-        )
+        except InputError as error:
+            impossible.append(f"{error}")
+        else:
+            members.append(utterance)
     if shortened:
         message = f"{name}: utterances end after their recordings, and are shortened: {_some(shortened)}"
         warnings.warn(message, AsrWarning, 3)
     problems = [f"utterances without an audio file: {_some(missing)}"] if missing else []
     problems += [f"utterances whose audio libsndfile cannot read: {_some(unreadable)}"] if unreadable else []
     problems += [f"utterances that are empty or begin after their recordings end: {_some(beyond)}"] if beyond else []
+    problems += [f"utterances that cannot be: {_some(impossible)}"] if impossible else []
     return splits, problems
 
 

@@ -30,8 +30,9 @@ from tqdm import tqdm
 from asr.audio import read_audio
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
-from asr.files import write_whole
+from asr.files import open_regular, write_whole
 from asr.text import TextOptions, normalize
+from asr.text_files import lines_with_ends
 from data_prep.overlap import Withheld
 from data_prep.pronunciations import lexicon, read_cmudict
 
@@ -130,7 +131,7 @@ def _read_entries(corpus: Path) -> list[_Entry]:
     path = corpus / "manifest.tsv"
     entries: dict[str, _Entry] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with lines_with_ends(open_regular(path), errors="strict") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if missing := set(_COLUMNS) - set(rows.fieldnames or ()):
                 names = ", ".join(sorted(missing))

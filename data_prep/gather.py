@@ -35,6 +35,7 @@ from asr.cli.arguments import Parser, disable_progress
 from asr.cli.command import run_command, say
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
+from asr.text_files import read_text
 
 PROG = "data_prep.gather"
 SAMPLE_RATE = 16000
@@ -54,12 +55,20 @@ class Recording:
     text: str
     speaker: str
 
+    def __post_init__(self) -> None:
+        """Raises: DataError: the name is none for a file in a folder, or the text and speaker are none for a table."""
+        _check_name(self.name, self.audio.parent)
+        for value in (self.text, self.speaker):
+            if re.search(r"[\t\n\r\0]", value):
+                raise DataError(f"a text must be one line without tabs or NUL, got {value!r:.60}", path=self.audio)
+
 
 def librispeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     """The recordings of any part of LibriSpeech."""
     for transcript in sorted(corpus.rglob("[!.]*.trans.txt")):
         for line in _lines(transcript):
             name, _, text = line.partition(" ")
+            _check_name(name, transcript)
             flac = transcript.parent / f"{name}.flac"
             audio = flac if flac.is_file() else flac.with_suffix(".wav")
             yield Recording(name=name, audio=audio, text=text, speaker=f"ls-{name.partition('-')[0]}")
@@ -71,6 +80,7 @@ def ljspeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
         if line.count("|") != 2:
             raise DataError(f"must be lines of NAME|TEXT|TEXT, got {line!r}", path=corpus / "metadata.csv")
         name, _, text = line.split("|")
+        _check_name(name, corpus / "metadata.csv")
         if (audio := corpus / "wavs" / f"{name}.wav").is_file():
             yield Recording(name=name, audio=audio, text=text, speaker="ljspeech")
 
@@ -82,6 +92,7 @@ def arctic(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     for line in _lines(prompts):
         if not (found := _ARCTIC_LINE.match(line)):
             raise DataError(f'must be lines of ( NAME "TEXT" ), got {line!r}', path=prompts)
+        _check_name(found["name"], prompts)
         if (audio := folder / f"{found['name']}.wav").is_file():
             yield Recording(name=found["name"], audio=audio, text=found["text"], speaker=f"arctic-{corpus.name}")
 
@@ -136,8 +147,11 @@ def gather(
         note: called with one sentence about what was left out.
         disable: the progress bar, as tqdm takes it.
     Raises:
-        DataError: a file is missing or not audio, or a text has a tab or a line break in it.
+        DataError: a file is missing or not audio, or a name comes twice.
     """
+    if len(names := {recording.name.casefold() for recording in recordings}) < len(recordings):
+        message = f"must hold recordings with names that differ, but {len(recordings)} have {len(names)}"
+        raise DataError(message, path=recordings[0].audio.parent)
     lines = ["path\ttranscript\tspeaker\tseconds\tsplit\n"]
     left_out = []
     for recording in tqdm(recordings, desc=folder.name, unit="file", disable=disable):
@@ -151,12 +165,10 @@ def gather(
         if not SLOWEST * seconds <= len(recording.text) <= FASTEST * seconds:
             left_out.append(recording.name)
             continue
-        if "\t" in recording.text or "\n" in recording.text:
-            raise DataError(f"a text must be one line without tabs, got {recording.text!r}", path=recording.audio)
         lines.append(f"{path.name}\t{recording.text}\t{recording.speaker}\t{seconds:.2f}\t{split}\n")
     if left_out:
-        names = ", ".join(left_out[:5]) + ", …" * (len(left_out) > 5)
-        note(f"{len(left_out)} of {len(recordings)} left out, too fast or too slow for their texts: {names}")
+        some = ", ".join(left_out[:5]) + ", …" * (len(left_out) > 5)
+        note(f"{len(left_out)} of {len(recordings)} left out, too fast or too slow for their texts: {some}")
     write_whole(folder / "manifest.tsv", "".join(lines))
     return folder / "manifest.tsv"
 
@@ -203,11 +215,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_name(name: str, path: Path) -> None:
+    """Raises: DataError: a name would lead out of the folder, or no file can have it."""
+    if not re.fullmatch(r"\w[\w.-]{0,199}", name):
+        rule = "a recording must be named by at most 200 letters, digits, underscores, dots and dashes"
+        raise DataError(f"{rule}, got {name!r:.60}", path=path)
+
+
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+    return read_text(path).splitlines()
 
 
 if __name__ == "__main__":

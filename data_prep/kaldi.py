@@ -17,6 +17,7 @@ commands, and leaves out what it can't open.
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -103,7 +104,7 @@ def _file(place: str, folder: Path, *, line: int) -> Path:
             raise DataError(message, path=folder / "wav.scp", line=line)
         name = words[-1]
     places = (Path.cwd(), folder, *folder.parents)
-    return next((path / name for path in places if (path / name).is_file()), folder / name)
+    return next((path / name for path in places if os.path.isfile(path / name)), folder / name)
 
 
 def _words(command: str) -> list[str]:

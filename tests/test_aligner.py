@@ -67,6 +67,24 @@ def test_what_the_model_cannot_spell_has_no_time_but_stays_in_its_sentence():
     assert times(aligned.sentences) == [("1. In May, 1961 — 9 — he left…", 0, 20)]
 
 
+MARKED = "NARRATOR: Go [the door opens] ho[noise]me. (laughs) <unk> ♪ la la ♪ Now."
+
+
+def test_marks_have_no_time_and_move_no_word():
+    spoken = heard("_GO_ _HOME_ _NOW_")
+    aligned = align_text(spoken, MARKED, ENGLISH)
+    assert times(aligned.words) == [
+        (each.text if each.text != "home." else "ho[noise]me.", each.start_frame, each.end_frame)
+        for each in align_text(spoken, "Go home. Now.", ENGLISH).words
+    ]
+    assert aligned.untimed == ("NARRATOR:", "[the", "door", "opens]", "(laughs)", "<unk>", "♪", "la", "la", "♪")
+    assert aligned.dropped == Counter()
+    with pytest.raises(InputError, match="a text must have no marks, but has 'NARRATOR:' in"):
+        align_text(spoken, MARKED, ENGLISH, text_options=TextOptions(marks="refuse"))
+    kept = align_text(heard("BO_ _GO"), "BO: Go", ENGLISH, text_options=TextOptions(marks="keep"))
+    assert times(kept.words) == [("BO:", 0, 2), ("Go", 5, 7)]
+
+
 def test_unknown_characters_can_be_refused():
     with pytest.raises(InputError, match="the model must know every character of the text; it lacks '4', '2'"):
         align_text(heard("AB"), "ab 42", ENGLISH, AlignmentOptions(unknown="refuse"))
@@ -142,6 +160,7 @@ def test_frames_that_begin_after_the_end_of_the_sound_are_left_out():
         language=st.sampled_from(["en", "zh", "de"]),
         case=st.sampled_from(["upper", "lower", "keep"]),
         punctuation=st.sampled_from(["drop", "keep"]),
+        marks=st.just("keep"),
     ),
 )  # fmt: skip
 def test_property_words_are_spelled_as_the_normalised_text(text, options):

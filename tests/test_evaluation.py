@@ -113,6 +113,15 @@ def test_chinese_counts_characters_without_spaces(make_utterances):
     assert evaluation.confusions() == {("棒", "好"): 1}
 
 
+def test_marks_are_in_no_figure_or_refused_by_name(make_utterances):
+    utterances = make_utterances(["one [noise] two", "NARRATOR: three"])
+    assert evaluate(Parrot(["ONE TWO <unk>", "THREE"]), utterances).wer.counts.rate == 0.0
+    with pytest.raises(DataError, match=r"the text of 'u0' cannot be used: a text must have no marks.*'\[noise\]'"):
+        evaluate(Parrot(["ONE TWO", "THREE"]), utterances, text=TextOptions(marks="refuse"))
+    heard = evaluate(Parrot(["ONE <unk>"]), make_utterances(["one"]), text=TextOptions(marks="refuse"))
+    assert heard.utterances[0].hypothesis == "ONE"
+
+
 def test_worst_and_confusions(make_utterances):
     evaluation = evaluate(Parrot(HYPOTHESES), make_utterances(REFERENCES))
     assert [utterance.id for utterance in evaluation.worst(2)] == ["u2", "u1"]

@@ -21,10 +21,11 @@ any_options = st.builds(
     language=st.sampled_from(["en", "zh", "fr"]),
     case=st.sampled_from(["upper", "lower", "keep"]),
     punctuation=st.sampled_from(["drop", "keep"]),
+    marks=st.sampled_from(["drop", "keep"]),
 )
 # Plain st.text() hardly ever puts the awkward ones side by side.
 awkward = st.text(
-    alphabet=st.sampled_from("aNnß'\u2019\u02bc .,-_ e\u0301\u200d\u00ad\ufe0f\u0130\u03a3好棒，Ａ１\u3000\n")
+    alphabet=st.sampled_from("aNnß'\u2019\u02bc .,-_ e\u0301\u200d\u00ad\ufe0f\u0130\u03a3好棒，Ａ１\u3000\n[](<>):♪*A")
 )
 
 
@@ -130,6 +131,18 @@ def test_options_refuse_unknown_choices() -> None:
         TextOptions(case="title")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="punctuation must be one of drop, keep, not True"):
         TextOptions(punctuation=True)  # type: ignore[arg-type]
+
+
+def test_marks_go_stay_or_are_refused() -> None:
+    text = "NARRATOR: the [noise] cat (he said) <unk> sat."
+    assert normalize(text, ENGLISH) == "THE CAT HE SAID SAT"
+    assert normalize(text, TextOptions(marks="keep")) == "NARRATOR THE NOISE CAT HE SAID UNK SAT"
+    assert normalize(text, TextOptions(case="keep", punctuation="keep")) == "the cat (he said) sat."
+    assert normalize("我【音乐】们", CHINESE) == "我们"
+    refusing = TextOptions(marks="refuse")
+    assert normalize("the cat (he said)", refusing) == "THE CAT HE SAID"
+    with pytest.raises(InputError, match=r"must have no marks, but has '\[noise\]' in 'the \[noise\] cat'; mend the"):
+        normalize("the [noise] cat", refusing)
 
 
 def test_options_carry_help_for_each_flag() -> None:

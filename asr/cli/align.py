@@ -20,6 +20,7 @@ from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.formats import ALIGNMENT_WRITERS
 from asr.plots import check_picture
+from asr.text_files import MOST_BYTES, decode_text, read_text
 
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
@@ -64,7 +65,7 @@ def make_parser() -> Parser:
         examples=_EXAMPLES,
     )
     parser.add_argument("audio", metavar="AUDIO", help="a sound file, or - for stdin")
-    parser.add_argument("file", nargs="?", metavar="TEXT", help="a file in UTF-8 with what is said, or - for stdin")
+    parser.add_argument("file", nargs="?", metavar="TEXT", help="a text file with what is said, or - for stdin")
     parser.add_argument("--text", metavar="WORDS", help="what is said, in place of a file")
     parser.add_argument(
         "--format",
@@ -147,7 +148,7 @@ def _read_text(args: argparse.Namespace) -> str:
 
     Raises:
         ConfigError: they give none, or two, or standard input twice.
-        DataError: the file is not UTF-8, or is empty.
+        DataError: the file cannot be read, or is empty; see `asr.text_files`.
     """
     if (args.file is None) == (args.text is None):
         raise ConfigError("give either TEXT, a file with what is said, or --text WORDS")
@@ -155,12 +156,7 @@ def _read_text(args: argparse.Namespace) -> str:
         return args.text
     if args.file == "-" and args.audio == "-":
         raise ConfigError("standard input (-) can be AUDIO or TEXT, not both")
-    content = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError("must be text in UTF-8", path=args.file, line=line) from None
+    text = decode_text(sys.stdin.buffer.read(MOST_BYTES + 1), "-") if args.file == "-" else read_text(args.file)
     if not text.strip():
         raise DataError("holds no text", path=args.file)
     return text

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_recognizer
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates as the arguments say; the exit status."""
     if args.format == "json" and args.errors:
         raise ConfigError("--errors belongs to --format table; the json lists every utterance")
-    from asr.data.manifest import read_manifest
-
-    utterances = read_manifest(args.manifest)
+    utterances, unusable = _utterances(args.manifest)
     if args.tune:
         from asr.tuning import check_own
 
@@ -101,6 +99,9 @@ def run(args: argparse.Namespace) -> int:
         say(f"weights stored in {folder}", prog=PROG)
     document = {"manifest": str(args.manifest), **evaluation.to_json()}
     lines = [*table(evaluation, model=args.model, manifest=str(args.manifest))]
+    if unusable:
+        document["unusable_lines"] = [str(error) for error in unusable]
+        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and are in no figure")
     if args.compare:
         from asr.evaluation import compare
 
@@ -115,7 +116,24 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_whole(args.output, text)
     write_result(text if args.format == "json" else "\n".join([*lines, ""]))
-    return DATA_WRONG if evaluation.unreadable else 0
+    return DATA_WRONG if evaluation.unreadable or unusable else 0
+
+
+def _utterances(manifest: Path) -> tuple[list[Utterance], list[DataError]]:
+    """The utterances of a manifest, and what is wrong with its other lines, which is said at once.
+
+    Raises:
+        DataError: no line can be used.
+    """
+    from asr.data.manifest import read_usable
+
+    found = read_usable(manifest)
+    unusable = [each for each in found if isinstance(each, DataError)]
+    if len(unusable) == len(found):
+        raise unusable[0]
+    for error in unusable:
+        say(f"error: {error}", prog=PROG)
+    return [each for each in found if not isinstance(each, DataError)], unusable
 
 
 def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator[str]:

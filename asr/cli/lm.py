@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from asr.cli.subcommands import Commands, run_subcommand
 from asr.cli.train import add_processes, check_data, configured_values, set_threads
 from asr.errors import ConfigError, DataError
 from asr.options import from_json
+from asr.text_files import lines_with_ends
 
 if TYPE_CHECKING:
     from asr.lm.perplexity import SentenceScore, TextScore
@@ -310,9 +310,7 @@ def _token_lines(result: SentenceScore) -> Iterator[str]:
 
 def _standard_input() -> Iterator[str]:
     """The lines of standard input, without their ends."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    for line in sys.stdin:
+    for line in lines_with_ends(sys.stdin.buffer, errors="backslashreplace"):
         yield line.rstrip("\r\n")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from asr.data.manifest import Utterance, is_manifest, read_manifest
+from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
 from asr.remote import is_url, names_below, place_of
 
@@ -119,7 +119,7 @@ def is_folder(path: str) -> bool:
 def _utterances(path: str) -> list[Utterance | DataError]:
     """The utterances of a manifest, or what is wrong with it."""
     try:
-        return list(read_manifest(path)) or [DataError("there are no utterances in this manifest", path=path)]
+        return read_usable(path)
     except DataError as error:
         return [error]
 

@@ -20,7 +20,8 @@ from asr.data.listening import FileFacts, SoundFacts, decibels
 from asr.data.manifest import Declared, Utterance
 from asr.data.splits import Split
 from asr.errors import ConfigError, InputError
-from asr.text import Alphabet, TextOptions, is_han
+from asr.marks import find_marks
+from asr.text import Alphabet, Marks, TextOptions, is_han
 
 Level = Literal["broken", "suspect", "note"]
 
@@ -28,6 +29,7 @@ _MOST_CHARACTERS = 100  # of an alphabet in which a character that comes once is
 _LEAST_UTTERANCES = 100  # from which the corpus itself says what is usual
 _FAR_OUT = 4.0  # interquartile ranges beyond the quartiles, of logarithms
 _STOCK = 3  # a sentence that is said so often in train is one that people say
+_MOST_MARKS = 3  # in a message
 _HAN_LETTERS = 3  # a Chinese character is a syllable
 # Nats a character: its text costs a good model up to 1, another text of like length 5 to 15.
 _ODD, _IMPLAUSIBLE, _MOST_MEDIAN = 1.0, 3.0, 2.0
@@ -74,6 +76,8 @@ KINDS: dict[str, Kind] = {
     "too-long": Kind("suspect", "longer than training takes"),
     "clipped": Kind("suspect", "loud sound is cut off"),
     "dc-offset": Kind("suspect", "the sound is not centred on zero"),
+    "refused-marks": Kind("broken", "the text has marks such as [noise], which the options refuse"),
+    "marks": Kind("note", "the text has marks such as [noise] that nobody speaks"),
     "low-rate": Kind("note", "the file's sample rate is lower than the model's"),
     "common-text": Kind("note", "a short or usual sentence of dev or test is in train"),
     "no-match": Kind("note", "the model does not fit the corpus: texts not compared"),
@@ -276,6 +280,20 @@ def check_text(case: Case, alphabet: Alphabet | None) -> Iterator[Fault]:
         dropped.pop(" ", None)
         if dropped:
             yield "unknown-character", f"{describe_characters(dropped)} in {_excerpt(case.text)}", dropped.total()
+
+
+def check_marks(case: Case, policy: Marks) -> Iterator[Fault]:
+    """What nobody speaks, [noise] or NARRATOR:, and what becomes of it."""
+    text = case.utterance.text
+    if marks := find_marks(text):
+        kind, fate = {
+            "drop": ("marks", "left out of"),
+            "keep": ("marks", "kept as words in"),
+            "refuse": ("refused-marks", "in"),
+        }[policy]
+        some = ", ".join(_excerpt(text[start:end]) for start, end in marks[:_MOST_MARKS])
+        more = f" and {len(marks) - _MOST_MARKS} more" * (len(marks) > _MOST_MARKS)
+        yield kind, f"{some}{more} {fate} {_excerpt(text)}", len(marks)
 
 
 def check_frames(

@@ -26,6 +26,7 @@ from asr.data.checks import (
     check_declared,
     check_file,
     check_frames,
+    check_marks,
     check_sound,
     check_text,
     find_duplicate_audio,
@@ -40,7 +41,7 @@ from asr.data.listening import FileFacts, Job, Stretch, listen_to_all
 from asr.data.manifest import ManifestLine, open_manifest, scan_manifest, write_lines
 from asr.data.splits import Split
 from asr.errors import ConfigError, DataError
-from asr.text import Alphabet, TextOptions, normalize
+from asr.text import Alphabet, TextOptions, normalize, without_refusal
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
@@ -132,7 +133,7 @@ def examine(
     cases = [_unheard(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
 
     num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)
-    for index, fault in _faults(cases, options, recognizer):
+    for index, fault in _faults(cases, options, recognizer, text_options):
         findings.append(_finding(index, cases[index], fault))
     order = {manifest: number for number, manifest in enumerate(manifests)}
     findings.sort(key=lambda finding: (order[finding.manifest], finding.line))
@@ -195,7 +196,8 @@ def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding
             for number, line in enumerate(lines, start=1):
                 found = reasons.get((manifest, number), ())
                 if not found:
-                    kept.append(line)
+                    if line.strip():
+                        kept.append(line)
                     continue
                 record = {
                     "line": number,
@@ -246,7 +248,7 @@ def _unheard(manifest: str, line: ManifestLine, split: Split, options: TextOptio
         split=split,
         utterance=line.utterance,
         declared=line.declared,
-        text=normalize(line.utterance.text, options),
+        text=normalize(line.utterance.text, without_refusal(options)),
         file=_UNHEARD,
     )
 
@@ -311,7 +313,7 @@ def _match(cases: list[Case], heard: Sequence[tuple[int, Waveform]], recognizer:
 
 
 def _faults(
-    cases: Sequence[Case], options: DoctorOptions, recognizer: Recognizer | None
+    cases: Sequence[Case], options: DoctorOptions, recognizer: Recognizer | None, text_options: TextOptions
 ) -> Iterator[tuple[int, tuple[str, str, float]]]:
     """Everything that is wrong, with the index of the case."""
     model_alphabet = recognizer.model.alphabet if recognizer else None
@@ -325,6 +327,7 @@ def _faults(
             *check_declared(case, options),
             *check_sound(case, options),
             *check_text(case, alphabet),
+            *check_marks(case, text_options.marks),
             *check_frames(
                 case,
                 sample_rate=sample_rate,

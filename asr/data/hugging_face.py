@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from asr.data.segments import read_text
 from asr.errors import ConfigError, DataError
+from asr.files import open_regular
+from asr.text_files import read_text
 
 Value = TypeVar("Value")
 
@@ -20,8 +22,10 @@ def is_dataset(folder: str | os.PathLike[str]) -> bool:
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")) or bool(_parquet(folder))
 
 
-def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, dict[str, Any]]]:
+def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, dict[str, Any] | DataError]]:
     """The rows of a data set: file, split ("" if it has none), number from 1 in the split, and values by column.
+
+    In the place of a row that is damaged, or of a file from where it is, stands what is wrong.
 
     Audio is {"bytes": ..., "path": ...}, as it is stored; nothing is decoded. One row is in memory at a time.
 
@@ -41,9 +45,17 @@ def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, 
             for batch in _batches(path):
                 for row in range(batch.num_rows):
                     number += 1
-                    yield path, split, number, batch.slice(row, 1).to_pylist()[0]
+                    yield path, split, number, _values(batch, row, path, number)
         except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(f"must be a table that pyarrow reads: {error}", path=path) from error
+            wrong = DataError(f"must be a table that pyarrow reads: {error}", path=path)
+            yield path, split, number + 1, wrong
+
+
+def _values(batch: Any, row: int, path: Path, number: int) -> dict[str, Any] | DataError:
+    try:
+        return batch.slice(row, 1).to_pylist()[0]
+    except (ValueError, OverflowError) as error:  # a string that is not UTF-8, a date out of range
+        return DataError(f"the row cannot be read: {error}", path=path, line=number)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -56,6 +68,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
         state = folder / "state.json"
         split = _stored(state, lambda values: str(values["_split"] or ""))
         for name in _stored(state, lambda values: [str(file["filename"]) for file in values["_data_files"]]):
+            if PurePosixPath(name).name != name or "\0" in name:
+                raise DataError(f"must name files beside it, got {name!a:.60}", path=state)
             yield folder / name, split
     else:
         for path in _parquet(folder):
@@ -68,6 +82,8 @@ def _parquet(folder: Path) -> list[Path]:
 
 def _batches(path: Path) -> Iterator[Any]:
     import pyarrow
+
+    open_regular(path).close()  # or it could be waited for without an end
 
     if path.suffix == ".parquet":
         import pyarrow.parquet
@@ -89,7 +105,7 @@ def _stored(path: Path, get: Callable[[Any], Value]) -> Value:
 
 def sound_suffix(path: str | None, content: bytes) -> str:
     """The suffix that a sound of a data set has, or else one by its first bytes."""
-    suffix = PurePosixPath(path or "").suffix.lower()
-    if suffix:
+    suffix = PurePosixPath(path if isinstance(path, str) else "").suffix.lower()
+    if re.fullmatch(r"\.\w{1,8}", suffix):
         return suffix
     return {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}.get(content[:4], ".mp3")

@@ -12,7 +12,7 @@ import hashlib
 import math
 import os
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.data.sources import PROBLEMS, Candidate, SourceOptions, find_candidates
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
+from asr.marks import find_marks
 from asr.options import check_choices
 
 SPLITS = ("train", "dev", "test")
@@ -126,6 +127,7 @@ def import_recordings(
     renamed = sum(candidate.id not in (None, name) for candidate, name in zip(candidates, ids, strict=True))
     if renamed:
         notes.append(f"{renamed} ids came before, so -2, -3 ... was put behind them")
+    notes += _marked([utterance.text for utterance in utterances.values()])
     manifests = {split: output / f"{split}.jsonl.gz" for split in SPLITS}
     members = {split: [utterances[i] for i, name in chosen.items() if name == split] for split in SPLITS}
     for split, path in manifests.items():
@@ -193,6 +195,19 @@ def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
         f"{len(moved)} of {both} utterances are in another split than after the last import here ({example}): a model "
         "that was trained before may have heard what is to test it now (the same --split-by, --seed and shares keep "
         "them where they were)"
+    ]
+
+
+def _marked(texts: Sequence[str]) -> list[str]:
+    """What is to be said of marks in the texts."""
+    counts = Counter(text[start:end].strip() for text in texts for start, end in find_marks(text))
+    if not counts:
+        return []
+    some = ", ".join(f"{mark!r:.40} ({count})" for mark, count in counts.most_common(5))
+    with_marks = sum(bool(find_marks(text)) for text in texts)
+    return [
+        f"{with_marks} of {len(texts)} texts have marks that nobody speaks, {some}: they stay in the manifests, and "
+        "training, scoring and alignment leave them out (the option text.marks)"
     ]
 
 

@@ -12,18 +12,27 @@ import gzip
 import json
 import math
 import os
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import DataError, InputError
-from asr.files import write_whole
+from asr.files import open_regular, write_whole
+from asr.text import TextOptions, normalize
+from asr.text_files import MOST_LINE, lines_with_ends
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
 _TOLERANCE_SECONDS = 0.025
+_OF_TABLES = frozenset({"audio_filepath", "audio_path", "audio_file", "audio", "path", "wav", "file"})
+_HIGHEST = sys.float_info.max
+MOST_CHANNELS = 1 << 16
+MOST_ID = 500  # characters, since files are named by it
+MOST_SECONDS = 1e9  # that a recording can have, 30 years: beyond, sums of samples are no longer exact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +69,20 @@ class Utterance:
     def __post_init__(self) -> None:
         if not self.id:
             raise InputError("the id of an utterance must not be empty")
+        if "\0" in self.id or len(self.id) > MOST_ID:
+            raise InputError(
+                f"an id must have at most {MOST_ID} characters, and no NUL, got {len(self.id)}: {self.id!r:.60}"
+            )
         if not (math.isfinite(self.start_seconds) and self.start_seconds >= 0):
-            raise InputError(f"the start of {self.id!r} must be >= 0 seconds, got {self.start_seconds}")
+            raise InputError(f"the start of {self.id!r:.60} must be >= 0 seconds, got {self.start_seconds}")
         if not (math.isfinite(self.duration_seconds) and self.duration_seconds > 0):
-            raise InputError(f"the duration of {self.id!r} must be > 0 seconds, got {self.duration_seconds}")
-        if self.channel < 0:
-            raise InputError(f"the channel of {self.id!r} must be >= 0, got {self.channel}")
+            raise InputError(f"the duration of {self.id!r:.60} must be > 0 seconds, got {self.duration_seconds}")
+        if (end := self.start_seconds + self.duration_seconds) > MOST_SECONDS:
+            raise InputError(f"{self.id!r:.60} must end within {MOST_SECONDS:g} seconds, got {end:g}")
+        if not 0 <= self.channel < MOST_CHANNELS:
+            raise InputError(
+                f"the channel of {self.id!r:.60} must be >= 0 and < {MOST_CHANNELS}, got {self.channel!r:.20}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +107,18 @@ class ManifestLine:
 def is_manifest(name: str | os.PathLike[str]) -> bool:
     """Whether a file is a manifest, by its name."""
     return os.fspath(name).endswith((".jsonl", ".jsonl.gz"))
+
+
+def spelled_text(utterance: Utterance, options: TextOptions) -> str:
+    """The text of an utterance, normalised; see `normalize`.
+
+    Raises:
+        DataError: the options refuse marks, and it has one; the utterance is named.
+    """
+    try:
+        return normalize(utterance.text, options)
+    except InputError as error:
+        raise DataError(f"the text of {utterance.id!r} cannot be used: {error}") from None
 
 
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
@@ -124,6 +153,29 @@ def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) ->
     return list(_different(scan_manifest(path), path, {}, check_audio=check_audio))
 
 
+def read_usable(path: str | os.PathLike[str]) -> list[Utterance | DataError]:
+    """As `read_manifest`, but with what is wrong with a line, or with the file from there on, in its place.
+
+    Raises:
+        DataError: there is no such manifest, its name is none's, or it has no lines.
+    """
+    found: list[Utterance | DataError] = []
+    seen: dict[str, str] = {}
+    lines = scan_manifest(path)
+    while True:
+        try:
+            found.append(next(_different(lines, path, seen)))
+        except StopIteration:
+            break
+        except DataError as error:
+            if error.line is None:
+                raise
+            found.append(error)
+    if not found:
+        raise DataError("there are no utterances in this manifest", path=path)
+    return found
+
+
 def _different(
     lines: Iterable[ManifestLine], path: str | os.PathLike[str], seen: dict[str, str], *, check_audio: bool = False
 ) -> Iterator[Utterance]:
@@ -136,7 +188,7 @@ def _different(
             first = seen.setdefault(utterance.id, here)
             if first is not here:
                 error = f"ids must differ, but {utterance.id!r} is also on line {first.removeprefix(f'{name}:')}"
-            elif check_audio and not utterance.audio.is_file():
+            elif check_audio and not os.path.isfile(utterance.audio):
                 error = f"the audio of {utterance.id!r} must be a file, but there is none: {utterance.audio}"
         if utterance is None or error:
             raise DataError(error, path=path, line=line.number)
@@ -183,22 +235,30 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
         raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
 
 
-def _scan(lines: Iterable[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
+def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
     """Each line as an utterance, whose audio is in a folder or in an archive of that name, or what is wrong with it."""
-    for number, text in enumerate(lines, start=1):
+    for number, text in enumerate(iter(lambda: lines.readline(MOST_LINE + 1), ""), start=1):
+        if len(text) > MOST_LINE:
+            raise OSError(f"the line has more than {MOST_LINE} characters")
+        if not text.strip():
+            continue
         try:
             cut = _load(text)
             utterance = _parse(cut, folder, archive)
             yield ManifestLine(number=number, utterance=utterance, declared=_declared(cut))
-        except (InputError, OverflowError) as error:  # overflow: a number of hundreds of digits
+        except InputError as error:
             yield ManifestLine(number=number, error=str(error))
 
 
-def open_manifest(path: Path) -> IO[str]:
+@contextmanager
+def open_manifest(path: Path) -> Iterator[IO[str]]:
     """The lines of a manifest, unpacked where it is compressed; a byte that is not UTF-8 becomes a lone surrogate."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
-    return open(path, encoding="utf-8-sig", errors="surrogateescape")
+    with (
+        open_regular(path) as file,
+        gzip.open(file, "rb") if path.suffix == ".gz" else nullcontext(file) as unpacked,
+        lines_with_ends(unpacked) as lines,
+    ):
+        yield lines
 
 
 def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
@@ -293,7 +353,7 @@ def _declared(cut: dict[str, Any]) -> Declared:
     """What a cut says about its recording, which `_parse` has found there."""
     recording = cut["recording"]
     counts = (recording.get(key) for key in ("sampling_rate", "num_samples"))
-    sample_rate, num_samples = (value if type(value) is int else None for value in counts)
+    sample_rate, num_samples = (value if type(value) is int and 0 < value < 2**62 else None for value in counts)
     return Declared(
         sample_rate=sample_rate, num_samples=num_samples, duration_seconds=_field(recording, "duration", float, "it")
     )
@@ -301,16 +361,21 @@ def _declared(cut: dict[str, Any]) -> Declared:
 
 def _parse(cut: dict[str, Any], folder: Path, archive: str) -> Utterance:
     """A cut as an Utterance. Raises: InputError with what is wrong and what to do."""
+    if "type" not in cut and not _OF_TABLES.isdisjoint(cut):
+        raise InputError(
+            "each line must be a Lhotse cut, got a line of a table, as NeMo's manifests are "
+            f"({', '.join(map(str, cut))!r:.60}): asr-data import FILE --output DIR makes cuts of it"
+        )
     if "type" not in cut:
         raise InputError(
             "each line must be a cut, got one without 'type' (of recordings and supervisions, lhotse makes cuts: "
             "CutSet.from_manifests(recordings=..., supervisions=...).trim_to_supervisions())"
         )
     cut_id = _field(cut, "id", str, "the cut")
-    name = f"cut {cut_id!r}"
+    name = f"cut {cut_id!r:.60}"
     if cut["type"] != "MonoCut":
         raise InputError(
-            f"{name} must be a MonoCut, got {cut['type']} (mixed, padded or of several channels: "
+            f"{name} must be a MonoCut, got {cut['type']!s:.60} (mixed, padded or of several channels: "
             "write it to audio of its own with lhotse's cuts.save_audios)"
         )
     supervisions = _field(cut, "supervisions", list, name)
@@ -361,24 +426,30 @@ def _source(cut: dict[str, Any], name: str, *, end_seconds: float, in_archive: b
                 else ("file", "write the audio to files with lhotse's cuts.save_audios")
             )
             if source.get("type") != kind:
-                raise InputError(f"{where} must be a {kind}, got a source of type {source.get('type')!r} ({cure})")
+                raise InputError(f"{where} must be a {kind}, got a source of type {source.get('type')!r:.60} ({cure})")
             name_there = cut["id"] if in_archive else _field(source, "source", str, f"a source of {name}")
             return name_there, channels.index(channel)
-    raise InputError(f"{where} must have channel {channel}, got none such")
+    raise InputError(f"{where} must have channel {channel!r:.20}, got none such")
 
 
 def _field(record: Any, key: str, kind: type[Any], where: str) -> Any:
     """record[key], which must be of this kind (an integer is a float too, a boolean is no number)."""
     if not isinstance(record, dict):
-        raise InputError(f"{where} must be a JSON object, got {record!r}")
+        raise InputError(f"{where} must be a JSON object, got {record!r:.60}")
     if key not in record:
         raise InputError(f"{where} must have {key!r}")
     value = record[key]
     if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-        raise InputError(f"{key!r} of {where} must be of type {kind.__name__}, got {value!r}")
+        raise InputError(f"{key!r} of {where} must be of type {kind.__name__}, got {value!r:.60}")
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InputError(f"{key!r} of {where} must be UTF-8, got {value!r}") from None
-    return float(value) if kind is float else value
+            raise InputError(f"{key!r} of {where} must be UTF-8, got {value!r:.60}") from None
+    if isinstance(value, str) and "\0" in value and key in ("id", "source", "speaker"):
+        raise InputError(f"{key!r} of {where} must have no NUL, got {value!r:.60}")
+    if kind is not float:
+        return value
+    if not -_HIGHEST <= value <= _HIGHEST:
+        raise InputError(f"{key!r} of {where} must be a finite number, got {str(value)[:20]}")
+    return float(value)

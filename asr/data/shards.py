@@ -23,11 +23,23 @@ from asr.data.manifest import Utterance, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
 from asr.remote import names_below, opened
+from asr.text_files import lines_with_ends
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
 CUTS, SOUND = "cuts.%06d.jsonl.gz", "recording.%06d.tar"
+
+
+MOST_BYTES = 1 << 30  # of a sound file in an archive
+_KINDS = {
+    tarfile.DIRTYPE: "a folder",
+    tarfile.SYMTYPE: "a link",
+    tarfile.LNKTYPE: "a link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
 
 
 def write_shards(
@@ -142,7 +154,7 @@ def read_shards(source: str) -> list[Utterance]:
         if archive not in names:
             raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
-        with opened(name) as file, gzip.open(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with opened(name) as file, gzip.open(file, "rb") as unpacked, lines_with_ends(unpacked) as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
     return utterances
 
@@ -174,6 +186,10 @@ def _members(archive: str, missing: set[str], stopped: Callable[[], bool]) -> It
         while missing and not stopped() and (member := tar.next()):
             name, _, kind = member.name.rpartition(".")
             if name in missing and kind not in ("json", "nometa", "nodata"):
+                if not member.isreg() or member.size > MOST_BYTES:
+                    what = f"a file of {member.size} bytes" if member.isreg() else _KINDS.get(member.type, "no file")
+                    rule = f"the archive must hold the sound of {name!r:.60} as a file of at most {MOST_BYTES >> 20} MB"
+                    raise DataError(f"{rule}, but {member.name!r:.60} is {what}", path=archive)
                 content = tar.extractfile(member)
                 assert content is not None
                 missing.remove(name)

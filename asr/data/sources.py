@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.data.hugging_face import is_dataset, read_rows, sound_suffix
-from asr.data.segments import SEGMENT_SUFFIXES, read_segments, read_text
+from asr.data.manifest import MOST_ID, MOST_SECONDS
+from asr.data.segments import SEGMENT_SUFFIXES, read_segments
 from asr.data.splits import SPLIT_NAMES, find_split
 from asr.data.tables import TABLE_SUFFIXES, table_rows
 from asr.errors import ConfigError, DataError
 from asr.files import write_whole
 from asr.options import check_choices
 from asr.sound_files import SOUND_SUFFIXES
+from asr.text_files import read_text
 
 PROBLEMS = "problems.txt"  # in the output: what was left out, and why
+_LONGEST_PATH = 1000
 CUT = "cut-audio"  # in the output: sounds that were made, which no source may be taken for
 # What columns are called in the tables that people have; NeMo's are audio_filepath, text, duration and offset.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -189,7 +192,7 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
     speaker = parts[0] if options.speakers == "folder" and len(parts) > 1 else None
     try:
         if path.suffix.lower() == ".txt":
-            text = " ".join(read_text(path, options.encoding).split())
+            text = " ".join(read_text(path, options.encoding, flag="--encoding").split())
             if text:
                 yield Candidate(place=str(path), audio=audio, recording=recording, text=text, speaker=speaker)
             else:
@@ -222,7 +225,7 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
 def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
     """The rows of a table."""
     folder = Path(options.audio) if options.audio else path.parent
-    text = read_text(path, options.encoding)
+    text = read_text(path, options.encoding, flag="--encoding")
     names: dict[str, str] | None = None
     has_header = path.suffix.lower() in (".csv", ".tsv")
     for line, row in table_rows(text, path):
@@ -238,7 +241,10 @@ def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
             values = {name: row.get(column) for name, column in names.items()}
             written = values.pop("path")
             if not isinstance(written, str) or not written.strip():
-                raise DataError(f"must have a path, got {written!r}", path=path, line=line)
+                raise DataError(f"must have a path, got {written!r:.60}", path=path, line=line)
+            if not _is_unicode(written) or "\0" in written or len(written) > _LONGEST_PATH:
+                message = f"path must be Unicode without NUL, of at most {_LONGEST_PATH} characters"
+                raise DataError(f"{message}, got {written!a:.60}", path=path, line=line)
             audio, whole = _existing(folder / written.strip()), Path(os.path.abspath(folder))
             inside = Path(os.path.abspath(audio)).is_relative_to(whole)  # however the folder was spelled
             relative = Path(os.path.relpath(audio, whole) if inside else written.strip())
@@ -253,6 +259,9 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
     """The rows of a Hugging Face data set; its sounds become files below output/cut-audio."""
     names: dict[str, str] | None = None
     for path, split, number, row in read_rows(folder):
+        if isinstance(row, DataError):
+            yield row
+            continue
         names = names or _column_names(row, options, path, number)
         place = f"{path}:{number}"
         audio = row.get(names["path"])  # other files of the data set may lack it
@@ -261,8 +270,11 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
         try:
             content = audio.get("bytes") if isinstance(audio, dict) else None
             stored = audio.get("path") if isinstance(audio, dict) else audio
-            if content is not None:
-                relative = Path(folder.name, f"{split or 'row'}-{number:07d}{sound_suffix(stored, content)}")
+            if isinstance(stored, str) and ("\0" in stored or len(stored) > _LONGEST_PATH):
+                raise DataError(f"path must be without NUL and not longer than {_LONGEST_PATH}", path=path, line=number)
+            if isinstance(content, bytes):
+                kind = re.sub(r"\W", "_", split)[:50] or "row"
+                relative = Path(folder.name, f"{kind}-{number:07d}{sound_suffix(stored, content)}")
                 digest = hashlib.sha256(content).hexdigest()[:16]  # a changed sound is another file
                 file = output / CUT / relative.with_name(f"{relative.stem}-{digest}{relative.suffix}")
                 if not file.is_file():
@@ -289,23 +301,27 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
             return None
         try:
             found = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             found = math.nan
-        if not (math.isfinite(found) and found >= 0) or isinstance(value, bool):
-            raise refuse(f"{name} must be a number of seconds, at least 0, got {value!r}")
+        if not 0 <= found <= MOST_SECONDS or isinstance(value, bool):
+            raise refuse(f"{name} must be a number of seconds, 0 to {MOST_SECONDS:g}, got {value!r:.60}")
         return found
 
     def words(name: str) -> str | None:
         value = values.get(name)
-        return None if value is None else " ".join(str(value).split()) or None
+        found = None if value is None else " ".join(str(value).split()) or None
+        if found is not None and (not _is_unicode(found) or "\0" in found):
+            raise refuse(f"{name} must be Unicode without NUL, got {found!a:.60}")
+        return found
 
     if not isinstance(values.get("text"), str | None):
         raise refuse(f"text must be a string, got {values['text']!r:.60}")
     text = words("text")
     if text is None:
         raise refuse("has no text")
-    if not _is_unicode(text):
-        raise refuse(f"text must be Unicode, got half a surrogate pair in {text!a:.60}")
+    name = words("id")
+    if name is not None and len(name) > MOST_ID:
+        raise refuse(f"id must have at most {MOST_ID} characters, got {len(name)}: {name!r:.60}")
     start, end, duration, channel = number("start"), number("end"), number("duration"), values.get("channel")
     whole = start is None and end is None
     if end is None and duration is not None:
@@ -328,7 +344,7 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
         end_seconds=end,
         whole=whole,
         speaker=folder if options.speakers == "folder" else words("speaker"),
-        id=words("id"),
+        id=name,
         channel=None if channel in (None, "") else int(str(channel)),
         split=None if split is None else SPLIT_NAMES[split.lower()],
     )

@@ -37,7 +37,7 @@ def _delimited_rows(text: str, path: Path) -> Iterator[Row]:
     """The rows below the header of a CSV or TSV."""
     if path.suffix.lower() == ".tsv":
         lines = ((number, line.split("\t")) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1))
-        records: Iterable[tuple[int, list[str]]] = (
+        records: Iterable[tuple[int, list[str] | DataError]] = (
             (number, list(map(_unquoted, fields))) for number, fields in lines if any(fields)
         )
     else:
@@ -46,7 +46,9 @@ def _delimited_rows(text: str, path: Path) -> Iterator[Row]:
         records = _csv_records(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), path)
     columns: list[str] | None = None
     for line, fields in records:
-        if columns is None:
+        if isinstance(fields, DataError):
+            yield line, fields
+        elif columns is None:
             columns = [field.strip() for field in fields]
             if len(set(columns)) < len(columns):
                 raise DataError(f"columns must have different names, got {', '.join(columns)}", path=path, line=line)
@@ -57,7 +59,7 @@ def _delimited_rows(text: str, path: Path) -> Iterator[Row]:
             yield line, dict(zip(columns, fields, strict=True))
 
 
-def _csv_records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(reader: Any, path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
     line = 1
     while True:
         try:
@@ -65,7 +67,8 @@ def _csv_records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise DataError(f"this CSV cannot be read on: {error}", path=path, line=line) from error
+            yield line, DataError(f"this CSV cannot be read on: {error}", path=path, line=line)
+            return
         if fields:
             yield line, fields
         line = reader.line_num + 1

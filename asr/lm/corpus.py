@@ -11,29 +11,32 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.data.manifest import is_manifest, read_manifest
-from asr.errors import DataError
+from asr.errors import DataError, InputError
+from asr.files import open_regular
 from asr.text import TextOptions, normalize
+from asr.text_files import text_lines
+
+
+def _plain(file: IO[bytes], mode: str) -> IO[bytes]:
+    return file
+
 
 _OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The lines of a text file, UTF-8, plain, .gz or .xz, without their ends; one line at a time is in memory.
+    """The lines of a text file, plain, .gz or .xz, without their ends; one line at a time is in memory.
 
     Raises:
-        DataError: the file is missing, damaged or truncated, or a line is not UTF-8.
+        DataError: the file is missing, damaged or truncated, or a line is not in its encoding; see `asr.text_files`.
     """
     path = Path(path)
     number = 0
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as lines:
-            for line in lines:
+        with open_regular(path) as file, _OPENERS.get(path.suffix, _plain)(file, "rb") as unpacked:
+            for line in text_lines(unpacked, path):
                 number += 1
-                yield line.rstrip(b"\r\n").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the text must be UTF-8, but {error.reason} at byte {error.start}", path=path, line=number
-        ) from None
+                yield line
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         where = f" after line {number}" if number else ""
@@ -55,9 +58,13 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions
     """The texts of several files, normalised; those in which nothing is left are left out.
 
     Raises:
-        DataError: as `read_texts`.
+        DataError: as `read_texts`, or the options refuse marks, and a line has one.
     """
     for path in paths:
-        for line in read_texts(path):
-            if sentence := normalize(line, options):
+        for number, line in enumerate(read_texts(path), start=1):
+            try:
+                sentence = normalize(line, options)
+            except InputError as error:
+                raise DataError(str(error), path=path, line=number) from None
+            if sentence:
                 yield sentence

@@ -20,7 +20,7 @@ from asr.acoustic_model import AcousticModel
 from asr.augment import draw_masks, hide, read_sounds
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import Sounds, read_waveform
 from asr.decoding import decode
 from asr.device import autocast, choose_precision
@@ -28,7 +28,7 @@ from asr.encoder import make_cell
 from asr.errors import DataError
 from asr.metrics import ErrorCounts, character_errors, word_errors
 from asr.processes import Workers
-from asr.text import BLANK, normalize
+from asr.text import BLANK
 from asr.training.config import TrainingConfig
 from asr.training.data import (
     Batch,
@@ -96,7 +96,7 @@ class AcousticTask:
         self.config = config
         self.device = device
         train = read_utterances(config.data.train)
-        texts = [normalize(utterance.text, config.text) for utterance in train]
+        texts = [spelled_text(utterance, config.text) for utterance in train]
         self.data_digest = digest(train)
         model = make_model(config, texts)
         freeze(model, config.frozen_layers)
@@ -110,7 +110,7 @@ class AcousticTask:
         self.dropped_of_dev: Counter[str] = Counter()
         self.train_examples = self._usable([self._example(*pair) for pair in zip(train, texts, strict=True)], note)
         self.dev_examples = [
-            self._example(utterance, normalize(utterance.text, config.text), dev=True)
+            self._example(utterance, spelled_text(utterance, config.text), dev=True)
             for utterance in read_utterances(config.data.dev)
         ]
         self._report_left_out(note)

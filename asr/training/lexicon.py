@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from asr.errors import DataError
+from asr.text_files import read_text
 
 _VARIANT = re.compile(r"\(\d+\)$")
 _COMMENT = re.compile(r"^;;;.*|(^|\s)#.*")
@@ -26,13 +26,7 @@ class Lexicon:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        path = Path(path)
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise DataError(f"the lexicon cannot be read: {error.strerror}", path=path) from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"the lexicon must be UTF-8: {error}", path=path) from None
+        lines = read_text(path).splitlines()
         self._phones: dict[str, tuple[str, ...]] = {}
         for number, line in enumerate(lines, start=1):
             if not (entry := _COMMENT.sub("", line).split()):

@@ -25,7 +25,7 @@ from asr.errors import DataError
 from asr.files import replacing, write_whole
 from asr.lm.corpus import read_sentences
 from asr.lm.vocabulary import EOS, Vocabulary, VocabularyOptions, build_vocabulary
-from asr.options import to_json
+from asr.options import from_json, to_json
 from asr.text import TextOptions
 from asr.training.distributed import from_first
 
@@ -116,6 +116,8 @@ def _make_index(
     changed: list[str] = []
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        if begun:  # by a release that knew fewer options, perhaps
+            index["source"]["text"] = to_json(from_json(TextOptions, index["source"]["text"]))
         if index["source"] == source:
             return index
         changed = [path for path, file in zip(paths, files, strict=True) if file not in index["source"]["files"]]

@@ -78,6 +78,26 @@ def test_text_or_sound_can_come_from_standard_input(align, sounds, tmp_path, mon
     assert align("-", "--text", "cab ac") == (0, "".join(f"stdin{line[1:]}" for line in expected.splitlines(True)), [])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_says_the_encoding_of_the_text(align, sounds, tmp_path, monkeypatch, encoding):
+    text = "cab [noise] ac"
+    expected = align(sounds / "b.wav", "--text", "cab ac")[1]
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    status, out, errors = align(sounds / "b.wav", tmp_path / "a.txt")
+    assert (status, out) == (0, expected)
+    assert any("words without a time of their own (1): [noise]" in error for error in errors)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode(encoding))))
+    assert align(sounds / "b.wav", "-")[:2] == (0, expected)
+
+
+def test_a_text_without_an_end_is_refused(align, sounds, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path / "fifo", "pipe"), ("/dev/zero", "device"), (tmp_path, "folder")):
+        status, out, errors = align(sounds / "a.wav", path)
+        assert (status, out) == (1, "")
+        assert errors == [f"asr-align: error: {path}: cannot be read: it must be a regular file, and is a {kind}"]
+
+
 def test_output_is_a_file(align, sounds, tmp_path):
     expected = align(sounds / "b.wav", "--text", "cab ac", "--format", "srt")[1]
     assert align(sounds / "b.wav", "--text", "cab ac", "--format", "srt", "--output", tmp_path / "new" / "b.srt") == (
@@ -182,9 +202,14 @@ def test_files_that_cannot_be_read(align, sounds, tmp_path):
     missing, empty, latin = tmp_path / "missing.txt", tmp_path / "empty.txt", tmp_path / "latin.txt"
     empty.write_text(" \n")
     latin.write_bytes("cab\ncaf\xe9\n".encode("latin-1"))
-    assert align(sounds / "b.wav", missing) == (1, "", [f"asr-align: error: {missing}: No such file or directory"])
+    assert align(sounds / "b.wav", missing) == (
+        1,
+        "",
+        [f"asr-align: error: {missing}: cannot be read: No such file or directory"],
+    )
     assert align(sounds / "b.wav", empty) == (1, "", [f"asr-align: error: {empty}: holds no text"])
-    assert align(sounds / "b.wav", latin) == (1, "", [f"asr-align: error: {latin}:2: must be text in UTF-8"])
+    reason = "must be text in utf-8: invalid continuation byte"
+    assert align(sounds / "b.wav", latin) == (1, "", [f"asr-align: error: {latin}:2: {reason}"])
     status, _, errors = align(missing.with_suffix(".wav"), "--text", "cab")
     assert status == 1 and len(errors) == 1 and "missing.wav" in errors[0]
 

@@ -213,6 +213,20 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
     assert printed.err.count("\n") == 1
 
 
+def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev, tmp_path, capsys):
+    lines = gzip.decompress(dev.read_bytes()).decode().splitlines()
+    lines[1] = lines[1].replace('"start": ', '"start": 1e308, "was": ', 1)
+    lines[3] = lines[3].replace('"id": "', '"id": "\\u0000', 1)
+    (tmp_path / "m.jsonl").write_text("\n".join([*lines, "", ""]))
+    assert main([model, str(tmp_path / "m.jsonl"), "--output", str(tmp_path / "o.json")]) == 1
+    printed = capsys.readouterr()
+    assert "       6 utterances" in printed.out and "2 lines of the manifest cannot be used, and are in" in printed.out
+    first, second = printed.err.splitlines()
+    assert first.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:2: ")
+    assert second.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:4: 'id' of the cut must have no NUL")
+    assert len(json.loads((tmp_path / "o.json").read_text())["unusable_lines"]) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "status", "message"),
     [
@@ -224,13 +238,19 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
         ("MODEL DEV --errors 0", 2, "argument --errors: must be at least 1, not 0"),
         ("MODEL DEV --errors 3 --format json", 2, "--errors belongs to --format table; the json lists every utterance"),
         ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above; got 0"),
-        ("MODEL EMPTY", 1, "at least one utterance must be readable to evaluate a model; none is"),
+        ("MODEL EMPTY", 1, "empty.jsonl: there are no utterances in this manifest"),
+        (
+            "MODEL NEMO",
+            1,
+            "nemo.jsonl:1: each line must be a Lhotse cut, got a line of a table, as NeMo",
+        ),
     ],
 )
 def test_wrong_usage_and_wrong_data(line, status, message, model, dev, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").touch()
-    names = {"MODEL": model, "DEV": str(dev), "EMPTY": "empty.jsonl"}
+    (tmp_path / "nemo.jsonl").write_text('{"audio_filepath": "a.wav", "duration": 1.0, "text": "a"}\n')
+    names = {"MODEL": model, "DEV": str(dev), "EMPTY": "empty.jsonl", "NEMO": "nemo.jsonl"}
     assert main([names.get(word, word) for word in line.split()]) == status
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -52,6 +52,16 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
+def test_marks_of_a_text_are_no_words_of_its_model(tmp_path, capsys):
+    (tmp_path / "text.txt").write_bytes("<s> the cat </s>\n[noise] the <unk> cat sat\n".encode("utf-16"))
+    train = ["train", "--kind", "ngram", "--order", "1", "--train", str(tmp_path / "text.txt"), "--quiet"]
+    assert main([*train, "--output", str(tmp_path / "a.arpa")]) == 0
+    words = {line.split("\t")[1] for line in (tmp_path / "a.arpa").read_text().splitlines() if "\t" in line}
+    assert words == {"<s>", "</s>", "<unk>", "THE", "CAT", "SAT"}
+    assert main([*train, "--text.marks", "refuse", "--output", str(tmp_path / "b.arpa")]) == 1
+    assert "text.txt:1: a text must have no marks, but has '<s>'" in capsys.readouterr().err
+
+
 # score
 
 

@@ -400,6 +400,13 @@ def test_a_manifest_is_transcribed_by_its_ids(transcribe, recognizer, sounds, te
     status, lines, errors = transcribe(tmp_path / "m.jsonl")
     assert (status, lines) == (1, [f"first\t{texts[1]}", f"x/half\t{half}"])
     assert errors[0].startswith(f"asr-transcribe: error: {sounds / 'gone.wav'}: ")
+    with open(tmp_path / "m.jsonl", "a") as file:
+        file.write(
+            "\n" + line.replace('"duration": ', '"duration": 1e308, "was": ', 1) + '\n{"audio_filepath": "a.wav"}\n'
+        )
+    status, lines, errors = transcribe(tmp_path / "m.jsonl")
+    assert (status, lines) == (1, [f"first\t{texts[1]}", f"x/half\t{half}"])
+    assert [error.split("m.jsonl:")[1].split(":")[0] for error in errors[1:3]] == ["5", "6"]
     assert transcribe(tmp_path / "m.jsonl", "--output", tmp_path / "out")[0] == 1
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["first.txt", "x_half.txt"]
 

@@ -189,6 +189,7 @@ def test_damage_of_packed_sound(tmp_path: Path, rng, kind: str, plant, suffix: s
 
 def test_every_kind_is_planted_somewhere() -> None:
     elsewhere = {"rare-character", "swapped", "mismatch", "no-match", "unknown-character", "low-rate", "common-text"}
+    elsewhere |= {"marks", "refused-marks"}
     assert {kind for _, kinds, _ in PLANTED for kind in kinds} | elsewhere == set(KINDS)
 
 
@@ -227,6 +228,18 @@ def test_short_and_usual_sentences_may_be_in_both(corpus: Corpus) -> None:
     examination = diagnose(corpus)
     assert found(examination) == {("train.jsonl", LINE, "common-text")} and examination.is_healthy
     assert examination.findings[0].message == f"'SEVEN DOGS JUMP' is also {corpus.manifests['test']}:3"
+
+
+def test_marks_are_shown_and_broken_only_where_they_are_refused(corpus: Corpus) -> None:
+    corpus.set_text("train", LINE, f"[noise] <unk> {corpus.text('train', LINE)} (laughs) ♪♪")
+    examination = diagnose(corpus)
+    assert found(examination) == {("train.jsonl", LINE, "marks")} and examination.is_healthy
+    assert re.match(r"'\[noise\]', '<unk>', '\(laughs\)' and 1 more left out of '", examination.findings[0].message)
+    assert "NOISE" not in examination.cases[LINE - 1].text
+    kept = diagnose(corpus, options=DoctorOptions(text=asr.TextOptions(marks="keep")))
+    assert "kept as words in" in next(finding.message for finding in kept.findings if finding.kind == "marks")
+    refused = diagnose(corpus, options=DoctorOptions(text=asr.TextOptions(marks="refuse")))
+    assert found(refused) == {("train.jsonl", LINE, "refused-marks")} and not refused.is_healthy
 
 
 def test_a_low_rate_is_a_note(corpus: Corpus, rng) -> None:

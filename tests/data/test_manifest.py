@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asr.data.manifest import Utterance, is_manifest, read_manifest, write_manifest
+from asr.data.manifest import Utterance, is_manifest, read_manifest, read_usable, scan_manifest, write_manifest
 from asr.errors import DataError, InputError
 
 
@@ -167,8 +168,12 @@ def changed(cut: dict, **changes: object) -> dict:
         ({"duration": -1.0, "supervision__duration": -1.0}, "the duration of 'b' must be > 0 seconds, got -1.0"),
         ({"duration": True}, "'duration' of cut 'b' must be of type float, got True"),
         ({"duration": "1"}, "'duration' of cut 'b' must be of type float, got '1'"),
-        ({"duration": 10**400}, "int too large"),
-        ({"duration": float("nan")}, "the duration of 'b' must be > 0 seconds, got nan"),
+        ({"duration": 10**400}, "'duration' of cut 'b' must be a finite number, got 10000"),
+        ({"start": 1e308, "recording__duration": 1e308}, r"'b' must end within 1e\+09 seconds, got 1e\+308"),
+        ({"recording__sources": [{"type": "file", "channels": [1], "source": "\0"}]}, "'source' of .* have no NUL"),
+        ({"id": "a\0b"}, "'id' of the cut must have no NUL"),
+        ({"supervision__speaker": "a\0b"}, "'speaker' of the supervision of cut 'b' must have no NUL"),
+        ({"duration": float("nan")}, "'duration' of cut 'b' must be a finite number, got nan"),
         ({"start": -0.5}, "the start of 'b' must be >= 0 seconds, got -0.5"),
         ({"start": 1.6}, "cut 'b' must end within its recording of 2 s, got 2.1 s"),
         ({"channel": [0, 1]}, "'channel' of cut 'b' must be of type int"),
@@ -189,7 +194,84 @@ def test_a_bad_cut(tmp_path: Path, utterances: list[Utterance], changes: dict[st
         read_manifest(path)
 
 
-@pytest.mark.parametrize("line", ["", "{", "[" * 100_000, "[1, 2]", "7", "9" * 5000])
+HOSTILE = (
+    None, True, 0, -1, 10**30, 10**400, 1e308, -1e308, float("inf"), float("nan"), "", "\0", "a\0b", "\ud800",
+    "../../evil", "x" * 100_000, "9" * 5000, "1e999", [], {}, [[]], [None], {"a": 1},
+)  # fmt: skip
+
+
+def test_no_value_anywhere_in_a_line_spoils_the_others(tmp_path: Path, utterances: list[Utterance]) -> None:
+    """Each of 23 values in the place of each field of a cut, its supervision, its recording and its source."""
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances[:2], path)
+    good, cut = map(json.loads, path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+    source = cut["recording"]["sources"][0]
+    fields = [*cut, *(f"supervision__{key}" for key in cut["supervisions"][0])]
+    fields += [f"recording__{key}" for key in cut["recording"]]
+    changes = [{field: value} for field in fields for value in HOSTILE]
+    changes += [{"recording__sources": [source | {key: value}]} for key in source for value in HOSTILE]
+    lines = [json.dumps(good), *(json.dumps(changed(cut, **change)) for change in changes)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found = list(scan_manifest(path))
+    assert [line.number for line in found] == list(range(1, len(lines) + 1))
+    usable = read_usable(path)
+    assert len(usable) == len(lines) and usable[0] == utterances[0]
+    wrong = [each for each in usable if isinstance(each, DataError)]
+    assert {error.path for error in wrong} == {str(path)} and len(wrong) > len(lines) / 2
+    assert max(len(str(error)) for error in wrong) < 300 + len(str(path))
+
+
+def test_what_follows_damage_is_one_error(tmp_path: Path, utterances: list[Utterance]) -> None:
+    path = tmp_path / "cuts.jsonl.gz"
+    write_manifest(utterances, path)
+    path.write_bytes(path.read_bytes()[:-9])
+    *good, error = read_usable(path)
+    assert good == utterances[: len(good)] and isinstance(error, DataError) and error.line == len(good) + 1
+    with pytest.raises(DataError, match="no such manifest"):
+        read_usable(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(DataError, match=r"empty.jsonl: there are no utterances in this manifest"):
+        read_usable(tmp_path / "empty.jsonl")
+
+
+@pytest.mark.parametrize("key", ["audio_filepath", "path", "audio"])
+def test_a_manifest_of_nemo_gets_advice(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "nemo.jsonl"
+    path.write_text(json.dumps({key: "a.wav", "duration": 1.0, "text": "hello"}))
+    with pytest.raises(
+        DataError, match=rf"nemo.jsonl:1: each line must be a Lhotse cut, .*NeMo's.*{key}.*asr-data import"
+    ):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_pipe_or_a_folder_is_no_manifest(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}:1: cannot be read: .*it must be a regular file, and is a pipe"):
+        read_manifest(tmp_path / name)
+    (tmp_path / "b.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"b.jsonl:1: cannot be read: .*it must be a regular file, and is a folder"):
+        read_manifest(tmp_path / "b.jsonl")
+
+
+def test_blank_lines_are_nothing(tmp_path: Path, utterances: list[Utterance]) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    path.write_text("\n\n".join(lines) + "\r\n \n\n", encoding="utf-8")
+    assert read_manifest(path) == utterances
+    assert [line.number for line in scan_manifest(path)] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_manifest_with_a_byte_order_mark(tmp_path: Path, utterances: list[Utterance], encoding: str) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_manifest(utterances, path)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    assert read_manifest(path) == utterances
+
+
+@pytest.mark.parametrize("line", ["{", "[" * 100_000, "[1, 2]", "7", "9" * 5000])
 def test_a_line_that_is_no_object(tmp_path: Path, utterances: list[Utterance], line: str) -> None:
     path = tmp_path / "cuts.jsonl"
     write_manifest(utterances, path)
@@ -296,7 +378,13 @@ def test_audio_that_does_not_hold_its_utterance(
         ({"start_seconds": -1.0}, "the start of 'x' must be >= 0 seconds, got -1.0"),
         ({"start_seconds": float("inf")}, "the start of 'x' must be >= 0 seconds, got inf"),
         ({"duration_seconds": 0.0}, "the duration of 'x' must be > 0 seconds, got 0.0"),
-        ({"channel": -1}, "the channel of 'x' must be >= 0, got -1"),
+        ({"duration_seconds": 1e308}, r"'x' must end within 1e\+09 seconds, got 1e\+308"),
+        ({"start_seconds": 1e9}, r"'x' must end within 1e\+09 seconds, got 1e\+09"),
+        ({"duration_seconds": float("nan")}, "the duration of 'x' must be > 0 seconds, got nan"),
+        ({"channel": -1}, "the channel of 'x' must be >= 0 and < 65536, got -1"),
+        ({"channel": 10**30}, "the channel of 'x' must be >= 0 and < 65536, got 1000"),
+        ({"id": "a\0b"}, r"an id must have at most 500 characters, and no NUL, got 3: 'a\\x00b'"),
+        ({"id": "a" * 501}, "an id must have at most 500 characters, and no NUL, got 501: 'aaa"),
     ],
 )
 def test_an_utterance_out_of_range(changes: dict[str, object], message: str) -> None:

@@ -109,7 +109,7 @@ def test_the_table_says_what_it_leaves_out(ill: Examination) -> None:
 
 def test_json_has_everything(ill: Examination) -> None:
     document = json.loads(to_json(ill))
-    assert document["counts"] == {"missing": 1, "clipped": 2, "dc-offset": 1, "common-text": 1}
+    assert document["counts"] == {"missing": 1, "clipped": 2, "dc-offset": 1, "common-text": 1, "marks": 1}
     assert document["healthy"] is False and document["utterances"] == 30
     assert [entry["line"] for entry in document["findings"]] == [finding.line for finding in ill.findings]
     quartiles = document["measured"]["duration"]["quartiles"]

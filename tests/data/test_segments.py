@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from asr.data.segments import Segment, read_segments, read_text
+from asr.data.segments import read_segments
+from asr.data.subtitles import Segment
 from asr.errors import DataError
 from asr.formats import to_srt, to_vtt
 from asr.transcript import Hypothesis, Timeline, Transcript, Word
@@ -182,10 +185,162 @@ def test_a_tier_that_is_not_there(tmp_path: Path) -> None:
         read_segments(put(tmp_path, "a.TextGrid", LONG_GRID), tier="Cy")
 
 
-def test_text_of_any_encoding(tmp_path: Path) -> None:
-    assert read_text(put(tmp_path, "a.txt", "\ufeffGrüße")) == "Grüße"
-    assert read_text(put(tmp_path, "a.txt", "Grüße", "latin-1"), "latin-1") == "Grüße"
-    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8, or say .* with --encoding: invalid"):
-        read_text(put(tmp_path, "a.txt", "one\nGrüße", "latin-1"))
-    with pytest.raises(DataError, match=r"none.txt: cannot be read: No such file"):
-        read_text(tmp_path / "none.txt")
+def times_and_texts(path: Path) -> list[tuple[float, float, str]]:
+    return [(s.start_seconds, s.end_seconds, s.text) for s in read_segments(path) if isinstance(s, Segment)]
+
+
+CASES = Path(os.environ.get("ASR_CASES", "../shared/cases"))
+KENNEDY = [
+    "And so my fellow Americans",
+    "ask not what your country can do for you",
+    "ask what you can do for your country",
+]
+
+NUMBERED = """1
+00:00:00,000 --> 00:00:03,000
+And so my fellow Americans
+2
+00:00:03,000 --> 00:00:08,000
+ask not what
+your country can do for you
+3
+00:00:08,000 --> 00:00:11,000
+ask what you can do for your country
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("a.srt", NUMBERED, [2, 5, 9]),
+        ("a.srt", NUMBERED.replace("\n2\n", "\n \n2\n"), [2, 6, 10]),  # parted by a space
+        ("a.srt", NUMBERED.replace("1\n0", "0").replace("\n2\n", "\n").replace("\n3\n", "\n"), [1, 3, 6]),
+        ("a.vtt", "WEBVTT\n" + NUMBERED.replace(",", "."), [3, 6, 10]),
+    ],
+)
+def test_cues_need_no_empty_lines_between_them(tmp_path: Path, name: str, text: str, lines: list[int]) -> None:
+    path = put(tmp_path, name, text)
+    assert times_and_texts(path) == list(zip((0.0, 3.0, 8.0), (3.0, 8.0, 11.0), KENNEDY, strict=True))
+    assert [segment.line for segment in read_segments(path)] == lines
+
+
+def test_a_number_that_is_said_is_no_number_of_a_cue(tmp_path: Path) -> None:
+    text = "1\n00:00:00,0 --> 00:00:01,0\n1961\n2\n00:00:01,0 --> 00:00:02,0\n7\n\n00:00:02,0 --> 00:00:03,0\nend\n8\n"
+    assert [text for *_, text in times_and_texts(put(tmp_path, "a.srt", text))] == ["1961", "7", "end 8"]
+    unnumbered = "00:00:00,0 --> 00:00:01,0\n1961\n00:00:01,0 --> 00:00:02,0\n7\n"
+    assert [text for *_, text in times_and_texts(put(tmp_path, "a.srt", unnumbered))] == ["1961", "7"]
+
+
+ROLLING = """WEBVTT
+Kind: captions
+
+00:00:00.000 --> 00:00:03.000 align:start position:0%
+{blank}
+And<00:00:00.500><c> so</c><00:00:01.000><c> my fellow</c><00:00:02.000><c> Americans</c>
+
+00:00:03.000 --> 00:00:03.010 align:start position:0%
+And so my fellow Americans
+{space}
+
+00:00:03.010 --> 00:00:08.000 align:start position:0%
+And so my fellow Americans
+ask<00:00:03.500><c> not what your country can do for you</c>
+
+00:00:08.000 --> 00:00:08.010 align:start position:0%
+ask not what your country can do for you
+{space}
+
+00:00:08.010 --> 00:00:11.000 align:start position:0%
+ask not what your country can do for you
+ask<00:00:08.500><c> what you can do for your country</c>
+"""
+ROLLED = list(zip((0.0, 3.01, 8.01), (3.0, 8.0, 11.0), KENNEDY, strict=True))
+
+
+@pytest.mark.parametrize("blank", [" ", ""])
+@pytest.mark.parametrize("suffix", [".vtt", ".srt"])
+def test_rolling_captions_count_each_line_once(tmp_path: Path, suffix: str, blank: str) -> None:
+    text = ROLLING.format(blank=blank, space=" ")
+    if suffix == ".srt":
+        text = re.sub(r"<[^>]*>| align.*", "", text[text.index("00:00") :]).replace(".", ",")
+    assert times_and_texts(put(tmp_path, f"a{suffix}", text)) == ROLLED
+
+
+def test_lines_that_grow_and_lines_that_move_up(tmp_path: Path) -> None:
+    texts = ["a", "a b", "a b\nc", "a b\nc", "c\nd"]
+    path = put(tmp_path, "a.srt", cues(*((n, n + 1, text) for n, text in enumerate(texts))))
+    assert times_and_texts(path) == [(0.0, 1.0, "a"), (1.0, 2.0, "b"), (2.0, 3.0, "c"), (4.0, 5.0, "d")]
+
+
+def test_what_is_said_twice_is_said_twice(tmp_path: Path) -> None:
+    texts = ["No.", "No.", "No way.", "Why?", "Why? Not", "I see.", "You see.", "Yes."]
+    path = put(tmp_path, "a.srt", cues(*((n, n + 1, text) for n, text in enumerate(texts))))
+    assert [text for *_, text in times_and_texts(path)] == texts
+
+
+def cues(*timed: tuple[float, float, str]) -> str:
+    return "".join(f"00:00:{start:06.3f} --> 00:00:{end:06.3f}\n{text}\n\n" for start, end, text in timed)
+
+
+def test_cues_that_overlap_become_one(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.srt", cues(
+        (0, 2, "one"), (2, 5, "two"), (3, 4, "three"), (6, 7, "five"), (5.05, 6.05, "four"), (8, 9, "six"),
+        (8, 9, "six"), (9, 10, "seven"),
+    ))  # fmt: skip
+    assert times_and_texts(path) == [
+        (0, 2, "one"), (2, 5, "two three"), (6, 7, "five"), (5.05, 6.05, "four"), (8, 9, "six"), (9, 10, "seven"),
+    ]  # fmt: skip
+    voices = cues((0, 2, "<v Ann>one"), (1, 3, "<v Bo>two"), (4, 5, "<v Bo>three"), (6, 7, "four"))
+    first, *_ = read_segments(put(tmp_path, "a.vtt", f"WEBVTT\n\n{voices}"))
+    assert isinstance(first, Segment) and (first.text, first.speaker, first.end_seconds) == ("one two", None, 3.0)
+
+
+def test_cues_that_stay_while_the_next_is_said_end_as_that_begins(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.srt", cues((0, 4, "one"), (2, 6, "two"), (4, 8, "three"), (6, 9, "four"), (9, 10, "five")))
+    assert times_and_texts(path) == [(0, 2, "one"), (2, 4, "two"), (4, 6, "three"), (6, 9, "four"), (9, 10, "five")]
+
+
+def test_entities_are_characters(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.srt", cues((0, 1, "R&amp;D &gt;&gt; a&nbsp;b &lt;i&gt; AT&T &nope; &")))
+    assert times_and_texts(path) == [(0, 1, "R&D >> a b <i> AT&T &nope; &")]
+
+
+def test_wrong_times_are_an_error_among_good_cues(tmp_path: Path) -> None:
+    digits = "9" * 20
+    text = f"1\n{digits}:00:00,0 --> {digits}:00:01,0\nx\n2\n00:00:01,0 --> 00:00:02,0\ny\n3\n00:0:5 --> 00:0:6\nz\n"
+    wrong, good, also_wrong = read_segments(put(tmp_path, "a.srt", text))
+    assert isinstance(good, Segment) and good.text == "y"
+    assert "a.srt:2: a subtitle must have times" in str(wrong) and "a.srt:8: a subtitle must" in str(also_wrong)
+    wrong_intervals = '0 3.5 3\n0 1e999 "a"\n1e308 1e309 "b"\n0 1.5 '
+    found = read_segments(put(tmp_path, "a.TextGrid", SHORT_GRID.replace("0 3.5 1\n0 1.5 ", wrong_intervals)))
+    assert [type(each) for each in found] == [DataError, DataError, Segment]
+    assert "a.TextGrid:10: a segment must end within 1e+09 s, got 0 to inf s" in str(found[0])
+
+
+def test_a_textgrid_with_a_count_of_5000_digits(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a.TextGrid:9: a TextGrid must have a whole number here, got '999"):
+        read_segments(put(tmp_path, "a.TextGrid", SHORT_GRID.replace("0 3.5 1", f"0 3.5 {'9' * 5000}")))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    ["<v ", "<v.a", "<v a ", "<", "</a", "{\\", "{\\a", "&#", "&a;", "1:1", "-->", "1:1-->", "a ", " ", "\n", "9"],
+)
+def test_a_megabyte_of_beginnings_is_soon_read(tmp_path: Path, begin: str) -> None:
+    """The voice pattern took 25 s for 60 KB of the first, and would take two hours for this."""
+    text = f"WEBVTT\n\n00:00.000 --> 00:01.000\n{begin * (1_000_000 // len(begin))}\n"
+    assert len(read_segments(put(tmp_path, "a.vtt", text))) <= 2
+
+
+@pytest.mark.parametrize("begin", ['"', '""', '"a', "1", "1e", "1.", "<exists", "-", "1 "])
+def test_a_megabyte_of_a_textgrid_is_soon_refused(tmp_path: Path, begin: str) -> None:
+    with pytest.raises(DataError, match="a TextGrid must have"):
+        read_segments(put(tmp_path, "a.TextGrid", '"ooTextFile" "TextGrid" ' + begin * (1_000_000 // len(begin))))
+
+
+@pytest.mark.parametrize(("name", "second"), [("srt_without_empty_lines/j.srt", 3.0), ("rolling_vtt/j.vtt", 3.01)])
+def test_the_cases(name: str, second: float) -> None:
+    if not (CASES / name).is_file():
+        pytest.skip("set ASR_CASES to the folder of cases")
+    found = times_and_texts(CASES / name)
+    assert [text for *_, text in found] == KENNEDY and found[1][0] == second

@@ -211,7 +211,7 @@ def test_lists_and_samples_that_are_not_cmus(tmp_path: Path, monkeypatch: pytest
         ("an4_test.fileids", "an4test_clstk/marh/cen7-marh-b\n", "", ":2: must have as many lines as an4_test.transcr"),
         ("an4_test.fileids", "an4test_clstk/marh", "../..", ":2: must be folder/speaker/utterance, got '../../"),
         ("an4.dic", "EY", "", ":2: must be a word and its phones, got 'A(2)'"),
-        ("an4.dic", None, None, ": this list of AN4 cannot be read: "),
+        ("an4.dic", None, None, ": cannot be read: "),
         ("an4_train.fileids", None, None, ": must hold etc/an4_train.fileids, as CMU's archives do"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,33 @@ def test_what_cannot_be_its_text_is_left_out(tmp_path: Path, capsys: pytest.Capt
     assert "2 of 3 left out, too fast or too slow for their texts: LJ001-0002, LJ001-0003" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a/b", "..", ".evil", "", "a b", "a" * 300, "a\0b"])
+def test_nothing_is_written_outside_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    corpus = tmp_path / "deep" / "LJSpeech-1.1"
+    record(corpus / "wavs" / "ok.wav")
+    record(tmp_path / "evil.wav")
+    (corpus / "metadata.csv").write_text(f"ok|x|ten letters\n{name}|x|ten letters\n")
+    before = sorted(tmp_path.rglob("*"))
+    assert gather.main(["ljspeech", str(corpus), str(tmp_path / "deep" / "lj" / "a")]) == 1
+    message = capsys.readouterr().err
+    assert "a recording must be named by at most 200 letters" in message and message.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = tmp_path / "LJSpeech-1.1"
+    record(corpus / "wavs" / "a.wav")
+    (corpus / "metadata.csv").write_text("a|x|ten letters\na|x|ten others\n")
+    assert gather.main(["ljspeech", str(corpus), str(tmp_path / "lj")]) == 1
+    assert "must hold recordings with names that differ, but 2 have 1" in capsys.readouterr().err
+
+
+def test_a_list_that_has_no_end_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "metadata.csv")
+    assert gather.main(["ljspeech", str(tmp_path), str(tmp_path / "lj")]) == 1
+    assert "metadata.csv: cannot be read: it must be a regular file, and is a pipe" in capsys.readouterr().err
+
+
 def test_bad_corpora_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def message(*arguments: object) -> str:
         assert gather.main([*map(str, arguments), "--quiet"]) in (1, 2)
@@ -147,7 +175,7 @@ def test_bad_corpora_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     record(empty / "wavs" / "LJ001-0001.wav")
     (empty / "metadata.csv").write_text("LJ001-0001|x|ten\tletters\n")
     text = message("ljspeech", empty, tmp_path / "out")
-    assert "LJ001-0001.wav: a text must be one line without tabs, got 'ten\\tletters'" in text
+    assert "LJ001-0001.wav: a text must be one line without tabs or NUL, got 'ten\\tletters'" in text
     audio, texts = storybook(tmp_path)
     (texts / "0001_again.md").write_text("")
     text = message("african-storybook", audio, tmp_path / "out", "--texts", texts)

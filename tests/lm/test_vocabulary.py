@@ -24,6 +24,15 @@ WORDS = Vocabulary("word", ("THE", "PEAR", "PAIR"))
 CHARACTERS = Vocabulary("character", (" ", "E", "好"))
 
 
+def test_marks_are_no_words_of_a_language_model(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("<s> the cat </s>\n[music]\nthe <unk> sat\n")
+    assert list(read_sentences([path], TextOptions())) == ["THE CAT", "THE SAT"]
+    assert "S THE CAT S" in read_sentences([path], TextOptions(marks="keep"))
+    with pytest.raises(DataError, match=r"text.txt:1: a text must have no marks, but has '<s>'"):
+        list(read_sentences([path], TextOptions(marks="refuse")))
+
+
 def test_tokens_are_numbered_after_the_special_ones() -> None:
     assert WORDS.size == 5
     assert WORDS.encode("THE PAIR") == [2, 4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_a_text_is_read_once(path, tmp_path):
     second = prepare(path, tmp_path / "text", notes)
     assert notes == [f"reading {path}"]
     assert first[0] == second[0] and np.array_equal(first[1].tokens, second[1].tokens)
+
+
+def test_a_run_of_a_release_that_knew_no_marks_goes_on(path, tmp_path):
+    prepare(path, tmp_path / "text")
+    index = tmp_path / "text" / "index.json"
+    values = json.loads(index.read_text())
+    del values["source"]["text"]["marks"]
+    index.write_text(json.dumps(values))
+    prepare(path, tmp_path / "text", notes := [], begun=True)
+    assert notes == []
+    prepare(path, tmp_path / "text", notes)
+    assert notes == [f"reading {path}"]  # before it has begun, its text may have had marks
 
 
 def test_a_text_that_changes_under_a_run_is_refused(path, tmp_path):

@@ -1,0 +1,230 @@
+"""Subtitles, SRT and WebVTT, as texts: each line once, from where it first appears to where it is over.
+
+text ─▶ blocks between empty lines ─▶ cues, each from a line with times to the next ─▶ segments
+                                                       repeated lines of rolling captions go ╯
+                                                       cues of one stretch of time become one
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from asr.data.manifest import MOST_SECONDS
+from asr.errors import DataError
+
+_TIME = r"(?:(\d{1,5}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
+# No part of these can be read in two ways, and none goes on past the next mark of its kind: long texts stay linear.
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s([^<>]+)>")
+_MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
+_ENTITY = re.compile(r"&#?\w{1,10};")
+_SAME = 0.1  # seconds that cues may overlap by: times are often rounded
+_SCROLL = 0.1  # seconds that a cue lasts at most that only moves the line before
+_PAUSE = 1.0  # seconds after which a line that comes again is said again
+_MOST_LINES = 10  # of a cue that the next one may repeat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of a recording and its text: 0 <= start_seconds < end_seconds; `line` is its own in its file."""
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+    line: int
+    speaker: str | None = None
+
+    def fault(self, path: Path) -> DataError | None:
+        """What is wrong with its times, if anything."""
+        if 0 <= self.start_seconds < self.end_seconds <= MOST_SECONDS:
+            return None
+        rule = f"within {MOST_SECONDS:g} s" if self.end_seconds > MOST_SECONDS else "after it begins"
+        message = f"a segment must end {rule}, got {self.start_seconds:g} to {self.end_seconds:g} s"
+        return DataError(message, path=path, line=self.line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cue(Segment):
+    """A cue, with the words of each of its lines, of which `text` has all."""
+
+    lines: tuple[tuple[str, ...], ...]
+
+
+def read_subtitles(text: str, path: Path) -> Iterator[Segment | DataError]:
+    """The segments of subtitles, in the order of their lines, and what is wrong with the rest.
+
+    A cue begins with its times, after an empty line or not. Rolling captions, which show a line again above the next
+    one, are told by the number of lines that come again; each line counts once, in the cue that has it first. Of other
+    subtitles, cues that overlap by more than 0.1 s become one; but where half of all do, each ends as the next begins.
+
+    Args:
+        text: of the file.
+        path: its suffix says which format it is; messages name it.
+    Raises:
+        DataError: a .vtt file does not begin with WEBVTT.
+    """
+    found = list(_cues(text, path, is_vtt=path.suffix.lower() == ".vtt"))
+    cues = [each for each in found if isinstance(each, _Cue)]
+    segments = _unrolled(cues) if _rolls(cues) else _without_overlaps([cue for cue in cues if cue.text])
+    errors = [each for each in found if isinstance(each, DataError)]
+    yield from sorted([*segments, *errors], key=lambda each: each.line or 0)
+
+
+def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
+    """The cues of blocks of lines; one at the end of a block is held back, since the next may be the rest of it."""
+    held: _Cue | None = None
+    numbered: bool | None = None  # whether a number stands above the times of the first cue
+    for number, block in _blocks(text):
+        if is_vtt and number == 1:
+            if block[0].split()[0] != "WEBVTT":
+                raise DataError(f"must begin with WEBVTT, got {block[0][:40]!r}", path=path, line=1)
+            first = next((index for index, line in enumerate(block) if _has_times(line)), len(block))
+            first -= block[first - 1].strip().isdecimal()
+            number, block = number + first, block[first:]  # the first cue, where no empty line ends the header
+        if not block or (is_vtt and block[0].split()[:1] in (["NOTE"], ["STYLE"], ["REGION"])):
+            continue
+        starts = [index for index, line in enumerate(block) if _has_times(line)]
+        if numbered is None and starts:
+            numbered = starts[0] > 0 and block[starts[0] - 1].strip().isdecimal()
+        before = block[: max(starts[0] - 1, 0)] if starts else block
+        if before and held is not None and not held.text and not any("->" in line for line in before):
+            held = _cue(before, held, is_vtt=is_vtt)  # an empty line stood below its times
+        elif before:
+            message = _no_times(before[0])
+            if held is not None and any("--" in line or "->" in line for line in before[:2]):  # a cue of its own
+                yield held
+            elif held is not None:
+                message += "; it and the one before are left out, of which it may be a part"
+            held = None
+            yield DataError(message, path=path, line=number)
+        for start, end in pairwise([*starts, len(block)]):
+            if held is not None:
+                yield held
+            held = None
+            if not (match := _TIMING.fullmatch(block[start])):
+                yield DataError(_no_times(block[start]), path=path, line=number + start)
+                continue
+            lines = block[start + 1 : end]
+            if numbered and end < len(block) and lines and lines[-1].strip().isdecimal():
+                lines.pop()  # the number of the next cue
+            groups = match.groups()
+            timed = _Cue(
+                start_seconds=_seconds(groups[:4]), end_seconds=_seconds(groups[4:]), text="", lines=(),
+                line=number + start,
+            )  # fmt: skip
+            if fault := timed.fault(path):
+                yield fault
+            else:
+                held = _cue(lines, timed, is_vtt=is_vtt)
+    if held is not None:
+        yield held
+
+
+def _has_times(line: str) -> bool:
+    """Whether a line has times, though perhaps wrong ones."""
+    return "-->" in line and re.search(r"\d[:.,]\d", line) is not None
+
+
+def _no_times(line: str) -> str:
+    return f"a subtitle must have times, 00:00:00,000 --> 00:00:00,000, got {line[:40]!r}"
+
+
+def _cue(lines: Sequence[str], timed: _Cue, *, is_vtt: bool) -> _Cue:
+    """A cue with these lines below its times."""
+    voices = {voice.strip() for line in lines for voice in _VOICE.findall(line)} if is_vtt else set()
+    plain = _MARKUP.sub("", "\n".join(lines)).split("\n")  # markup may go over several lines
+    words = [tuple(_ENTITY.sub(lambda found: html.unescape(found[0]), line).split()) for line in plain]
+    return replace(
+        timed,
+        lines=tuple(line for line in words if line),
+        text=" ".join(word for line in words for word in line),
+        speaker=voices.pop() if len(voices) == 1 else None,
+    )
+
+
+def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Runs of lines that are not empty, each with the number of its first; a line of spaces is part of a cue."""
+    block: list[str] = []
+    number = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() or (line and block):
+            block.append(line)
+        elif block:
+            yield number - len(block), block
+            block = []
+    if block:
+        yield number + 1 - len(block), block
+
+
+def _seconds(parts: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, fraction = (part or "0" for part in parts)
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction) / 10 ** len(fraction)
+
+
+def _num_repeated(before: _Cue, cue: _Cue) -> int:
+    """Words at the begin of a cue that the last lines of the cue before have shown."""
+    if cue.start_seconds > before.end_seconds + _PAUSE:
+        return 0
+    shown = before.lines[-_MOST_LINES:]
+    words = tuple(cue.text.split())
+    for first in range(len(shown)):
+        tail = tuple(word for line in shown[first:] for word in line)
+        if words[: len(tail)] == tail:
+            return len(tail)
+    return 0
+
+
+def _rolls(cues: Sequence[_Cue]) -> bool:
+    """Whether at least half of the cues show words again, and new ones, or for an instant only."""
+    rolling = 0
+    for before, cue in pairwise(cues):
+        repeated = _num_repeated(before, cue)
+        is_short = cue.end_seconds - cue.start_seconds <= _SCROLL
+        rolling += repeated > 0 and (repeated < len(cue.text.split()) or is_short)
+    return rolling > 1 and 2 * rolling >= len(cues) - 1
+
+
+def _unrolled(cues: Sequence[_Cue]) -> Iterator[Segment]:
+    """The words that each cue has first."""
+    for before, cue in zip([None, *cues], cues, strict=False):
+        repeated = _num_repeated(before, cue) if before is not None else 0
+        if new := " ".join(cue.text.split()[repeated:]):
+            yield _segment(cue, text=new)
+
+
+def _without_overlaps(cues: Sequence[_Cue]) -> list[Segment]:
+    """One segment where there were several cues at one time."""
+    ordered = sorted(cues, key=lambda cue: cue.start_seconds)
+    overlaps = sum(cue.end_seconds > after.start_seconds + _SAME for cue, after in pairwise(ordered))
+    lingering = len(ordered) > 3 and 2 * overlaps >= len(ordered) - 1  # each stays while the next is said
+    segments: list[Segment] = []
+    for cue in ordered:
+        last = segments[-1] if segments else None
+        if last is None or last.end_seconds <= cue.start_seconds + _SAME:
+            segments.append(_segment(cue))
+        elif lingering and cue.start_seconds > last.start_seconds + _SAME:
+            segments[-1] = replace(last, end_seconds=cue.start_seconds)
+            segments.append(_segment(cue))
+        else:
+            segments[-1] = replace(
+                last,
+                end_seconds=max(last.end_seconds, cue.end_seconds),
+                text=last.text if last.text == cue.text else f"{last.text} {cue.text}",
+                speaker=last.speaker if last.speaker == cue.speaker else None,
+            )
+    return segments
+
+
+def _segment(cue: _Cue, *, text: str | None = None) -> Segment:
+    return Segment(
+        start_seconds=cue.start_seconds,
+        end_seconds=cue.end_seconds,
+        text=cue.text if text is None else text,
+        line=cue.line,
+        speaker=cue.speaker,
+    )
