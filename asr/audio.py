@@ -32,9 +32,9 @@ from asr.sound_files import (
     Waveform,
     file_blocks,
     header_seconds,
-    open_sound,
     rate_range,
 )
+from asr.sound_source import open_sound
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
 
