@@ -84,7 +84,7 @@ def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None) -> Rat
         if sound is None or sound.frames <= 0:
             if raw is not None:
                 raise DataError(f"cannot be read as {raw}: {reason}", path=name)
-            yield from ffmpeg_blocks(file.name, name, reason)
+            yield from ffmpeg_blocks(file, name, reason)
             return
         while True:
             with sound:
