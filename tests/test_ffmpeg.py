@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from asr.audio import read_audio
+import asr
+from asr.audio import duration_seconds, read_audio, stream_audio
+from asr.decoding_options import DecodingOptions
 from asr.errors import DataError
-from tests.test_audio import RATE, needs_ffmpeg, no_temporary_file_stays, sine, written  # noqa: F401
+from tests.test_audio import RATE, ffmpeg, needs_ffmpeg, no_temporary_file_stays, sine, written  # noqa: F401
 
 pytestmark = needs_ffmpeg
 
@@ -124,3 +128,131 @@ def test_a_file_of_other_tracks_says_so(tmp_path: Path) -> None:
     path = made(tmp_path / "a.mkv", "-i", tmp_path / "a.srt")
     with pytest.raises(DataError, match=r"a\.mkv: must hold sound; it is a file without a sound track$"):
         read_audio(path)
+
+
+# --- times
+
+
+def starts(waveform: np.ndarray) -> float:
+    """Seconds before the first sample that is heard."""
+    return int(np.argmax(np.abs(waveform) > 0.05)) / RATE
+
+
+VIDEO = ("-f", "lavfi", "-i", "testsrc=size=64x64:rate=25:duration=5")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "video", "sound"),
+    [
+        ("mkv", "mpeg4", "aac"),
+        ("mp4", "mpeg4", "aac"),
+        ("mov", "mpeg4", "pcm_s16le"),
+        ("webm", "libvpx", "libopus"),
+        ("ts", "mpeg2video", "aac"),
+        ("mpg", "mpeg2video", "mp2"),
+        ("ogv", "libtheora", "libvorbis"),
+        ("wmv", "wmv2", "wmav2"),
+        ("flv", "flv", "aac"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_sound_that_begins_after_the_video_is_heard_at_its_time(
+    tmp_path: Path, tone: Path, suffix: str, video: str, sound: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    made(path, *VIDEO, "-itsoffset", 2.5, "-i", tone, "-map", "0:v", "-map", "1:a", "-c:v", video, "-c:a", sound)
+    waveform = read_audio(path)
+    assert starts(waveform) == pytest.approx(2.5, abs=0.06)
+    assert len(waveform) / RATE == pytest.approx(4.5, abs=0.15)
+    assert duration_seconds(path) == pytest.approx(len(waveform) / RATE, abs=1e-4)
+    np.testing.assert_array_equal(np.concatenate(list(stream_audio(path, block_seconds=0.3))), waveform)
+
+
+@pytest.mark.parametrize(("suffix", "sound"), [("mkv", "aac"), ("mp4", "aac"), ("webm", "libopus"), ("ts", "mp2")])
+@pytest.mark.filterwarnings("error")
+def test_a_gap_between_packets_is_silence(tmp_path: Path, tone: Path, suffix: str, sound: str) -> None:
+    late = "asetpts=PTS+gte(T\\,1)*5/TB"
+    path = made(tmp_path / f"a.{suffix}", "-i", tone, "-af", late, "-c:a", sound)
+    waveform = read_audio(path)
+    assert starts(waveform[int(1.5 * RATE) :]) == pytest.approx(4.5, abs=0.1)  # the gap is between two packets
+    assert len(waveform) / RATE == pytest.approx(7, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.m4a", ("-c:a", "aac")),
+        ("without_edit_list.m4a", ("-c:a", "aac", "-use_editlist", 0)),
+        ("fragments.mp4", ("-c:a", "aac", "-movflags", "frag_keyframe+empty_moov")),
+        ("lossless.m4a", ("-c:a", "alac")),
+        ("opus.webm", ("-c:a", "libopus")),
+        ("vorbis.webm", ("-c:a", "libvorbis")),
+        ("mp3.mka", ("-c:a", "libmp3lame")),
+        ("a.aac", ()),
+        ("a.ts", ("-c:a", "aac")),
+        ("a.wma", ()),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_without_gaps_not_a_sample_is_added_or_taken(tmp_path: Path, name: str, options: tuple[object, ...]) -> None:
+    sound = written(tmp_path / "a.wav", sine(440, 2.3217, 44_100), 44_100)
+    path = made(tmp_path / name, "-i", sound, *options)
+    plain = made(tmp_path / "plain.wav", "-i", path, "-c:a", "pcm_f32le")
+    np.testing.assert_array_equal(read_audio(path), read_audio(plain))
+
+
+def test_times_that_go_back_cost_no_sample(tmp_path: Path, tone: Path) -> None:
+    back = "asetnsamples=1000,asetpts=PTS-gte(T\\,1)*0.5/TB"
+    path = made(tmp_path / "a.nut", "-i", tone, "-af", back, "-c:a", "pcm_s16le")
+    np.testing.assert_allclose(read_audio(path), read_audio(tone), atol=1e-4)
+
+
+# Payload bytes of each kind of frame: RFC 4867, section 5.3; 3GPP TS 26.101 and 26.201.
+NARROW = (b"#!AMR\n", [12, 13, 15, 17, 19, 20, 26, 31, 5])
+WIDE = (b"#!AMR-WB\n", [17, 23, 32, 36, 40, 46, 50, 58, 60, 5])
+NO_DATA = 15
+
+
+def amr(kind: tuple[bytes, list[int]], *frames: int, rng: np.random.Generator) -> bytes:
+    """A file with frames of these types, whose speech is noise."""
+    magic, sizes = kind
+    return magic + b"".join(
+        bytes([frame << 3 | 4]) + rng.bytes(sizes[frame] if frame < len(sizes) else 0) for frame in frames
+    )
+
+
+@pytest.mark.parametrize(("kind", "speech"), [(NARROW, 7), (WIDE, 2)], ids=["narrow", "wide"])
+@pytest.mark.parametrize("pause", ["left out", "described"])
+@pytest.mark.filterwarnings("error")
+def test_silence_that_amr_leaves_out_is_silence(
+    tmp_path: Path, rng: np.random.Generator, kind: tuple[bytes, list[int]], speech: int, pause: str
+) -> None:
+    description = len(kind[1]) - 1
+    silent = [NO_DATA if pause == "left out" or number % 8 else description for number in range(96)]
+    path = tmp_path / "a.amr"
+    path.write_bytes(amr(kind, *[speech] * 50, *silent, *[speech] * 50, rng=rng))
+    for sound in (path, made(tmp_path / "a.3gp", "-i", path, "-c", "copy")):
+        waveform = read_audio(sound)
+        assert len(waveform) == pytest.approx(RATE * 196 / 50, abs=RATE * 0.02)
+        loud = np.abs(waveform) > 0.01
+        assert loud[: int(0.9 * RATE)].any() and loud[int(2.95 * RATE) :].any()
+        assert not loud[int(1.05 * RATE) : int(2.9 * RATE)].any()
+
+
+def test_time_stamps_of_days_are_refused(tmp_path: Path, ffmpeg: Callable[[str], None]) -> None:  # noqa: F811
+    (tmp_path / "header").write_bytes(struct.pack(">4s5I", b".snd", 24, 0xFFFF_FFFF, 6, 1_000, 1))
+    ffmpeg(f"echo '[info] Input #0, x' >&2; echo '[info]   Stream #0:0: Audio: y' >&2; cat {tmp_path}/header /dev/zero")
+    (tmp_path / "a.mkv").write_bytes(b"100 bytes.." * 9)
+    blocks = stream_audio(tmp_path / "a.mkv", sample_rate=1_000, block_seconds=3_600)
+    with pytest.raises(DataError, match=r"a\.mkv: must have time stamps without gaps of days; they are damaged$"):
+        assert sum(len(block) for block in blocks) < 25 * 3_600 * 1_000
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("sound_begins_late.mkv", [5.28]), ("gap_in_packet_times.webm", [1.28, 26.0])]
+)
+def test_words_have_the_times_of_the_container(name: str, begins: list[float]) -> None:
+    recognizer = asr.load(device="cpu", precision="float32", decoding=DecodingOptions())
+    words = recognizer.transcribe(Path(__file__).parent / "audio" / name).words
+    starts = [word.start for word in words if word.text == "BUT"]
+    assert starts == pytest.approx(begins, abs=0.1)
