@@ -65,17 +65,21 @@ def rate_range() -> str:
     return f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz"
 
 
-def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None) -> RatedBlocks:
+def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None, *, track: int | None = None) -> RatedBlocks:
     """The blocks of all streams of a file, one but for chained Ogg and concatenated MP3; closes the file.
 
     Args:
         file: as `asr.sound_source.open_sound` gives it.
         raw: given, the file has no header, but this format.
         name: what errors call it.
+        track: as for `ffmpeg_blocks`; what libsndfile reads has one.
     Raises:
         DataError: it is not sound, or only ffmpeg could read it and there is none.
     """
     try:
+        if track and raw is None:
+            yield from ffmpeg_blocks(file, name, "it reads the first track", track=track)
+            return
         sound, reason = None, "its header states no samples"
         try:
             sound = _Sound(file, raw)
@@ -84,7 +88,7 @@ def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None) -> Rat
         if sound is None or sound.frames <= 0:
             if raw is not None:
                 raise DataError(f"cannot be read as {raw}: {reason}", path=name)
-            yield from ffmpeg_blocks(file, name, reason)
+            yield from ffmpeg_blocks(file, name, reason, track=track)
             return
         while True:
             with sound:

@@ -13,7 +13,7 @@ import pytest
 import asr
 from asr.audio import duration_seconds, read_audio, stream_audio
 from asr.decoding_options import DecodingOptions
-from asr.errors import DataError
+from asr.errors import AsrWarning, DataError, InputError
 from tests.test_audio import RATE, ffmpeg, needs_ffmpeg, no_temporary_file_stays, sine, written  # noqa: F401
 
 pytestmark = needs_ffmpeg
@@ -256,3 +256,48 @@ def test_words_have_the_times_of_the_container(name: str, begins: list[float]) -
     words = recognizer.transcribe(Path(__file__).parent / "audio" / name).words
     starts = [word.start for word in words if word.text == "BUT"]
     assert starts == pytest.approx(begins, abs=0.1)
+
+
+# --- several tracks
+
+
+@pytest.fixture
+def film(tmp_path: Path, tone: Path) -> Path:
+    """A film with German (440 Hz) and with English sound (880 Hz), which is the default."""
+    other = written(tmp_path / "other.wav", sine(880, 2.0))
+    options = ("-map", "0:v", "-map", "1:a", "-map", "2:a", "-c:v", "mpeg4", "-c:a", "aac", "-b:a", "64k")
+    english = ("-metadata:s:a:1", "language=eng", "-metadata:s:a:1", "title=[error] a title", "-disposition:a:1")
+    german = ("-metadata:s:a:0", "language=deu", "-disposition:a:0", 0)
+    return made(tmp_path / "a.mkv", *VIDEO, "-i", tone, "-i", other, *options, *german, *english, "default")
+
+
+def pitch(waveform: np.ndarray) -> int:
+    return int(np.argmax(np.abs(np.fft.rfft(waveform[:RATE]))))
+
+
+def test_the_default_track_is_heard_and_the_others_are_named(film: Path) -> None:
+    with pytest.warns(AsrWarning) as caught:
+        assert pitch(read_audio(film)) == 880
+    (message,) = (str(warning.message) for warning in caught)
+    heard = f'{film}: has 2 sound tracks: track 1 (eng, "[error] a title", aac) is heard'
+    assert message == f"{heard}, --track takes another: track 0 (deu, aac)"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("track", "frequency"), [(0, 440), (1, 880)])
+def test_a_track_can_be_chosen(film: Path, track: int, frequency: int) -> None:
+    waveform = read_audio(film, track=track)
+    assert pitch(waveform) == frequency
+    assert duration_seconds(film, track=track) == pytest.approx(len(waveform) / RATE)
+    np.testing.assert_array_equal(np.concatenate(list(stream_audio(film, track=track))), waveform)
+
+
+def test_a_track_that_is_not_there_is_refused(film: Path, tone: Path) -> None:
+    for path, count in ((film, 2), (tone, 1)):
+        with pytest.raises(DataError, match=rf"track must be below the number of sound tracks, {count}; got 2"):
+            read_audio(path, track=2)
+    assert len(read_audio(tone, track=0)) == 2 * RATE
+    with pytest.raises(InputError, match="track must be below the number of sound tracks, 1; got 1"):
+        read_audio((np.zeros(5), RATE), track=1)
+    with pytest.raises(InputError, match="track must be None or an integer from 0; got -1"):
+        read_audio(film, track=-1)

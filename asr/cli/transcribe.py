@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, at_least, disable_progress
+from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, sound_flags
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
 from asr.cli.recordings import Recording, find_recordings, is_folder, read_names, still_there, write_names
@@ -117,7 +117,7 @@ def make_parser() -> Parser:
         metavar="FILE|DIR",
         help="draw what the model heard, and when, as FILE.png, or each recording in a folder; it is heard once more",
     )
-    parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     parser.add_argument(
         "--list-models", action="store_true", help="show the embedded models and what they are good for"
@@ -272,7 +272,7 @@ def _results(
     recordings = [item for item in found if isinstance(item, Recording)]
     sources = [item.source for item in recordings]
     if args.nproc == 1 or not recordings:
-        results = recognizer.results(sources, channel=args.channel, progress=progress) if recognizer else iter(())
+        results = recognizer.results(sources, **sound_flags(args), progress=progress) if recognizer else iter(())
         for item in found:
             yield (item, next(results)) if isinstance(item, Recording) else (None, item)
         return
@@ -282,7 +282,8 @@ def _results(
     from asr.transcription import transcribe_in_processes
 
     make = partial(load_in_process, args, args.model)
-    numbered = transcribe_in_processes(make, sources, processes=args.nproc, channel=args.channel, progress=progress)
+    heard = sound_flags(args)
+    numbered = transcribe_in_processes(make, sources, processes=args.nproc, **heard, progress=progress)
     for number, result in numbered if args.output else enumerate(in_order(numbered)):
         yield recordings[number], result
 
@@ -320,7 +321,7 @@ def _draw(transcript: Transcript, recording: Recording, recognizer: Recognizer, 
     from asr.cli.picture import draw, first_seconds
 
     model = recognizer.model
-    waveform = first_seconds(recording.path, model, channel=args.channel)
+    waveform = first_seconds(recording.path, model, **sound_flags(args))
     emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
     path = args.plot if _is_picture(args.plot) else args.plot / f"{recording.name}.png"
     prog = None if args.quiet else PROG
