@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
 import asr
+from asr.errors import visible
 from asr.options import from_json
 from asr.sound_source import MAX_INPUT_BYTES
 
@@ -59,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {visible(message)} (see {self.prog} --help)\n")
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -338,8 +338,8 @@ def _json_line(transcript: Transcript, path: str) -> str:
 
 
 def _one_line(path: str) -> str:
-    """The path, its tabs and line ends written as escapes."""
-    return path.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+    """The path, its tabs, line ends and other control characters written as escapes."""
+    return path.translate({code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))})
 
 
 def _formats(text: str) -> list[str]:
