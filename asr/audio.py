@@ -23,6 +23,7 @@ import soxr
 from numpy.typing import ArrayLike
 
 from asr.errors import AsrError, DataError, InputError
+from asr.mixing import Mixer
 from asr.sound_files import (
     BLOCK_SAMPLES,
     HIGHEST_SAMPLE_RATE,
@@ -60,7 +61,8 @@ def read_audio(
             sought nor closed; or (samples, rate) with samples (N,) or (N, channels), samples first as in soundfile,
             floating with full scale 1, or int8, uint8, int16, int32, which are scaled to [-1, 1].
         sample_rate: Hz of the result, 1,000 to 1,000,000; resampled with soxr's HQ filter where the source differs.
-        channel: the one to take, counted from 0; None averages all of them, which cancels channels of opposite phase.
+        channel: the one to take, counted from 0; None averages all of them, or takes the louder
+            where they cancel each other, with a warning.
         track: the sound track of a file that has several, counted from 0; None takes the one flagged default, and a
             warning names the others.
         raw: given, the source is a file without a header, in this format.
@@ -74,6 +76,7 @@ def read_audio(
             a stream is too long, or a named pipe silent for a minute.
     Warns:
         AsrWarning: the file is truncated or damaged; what is there is used, and the message says how much is missing.
+        ChoiceWarning, an AsrWarning: it has several sound tracks, or channels that cancel each other.
     """
     _check_options(sample_rate, channel, track)
     samples = bytearray()  # grows in place: half the peak memory of a list of blocks and their concatenation
@@ -240,7 +243,7 @@ def _waveform_blocks(
 
 def _mono_blocks(decoded: RatedBlocks, channel: int | None, name: str | None) -> RatedBlocks:
     """The decoded blocks mixed to one channel, with every sample and header field checked."""
-    position = 0
+    position, mixer = 0, Mixer(name)
     with closing(decoded):
         for rate, block in decoded:
             if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
@@ -249,7 +252,7 @@ def _mono_blocks(decoded: RatedBlocks, channel: int | None, name: str | None) ->
                 raise _error(f"channel must be below the number of channels, {block.shape[1]}; got {channel}", name)
             with np.errstate(over="ignore", invalid="ignore"):
                 planar = np.ascontiguousarray(block.T)  # (n, channels) -> (channels, n); its mean is 10 times faster
-                mono = np.mean(planar, axis=0) if channel is None else planar[channel]
+                mono = planar[channel] if channel is not None else mixer.mixed(planar, rate, position)
             usable = np.abs(mono) <= LARGEST_SAMPLE  # false for NaN
             if not usable.all():
                 first = int(np.argmin(usable))

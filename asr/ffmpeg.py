@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from asr.errors import AsrWarning, DataError
+from asr.errors import AsrWarning, ChoiceWarning, DataError
 
 if TYPE_CHECKING:
     from asr.sound_files import RatedBlocks
@@ -64,7 +64,8 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
         DataError: there is no ffmpeg, or the file is no sound or video, is encrypted, has no such track, or holds a
             list of other files.
     Warns:
-        AsrWarning: the file is truncated or damaged; or it has further tracks.
+        AsrWarning: the file is truncated or damaged.
+        ChoiceWarning: it has further tracks.
     """
     program = shutil.which("ffmpeg")
     if program is None:
@@ -89,7 +90,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
                 continue
             _check_track(said(), tracks, chosen, name)
             if track is None and len(tracks) > 1:
-                _warn(f"{name}: {_choice(tracks, chosen)}")
+                warnings.warn(ChoiceWarning(f"{name}: {_choice(tracks, chosen)}"), stacklevel=2)
             for rate, block in _au_blocks(process.stdout, header):
                 decoded += len(block)
                 if decoded > rate * (_LONGEST_GAPS + os.fstat(file.fileno()).st_size):
@@ -107,7 +108,8 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
     if problems and not tracks[chosen].codec.startswith("amr"):  # to whose decoder left-out silence is an error
         stated = re.search(r"Duration: ([\d:.]+)", report)
         whole = f" of {stated[1]}" if stated else ""
-        _warn(f"{name}: truncated or damaged: ffmpeg decoded {decoded / rate:.3f} s{whole} ({problems[0]})")
+        message = f"{name}: truncated or damaged: ffmpeg decoded {decoded / rate:.3f} s{whole} ({problems[0]})"
+        warnings.warn(AsrWarning(message), stacklevel=2)
 
 
 def _command(program: str, file: IO[bytes], track: int) -> list[str]:
@@ -219,7 +221,3 @@ def _is_encrypted(file: IO[bytes]) -> bool:
             return False
         position += size
     return False
-
-
-def _warn(message: str) -> None:
-    warnings.warn(AsrWarning(message), stacklevel=3)

@@ -19,7 +19,7 @@ from asr.data.importing import Imported, SplitOptions, choose_split, import_reco
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.sources import SourceOptions
 from asr.data.waveforms import read_waveform
-from asr.errors import ConfigError, DataError
+from asr.errors import ChoiceWarning, ConfigError, DataError
 from tests.data.voices import SAMPLE_RATE, voice
 
 ALL_TRAIN = SplitOptions(dev=0.0, test=0.0)
@@ -425,6 +425,16 @@ def test_a_damaged_recording_is_not_cut(folder: Path, rng) -> None:
     utterances, made = imported(folder)
     assert [u.text for u in utterances] == ["good"]
     assert len(made.problems) == 1 and "truncated" in made.problems[0]
+
+
+def test_a_recording_whose_channels_cancel_is_cut_from_the_louder(folder: Path, rng) -> None:
+    sound = voice(rng)
+    soundfile.write(folder / "a.wav", np.stack([0.8 * sound, -sound], axis=1), SAMPLE_RATE)
+    (folder / "a.txt").write_text("a")
+    with pytest.warns(ChoiceWarning, match=r"a\.wav: the channels cancel each other at 0\.000 s; .*, channel 1"):
+        (utterance,), made = imported(folder)
+    assert not made.problems
+    np.testing.assert_allclose(read_waveform(utterance, SAMPLE_RATE), -sound, atol=1e-3)
 
 
 def test_speakers(folder: Path, rng) -> None:
