@@ -37,6 +37,9 @@ _BLOCK_SAMPLES = 2**18  # over all channels, that are decoded at a time
 # says can be written out.
 _LONGEST_GAPS = 24 * 3600
 _SAID_BYTES = 2**20  # of what ffmpeg says; the rest repeats itself
+# What ffmpeg says goes into a file, of 4 MB at most: it may be a hundred times what it reads. Python ignores the signal
+# that a full file sends, and so does what it starts.
+_BOUNDED = ["/bin/sh", "-c", 'ulimit -f 8192; exec "$@"', "sh"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
         )
     if _is_encrypted(file):
         raise DataError("must not be encrypted; its sound can be heard only with the key of its seller", path=name)
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # where some systems open a descriptor anew
     chosen, decoded, rate = track or 0, 0, 0
     while True:
         with _running(_command(program, file, chosen), file.fileno()) as (process, said):
@@ -132,7 +136,12 @@ def _running(command: list[str], descriptor: int) -> Iterator[tuple[subprocess.P
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=(descriptor,)
+            [*_BOUNDED, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            pass_fds=(descriptor,),
+            restore_signals=False,
         ) as process,
     ):
         try:  # pread, as seeking would move where ffmpeg writes

@@ -248,6 +248,15 @@ def test_time_stamps_of_days_are_refused(tmp_path: Path, ffmpeg: Callable[[str],
         assert sum(len(block) for block in blocks) < 25 * 3_600 * 1_000
 
 
+def test_what_ffmpeg_says_does_not_fill_the_disk(tmp_path: Path, ffmpeg: Callable[[str], None]) -> None:  # noqa: F811
+    talk = "head -c 20000000 /dev/zero >&2"
+    ffmpeg(f"echo '[error] it is a Tuesday' >&2; {talk} || touch {tmp_path}/full; exit 1")
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"nor can ffmpeg \(it is a Tuesday\)"):
+        read_audio(tmp_path / "a.m4a")
+    assert (tmp_path / "full").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "begins"), [("sound_begins_late.mkv", [5.28]), ("gap_in_packet_times.webm", [1.28, 26.0])]
 )
