@@ -103,7 +103,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
             process.wait()
             report = said()
         break
-    problems = _problems(report)
+    problems = [problem.removeprefix(f"{_place(file)}: ") for problem in _problems(report)]
     if not decoded:
         elsewhere = "Skipped opening external track" in report
         nothing = "its sound is in another file, which is not opened" if elsewhere else "it found no samples"
@@ -119,15 +119,18 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
 def _command(program: str, file: IO[bytes], track: int) -> list[str]:
     """What writes a track to stdout as AU, whose short header can be read from a pipe."""
     # `file:` and the whitelists: no name, and no list in a file, opens an address or another file.
-    path = file.name if isinstance(file.name, str) else f"/dev/fd/{file.fileno()}"  # a copy has no name
     command = [program, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
-    command += ["-format_whitelist", _FORMATS, "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    command += ["-format_whitelist", _FORMATS, "-protocol_whitelist", "file", "-i", _place(file)]
     command += ["-map", f"0:a:{track}", "-af", _TIMED, "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
     if os.pread(file.fileno(), 8, 0)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         # Where nobody takes the other tracks, ffmpeg lets the times of some formats begin with this one. Those of MP4
         # are not among them, whose video need not even be read.
         command += ["-map", "0:a", "-map", "0:v?", "-c", "copy", "-f", "null", "-"]
     return command
+
+
+def _place(file: IO[bytes]) -> str:
+    return f"file:{file.name}" if isinstance(file.name, str) else f"file:/dev/fd/{file.fileno()}"  # a copy has no name
 
 
 @contextmanager

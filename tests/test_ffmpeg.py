@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 from collections.abc import Callable
@@ -105,6 +106,15 @@ def elsewhere(film: bytes) -> bytes:
 
 
 # --- what holds no sound that can be heard
+
+
+def test_what_is_no_sound_is_not_called_by_the_name_of_its_copy(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"This is no sound.")
+    for source, name in ((tmp_path / "a", tmp_path / "a"), (io.BytesIO(b"This is no sound."), "<stream>")):
+        with pytest.raises(
+            DataError, match=rf"^{name}: .*, nor can ffmpeg \((Invalid data|Error opening input)[^/]*\)$"
+        ):
+            read_audio(source)
 
 
 def test_encrypted_sound_says_so(tmp_path: Path, tone: Path) -> None:
