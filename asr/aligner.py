@@ -158,6 +158,7 @@ def align_recording(
     options: AlignmentOptions | None = None,
     *,
     channel: int | None = None,
+    track: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> AlignedText:
     """The times of a text in a recording of any length, an hour in less than 1.5 GB.
@@ -168,12 +169,13 @@ def align_recording(
         text: what is said in it, as `align_text` takes it.
         options: None means the defaults.
         channel: the one to hear, counted from 0; None averages all of them.
+        track: the sound track to hear, counted from 0; None takes the one flagged default.
         progress: called with the seconds of sound that have gone through the model since the last call.
     Raises:
         DataError: the source cannot be read.
         InputError: as for `align_text`.
     """
-    log_probs, duration_seconds = recognizer.long_log_probs(source, channel=channel, progress=progress)
+    log_probs, duration_seconds = recognizer.long_log_probs(source, channel=channel, track=track, progress=progress)
     return align_text(
         log_probs,
         text,

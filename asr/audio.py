@@ -24,7 +24,9 @@ from numpy.typing import ArrayLike
 
 from asr.errors import AsrError, DataError, InputError
 from asr.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, RawFormat, Waveform, rate_range
-from asr.sound_files import BLOCK_SAMPLES, RatedBlocks, file_blocks, header_seconds, open_sound
+from asr.mixing import Mixer
+from asr.sound_files import BLOCK_SAMPLES, RatedBlocks, file_blocks, header_seconds
+from asr.sound_source import MAX_INPUT_BYTES, open_sound
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
 
@@ -35,7 +37,13 @@ _INTEGER_SCALES = {"uint8": (2.0**7, 128), "int8": (2.0**7, 0), "int16": (2.0**1
 
 
 def read_audio(
-    source: Source, *, sample_rate: int = 16_000, channel: int | None = None, raw: RawFormat | None = None
+    source: Source,
+    *,
+    sample_rate: int = 16_000,
+    channel: int | None = None,
+    track: int | None = None,
+    raw: RawFormat | None = None,
+    max_input_bytes: int = MAX_INPUT_BYTES,
 ) -> Waveform:
     """The whole of a sound as mono samples; `stream_audio` takes the same sources where it is long.
 
@@ -46,21 +54,27 @@ def read_audio(
             sought nor closed; or (samples, rate) with samples (N,) or (N, channels), samples first as in soundfile,
             floating with full scale 1, or int8, uint8, int16, int32, which are scaled to [-1, 1].
         sample_rate: Hz of the result, 1,000 to 1,000,000; resampled with soxr's HQ filter where the source differs.
-        channel: the one to take, counted from 0; None averages all of them, which cancels channels of opposite phase.
+        channel: the one to take, counted from 0; None averages all of them, or takes the louder
+            where they cancel each other, with a warning.
+        track: the sound track of a file that has several, counted from 0; None takes the one flagged default, and a
+            warning names the others.
         raw: given, the source is a file without a header, in this format.
+        max_input_bytes: what a stream (standard input, a pipe, a file object, a URL) may hold: it is copied to a disk.
     Returns:
         (N,) float32, N >= 1, finite, nominally in [-1, 1] (float files and resampling may exceed it).
     Raises:
         InputError: an option, or an array, is not as above.
-        DataError: the file, named, is missing, no file, empty, not sound, without samples, has no such channel, a rate
-            out of range or samples that are not finite; or only ffmpeg could read it and there is none.
+        DataError: the file, named, is missing, no file, empty, not sound, without samples, has no such channel or
+            track, a rate out of range or samples that are not finite; only ffmpeg could read it and there is none; or
+            a stream is too long, or a named pipe silent for a minute.
     Warns:
         AsrWarning: the file is truncated or damaged, or has bytes that belong to no sound; what is there is used, and
             the message says how much is missing, or how many bytes are not read.
+        ChoiceWarning, an AsrWarning: it has several sound tracks, or channels that cancel each other.
     """
-    _check_options(sample_rate, channel)
+    _check_options(sample_rate, channel, track)
     samples = bytearray()  # grows in place: half the peak memory of a list of blocks and their concatenation
-    for block in _waveform_blocks(source, sample_rate, channel, raw):
+    for block in _waveform_blocks(_decoded(source, track, raw, max_input_bytes), source, sample_rate, channel):
         samples += block.tobytes()
     return np.frombuffer(samples, dtype=np.float32)
 
@@ -70,22 +84,25 @@ def stream_audio(
     *,
     sample_rate: int = 16_000,
     channel: int | None = None,
+    track: int | None = None,
     block_seconds: float = 30.0,
     raw: RawFormat | None = None,
+    max_input_bytes: int = MAX_INPUT_BYTES,
 ) -> Iterator[Waveform]:
     """Blocks of mono samples whose concatenation is `read_audio` of the same source, in bounded memory.
 
     Args:
-        source, sample_rate, channel, raw: as for `read_audio`.
+        source, sample_rate, channel, track, raw, max_input_bytes: as for `read_audio`.
         block_seconds: length of each block but the last, which is shorter; from one sample to 3,600 s.
     Returns:
         An iterator over (n,) float32, n >= 1; each array is the caller's own.
     Raises, Warns: as `read_audio`: for the options at once, for the source when the iterator comes to it.
     """
-    _check_options(sample_rate, channel)
+    _check_options(sample_rate, channel, track)
     if not 1 <= block_seconds * sample_rate <= 3_600 * sample_rate:
         raise InputError(f"block_seconds must be at least one sample and at most 3600 s; got {block_seconds}")
-    return _reblocked(_waveform_blocks(source, sample_rate, channel, raw), round(block_seconds * sample_rate))
+    decoded = _decoded(source, track, raw, max_input_bytes)
+    return _reblocked(_waveform_blocks(decoded, source, sample_rate, channel), round(block_seconds * sample_rate))
 
 
 def stream_channels(source: Source, *, raw: RawFormat | None = None) -> RatedBlocks:
@@ -98,18 +115,17 @@ def stream_channels(source: Source, *, raw: RawFormat | None = None) -> RatedBlo
         samples may be NaN.
     Raises, Warns: as `read_audio`, but for rates and samples, and where there are none.
     """
-    name = _name(source)
-    return _array_blocks(source) if isinstance(source, tuple) else file_blocks(open_sound(source, name), raw, name)
+    return _decoded(source, None, raw, MAX_INPUT_BYTES)
 
 
-def duration_seconds(source: Source, *, raw: RawFormat | None = None) -> float:
+def duration_seconds(source: Source, *, track: int | None = None, raw: RawFormat | None = None) -> float:
     """Seconds of sound in a file, from its headers; decoded and counted where they cannot tell.
 
     Headers cannot tell for a FLAC of unknown length, and whatever only ffmpeg reads. Of a truncated FLAC or MP3 they
     tell what there should be.
 
     Args:
-        source, raw: as for `read_audio`; a stream is consumed.
+        source, track, raw: as for `read_audio`; a stream is consumed.
     Raises:
         InputError, DataError: as `read_audio`.
     """
@@ -118,11 +134,11 @@ def duration_seconds(source: Source, *, raw: RawFormat | None = None) -> float:
         blocks = _array_blocks(source)
     else:
         file = open_sound(source, name)
-        seconds = header_seconds(file, raw)
+        seconds = None if track else header_seconds(file, raw)
         if seconds is not None:
             file.close()
             return seconds
-        blocks = file_blocks(file, raw, name)
+        blocks = file_blocks(file, raw, name, track=track)
     seconds = math.fsum(len(block) / rate for rate, block in _mono_blocks(blocks, None, name))
     if not seconds:
         raise _error("must hold sound; it holds no samples", name)
@@ -171,11 +187,12 @@ def quietest_cut(waveform: Waveform, sample_rate: int, *, earliest: int, latest:
     return int(candidates[(starts[longest] + ends[longest] - 1) // 2])
 
 
-def _check_options(sample_rate: int, channel: int | None) -> None:
+def _check_options(sample_rate: int, channel: int | None, track: int | None) -> None:
     if not isinstance(sample_rate, numbers.Integral) or not LOWEST_SAMPLE_RATE <= sample_rate <= HIGHEST_SAMPLE_RATE:
         raise InputError(f"sample_rate must be an integer, {rate_range()}; got {sample_rate!r}")
-    if channel is not None and (not isinstance(channel, numbers.Integral) or channel < 0):
-        raise InputError(f"channel must be None or an integer from 0; got {channel!r}")
+    for name, number in (("channel", channel), ("track", track)):
+        if number is not None and (not isinstance(number, numbers.Integral) or number < 0):
+            raise InputError(f"{name} must be None or an integer from 0; got {number!r}")
 
 
 def _name(source: Source) -> str | None:
@@ -192,12 +209,22 @@ def _error(message: str, name: str | None) -> AsrError:
     return InputError(message) if name is None else DataError(message, path=name)
 
 
+def _decoded(source: Source, track: int | None, raw: RawFormat | None, max_input_bytes: int) -> RatedBlocks:
+    """The blocks of a sound as it is stored; the source is opened when the first one is wanted."""
+    name = _name(source)
+    if track and (raw or isinstance(source, tuple)):
+        raise _error(f"track must be below the number of sound tracks, 1; got {track}", name)
+    if isinstance(source, tuple):
+        yield from _array_blocks(source)
+    else:
+        yield from file_blocks(open_sound(source, name, max_bytes=max_input_bytes), raw, name, track=track)
+
+
 def _waveform_blocks(
-    source: Source, sample_rate: int, channel: int | None, raw: RawFormat | None
+    decoded: RatedBlocks, source: Source, sample_rate: int, channel: int | None
 ) -> Generator[Waveform, None, None]:
     name = _name(source)
     total = 0
-    decoded = _array_blocks(source) if isinstance(source, tuple) else file_blocks(open_sound(source, name), raw, name)
     with closing(_mono_blocks(decoded, channel, name)) as blocks:
         # The links of a chained file may differ in rate; each run of one rate passes through one resampler.
         for rate, run in groupby(blocks, key=itemgetter(0)):
@@ -210,7 +237,7 @@ def _waveform_blocks(
 
 def _mono_blocks(decoded: RatedBlocks, channel: int | None, name: str | None) -> RatedBlocks:
     """The decoded blocks mixed to one channel, with every sample and header field checked."""
-    position = 0
+    position, mixer = 0, Mixer(name)
     with closing(decoded):
         for rate, block in decoded:
             if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
@@ -219,7 +246,7 @@ def _mono_blocks(decoded: RatedBlocks, channel: int | None, name: str | None) ->
                 raise _error(f"channel must be below the number of channels, {block.shape[1]}; got {channel}", name)
             with np.errstate(over="ignore", invalid="ignore"):
                 planar = np.ascontiguousarray(block.T)  # (n, channels) -> (channels, n); its mean is 10 times faster
-                mono = np.mean(planar, axis=0) if channel is None else planar[channel]
+                mono = planar[channel] if channel is not None else mixer.mixed(planar, rate, position)
             usable = np.abs(mono) <= LARGEST_SAMPLE  # false for NaN
             if not usable.all():
                 first = int(np.argmin(usable))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 
 class AsrError(Exception):
@@ -32,3 +33,18 @@ class DataError(AsrError, ValueError):
 
 class AsrWarning(UserWarning):
     """Something was repaired or left out, and the result stands: a truncated file, an unknown character."""
+
+
+class ChoiceWarning(AsrWarning):
+    """A whole file holds more than was taken: a sound track, a channel."""
+
+
+def visible(text: str) -> str:
+    """The text with control characters, which could move the cursor or colour a terminal, as escapes.
+
+    Names of files, tags in them and what other programs say come into messages as they are.
+    """
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
+        for character in text
+    )

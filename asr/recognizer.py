@@ -27,6 +27,7 @@ from asr.decoding_options import DecodingOptions
 from asr.device import Precision, autocast, choose_precision, find_device
 from asr.encoder import make_cell
 from asr.errors import AsrError, InputError
+from asr.sound_source import MAX_INPUT_BYTES
 from asr.text import BLANK
 from asr.transcript import Timeline, Transcript, join_transcripts
 
@@ -135,25 +136,41 @@ class Recognizer:
         other.decoder = Decoder(self.model.alphabet, options, device=str(self.device), dtype=self.dtype)
         return other
 
-    def transcribe(self, source: Source, *, channel: int | None = None) -> Transcript:
+    def transcribe(
+        self,
+        source: Source,
+        *,
+        channel: int | None = None,
+        track: int | None = None,
+        max_input_bytes: int = MAX_INPUT_BYTES,
+    ) -> Transcript:
         """The transcript of one recording of any length.
 
         Args:
             source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
             channel: the one to take, counted from 0; None averages all of them.
+            track: the sound track to take, counted from 0; None takes the one flagged default.
+            max_input_bytes: what standard input, a pipe, a file object or a URL may hold.
         Raises:
             DataError, InputError: the source cannot be read.
         """
-        (transcript,) = self.transcribe_many([source], channel=channel)
+        (transcript,) = self.transcribe_many([source], channel=channel, track=track, max_input_bytes=max_input_bytes)
         return transcript
 
-    def transcribe_many(self, sources: Iterable[Source], *, channel: int | None = None) -> Iterator[Transcript]:
+    def transcribe_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        channel: int | None = None,
+        track: int | None = None,
+        max_input_bytes: int = MAX_INPUT_BYTES,
+    ) -> Iterator[Transcript]:
         """Transcripts of many recordings, in their order; at most ten minutes of sound are held at a time.
 
         Raises:
             DataError, InputError: a source cannot be read; those before it have been given.
         """
-        for result in self.results(sources, channel=channel):
+        for result in self.results(sources, channel=channel, track=track, max_input_bytes=max_input_bytes):
             if isinstance(result, AsrError):
                 raise result
             yield result
@@ -163,6 +180,8 @@ class Recognizer:
         sources: Iterable[Source | Utterance],
         *,
         channel: int | None = None,
+        track: int | None = None,
+        max_input_bytes: int = MAX_INPUT_BYTES,
         progress: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript | AsrError]:
         """As `transcribe_many`, but a source that cannot be read gives its error in its place, and the rest go on.
@@ -170,18 +189,18 @@ class Recognizer:
         A source may be an utterance of a manifest too, which is a stretch of one channel of a file.
         `progress` is called after every batch with the seconds of sound that went through the model in it.
         """
-        pieces = self._emissions(self._pieces(sources, channel), progress)
+        pieces = self._emissions(self._pieces(sources, channel, track, max_input_bytes), progress)
         by_source = groupby(pieces, key=lambda pair: pair[0].source)
         stretches = self._decoded(chain.from_iterable(starmap(self._stretches, by_source)))
         for _, parts in groupby(stretches, key=lambda pair: pair[0].source):
             yield self._joined(parts)
 
-    def log_probs(self, source: Source, *, channel: int | None = None) -> Emission:
+    def log_probs(self, source: Source, *, channel: int | None = None, track: int | None = None) -> Emission:
         """(T, V) float32 natural log-probabilities of one recording, which is not cut however long it is.
 
         A frame begins every `model.frame_seconds`; column 0 is Φ, column i + 1 is `model.alphabet.characters[i]`.
         """
-        blocks = list(stream_audio(source, sample_rate=self.model.sample_rate, channel=channel))
+        blocks = list(stream_audio(source, sample_rate=self.model.sample_rate, channel=channel, track=track))
         (emission,) = self.batch_log_probs([np.concatenate(blocks)])
         return emission
 
@@ -199,22 +218,31 @@ class Recognizer:
         return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
     def long_log_probs(
-        self, source: Source, *, channel: int | None = None, progress: Callable[[float], None] | None = None
+        self,
+        source: Source,
+        *,
+        channel: int | None = None,
+        track: int | None = None,
+        max_input_bytes: int = MAX_INPUT_BYTES,
+        progress: Callable[[float], None] | None = None,
     ) -> tuple[Emission, float]:
         """(T, V) log_probs of a recording of any length, heard in pieces as `transcribe` hears it; and its seconds.
 
         Args:
-            source, channel: as for `transcribe`.
+            source, channel, track, max_input_bytes: as for `transcribe`.
             progress: as for `results`.
         Raises:
             DataError, InputError: the source cannot be read.
         """
-        parts = list(self._parts(self._emissions(self._pieces([source], channel), progress)))
+        pieces = self._pieces([source], channel, track, max_input_bytes)
+        parts = list(self._parts(self._emissions(pieces, progress)))
         num_samples = parts[-1].num_samples
         assert num_samples is not None
         return np.concatenate([part.emission for part in parts]), num_samples / self.model.sample_rate
 
-    def _pieces(self, sources: Iterable[Source | Utterance], channel: int | None) -> Iterator[_Piece]:
+    def _pieces(
+        self, sources: Iterable[Source | Utterance], channel: int | None, track: int | None, max_input_bytes: int
+    ) -> Iterator[_Piece]:
         """All pieces of all sources, in order."""
         rate = self.model.sample_rate
         for number, source in enumerate(sources):
@@ -222,7 +250,14 @@ class Recognizer:
                 if isinstance(source, Utterance):
                     blocks = iter([read_waveform(source, rate)])
                 else:
-                    blocks = stream_audio(source, sample_rate=rate, channel=channel, block_seconds=LONGEST_PIECE)
+                    blocks = stream_audio(
+                        source,
+                        sample_rate=rate,
+                        channel=channel,
+                        track=track,
+                        block_seconds=LONGEST_PIECE,
+                        max_input_bytes=max_input_bytes,
+                    )
                 yield from self._cut(number, blocks)
             except AsrError as error:
                 yield _Piece(source=number, waveform=np.zeros(0, dtype=np.float32), error=error)

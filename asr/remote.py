@@ -34,7 +34,7 @@ def place_of(url: str) -> PurePosixPath:
     scheme, _, rest = url.partition("://")
     if scheme.lower() in ("http", "https"):
         return PurePosixPath(urlsplit(url).path)
-    return PurePosixPath(_local_path(url) or rest)  # stores may have any character in a name
+    return PurePosixPath(local_path(url) or rest)  # stores may have any character in a name
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
         DataError: it cannot be read; or it is damaged, where gzip or tar says so inside the block.
     """
     with _reached(name):
-        local = _local_path(name)
+        local = local_path(name)
         if local is None:
             import fsspec
 
@@ -87,7 +87,7 @@ def names_below(folder: str, *, depth: int | None = None) -> list[str]:
     with _reached(folder):
         import fsspec
 
-        local = _local_path(folder)
+        local = local_path(folder)
         if local is None:
             files, place = fsspec.core.url_to_fs(folder.rstrip("/"))
         else:
@@ -96,7 +96,7 @@ def names_below(folder: str, *, depth: int | None = None) -> list[str]:
         return sorted(path.removeprefix(place).lstrip("/") for path in inside if path != place)
 
 
-def _local_path(name: str) -> str | None:
+def local_path(name: str) -> str | None:
     """The path of a name that is one, or of a file:// URL; None for other URLs."""
     if not is_url(name):
         return name

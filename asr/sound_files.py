@@ -1,4 +1,4 @@
-"""Sound in files and streams, as blocks of samples: libsndfile, ffmpeg, and what headers tell beyond them.
+"""Sound in files, as blocks of samples: libsndfile, ffmpeg for the rest, and what headers tell beyond them.
 
 Each decoder yields (rate, (n, channels)), n >= 1, the rest unchecked.
 """
@@ -6,24 +6,18 @@ Each decoder yields (rate, (n, channels)), n >= 1, the rest unchecked.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import stat
-import struct
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, BinaryIO, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import soundfile
 
-from asr.errors import AsrError, AsrWarning, DataError, InputError
+from asr.errors import AsrWarning, DataError
 from asr.excerpts import FileBytes
+from asr.ffmpeg import ffmpeg_blocks
 from asr.libsndfile import (
     HIGHEST_SAMPLE_RATE,
     LOWEST_SAMPLE_RATE,
@@ -35,7 +29,6 @@ from asr.libsndfile import (
     stated_frames,
 )
 from asr.mp3_frames import mp3_streams
-from asr.remote import is_url, opened
 from asr.sound_ends import mp4_end, unread_bytes
 from asr.sound_parts import SoundPart, sound_parts
 
@@ -68,17 +61,21 @@ class SoundHeader:
         return self.num_samples / self.sample_rate
 
 
-def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None) -> RatedBlocks:
+def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None, *, track: int | None = None) -> RatedBlocks:
     """The blocks of all sounds of a file, more than one where files were written one after another; closes the file.
 
     Args:
-        file: as `open_sound` gives it.
+        file: as `asr.sound_source.open_sound` gives it.
         raw: given, the file has no header, but this format.
         name: what errors call it.
+        track: as for `ffmpeg_blocks`; what libsndfile reads has one.
     Raises:
         DataError: it is not sound, or only ffmpeg could read it and there is none.
     """
     with file:
+        if track and raw is None:
+            yield from ffmpeg_blocks(file, name, "it reads the first track", track=track)
+            return
         parts = sound_parts(file) if raw is None else iter([SoundPart(source=file, begin=0)])
         for part in parts:
             try:
@@ -94,7 +91,7 @@ def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None) -> Rat
             elif raw is not None:
                 raise DataError(f"cannot be read as {raw}: {reason}", path=name)
             else:
-                yield from _ffmpeg_blocks(file.name, name, reason)
+                yield from ffmpeg_blocks(file, name, reason, track=track)
                 end = mp4_end(data := FileBytes(file, os.fstat(file.fileno()).st_size))
                 _warn_of_unread(unread_bytes(data, end), name)
                 return
@@ -169,118 +166,6 @@ def _sound_blocks(sound: Sound, part: SoundPart, file: IO[bytes], name: str | No
 def _warn_of_unread(count: int, name: str | None) -> None:
     if count:
         _warn(f"{name}: {count} bytes that belong to no sound, among the rest or behind it, are not read")
-
-
-def _ffmpeg_blocks(path: str, name: str | None, reason: str) -> RatedBlocks:
-    """The blocks of the first sound track, decoded by ffmpeg to AU, whose short header can be read from a pipe."""
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise DataError(
-            f"must be sound; libsndfile cannot read it ({reason}); for m4a, mp4, webm and the like an `ffmpeg` program "
-            "must be on PATH and there is none: install ffmpeg, or convert the file to wav or flac",
-            path=name,
-        )
-    # `file:` and the whitelist: no name, and no playlist in a file, opens an address.
-    command = [program, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
-    command += ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}", "-map", "0:a:0"]
-    command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
-    decoded, rate = 0, 0
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            header = process.stdout.read(24)
-            if len(header) == 24:
-                _, start, _, _, rate, channels = struct.unpack(">4s5I", header)
-                process.stdout.read(start - 24)
-                size = 4 * channels * max(1, BLOCK_SAMPLES // channels)
-                while data := process.stdout.read(size):
-                    block = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], ">f4")
-                    decoded += len(block) // channels
-                    yield rate, block.astype(np.float32).reshape(-1, channels)
-        except BaseException:
-            process.kill()  # the reader stopped early; ffmpeg would wait at a full pipe for ever
-            raise
-        process.wait()
-        log.seek(0)
-        report = log.read(2**20).decode(errors="replace")
-    problems = re.findall(r"\[(?:error|fatal)\] (.*)", report)
-    if not decoded:
-        detail = problems[0] if problems else "it found no samples"
-        raise DataError(f"must be sound; libsndfile cannot read it ({reason}), nor can ffmpeg ({detail})", path=name)
-    if problems:
-        stated = re.search(r"Duration: ([\d:.]+)", report)
-        whole = f" of {stated[1]}" if stated else ""
-        _warn(f"{name}: truncated or damaged: ffmpeg decoded {decoded / rate:.3f} s{whole} ({problems[0]})")
-
-
-def open_sound(source: str | os.PathLike[str] | BinaryIO, name: str | None) -> IO[bytes]:
-    """A regular file that is not empty, with a descriptor and a name; the caller closes it.
-
-    Args:
-        source: a path, a URL, "-" for standard input, or a binary file object, which is read to its end.
-        name: what errors call it.
-    Raises:
-        InputError: the source is none of these.
-        DataError: it cannot be read, or is empty.
-    """
-    if isinstance(source, str) and source == "-":
-        return _copied(sys.stdin.buffer, name)
-    if isinstance(source, str) and is_url(source):
-        with opened(source) as stream:
-            return _copied(stream, name)
-    if not isinstance(source, str | os.PathLike):
-        if not hasattr(source, "read"):
-            kinds = 'a path, "-", a binary file object or (samples, rate)'
-            raise InputError(f"a sound must be {kinds}; got {type(source).__name__}")
-        return _copied(source, name)
-    try:
-        file = open(os.fsdecode(source), "rb", buffering=0)  # noqa: SIM115
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise DataError(f"cannot be opened: {getattr(error, 'strerror', error)}", path=name) from error
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISFIFO(mode):
-        with file:
-            return _copied(file, name)
-    if not stat.S_ISREG(mode):
-        file.close()
-        raise DataError("must be a file or a pipe; it is a device", path=name)
-    return _not_empty(file, name)
-
-
-def _copied(stream: IO[bytes], name: str | None) -> IO[bytes]:
-    """The rest of a stream as a temporary file, gone once closed: decoders seek, pipes do not."""
-    try:
-        copy = tempfile.NamedTemporaryFile(prefix="asr-")  # noqa: SIM115
-        while block := _read(stream, name):
-            copy.write(block)
-        copy.flush()
-    except OSError as error:
-        reason = f"its copy in {tempfile.gettempdir()} cannot be written: {error.strerror}"
-        raise DataError(reason, path=name) from error
-    return _not_empty(copy, name)
-
-
-def _read(stream: IO[bytes], name: str | None) -> bytes:
-    try:
-        block = stream.read(2**20)
-    except AsrError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: closed
-        raise DataError(f"cannot be read as a binary stream: {error}", path=name) from error
-    if not isinstance(block, bytes | bytearray | memoryview):
-        kind = type(block).__name__
-        raise DataError(f"cannot be read as a binary stream: it gives {kind}, not bytes", path=name)
-    return bytes(block)
-
-
-def _not_empty(file: IO[bytes], name: str | None) -> IO[bytes]:
-    if os.fstat(file.fileno()).st_size == 0:
-        file.close()
-        raise DataError("must hold sound; it is empty (0 bytes)", path=name)
-    return file
 
 
 def header_seconds(file: IO[bytes], raw: RawFormat | None) -> float | None:

@@ -10,13 +10,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from asr.audio import Source
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
 from asr.processes import WorkerDied, Workers
 from asr.recognizer import WINDOW_SECONDS, Recognizer
+from asr.sound_source import MAX_INPUT_BYTES
 from asr.transcript import Transcript
 
 Recorded: TypeAlias = Source | Utterance
@@ -35,6 +36,8 @@ def transcribe_in_processes(
     *,
     processes: int,
     channel: int | None = None,
+    track: int | None = None,
+    max_input_bytes: int = MAX_INPUT_BYTES,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Transcript | AsrError]]:
     """The number of each source in the sequence with its transcript, as they come, or what was wrong with it.
@@ -46,7 +49,7 @@ def transcribe_in_processes(
         make: called in each process with the process's number, from 0 on; importable by its name, or a `partial`.
         sources: as for `Recognizer.results`, but for what cannot be sent to another process, such as open files.
         processes: how many, at most; the script that calls needs its `if __name__ == "__main__"`.
-        channel: the one to take, counted from 0; None averages all of them.
+        channel, track, max_input_bytes: as for `Recognizer.transcribe`.
         progress: called with the seconds of sound in the recordings that have come.
     Raises:
         AsrError, OSError: what `make` raised.
@@ -54,7 +57,8 @@ def transcribe_in_processes(
     """
     waiting = deque(chunks(sources, processes=processes))
     alone: set[int] = set()
-    with Workers(partial(_ready, make, channel), processes=min(processes, len(waiting))) as workers:
+    heard = {"channel": channel, "track": track, "max_input_bytes": max_input_bytes}
+    with Workers(partial(_ready, make, heard), processes=min(processes, len(waiting))) as workers:
         while waiting:  # a worker that dies leaves more of it
             for chunk, outcome in workers.results(_taken(waiting)):
                 if not isinstance(outcome, WorkerDied):
@@ -90,14 +94,14 @@ def _taken(waiting: deque[Chunk]) -> Iterator[Chunk]:
         yield waiting.popleft()
 
 
-def _ready(make: Callable[[int], Recognizer], channel: int | None, number: int) -> Callable[[Chunk], Outcomes]:
+def _ready(make: Callable[[int], Recognizer], heard: dict[str, Any], number: int) -> Callable[[Chunk], Outcomes]:
     """The function of a chunk, in a process that has loaded a recogniser."""
-    return partial(_transcribed, make(number), channel)
+    return partial(_transcribed, make(number), heard)
 
 
-def _transcribed(recognizer: Recognizer, channel: int | None, chunk: Chunk) -> Outcomes:
+def _transcribed(recognizer: Recognizer, heard: dict[str, Any], chunk: Chunk) -> Outcomes:
     seconds: list[float] = []
-    results = list(recognizer.results([source for _, source in chunk], channel=channel, progress=seconds.append))
+    results = list(recognizer.results([source for _, source in chunk], **heard, progress=seconds.append))
     return results, sum(seconds)
 
 

@@ -80,7 +80,7 @@ def test_a_full_disk_is_not_blamed_on_the_store(monkeypatch: pytest.MonkeyPatch)
     def full(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(DataError, match=r"c\.wav: its copy in .* cannot be written: No space left on device"):
         read_audio("memory://sounds/c.wav")
 

@@ -22,13 +22,17 @@ class Reader:
         self.number = number
         self.deaths = deaths
 
-    def results(self, sources, *, channel, progress):
+    def results(self, sources, *, channel, track, max_input_bytes, progress):
         for source in sources:
             if "killer" in source or ("once" in source and not (self.deaths / source).exists()):
                 (self.deaths / source).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             progress(0.5)
-            yield DataError("is no sound", path=source) if "bad" in source else (source, channel, self.number)
+            yield (
+                DataError("is no sound", path=source)
+                if "bad" in source
+                else (source, (channel, track, max_input_bytes), self.number)
+            )
 
 
 def make(deaths: Path, number: int) -> Reader:
@@ -44,14 +48,15 @@ def test_a_recording_that_kills_is_named_and_skipped_and_all_others_are_heard(tm
     sources[7], sources[20], sources[39], sources[30] = "killer-7", "bad", "killer-39", "once"
     seconds = []
     make_reader = partial(make, tmp_path)
-    results = transcribe_in_processes(make_reader, sources, processes=2, channel=3, progress=seconds.append)
+    heard = {"channel": 3, "track": 1, "max_input_bytes": 5}
+    results = transcribe_in_processes(make_reader, sources, processes=2, **heard, progress=seconds.append)
     found = dict(results)
     assert sorted(found) == list(range(40))
     for number, source in enumerate(sources):
         if source in ("bad", "killer-7", "killer-39"):
             assert isinstance(found[number], AsrError)
         else:
-            assert found[number][:2] == (source, 3)
+            assert found[number][:2] == (source, (3, 1, 5))
     assert str(found[20]) == "bad: is no sound"
     how = "was killed by SIGKILL (by the system, if memory ran out), twice"
     assert str(found[7]) == f"killer-7: the process that transcribed it {how}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from asr.aligner import AlignedText, AlignmentOptions, Level, align_text
-from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
+from asr.cli.arguments import Parser, add_options, add_sound_flags, disable_progress, given_options, sound_flags
 from asr.cli.command import run_command, say, write_result
 from asr.cli.picture import draw, first_seconds
 from asr.cli.recognizer import add_computing_flags, load_recognizer
@@ -81,7 +81,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write here (default: standard output)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what the model heard, and when, as a PNG")
-    parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     add_options(parser, AlignmentOptions, title="alignment")
     add_computing_flags(parser)
@@ -118,14 +118,14 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
         warm_up()
     else:
         warm_up(lambda: say("compiling the aligner, once on this machine: a few seconds", prog=PROG))
-    source, channel = args.audio, args.channel
+    source, heard = args.audio, sound_flags(args)
     if args.plot is not None and source == "-":  # which can be read only once
         from asr.audio import read_audio
 
-        source, channel = (read_audio(source, sample_rate=model.sample_rate, channel=channel), model.sample_rate), None
+        source, heard = (read_audio(source, sample_rate=model.sample_rate, **heard), model.sample_rate), {}
     with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
         log_probs, duration_seconds = recognizer.long_log_probs(
-            source, channel=channel, progress=lambda seconds: bar.update(round(seconds))
+            source, **heard, progress=lambda seconds: bar.update(round(seconds))
         )
     aligned = align_text(
         log_probs,
@@ -137,7 +137,7 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
         duration_seconds=duration_seconds,
     )
     if args.plot is not None:
-        waveform = first_seconds(source, model, channel=channel)
+        waveform = first_seconds(source, model, **heard)
         prog = None if args.quiet else PROG
         draw(args.plot, waveform, log_probs, aligned.words, aligned.timeline, model, prog=prog)
     return replace(aligned, model=model.config.name)

@@ -16,7 +16,9 @@ from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
 import asr
+from asr.errors import visible
 from asr.options import from_json
+from asr.sound_source import MAX_INPUT_BYTES
 
 Options = TypeVar("Options")
 
@@ -58,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {visible(message)} (see {self.prog} --help)\n")
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -74,6 +76,30 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def add_sound_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say what of a recording is heard; `sound_flags` reads them."""
+    group = parser.add_argument_group("sound")
+    group.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    group.add_argument(
+        "--track",
+        type=at_least(0),
+        metavar="N",
+        help="the sound track to hear, from 0, of a file with several (default: the one it flags as default)",
+    )
+    group.add_argument(
+        "--max-input-bytes",
+        type=at_least(1),
+        default=MAX_INPUT_BYTES,
+        metavar="N",
+        help="refuse standard input, a pipe or a URL that holds more, as it is copied to a disk (default: %(default)s)",
+    )
+
+
+def sound_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """What `asr.audio.read_audio` is to take, by the flags of `add_sound_flags`."""
+    return {"channel": args.channel, "track": args.track, "max_input_bytes": args.max_input_bytes}
 
 
 def show_progress(args: argparse.Namespace) -> bool | None:

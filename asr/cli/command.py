@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 
-from asr.errors import AsrError, AsrWarning, ConfigError, InputError
+from asr.errors import AsrError, AsrWarning, ConfigError, InputError, visible
 
 # 0 is fine. A shell adds 128 to the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
 DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 128 + 2, 128 + 13, 128 + 15
@@ -111,10 +111,10 @@ def _termination_raised() -> Iterator[None]:
 
 
 def say(message: object, *, prog: str) -> None:
-    """Writes one line to stderr, above a progress bar if there is one."""
+    """Writes one line to stderr, above a progress bar if there is one; control characters are written as escapes."""
     from tqdm import tqdm
 
-    tqdm.write(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr)
+    tqdm.write(visible(f"{prog}: {' '.join(str(message).split())}"), file=sys.stderr)
 
 
 def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:

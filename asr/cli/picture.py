@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.cli.command import say
 from asr.errors import AsrWarning
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from asr.transcript import Timeline, Word
 
 
-def first_seconds(source: Source, model: AcousticModel, *, channel: int | None) -> Waveform:
-    """As much of a sound as a picture shows, at the model's rate. It is read once more: what it warns of is known."""
+def first_seconds(source: Source, model: AcousticModel, **heard: Any) -> Waveform:
+    """As much of a sound as a picture shows, at the model's rate; `heard` as for `read_audio`.
+
+    It is read once more: what it warns of is known.
+    """
     from asr.audio import stream_audio
     from asr.plots import MOST_SECONDS
 
-    blocks = stream_audio(source, sample_rate=model.sample_rate, channel=channel, block_seconds=MOST_SECONDS)
+    blocks = stream_audio(source, sample_rate=model.sample_rate, block_seconds=MOST_SECONDS, **heard)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AsrWarning)
         return next(blocks)

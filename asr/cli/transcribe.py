@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, at_least, disable_progress
+from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, sound_flags
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.output_folder import claimed, names_in
 from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
@@ -121,7 +121,7 @@ def make_parser() -> Parser:
         metavar="FILE|DIR",
         help="draw what the model heard, and when, as FILE.png, or each recording in a folder; it is heard once more",
     )
-    parser.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     parser.add_argument(
         "--list-models", action="store_true", help="show the embedded models and what they are good for"
@@ -304,7 +304,7 @@ def _results(
     recordings = [item for item in found if isinstance(item, Recording)]
     sources = [item.source for item in recordings]
     if args.nproc == 1 or not recordings:
-        results = recognizer.results(sources, channel=args.channel, progress=progress) if recognizer else iter(())
+        results = recognizer.results(sources, **sound_flags(args), progress=progress) if recognizer else iter(())
         for item in found:
             yield (item, next(results)) if isinstance(item, Recording) else (None, item)
         return
@@ -314,7 +314,8 @@ def _results(
     from asr.transcription import transcribe_in_processes
 
     make = partial(load_in_process, args, args.model)
-    numbered = transcribe_in_processes(make, sources, processes=args.nproc, channel=args.channel, progress=progress)
+    heard = sound_flags(args)
+    numbered = transcribe_in_processes(make, sources, processes=args.nproc, **heard, progress=progress)
     for number, result in numbered if args.output else enumerate(in_order(numbered)):
         yield recordings[number], result
 
@@ -352,7 +353,7 @@ def _draw(transcript: Transcript, recording: Recording, recognizer: Recognizer, 
     from asr.cli.picture import draw, first_seconds
 
     model = recognizer.model
-    waveform = first_seconds(recording.path, model, channel=args.channel)
+    waveform = first_seconds(recording.path, model, **sound_flags(args))
     emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
     path = args.plot if _is_picture(args.plot) else args.plot / f"{recording.name}.png"
     prog = None if args.quiet else PROG
@@ -369,8 +370,8 @@ def _json_line(transcript: Transcript, path: str) -> str:
 
 
 def _one_line(path: str) -> str:
-    """The path, its tabs and line ends written as escapes."""
-    return path.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+    """The path, its tabs, line ends and other control characters written as escapes."""
+    return path.translate({code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))})
 
 
 def _formats(text: str) -> list[str]:

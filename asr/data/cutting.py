@@ -16,7 +16,7 @@ import soundfile
 from asr.audio import Waveform, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.sources import CUT, Candidate
-from asr.errors import AsrWarning, DataError, InputError
+from asr.errors import AsrWarning, ChoiceWarning, DataError, InputError
 from asr.files import write_whole
 from asr.libsndfile import UNKNOWN_FRAMES
 from asr.sound_files import is_one_sound, sound_header
@@ -139,6 +139,7 @@ def _cut(
     position = 0
     with ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("error", AsrWarning)  # a cut file would not show that its recording was damaged
+        warnings.simplefilter("default", ChoiceWarning)
         writers = [stack.enter_context(_Writer(*pair)) for pair in zip(files, origins, strict=True)]
         try:
             for block in stream_audio(audio, sample_rate=CUT_SAMPLE_RATE, channel=channel):

@@ -19,7 +19,7 @@ import soundfile
 
 from asr.audio import LARGEST_SAMPLE, Waveform, read_audio, stream_channels
 from asr.data.containers import flac_ends_early, ogg_damage
-from asr.errors import AsrWarning, DataError
+from asr.errors import AsrWarning, ChoiceWarning, DataError
 from asr.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, rate_range
 from asr.processes import WorkerDied, Workers
 from asr.sound_files import sound_header
@@ -186,7 +186,8 @@ def listen(job: Job) -> Heard:
                     num_samples += len(block)
         except DataError as problem:
             error = str(problem)
-    damage, reason = _damage(job.path, error, [str(warning.message) for warning in caught], decoded=num_samples > 0)
+    notes = [str(warning.message) for warning in caught if not issubclass(warning.category, ChoiceWarning)]
+    damage, reason = _damage(job.path, error, notes, decoded=num_samples > 0)
     file = FileFacts(damage=damage, reason=reason, sample_rate=rate, num_samples=num_samples, num_channels=num_channels)
     return Heard(
         file=file,

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import textwrap
-import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from asr.data.checks import KINDS, Case, Finding
 from asr.data.doctor import Examination
 from asr.data.listening import decibels
 from asr.data.waveforms import read_waveform
-from asr.errors import AsrError, AsrWarning
+from asr.errors import AsrError, AsrWarning, visible
 
 _CLIP_RATE, _CLIP_SECONDS = 16_000, 12.0
 _CLIPS_PER_KIND, _MOST_ROWS = 4, 1000
@@ -55,7 +54,7 @@ def to_table(examination: Examination, *, width: int = 80, most: int = 10) -> st
         for finding in findings[: most or None]:
             name = f"{finding.id}: " if finding.id else ""
             detail = f"{finding.audio}: " if finding.level == "broken" and finding.audio else ""
-            text = _visible(f"{finding.manifest}:{finding.line}: {kind}: {name}{detail}{finding.message}")
+            text = visible(f"{finding.manifest}:{finding.line}: {kind}: {name}{detail}{finding.message}")
             out += textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
         if most and len(findings) > most:
             out.append(f"... and {len(findings) - most} more of {kind}")
@@ -141,14 +140,6 @@ def _by_kind(examination: Examination) -> dict[str, list[Finding]]:
     for finding in examination.findings:
         found[finding.kind].append(finding)
     return {kind: found[kind] for kind in KINDS if kind in found}
-
-
-def _visible(text: str) -> str:
-    """The text with control characters, which could move the cursor or colour a terminal, as escapes."""
-    return "".join(
-        repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
-        for character in text
-    )
 
 
 def _measured(cases: Sequence[Case]) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from asr.cli.command import run_command, write_result
+from asr.cli.command import run_command, say, write_result
 from asr.errors import AsrError, AsrWarning, ConfigError, DataError, InputError
 from asr.files import write_whole
 
@@ -42,6 +42,28 @@ def raiser(error: BaseException):
 def test_errors_are_one_line_and_a_status(error, status, line, capsys):
     assert run(raiser(error), quiet=True) == status
     assert capsys.readouterr() == ("", line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202eb", r"a\u202eb"),
+        ("été 中 \N{GRINNING FACE}", "été 中 \N{GRINNING FACE}"),
+    ],
+)
+def test_control_characters_do_not_reach_the_terminal(text, shown, capsys):
+    def work() -> int:
+        warnings.warn(AsrWarning(f"tag {text}"), stacklevel=1)
+        say(f"note {text}", prog="prog")
+        raise DataError(f"must not be {text}", path=f"{text}.wav")
+
+    assert run(work) == 1
+    lines = [f"prog: warning: tag {shown}", f"prog: note {shown}", f"prog: error: {shown}.wav: must not be {shown}"]
+    assert capsys.readouterr().err.splitlines() == lines
+    assert run(raiser(PermissionError(13, "Permission denied", text))) == 1
+    assert capsys.readouterr().err == f"prog: error: {shown}: Permission denied\n"
 
 
 def test_debug_shows_where_and_keeps_the_status(capsys):
@@ -92,7 +114,7 @@ def test_warnings_are_left_as_they_were():
 
 LINES = """
 import argparse, sys
-from asr.cli.command import run_command, write_result
+from asr.cli.command import run_command, say, write_result
 def work(args):
     for number in range(100_000):
         write_result(f"{number}\\n")

@@ -22,6 +22,7 @@ from asr.data.manifest import Utterance, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.formats import WRITERS
 from tests.cli.conftest import SPOKEN
+from tests.test_audio import needs_ffmpeg
 from tests.tones import speak
 
 
@@ -189,6 +190,29 @@ def test_channel(transcribe, recognizer, rng, tmp_path):
         assert transcribe(tmp_path / "stereo.wav", "--channel", channel) == (0, [text], [])
     status, _, errors = transcribe(tmp_path / "stereo.wav", "--channel", 2)
     assert status == 1 and "channel must be below the number of channels, 2; got 2" in errors[0]
+
+
+@needs_ffmpeg
+def test_track(transcribe, recognizer, rng, tmp_path):
+    waveforms = [speak(text, rng).astype(np.float32) for text in ("CAB A", "BC AB")]
+    texts = [recognizer.transcribe((waveform, 8000)).text for waveform in waveforms]
+    for number, waveform in enumerate(waveforms):
+        soundfile.write(tmp_path / f"{number}.wav", waveform, 8000, subtype="FLOAT")
+    inputs = ["-i", tmp_path / "0.wav", "-i", tmp_path / "1.wav", "-map", "0", "-map", "1", "-c", "copy"]
+    subprocess.run(["ffmpeg", "-v", "error", *inputs, tmp_path / "a.mkv"], check=True)
+    for number, text in enumerate(texts):
+        assert transcribe(tmp_path / "a.mkv", "--track", number) == (0, [text], [])
+    note = f"asr-transcribe: warning: {tmp_path / 'a.mkv'}: has 2 sound tracks: track 0 (pcm_f32le) is heard, "
+    assert transcribe(tmp_path / "a.mkv") == (0, texts[:1], [note + "--track takes another: track 1 (pcm_f32le)"])
+    status, _, errors = transcribe(tmp_path / "a.mkv", "--track", 2)
+    assert status == 1 and "track must be below the number of sound tracks, 2; got 2" in errors[0]
+
+
+def test_a_stream_that_holds_more_than_it_may(transcribe, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(3_000_000))))
+    status, _, errors = transcribe("-", "--max-input-bytes", 2_000_000)
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].startswith("asr-transcribe: error: <stdin>: must hold at most 2000000 bytes, as it is copied")
 
 
 def test_one_file_that_fails_is_one_line(transcribe, tmp_path):

@@ -19,7 +19,7 @@ from asr.data.importing import Imported, SplitOptions, choose_split, import_reco
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.sources import SourceOptions
 from asr.data.waveforms import read_waveform
-from asr.errors import ConfigError, DataError
+from asr.errors import ChoiceWarning, ConfigError, DataError
 from tests.data.voices import SAMPLE_RATE, voice
 
 ALL_TRAIN = SplitOptions(dev=0.0, test=0.0)
@@ -504,6 +504,16 @@ def test_a_recording_of_several_files_is_whole_and_one_with_bytes_behind_it_is_n
     assert (utterance.text, utterance.duration_seconds) == ("two", 4.0)
     np.testing.assert_array_equal(read_waveform(utterance, SAMPLE_RATE), read_audio(folder / "two.flac"))
     assert len(made.problems) == 1 and "more.wav: 20000 bytes that belong to no sound" in made.problems[0]
+
+
+def test_a_recording_whose_channels_cancel_is_cut_from_the_louder(folder: Path, rng) -> None:
+    sound = voice(rng)
+    soundfile.write(folder / "a.wav", np.stack([0.8 * sound, -sound], axis=1), SAMPLE_RATE)
+    (folder / "a.txt").write_text("a")
+    with pytest.warns(ChoiceWarning, match=r"a\.wav: the channels cancel each other at 0\.000 s; .*, channel 1"):
+        (utterance,), made = imported(folder)
+    assert not made.problems
+    np.testing.assert_allclose(read_waveform(utterance, SAMPLE_RATE), -sound, atol=1e-3)
 
 
 def test_speakers(folder: Path, rng) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from asr.data import listening
 from asr.data.containers import flac_ends_early, ogg_damage
 from asr.data.listening import Heard, Job, SoundFacts, Stretch, decibels, listen, listen_to_all
 from tests.data.voices import SAMPLE_RATE, voice
+from tests.test_audio import needs_ffmpeg
 
 
 def heard(path: Path, *stretches: tuple[float, float], channel: int = 0, model_rate: int | None = None) -> Heard:
@@ -144,6 +146,15 @@ def test_rates_that_no_recording_has(tmp_path: Path, rng) -> None:
     ):
         file = heard(tmp_path / name, (0.0, 1.0)).file
         assert (file.damage, file.reason) == ("corrupt", reason)
+
+
+@needs_ffmpeg
+def test_a_second_sound_track_is_no_damage(tmp_path: Path, rng) -> None:
+    soundfile.write(tmp_path / "a.wav", voice(rng), SAMPLE_RATE)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-map", "0", "-map", "0", tmp_path / "a.mka"]
+    subprocess.run(command, check=True)
+    file = heard(tmp_path / "a.mka", (0.0, 1.0)).file
+    assert (file.damage, file.num_channels) == ("", 1)
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path, rng) -> None:
