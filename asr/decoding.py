@@ -129,7 +129,10 @@ class Decoder:
                 score=each.score,
                 lm=each.lm_score,
                 num_unknown=each.num_unknown,
-                word_score=options.word_bonus * each.num_words + options.unknown_word_score * each.num_unknown,
+                unknown_letters=each.unknown_letters,
+                word_score=options.word_bonus * each.num_words
+                + options.unknown_word_score * each.num_unknown
+                + options.unknown_letter_score * each.unknown_letters,
                 hotword_score=each.hotword_score,
                 hotwords=each.hotwords,
             )

@@ -63,6 +63,7 @@ class Reading:
     rnn: float | None = None
     source: float | None = None
     num_unknown: int = 0
+    unknown_letters: int = 0
     word_score: float = 0.0
     hotword_score: float = 0.0
     hotwords: tuple[HotwordMatch, ...] = ()
