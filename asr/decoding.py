@@ -50,9 +50,11 @@ class Decoder:
                 f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
             )
         self._search: BeamSearch | None = None
+        self._rescorer: Rescorer | None = None
         if self.options.beam_width > 1:
-            self._search, self._hotwords = make_search(alphabet, self.options, device=device)
-        self._rescorer = self._make_rescorer(device, dtype) if self.options.rescore_lm else None
+            self._search, self._hotwords, lexicon = make_search(alphabet, self.options, device=device)
+            if self.options.rescore_lm:
+                self._rescorer = self._make_rescorer(lexicon, device, dtype)
 
     def decode(
         self, log_probs: Any, *, frame_seconds: float = 1.0, duration_seconds: float | None = None
@@ -190,10 +192,11 @@ class Decoder:
             options=self._said,
         )
 
-    def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
+    def _make_rescorer(self, lexicon: frozenset[str], device: str, dtype: Any) -> Rescorer:
         options = self.options
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
-        return Rescorer(load_language_model(options.rescore_lm, device), options, source=source, dtype=dtype)
+        model = load_language_model(options.rescore_lm, device)
+        return Rescorer(model, options, source=source, lexicon=lexicon, dtype=dtype)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:

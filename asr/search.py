@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from asr.lm.rnn import LanguageModel
 
 
-def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) -> tuple[BeamSearch, tuple[str, ...]]:
-    """A search with the language model, lexicon and hotwords that the options name, and how those hotwords are spelled.
+def make_search(
+    alphabet: Alphabet, options: DecodingOptions, *, device: str
+) -> tuple[BeamSearch, tuple[str, ...], frozenset[str]]:
+    """A search with the language model, lexicon and hotwords that the options name.
 
     Args:
         device: where a recurrent language model computes.
+    Returns:
+        The search, how the hotwords are spelled, and the words of its lexicon, hotwords among them; none without one.
     Raises:
         DataError, InputError: as `asr.decoding.Decoder`.
     """
@@ -73,7 +77,7 @@ def make_search(alphabet: Alphabet, options: DecodingOptions, *, device: str) ->
         label_model=_label_model(alphabet, options.fuse_lm, device) if options.fuse_lm else None,
         hotwords=Hotwords(list(hotword_weights), list(hotword_weights.values())) if hotword_weights else None,
     )
-    return search, tuple(alphabet.decode(spelling) for spelling in hotword_weights)
+    return search, tuple(map(alphabet.decode, hotword_weights)), frozenset(map(alphabet.decode, spellings))
 
 
 def _label_model(alphabet: Alphabet, name: str, device: str) -> LabelModel:
