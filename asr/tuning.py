@@ -228,15 +228,28 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these readings best, and how many errors that leaves."""
-    base = [[reading.acoustic + reading.hotword_score for reading in row] for row in lists]
+    """The weights of the search that rank these readings best, and how many errors that leaves.
+
+    The price of unknown letters stays as it is until the others are found, and is then found with that of the words.
+    """
+    base = [np.array([reading.acoustic + reading.hotword_score for reading in row]) for row in lists]
     terms: dict[str, Rows] = {
         "lm_weight": [[reading.lm for reading in row] for row in lists],
         "word_bonus": [[len(reading.words) for reading in row] for row in lists],
         "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
         "unknown_letter_score": [[reading.unknown_letters for reading in row] for row in lists],
     }
-    return tune(base, {name: terms[name] for name in weights_of_search(options)}, errors)
+    weights = {name: getattr(options, name) for name in weights_of_search(options)}
+    first = [name for name in weights if name != "unknown_letter_score"]
+    prices = [name for name in weights if name.startswith("unknown_")]
+    for names in (first, prices) if prices else (first,):
+        rest = [name for name in weights if name not in names]
+        fixed = [
+            sum((weights[name] * np.array(terms[name][i]) for name in rest), start=base[i]) for i in range(len(base))
+        ]
+        found, fewest = tune(fixed, {name: terms[name] for name in names}, errors)
+        weights |= found
+    return weights, fewest
 
 
 def _hear(
