@@ -17,6 +17,8 @@ from asr.errors import ConfigError, InputError
 from asr.formats import to_explanation, to_json
 from asr.lm.ngram import NgramModel
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.options import from_json
+from asr.options import to_json as to_values
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike, ranked
 from asr.text import Alphabet
 
@@ -110,6 +112,12 @@ def test_the_source_model_is_not_taken_off_letters_that_have_a_price(source):
         assert each.source == pytest.approx(4 * math.log(0.2) + 2 * math.log(0.05), abs=1e-6)  # PEAR, space and </s>
         assert before.source == pytest.approx(each.source + len(each.words[1]) * math.log(0.2), abs=1e-6)
     assert priced[2].source == free[2].source == pytest.approx(math.log(0.05), abs=1e-6)
+
+
+def test_a_folder_from_before_letters_had_a_price_decodes_as_it_did():
+    values = to_values(DecodingOptions(source_weight=0.5))
+    del values["unknown_letter_score"]
+    assert from_json(DecodingOptions, values).unknown_letter_score == 0.0
 
 
 def test_without_a_lexicon_no_word_is_unknown(source):
