@@ -50,9 +50,11 @@ class Decoder:
                 f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
             )
         self._search: BeamSearch | None = None
+        self._rescorer: Rescorer | None = None
         if self.options.beam_width > 1:
-            self._search, self._hotwords = make_search(alphabet, self.options, device=device)
-        self._rescorer = self._make_rescorer(device, dtype) if self.options.rescore_lm else None
+            self._search, self._hotwords, lexicon = make_search(alphabet, self.options, device=device)
+            if self.options.rescore_lm:
+                self._rescorer = self._make_rescorer(lexicon, device, dtype)
 
     def decode(
         self, log_probs: Any, *, frame_seconds: float = 1.0, duration_seconds: float | None = None
@@ -126,6 +128,7 @@ class Decoder:
         """What the search found, without the price of unknown words where they are expected."""
         options, expected = self.options, [self._hotwords[match.index] for match in found.hotwords]
         num_unknown = found.num_unknown - sum(each.num_unknown for each in expected)
+        unknown_letters = found.unknown_letters - sum(each.unknown_letters for each in expected)
         return Reading(
             tokens=found.tokens,
             text=self.alphabet.decode(found.tokens),
@@ -133,7 +136,10 @@ class Decoder:
             score=found.score,
             lm=found.lm_score,
             num_unknown=num_unknown,
-            word_score=options.word_bonus * found.num_words + options.unknown_word_score * num_unknown,
+            unknown_letters=unknown_letters,
+            word_score=options.word_bonus * found.num_words
+            + options.unknown_word_score * num_unknown
+            + options.unknown_letter_score * unknown_letters,
             hotword_score=sum(each.weight for each in expected),
             hotwords=found.hotwords,
         )
@@ -188,11 +194,12 @@ class Decoder:
             options=self._said,
         )
 
-    def _make_rescorer(self, device: str, dtype: Any) -> Rescorer:
+    def _make_rescorer(self, lexicon: frozenset[str], device: str, dtype: Any) -> Rescorer:
         options = self.options
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
         model = load_language_model(options.rescore_lm, device)
-        return Rescorer(model, options, source=source, dtype=dtype if model.can_run(dtype) else None)
+        dtype = dtype if model.can_run(dtype) else None
+        return Rescorer(model, options, source=source, lexicon=lexicon, dtype=dtype)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:

@@ -10,11 +10,15 @@ go, and the readings are ranked anew:
 The source language model knows the texts that the acoustic model learnt from, and nothing else. A network takes on what
 these are like, and says in log p_ctc what they would; that is taken off where better language models say it (McDermott
 et al. 2019, "A density ratio approach to language model fusion in end-to-end automatic speech recognition").
+
+Of a word that it lacks a language model of words says <unk>, whether it has three letters or thirty: what the source
+model gave for the letters would be for nothing, and words run together for it. So unknown words have a price by the
+letter, `unknown_letter_score`, from the search on, and where they do, the source model is not taken off their letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -48,8 +52,10 @@ class Reading:
         score: what readings are ranked by, in nats: the sum of all below, each with its weight, and of acoustic.
         lm: natural log-probability in the language model of the search, n-gram or fused; 0 without one.
         rnn: natural log-probability in the recurrent language model; None until it has been asked.
-        source: natural log-probability in the source language model; None until it has been asked.
+        source: natural log-probability in the source language model, without letters that have a price of their own;
+            None until it has been asked.
         num_unknown: words that are not in the lexicon of the search; 0 without one.
+        unknown_letters: letters of those.
         word_score: what the words add, known and unknown.
         hotword_score: what the hotwords add.
         hotwords: where they are.
@@ -63,6 +69,7 @@ class Reading:
     rnn: float | None = None
     source: float | None = None
     num_unknown: int = 0
+    unknown_letters: int = 0
     word_score: float = 0.0
     hotword_score: float = 0.0
     hotwords: tuple[HotwordMatch, ...] = ()
@@ -96,6 +103,7 @@ class Rescorer:
         model: over words or characters.
         options: their weights count.
         source: the source language model, over characters, all of which it has to know.
+        lexicon: the words of the search's lexicon; without any, no word is unknown.
         dtype: format of the recurrent model's matrix products; None is float32.
     """
 
@@ -105,9 +113,11 @@ class Rescorer:
         options: DecodingOptions,
         *,
         source: NgramModel | None = None,
+        lexicon: Set[str] = frozenset(),
         dtype: torch.dtype | None = None,
     ):
         self.model, self.options, self.source, self.dtype = model, options, source, dtype
+        self.lexicon = lexicon if options.unknown_letter_score else frozenset()
 
     def rescore(self, lists: Sequence[Sequence[Reading]]) -> list[list[Reading]]:
         """The readings of each utterance by their new scores, the best first; of equal ones the better one before.
@@ -132,11 +142,19 @@ class Rescorer:
         with autocast(self.dtype or torch.float32, next(self.model.parameters()).device):
             scores = score_together(self.model, texts)
         log_probs = iter(np.maximum(scores, LEAST_SCORE).tolist())
-        sources = iter([None] * len(texts) if self.source is None else self.source.score_together(texts).tolist())
+        sources: Iterator[float | None] = iter([None] * len(texts))
+        if self.source is not None:
+            counted = list(map(self._has_source, texts)) if self.lexicon else None
+            sources = iter(self.source.score_together(texts, counted=counted).tolist())
         heard = (
             [replace(reading, rnn=next(log_probs), source=next(sources)) for reading in readings] for readings in lists
         )
         return [ranked(readings, self.options) for readings in heard]
+
+    def _has_source(self, text: str) -> list[bool]:
+        """Whether each character of a text is none of an unknown word."""
+        marks = [mark for word in text.split(" ") for mark in (*[word in self.lexicon] * len(word), True)]
+        return marks[:-1]  # no space follows the last word
 
 
 def ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Reading]:

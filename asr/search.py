@@ -30,23 +30,26 @@ _APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
 
 
 class Expected(NamedTuple):
-    """A hotword as it is spelled, its weight in nats, and how many of its words would cost what unknown ones do."""
+    """A hotword as it is spelled, its weight in nats, and how much in it would cost what unknown words do."""
 
     text: str
     weight: float
-    num_unknown: int
+    num_unknown: int  # words
+    unknown_letters: int
 
 
 def make_search(
     alphabet: Alphabet, options: DecodingOptions, *, device: str
-) -> tuple[BeamSearch, tuple[Expected, ...]]:
-    """A search with the language model, lexicon and hotwords that the options name, and those hotwords.
+) -> tuple[BeamSearch, tuple[Expected, ...], frozenset[str]]:
+    """A search with the language model, lexicon and hotwords that the options name.
 
     What is expected is no unknown word: what the search takes off for one, a match gives back. Only then, because a
     word that the lexicon had besides would change what is pruned wherever another word begins as it does.
 
     Args:
         device: where a recurrent language model computes.
+    Returns:
+        The search, those hotwords, and the words of its lexicon with those of hotwords; none without a lexicon.
     Raises:
         DataError, InputError: as `asr.decoding.Decoder`.
     """
@@ -72,7 +75,7 @@ def make_search(
     if options.only_lexicon:  # they have to be in it to be found
         for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
             spellings.setdefault(spell(word, alphabet), _number(lm, word))
-    expected, hotwords = _expect(hotword_weights, spellings, alphabet, price=-min(options.unknown_word_score, 0.0))
+    expected, hotwords = _expect(hotword_weights, spellings, alphabet, options)
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
         num_labels=alphabet.size,
@@ -86,34 +89,39 @@ def make_search(
         label_model=_label_model(alphabet, options.fuse_lm, device) if options.fuse_lm else None,
         hotwords=hotwords,
     )
-    return search, expected
+    known = frozenset(map(alphabet.decode, spellings))
+    if known:
+        known |= {word for each in expected for word in each.text.split()}
+    return search, expected, known
 
 
 def _expect(
     weights: Mapping[tuple[int, ...], float],
     lexicon: Iterable[tuple[int, ...]],
     alphabet: Alphabet,
-    *,
-    price: float,
+    options: DecodingOptions,
 ) -> tuple[tuple[Expected, ...], Hotwords]:
     """Hotwords for the search, which give back the price of their unknown words from where it is taken off.
 
-    A word is unknown from the label on with which no word of the lexicon begins, or else where it ends.
+    A word is unknown from the label on with which no word of the lexicon begins, or else where it ends; all its letters
+    up to there are paid for then, and every later one where it stands.
     """
-    known = sorted(lexicon) if weights and price else []
+    word_price, letter_price = -min(options.unknown_word_score, 0.0), -options.unknown_letter_score
+    known = sorted(lexicon) if weights and (word_price or letter_price) else []
     words, expected, earned = set(known), [], []
     for spelling, weight in weights.items():
         text = alphabet.decode(spelling)
         worth = [weight * length / len(spelling) for length in range(1, len(spelling) + 1)]
-        num_unknown = 0
+        num_unknown = unknown_letters = 0
         for start, end in find_words(text) if known else ():
             if (word := spelling[start:end]) not in words:
                 num_unknown += 1
+                unknown_letters += len(word)
                 place = bisect(known, word)
                 taken = start + max(_num_shared(word, near) for near in known[max(place - 1, 0) : place + 1])
                 for i in range(min(taken, len(worth) - 1), len(worth)):
-                    worth[i] += price
-        expected.append(Expected(text, weight, num_unknown))
+                    worth[i] += word_price + letter_price * (min(i + 1, end) - start)
+        expected.append(Expected(text, weight, num_unknown, unknown_letters))
         earned.append(worth)
     return tuple(expected), Hotwords(list(weights), [worth[-1] for worth in earned], earned=earned)
 

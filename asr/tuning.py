@@ -38,7 +38,8 @@ _BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 GRID: dict[str, tuple[float, ...]] = {
     "lm_weight": _WEIGHTS,
     "word_bonus": _BONUSES,
-    "unknown_word_score": (-2.0, -5.0, -8.0, -12.0, -16.0, -20.0),
+    "unknown_word_score": (0.0, -2.0, -5.0, -8.0, -12.0, -16.0, -20.0),
+    "unknown_letter_score": (0.0, -0.5, -1.0, -1.5, -2.0, -3.0),
     "rescore_weight": (*_WEIGHTS, 2.0),
     "rescore_word_bonus": _BONUSES,
     "rescore_lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
@@ -99,11 +100,11 @@ def tune_decoding(
 ) -> DecodingOptions:
     """The recogniser's options with the weights that give the fewest word errors on some utterances.
 
-    First those of the search: of its language model, of words, of words outside of its lexicon, and of the labels'
-    prior; then those with which a recurrent model ranks what it finds; and what makes the confidences of words say best
-    whether they are right, which is all that greedy decoding has to tune. What a search finds depends on its weights,
-    so it is made again with those that do best on all it has found so far, until they stay as they are; the search with
-    the fewest errors counts.
+    First those of the search: of its language model, of words, of words outside of its lexicon and their letters, and
+    of the labels' prior; then those with which a recurrent model ranks what it finds; and what makes the confidences of
+    words say best whether they are right, which is all that greedy decoding has to tune. What a search finds depends on
+    its weights, so it is made again with those that do best on all it has found so far, until they stay as they are;
+    the search with the fewest errors counts.
 
     Args:
         utterances: with known text, which training has not seen. Those that cannot be read are left out.
@@ -156,10 +157,11 @@ def tuned_options(options: DecodingOptions) -> list[str]:
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
     """The names of the weights that a search with these options has to be given."""
+    unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
     return [
         *["lm_weight"] * bool(options.lm or options.fuse_lm),
         *["word_bonus"] * bool(options.lm or options.fuse_lm or options.lexicon or not options.rescore_lm),
-        *["unknown_word_score"] * bool((options.lm or options.lexicon) and not options.only_lexicon),
+        *["unknown_word_score", "unknown_letter_score"] * unknown,
     ]
 
 
@@ -226,14 +228,28 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these readings best, and how many errors that leaves."""
-    base = [[reading.acoustic + reading.hotword_score for reading in row] for row in lists]
+    """The weights of the search that rank these readings best, and how many errors that leaves.
+
+    The price of unknown letters stays as it is until the others are found, and is then found with that of the words.
+    """
+    base = [np.array([reading.acoustic + reading.hotword_score for reading in row]) for row in lists]
     terms: dict[str, Rows] = {
         "lm_weight": [[reading.lm for reading in row] for row in lists],
         "word_bonus": [[len(reading.words) for reading in row] for row in lists],
         "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
+        "unknown_letter_score": [[reading.unknown_letters for reading in row] for row in lists],
     }
-    return tune(base, {name: terms[name] for name in weights_of_search(options)}, errors)
+    weights = {name: getattr(options, name) for name in weights_of_search(options)}
+    first = [name for name in weights if name != "unknown_letter_score"]
+    prices = [name for name in weights if name.startswith("unknown_")]
+    for names in (first, prices) if prices else (first,):
+        rest = [name for name in weights if name not in names]
+        fixed = [
+            sum((weights[name] * np.array(terms[name][i]) for name in rest), start=base[i]) for i in range(len(base))
+        ]
+        found, fewest = tune(fixed, {name: terms[name] for name in names}, errors)
+        weights |= found
+    return weights, fewest
 
 
 def _hear(

@@ -27,6 +27,7 @@ from tests.processors import needs_bfloat16
 CORPUS = Path(os.environ.get("ASR_AN4", "../shared/corpora/an4"))
 TEST_CLEAN = Path(os.environ.get("ASR_ENGLISH", "../shared/corpora/english")) / "librispeech_test_clean"
 SAMPLE = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
+MERCHANT = Path(__file__).parent / "audio" / "merchant.flac"
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"AN4 is not at {CORPUS} (set ASR_AN4)")
 needs_test_clean = pytest.mark.skipif(not TEST_CLEAN.is_dir(), reason=f"no speech at {TEST_CLEAN} (set ASR_ENGLISH)")
 
@@ -144,6 +145,13 @@ def test_english_follows_new_voices_about_as_well_as_it_says(english):
     claimed, greedy = (results[f"librispeech_test_clean-test{way}"]["wer"]["rate"] for way in (", 3-gram and RNN", ""))
     assert len(said) == 34
     assert wer(said, heard) == pytest.approx(claimed, abs=0.05) and wer(said, heard) < greedy
+
+
+@pytest.mark.parametrize("silent_samples", [0, 480])
+def test_english_writes_no_words_run_together(english, silent_samples):
+    """With 30 ms of silence in front, three words were MURCHANDCUNDERSTOUODWHITH, one of 25 letters."""
+    waveform = np.concatenate([np.zeros(silent_samples, dtype=np.float32), read_audio(MERCHANT)])
+    assert english.transcribe((waveform, 16000)).text == "BUT THE MERCHANT UNDERSTOOD WHAT THE BOY HAD SAID"
 
 
 def test_english_names_every_corpus_that_it_learnt_from_with_its_licence():

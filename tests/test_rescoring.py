@@ -17,6 +17,8 @@ from asr.errors import ConfigError, InputError
 from asr.formats import to_explanation, to_json
 from asr.lm.ngram import NgramModel
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.options import from_json
+from asr.options import to_json as to_values
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike, ranked
 from asr.text import Alphabet
 
@@ -92,6 +94,63 @@ def test_what_the_training_texts_are_like_is_taken_off(source):
         assert each.source == pytest.approx(math.log(expected) + math.log(0.05), abs=1e-6)  # with </s>
         before = next(reading for reading in plain if reading.text == each.text)
         assert each.score == pytest.approx(before.score - 0.5 * each.source, abs=1e-6)
+
+
+def test_the_source_model_is_not_taken_off_letters_that_have_a_price(source):
+    """Both are one <unk>, and as clear; one has six letters more, for which the source model would pay."""
+    lists = [[make_reading("PEAR REAPPEAR", -1.0), make_reading("PEAR EA", -1.0), make_reading("", -50.0)]]
+
+    def rescored(**values: float) -> list[Reading]:
+        options = weights(source_weight=0.5, **values)
+        return Rescorer(biased_model(), options, source=source, lexicon=frozenset({"PEAR"})).rescore(lists)[0]
+
+    free, priced = rescored(), rescored(unknown_letter_score=-0.1)
+    assert [each.text for each in free] == ["PEAR REAPPEAR", "PEAR EA", ""]
+    assert priced[0].score == priced[1].score
+    for each in priced[:2]:
+        before = next(reading for reading in free if reading.text == each.text)
+        assert each.source == pytest.approx(4 * math.log(0.2) + 2 * math.log(0.05), abs=1e-6)  # PEAR, space and </s>
+        assert before.source == pytest.approx(each.source + len(each.words[1]) * math.log(0.2), abs=1e-6)
+    assert priced[2].source == free[2].source == pytest.approx(math.log(0.05), abs=1e-6)
+
+
+def test_a_folder_from_before_letters_had_a_price_decodes_as_it_did():
+    values = to_values(DecodingOptions(source_weight=0.5))
+    del values["unknown_letter_score"]
+    assert from_json(DecodingOptions, values).unknown_letter_score == 0.0
+
+
+def test_without_a_lexicon_no_word_is_unknown(source):
+    lists = [[make_reading("PEAR REAPPEAR", -1.0)]]
+    scores = [
+        Rescorer(biased_model(), weights(unknown_letter_score=price), source=source).rescore(lists)[0][0].score
+        for price in (0.0, -0.5)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_hotword_is_no_unknown_word(pear_model, source, tmp_path, rng):
+    """The lexicon of the search is the language model's, and hotwords: the source model is taken off those."""
+    (tmp_path / "lm.arpa").write_text(
+        "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-2\t<unk>\n-0.5\t</s>\n-0.3\tPAIR\n\n\\end\\\n"
+    )
+    options = DecodingOptions(
+        beam_width=50,
+        num_best=99,
+        lm=str(tmp_path / "lm.arpa"),
+        unknown_letter_score=-0.1,
+        rescore_lm=pear_model,
+        source_lm=str(tmp_path / "source.arpa"),
+        rescore_within=99.0,
+    )
+
+    def hypothesis(options: DecodingOptions):
+        return next(each for each in Decoder(FRUIT, options).decode(emission(rng)).hypotheses if each.text == "PEAR")
+
+    unknown, expected = hypothesis(options), hypothesis(replace(options, hotwords=("PEAR",)))
+    assert unknown.word_score == pytest.approx(-5.0 - 4 * 0.1) and expected.word_score == 0.0
+    assert unknown.source == pytest.approx(math.log(0.05), abs=1e-6)
+    assert expected.source == pytest.approx(4 * math.log(0.2) + math.log(0.05), abs=1e-6)
 
 
 def test_the_model_of_the_search_may_count_less_when_readings_are_ranked_anew():

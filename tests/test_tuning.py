@@ -28,11 +28,15 @@ from asr.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 
 CONFIDENCE = ("confidence_temperature", "confidence_power", "confidence_calibration", "greedy_confidence_power")
 PRIOR = ("prior", "prior_weight")
-SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", *PRIOR, *CONFIDENCE)
+SEARCHED = ("lm_weight", "word_bonus", "unknown_word_score", "unknown_letter_score", *PRIOR, *CONFIDENCE)
 
 
 def test_no_weights_of_the_grid_have_fewer_errors(rng):
-    for names in (["lm_weight", "rescore_weight", "word_bonus"], ["word_bonus", "unknown_word_score"], ["lm_weight"]):
+    for names in (
+        ["lm_weight", "rescore_weight", "word_bonus"],
+        ["word_bonus", "unknown_word_score", "unknown_letter_score"],
+        ["lm_weight"],
+    ):
         sizes = rng.integers(1, 6, size=12)
         base = [rng.normal(0, 3, size) for size in sizes]
         terms = {name: [rng.normal(0, 3, size) for size in sizes] for name in names}

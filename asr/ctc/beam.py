@@ -61,6 +61,7 @@ NODE = np.dtype(
         ("slot", "i8"),  # place in the beam, or OUTSIDE, or FREE
         ("num_words", "i8"),  # complete ones, as in all counts and scores here
         ("num_unknown", "i8"),
+        ("unknown_letters", "i8"),
         ("spelling", "i8"),  # of the open word: node of the lexicon, or OFF
         ("hotword", "i8"),  # node of the open match
         ("lm_state", "i8"),  # with a label model: whether it has its row
@@ -88,7 +89,7 @@ STATE = np.dtype(
     + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass with the alignments that go through guests
 )
 FINAL = np.dtype(
-    [("node", "i8"), ("num_words", "i8"), ("num_unknown", "i8")]
+    [(name, "i8") for name in ("node", "num_words", "num_unknown", "unknown_letters")]
     + [(name, "f8") for name in ("acoustic_score", "lm_score", "hotword_score", "score")]
 )
 _LM_ARRAYS = {
@@ -105,7 +106,8 @@ RULES = np.dtype(
     + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
     + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
     + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
-    + [(name, "f8") for name in ("lm_weight", "word_bonus", "unknown_word_score", "unknown_ahead")]
+    + [(name, "f8") for name in ("lm_weight", "word_bonus")]
+    + [(f"unknown_{name}", "f8") for name in ("word_score", "letter_score", "ahead")]
     + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
 )
 NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3
@@ -125,7 +127,7 @@ class BeamOptions:
     """What a beam search keeps, and how it weighs a text y of complete words:
 
         score(y) = log p_ctc(y) + lm_weight log p_lm(y) + word_bonus |words| + unknown_word_score |unknown words|
-                   + weights of its hotwords
+                   + unknown_letter_score |their letters| + weights of its hotwords
 
     With all pruning off and a beam wide enough for every prefix, the n best are exact.
     """
@@ -156,6 +158,9 @@ class BeamOptions:
     unknown_word_score: float = field(
         default=-5.0, metadata={"help": "added for each word that is not in the lexicon, in nats"}
     )
+    unknown_letter_score: float = field(
+        default=0.0, metadata={"help": "added for each letter of such a word, in nats, at most 0"}
+    )
     only_lexicon: bool = field(default=False, metadata={"help": "spell words of the lexicon and no others"})
 
     def __post_init__(self) -> None:
@@ -176,6 +181,8 @@ class BeamOptions:
         for name in ("word_bonus", "unknown_word_score"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(f"{name} must be finite; got {getattr(self, name)!r}")
+        if not -math.inf < self.unknown_letter_score <= 0:
+            raise ConfigError(f"unknown_letter_score must be finite, at most 0; got {self.unknown_letter_score!r}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,6 +196,7 @@ class BeamHypothesis:
         lm_score: log-probability of the words (or labels) in the language model with the end of the text, unweighted.
         num_words: complete words; the last one is complete where the text ends.
         num_unknown: those of them that are not in the lexicon; 0 without one.
+        unknown_letters: labels of those.
         hotword_score: sum of the weights of the matches.
         hotwords: the matches, from left to right.
     """
@@ -199,6 +207,7 @@ class BeamHypothesis:
     lm_score: float
     num_words: int
     num_unknown: int
+    unknown_letters: int
     hotword_score: float
     hotwords: tuple[HotwordMatch, ...]
 
@@ -423,6 +432,7 @@ class BeamSearch:
         rules["largest_gain"] = words_gain + max(hotword_records["step"].max(), hotword_records["fail_step"].max())
         rules["lm_weight"], rules["word_bonus"] = options.lm_weight, options.word_bonus
         rules["unknown_word_score"] = options.unknown_word_score
+        rules["unknown_letter_score"] = options.unknown_letter_score
         arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
         if lexicon is not None:
             arrays["LEXICON"] = lexicon.records.copy()
@@ -460,7 +470,8 @@ def _look_ahead(lexicon: Lexicon, lm: NgramTables, options: BeamOptions) -> tupl
     numbers = np.where(lexicon.words < lm.num_words, lexicon.words, 0)
     ahead = lexicon.best_ahead(np.array([unknown, *known])[numbers])
     if not options.only_lexicon:
-        ahead = np.maximum(ahead, unknown + min(options.unknown_word_score, 0.0))
+        letters = options.unknown_letter_score * lexicon.records["depth"]
+        ahead = np.maximum(ahead, unknown + min(options.unknown_word_score, 0.0) + letters)
     ahead[0] = 0.0  # no word is open
     return unknown, ahead
 
@@ -559,7 +570,7 @@ class BeamState:
         return [self._hypothesis(final) for final in finals[order].tolist()]
 
     def _hypothesis(self, final: tuple[Any, ...]) -> BeamHypothesis:
-        node, num_words, num_unknown, acoustic_score, lm_score, hotword_score, score = final
+        node, num_words, num_unknown, unknown_letters, acoustic_score, lm_score, hotword_score, score = final
         tokens = self._tokens(node)
         matches = self._search._hotwords.find(tokens.tolist(), self._search._kinds) if hotword_score else ()
         return BeamHypothesis(
@@ -569,6 +580,7 @@ class BeamState:
             lm_score=lm_score,
             num_words=num_words,
             num_unknown=num_unknown,
+            unknown_letters=unknown_letters,
             hotword_score=hotword_score,
             hotwords=tuple(matches),
         )

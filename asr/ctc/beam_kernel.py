@@ -357,20 +357,25 @@ def _extend(nodes, parent, label, node, tables, rules):
     kind = tables.labels[label].kind
     boundary = kind != PART or before.label < 0 or tables.labels[before.label].kind != PART
     spelling = before.spelling
-    num_words, num_unknown = before.num_words, before.num_unknown
+    num_words, num_unknown, unknown_letters = before.num_words, before.num_unknown, before.unknown_letters
     lm_score, lm_state = before.lm_score, before.lm_state
     if boundary:
-        allowed, num_words, num_unknown, lm_score, lm_state = _close(nodes, parent, tables, rules)
+        allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state = _close(nodes, parent, tables, rules)
         if not allowed:
             return False
         spelling = 0
-    if rules.has_lexicon and kind != DELIMITER and spelling != OFF:
-        spelling = find_child(tables.lexicon, spelling, label)
-        if spelling < 0:
-            if rules.only_lexicon:
-                return False
-            num_unknown += 1
-            spelling = OFF
+    if rules.has_lexicon and kind != DELIMITER:
+        if spelling == OFF:
+            unknown_letters += 1
+        else:
+            known_letters = tables.lexicon[spelling].depth
+            spelling = find_child(tables.lexicon, spelling, label)
+            if spelling < 0:
+                if rules.only_lexicon:
+                    return False
+                num_unknown += 1
+                unknown_letters += known_letters + 1
+                spelling = OFF
     if rules.lm_units == LM_OF_LABELS:
         log_prob, lm_state = _query(tables.lm, lm_state, tables.labels[label].word)
         lm_score += log_prob
@@ -384,7 +389,7 @@ def _extend(nodes, parent, label, node, tables, rules):
     hotword_score = before.hotword_score + gain
 
     after.label, after.depth = label, before.depth + 1
-    after.num_words, after.num_unknown = num_words, num_unknown
+    after.num_words, after.num_unknown, after.unknown_letters = num_words, num_unknown, unknown_letters
     after.spelling = spelling
     after.hotword, after.hotword_score = hotword, hotword_score
     after.lm_score, after.lm_state = lm_score, lm_state
@@ -392,36 +397,38 @@ def _extend(nodes, parent, label, node, tables, rules):
     after.certain = hotword_score + tables.hotwords[hotword].settled
     after.hope = tables.hotwords[hotword].potential - tables.hotwords[hotword].settled
     after.ahead = ahead
-    after.bonus = _bonus(lm_score, num_words, num_unknown, after.certain, rules) + ahead
+    after.bonus = _bonus(lm_score, num_words, num_unknown, unknown_letters, after.certain, rules) + ahead
     return True
 
 
 @_compiled
 def _close(nodes, node, tables, rules):
-    """Scores of a prefix once its last word is complete: allowed, num_words, num_unknown, lm_score, lm_state."""
+    """A prefix once its last word is complete: allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state."""
     prefix = nodes[node]
-    num_words, num_unknown = prefix.num_words, prefix.num_unknown
+    num_words, num_unknown, unknown_letters = prefix.num_words, prefix.num_unknown, prefix.unknown_letters
     lm_score, lm_state = prefix.lm_score, prefix.lm_state
     if prefix.label < 0 or tables.labels[prefix.label].kind == DELIMITER:
-        return True, num_words, num_unknown, lm_score, lm_state
+        return True, num_words, num_unknown, unknown_letters, lm_score, lm_state
     word = -1
     if rules.has_lexicon and prefix.spelling != OFF:
         word = tables.lexicon[prefix.spelling].word
         if word < 0:
             if rules.only_lexicon:
-                return False, num_words, num_unknown, lm_score, lm_state
+                return False, num_words, num_unknown, unknown_letters, lm_score, lm_state
             num_unknown += 1
+            unknown_letters += tables.lexicon[prefix.spelling].depth
     if rules.lm_units == LM_OF_WORDS:
         if prefix.closing_state < 0:
             prefix.closing_score, prefix.closing_state = _query(tables.lm, lm_state, word)
         lm_score += prefix.closing_score
         lm_state = prefix.closing_state
-    return True, num_words + 1, num_unknown, lm_score, lm_state
+    return True, num_words + 1, num_unknown, unknown_letters, lm_score, lm_state
 
 
 @_compiled
-def _bonus(lm_score, num_words, num_unknown, hotword_score, rules):
+def _bonus(lm_score, num_words, num_unknown, unknown_letters, hotword_score, rules):
     bonus = rules.word_bonus * num_words + rules.unknown_word_score * num_unknown + hotword_score
+    bonus += rules.unknown_letter_score * unknown_letters
     if rules.lm_weight > 0.0:  # 0 times -inf is not 0
         bonus += rules.lm_weight * lm_score
     return bonus
@@ -544,7 +551,7 @@ def finish(rules_at, state_at, finals_at):
     tables = _tables(rules, state)
     for slot in range(state.num_active):
         node = beam[slot].node
-        allowed, num_words, num_unknown, lm_score, lm_state = _close(nodes, node, tables, rules)
+        allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state = _close(nodes, node, tables, rules)
         if rules.lm_units == LM_OF_ROWS:
             lm_score += tables.rows[node * rules.num_labels + rules.blank]
         elif rules.lm_units != NO_LM and tables.lm.end_word > 0:
@@ -556,12 +563,12 @@ def finish(rules_at, state_at, finals_at):
             total = _array(state.BEAM_WHOLE, MASS)[slot].total
         final = finals[slot]
         final.node = node
-        final.num_words, final.num_unknown = num_words, num_unknown
+        final.num_words, final.num_unknown, final.unknown_letters = num_words, num_unknown, unknown_letters
         final.acoustic_score = total
         final.lm_score, final.hotword_score = lm_score, hotword_score
         final.score = -np.inf
         if allowed:
-            final.score = total + _bonus(lm_score, num_words, num_unknown, hotword_score, rules)
+            final.score = total + _bonus(lm_score, num_words, num_unknown, unknown_letters, hotword_score, rules)
     return state.num_active
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from asr.errors import InputError
 
 TRIE_FIELDS = [("first_child", "i8"), ("label", "i8")]
-LEXICON_NODE = np.dtype([*TRIE_FIELDS, ("word", "i8"), ("ahead", "f8")])
+LEXICON_NODE = np.dtype([*TRIE_FIELDS, ("word", "i8"), ("depth", "i8"), ("ahead", "f8")])
 
 
 class Trie:
@@ -106,6 +106,10 @@ class Lexicon:
         self.records = trie.records(LEXICON_NODE)  # word: the number of the word that ends there, or -1
         self.records["word"] = -1
         self.records["word"][trie.ends] = numbers
+        depths = [0]  # of each node, how many labels lead to it
+        for parent in trie.parents[1:].tolist():
+            depths.append(depths[parent] + 1)
+        self.records["depth"][:-1] = depths
         self._trie = trie
 
     def best_ahead(self, scores: np.ndarray) -> np.ndarray:

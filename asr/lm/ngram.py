@@ -149,11 +149,14 @@ class NgramModel:
         numbers = self.encode(words)
         return self._score(np.append(numbers, np.int32(self.tables.end_word)) if end else numbers, begin=begin)
 
-    def score_together(self, texts: Sequence[str]) -> np.ndarray:
+    def score_together(self, texts: Sequence[str], *, counted: Sequence[Sequence[bool]] | None = None) -> np.ndarray:
         """Natural log-probability of each text, from <s> to </s>: what `score` sums up to.
 
         It takes less time than that for many short texts, and needs no numba, which is most of a second away.
 
+        Args:
+            texts: as they are.
+            counted: for each text, whether each of its words (or characters) counts; </s> always does. None means all.
         Returns:
             (n,) float64.
         """
@@ -161,13 +164,16 @@ class NgramModel:
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         order = np.argsort(-lengths, kind="stable")
         words = np.zeros((len(rows), lengths.max(initial=0)), np.int32)
-        for place, row in zip(words, (rows[number] for number in order), strict=True):
-            place[: len(row)] = row
+        weights = np.ones(words.shape)
+        for place, number in enumerate(order.tolist()):
+            words[place, : lengths[number]] = rows[number]
+            if counted is not None:
+                weights[place, : lengths[number] - 1] = counted[number]
         totals, states = np.zeros(len(rows)), np.full(len(rows), self.tables.start_state, np.int64)
         for column in range(words.shape[1]):
             count = int((lengths > column).sum())
             log_probs, states = query_together(self.tables, self._keys, states[:count], words[:count, column])
-            totals[order[:count]] += log_probs
+            totals[order[:count]] += weights[:count, column] * log_probs
         return totals
 
     @cached_property

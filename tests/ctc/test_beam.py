@@ -60,6 +60,7 @@ def summary(hypothesis: BeamHypothesis) -> tuple:
         hypothesis.lm_score,
         hypothesis.num_words,
         hypothesis.num_unknown,
+        hypothesis.unknown_letters,
         hypothesis.hotwords,
     )
 
@@ -326,16 +327,25 @@ def split_words(tokens: tuple[int, ...]) -> list[tuple[int, ...]]:
     return words + ([open_word] if open_word else [])
 
 
+def unknown_letters(tokens: tuple[int, ...]) -> int:
+    return sum(len(word) for word in split_words(tokens) if list(word) not in SPELLINGS)
+
+
+def test_the_letters_of_unknown_words_are_counted():
+    assert unknown_letters((A, SPACE, B, HAN, A, B, B, B, HAN, SPACE, A, B)) == len("B") + len("ABBB")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     weight=st.sampled_from([0.0, 0.7, 2.0]),
     bonus=st.sampled_from([0.0, -1.5, 2.5]),
     unknown=st.sampled_from([-3.0, 0.0, 1.5]),
+    letter=st.sampled_from([0.0, -0.7, -2.0]),
     only=st.booleans(),
     with_lm=st.booleans(),
 )
-def test_word_model_and_lexicon_equal_a_sum_over_all_texts(seed, weight, bonus, unknown, only, with_lm):
+def test_word_model_and_lexicon_equal_a_sum_over_all_texts(seed, weight, bonus, unknown, letter, only, with_lm):
     rng = np.random.default_rng(seed)
     emission = random_emission(rng, 5, 5)
     lm = random_bigrams(rng, 8)
@@ -343,7 +353,12 @@ def test_word_model_and_lexicon_equal_a_sum_over_all_texts(seed, weight, bonus, 
         num_labels=5,
         blank=0,
         options=BeamOptions(
-            beam_width=3000, lm_weight=weight, word_bonus=bonus, unknown_word_score=unknown, only_lexicon=only
+            beam_width=3000,
+            lm_weight=weight,
+            word_bonus=bonus,
+            unknown_word_score=unknown,
+            unknown_letter_score=letter,
+            only_lexicon=only,
         ),
         delimiters=[SPACE],
         standalone=[HAN],
@@ -357,12 +372,14 @@ def test_word_model_and_lexicon_equal_a_sum_over_all_texts(seed, weight, bonus, 
         words = [numbers.get(word, 0) for word in split_words(tokens)]
         if only and 0 in words:
             continue
+        letters = unknown_letters(tokens)
         lm_score = lm.text_log_prob(words) if with_lm else 0.0
-        score = math.log(probability) + weight * lm_score + bonus * len(words) + unknown * words.count(0)
-        expected[tokens] = (score, math.log(probability), lm_score, len(words), words.count(0))
+        score = math.log(probability) + weight * lm_score + bonus * len(words)
+        score += unknown * words.count(0) + letter * letters
+        expected[tokens] = (score, math.log(probability), lm_score, len(words), words.count(0), letters)
     assert {tuple(h.tokens) for h in found} == set(expected)
     for h in found:
-        parts = (h.score, h.acoustic_score, h.lm_score, h.num_words, h.num_unknown)
+        parts = (h.score, h.acoustic_score, h.lm_score, h.num_words, h.num_unknown, h.unknown_letters)
         assert parts == pytest.approx(expected[tuple(h.tokens)], abs=1e-6)
 
 
@@ -411,7 +428,7 @@ def test_the_language_model_sees_what_was_said_through_pruning(rng):
     search = BeamSearch(
         num_labels=5,
         blank=0,
-        options=BeamOptions(beam_width=8, lm_weight=0.8, word_bonus=0.5),
+        options=BeamOptions(beam_width=8, lm_weight=0.8, word_bonus=0.5, unknown_letter_score=-0.3),
         delimiters=[SPACE],
         standalone=[HAN],
         lexicon=Lexicon(SPELLINGS, WORDS),
@@ -423,8 +440,9 @@ def test_the_language_model_sees_what_was_said_through_pruning(rng):
             words = [numbers.get(word, 0) for word in split_words(tuple(h.tokens.tolist()))]
             assert h.lm_score == pytest.approx(lm.text_log_prob(words), abs=1e-4)
             assert (h.num_words, h.num_unknown) == (len(words), words.count(0))
+            assert h.unknown_letters == unknown_letters(tuple(h.tokens.tolist()))
             total = h.acoustic_score + 0.8 * h.lm_score + 0.5 * h.num_words - 5.0 * h.num_unknown
-            assert h.score == pytest.approx(total)
+            assert h.score == pytest.approx(total - 0.3 * h.unknown_letters)
 
 
 def test_an_open_word_is_ranked_by_the_likeliest_that_begins_so(rng):
@@ -444,12 +462,17 @@ def test_an_open_word_is_ranked_by_the_likeliest_that_begins_so(rng):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32), unknown=st.sampled_from([-20.0, -3.0, 0.0, 1.5]), only=st.booleans())
-def test_what_a_frame_leaves_out_could_not_have_been_among_the_best(seed, unknown, only):
+@given(
+    seed=st.integers(0, 2**32),
+    unknown=st.sampled_from([-20.0, -3.0, 0.0, 1.5]),
+    letter=st.sampled_from([0.0, -1.0]),
+    only=st.booleans(),
+)
+def test_what_a_frame_leaves_out_could_not_have_been_among_the_best(seed, unknown, letter, only):
     """The bounds that spare work are bounds: without them all comes out the same."""
     rng = np.random.default_rng(seed)
     options = {"lm_weight": 1.5, "word_bonus": 0.5, "unknown_word_score": unknown, "only_lexicon": only}
-    search = full_search(rng, score_threshold=30.0, **options)
+    search = full_search(rng, score_threshold=30.0, unknown_letter_score=letter, **options)
     unbound = pickle.loads(pickle.dumps(search))
     unbound._arrays["LABELS"]["gain_inside"] = unbound._arrays["LABELS"]["gain_outside"] = 1e9
     unbound._rules["words_gain"] = unbound._rules["largest_gain"] = 1e9
@@ -641,6 +664,8 @@ def test_a_batch_on_threads_gives_what_each_gives_alone(rng):
         ({"lm_weight": -0.1}, r"lm_weight must be finite, 0 or above; got -0\.1"),
         ({"word_bonus": math.inf}, "word_bonus must be finite; got inf"),
         ({"unknown_word_score": math.nan}, "unknown_word_score must be finite; got nan"),
+        ({"unknown_letter_score": 0.5}, "unknown_letter_score must be finite, at most 0; got 0.5"),
+        ({"unknown_letter_score": -math.inf}, "unknown_letter_score must be finite, at most 0; got -inf"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):

@@ -87,6 +87,10 @@ def test_many_texts_at_once_have_the_scores_of_each(path, tmp_path):
         texts = ["".join(each) for length in (3, 0, 1, 2) for each in itertools.product(words, repeat=length)]
         expected = [model.score(model.split(text)).sum() for text in texts]
         np.testing.assert_allclose(model.score_together(texts), expected, rtol=1e-6)
+        counted = [[place % 3 == 1 for place in range(len(model.split(text)))] for text in texts]
+        pairs = zip(texts, counted, strict=True)
+        expected = [model.score(model.split(text))[[*marks, True]].sum() for text, marks in pairs]
+        np.testing.assert_allclose(model.score_together(texts, counted=counted), expected, rtol=1e-6)
         assert model.score_together([]).shape == (0,)
 
 
