@@ -92,7 +92,8 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
             if track is None and chosen != default:
                 chosen = default
                 continue
-            _check_track(said(), tracks, chosen, name)
+            if not header:
+                _check_track(said(), tracks, chosen, name)
             if track is None and len(tracks) > 1:
                 warnings.warn(ChoiceWarning(f"{name}: {_choice(tracks, chosen)}"), stacklevel=2)
             for rate, block in _au_blocks(process.stdout, header):
@@ -109,7 +110,8 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
         nothing = "its sound is in another file, which is not opened" if elsewhere else "it found no samples"
         detail = problems[0] if problems else nothing
         raise DataError(f"must be sound; libsndfile cannot read it ({reason}), nor can ffmpeg ({detail})", path=name)
-    if problems and not tracks[chosen].codec.startswith("amr"):  # to whose decoder left-out silence is an error
+    # To the decoder of AMR, silence that is left out is an error.
+    if problems and not (tracks and tracks[chosen].codec.startswith("amr")):
         stated = re.search(r"Duration: ([\d:.]+)", report)
         whole = f" of {stated[1]}" if stated else ""
         message = f"{name}: truncated or damaged: ffmpeg decoded {decoded / rate:.3f} s{whole} ({problems[0]})"
