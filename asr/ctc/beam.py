@@ -104,7 +104,14 @@ _LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after s
 _BLOCK_FRAMES = 1024
 _kernels = KernelModule(
     "asr.ctc.beam_kernel",
-    depends_on=("asr.ctc.beam", "asr.ctc.hotwords", "asr.ctc.trie", "asr.lm.query", "asr.lm.tables"),
+    depends_on=(
+        "asr.ctc.addresses",
+        "asr.ctc.beam",
+        "asr.ctc.hotwords",
+        "asr.ctc.trie",
+        "asr.lm.query",
+        "asr.lm.tables",
+    ),
 )
 
 

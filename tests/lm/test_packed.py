@@ -7,7 +7,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from asr.errors import DataError
-from asr.lm import packed
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import NgramModel
 
@@ -120,15 +119,6 @@ def test_contradictions_are_found(path, damage):
     save_file(arrays, path)
     with pytest.raises(DataError, match=r"lm.safetensors.*damaged: its n-grams contradict each other"):
         NgramModel.read(path)
-
-
-def test_lengths_that_do_not_follow_each_other_are_found(model):
-    tables = model.tables
-    assert packed._has_levels(tables)
-    assert not packed._has_levels(tables._replace(back_offs=tables.back_offs[:-1]))  # ends in the middle of a length
-    first = tables.first_children.copy()
-    first[2 : 2 + tables.num_words] = 1 + tables.num_words  # the first pair of words is then its own parent
-    assert not packed._has_levels(tables._replace(first_children=first))
 
 
 def test_children_out_of_order_are_found(model, path):
