@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+JSON_BYTES = 1 << 27  # a vocabulary of some million words
 NAME_BYTES = 255  # of a file's name, on most file systems
+_OPENED = re.compile("/dev/stdin|/dev/fd/[0-9]+|/proc/self/fd/[0-9]+")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which come without the name of a file
 
 
@@ -90,7 +94,11 @@ def _take(temporary: Path) -> IO[bytes]:
     """The file, made or emptied, and locked; OSError if it is another's, or in use."""
     if fcntl is None:
         raise OSError(errno.ENOTSUP, "no locks")
-    file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    flags, made = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, True
+    try:
+        file = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        file, made = os.open(temporary, flags), False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(file)
@@ -99,8 +107,10 @@ def _take(temporary: Path) -> IO[bytes]:
             raise OSError(errno.EBUSY, "in use")
         os.ftruncate(file, 0)
         return open(file, "wb")
-    except BaseException:
+    except BaseException as error:
         os.close(file)
+        if made and not isinstance(error, BlockingIOError):  # no locks here; else another process has it by now
+            temporary.unlink()
         raise
 
 
@@ -108,6 +118,57 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
     """Write a file, text as UTF-8 (what UTF-8 cannot hold as an escape); see `replacing`."""
     with replacing(path) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """A file to read that has an end. Reading a named pipe could wait for ever, and a device has none.
+
+    What the user has opened for us, as /dev/stdin or /dev/fd/N, may be a pipe or a terminal.
+
+    Raises:
+        OSError: it cannot be opened, or (EINVAL) it is a folder, a pipe, a socket or a device, or no name.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a NUL in the name, or half a surrogate pair
+        raise OSError(errno.EINVAL, str(error)) from None
+    try:
+        mode = os.fstat(file).st_mode
+        if not stat.S_ISREG(mode):
+            if stat.S_ISDIR(mode) or not _OPENED.fullmatch(os.fsdecode(path)):
+                kind = "folder" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device"
+                raise OSError(errno.EINVAL, f"it must be a regular file, and is a {kind}", os.fspath(path))
+            os.set_blocking(file, True)
+        return open(file, "rb")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], *, at_most: int) -> bytes:
+    """The bytes of such a file; see `open_regular`.
+
+    Raises:
+        OSError: as there, or (EFBIG) it has more bytes than `at_most`.
+    """
+    with open_regular(path) as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(errno.EFBIG, f"it must have {at_most} bytes at most, and has more", os.fspath(path))
+    return content
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds, of a regular file of `JSON_BYTES` at most.
+
+    Raises:
+        OSError: it cannot be read; see `read_regular`.
+        ValueError: it is no JSON, or nested too deep.
+    """
+    try:
+        return json.loads(read_regular(path, at_most=JSON_BYTES))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 class Identity(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.files import identity, replacing, write_whole
+from asr.files import identity, open_regular, read_json, read_regular, replacing, write_whole
 
 
 def test_a_file_is_written_whole_with_its_folder(tmp_path):
@@ -89,6 +91,15 @@ def test_writers_at_the_same_time_do_not_disturb_each_other(tmp_path):
     assert os.listdir(tmp_path) == ["x.txt"]
 
 
+def test_where_there_are_no_locks_files_are_written_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_whole(tmp_path / "x", "content")
+    assert os.listdir(tmp_path) == ["x"]
+
+
 @pytest.mark.parametrize("make", ["link", "hard link", "pipe", "folder"])
 def test_what_another_put_in_the_place_of_the_half_file_is_left_alone(tmp_path, make):
     path, other, half = tmp_path / "x", tmp_path / "other", tmp_path / ".x.tmp"
@@ -132,3 +143,47 @@ def test_a_file_that_changes_is_another(tmp_path):
     assert identity(tmp_path / "link") == identity(path)
     with pytest.raises(FileNotFoundError):
         identity(tmp_path / "none")
+
+
+def test_regular_files_are_read(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"content")
+    with open_regular(path) as file:
+        assert file.read() == b"content"
+    assert read_regular(path, at_most=7) == b"content"
+    with pytest.raises(OSError, match="it must have 6 bytes at most, and has more"):
+        read_regular(path, at_most=6)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(OSError, match=r"embedded null byte|surrogates not allowed"):
+            open_regular(name)
+
+
+def test_what_has_no_end_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for path, kind in ((tmp_path / "pipe", "pipe"), (tmp_path / "link", "device"), (tmp_path, "folder")):
+        with pytest.raises(OSError, match=f"it must be a regular file, and is a {kind}"):
+            open_regular(path)
+
+
+def test_a_pipe_that_is_open_already_is_read_and_waited_for():
+    code = "import sys; from asr.files import open_regular; sys.stdout.write(open_regular(sys.argv[1]).read().decode())"
+    for name in ("/dev/stdin", "/dev/fd/0"):
+        command = f"(sleep 0.2; echo late) | {sys.executable} -c '{code}' {name}"
+        assert subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout == "late\n"
+
+
+def test_json_is_read_and_what_is_none_has_a_reason(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"é": 1}', encoding="utf-8")
+    assert read_json(path) == {"é": 1}
+    for content, reason in (
+        ("[" * 10**5, "it is nested too deep"),
+        ("{", "Expecting"),
+        ("9" * 5000, "Exceeds the limit"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=reason):
+            read_json(path)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from asr.errors import DataError
-from asr.files import write_whole
+from asr.files import open_regular, write_whole
 from asr.lm.arpa import UNKNOWN
 from asr.lm.tables import NgramTables, is_sound
 
@@ -54,14 +54,18 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         DataError: the file cannot be read, is damaged, or is no n-gram model.
     """
     try:
+        open_regular(path).close()
         arrays = load_file(path)
+    except MemoryError:
+        raise DataError("the n-gram model cannot be read: it is larger than the memory", path=path) from None
     except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # numbers that NumPy has not
-        raise DataError(f"the n-gram model cannot be read: {error}", path=path) from None
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise DataError(f"the n-gram model cannot be read: {reason}", path=path) from None
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise DataError(f"not an n-gram model: it has no {missing[0]}", path=path)
     for name in _ARRAYS:
         if arrays[name].ndim != 1:
-            raise DataError(f"not an n-gram model: {name} has shape {arrays[name].shape}", path=path)
+            raise DataError(f"not an n-gram model: {name} has shape {arrays[name].shape[:9]}", path=path)
         if arrays[name].dtype.kind not in ("f" if name in _HALF else "iu"):
             raise DataError(f"not an n-gram model: {name} has {arrays[name].dtype} numbers", path=path)
     try:

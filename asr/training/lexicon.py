@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 from asr.errors import DataError
+from asr.files import read_regular
 
+_MOST_BYTES = 1 << 28  # CMUdict has 4 MB
 _VARIANT = re.compile(r"\(\d+\)$")
 _COMMENT = re.compile(r"^;;;.*|(^|\s)#.*")
 
@@ -28,7 +30,7 @@ class Lexicon:
     def __init__(self, path: str | os.PathLike[str]):
         path = Path(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_regular(path, at_most=_MOST_BYTES).decode().splitlines()
         except OSError as error:
             raise DataError(f"the lexicon cannot be read: {error.strerror}", path=path) from None
         except UnicodeDecodeError as error:

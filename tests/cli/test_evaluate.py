@@ -223,7 +223,7 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
         ("nothing DEV", 2, "no model 'nothing'"),
         ("MODEL DEV --errors 0", 2, "argument --errors: must be at least 1, not 0"),
         ("MODEL DEV --errors 3 --format json", 2, "--errors belongs to --format table; the json lists every utterance"),
-        ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above; got 0"),
+        ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
         ("MODEL EMPTY", 1, "at least one utterance must be readable to evaluate a model; none is"),
     ],
 )
