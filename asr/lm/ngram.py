@@ -70,7 +70,7 @@ class NgramModel:
             return cls(*read_packed(path))
         try:
             key = identity(path)
-        except OSError:
+        except (OSError, ValueError):
             return cls(*read_arpa(path))  # which says what is wrong
         folder = user_cache_folder()
         if not cache or folder is None or key.size < _CACHE_FROM_BYTES:
