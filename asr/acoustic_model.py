@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from asr.decoding_options import DecodingOptions
 from asr.encoder import Encoder, EncoderOptions
-from asr.errors import InputError
+from asr.errors import ConfigError, InputError
 from asr.frontend import Frontend, FrontendOptions
 from asr.model_folder import (
     Stored,
@@ -33,6 +33,7 @@ from asr.text import Alphabet, TextOptions
 
 KIND: Final = "acoustic model"
 DEFAULT_MODEL = "english"
+MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class ModelConfig:
         provenance: data, licence, seed, versions and measured error rates, as JSON values.
     Raises:
         InputError: the characters are no alphabet.
+        ConfigError: a second of sound would become more than `MOST_VALUES` values in the encoder's first layer.
     """
 
     characters: tuple[str, ...]
@@ -63,6 +65,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         Alphabet(self.characters)
+        channels = self.encoder.conv_channels if self.encoder.reduction == "conv" else 1
+        values = self.frontend.sample_rate // self.frontend.hop_length * self.frontend.num_features * channels
+        if values > MOST_VALUES:
+            raise ConfigError(
+                f"a second of sound must become {MOST_VALUES} values at most, and becomes {values}: frames a second x "
+                "features x conv_channels; lower one of them"
+            )
 
 
 class AcousticModel(nn.Module):

@@ -15,8 +15,9 @@ from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.decoding_options import DecodingOptions
 from asr.errors import ConfigError, InputError
+from asr.files import Identity
 from asr.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
-from asr.search import load_language_model, make_search, read_source
+from asr.search import file_versions, load_language_model, make_search, named_files, read_source
 from asr.text import BLANK, Alphabet
 from asr.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
@@ -234,7 +235,8 @@ def decode(
     frame_seconds: float = 1.0,
     duration_seconds: float | None = None,
 ) -> Transcript:
-    """Transcript of one utterance; for many with the same options, what those name is read once.
+    """Transcript of one utterance; for many with the same options, what those name is read once,
+    and again when a file changes.
 
     A word lasts from the first frame of its first character to the last frame of its last one, in the best path
     (greedy) or in the most probable alignment of the chosen text (beam), so no language model, hotword or pruning
@@ -262,7 +264,8 @@ def decode(
             sound is too short for its frames; or a hotword cannot be spelled.
         DataError: a file that the options name cannot be read.
     """
-    decoder = _kept_decoder(alphabet, options or DecodingOptions())
+    options = options or DecodingOptions()
+    decoder = _kept_decoder(alphabet, options, file_versions(named_files(options)))
     return decoder.decode(log_probs, frame_seconds=frame_seconds, duration_seconds=duration_seconds)
 
 
@@ -284,7 +287,7 @@ def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: floa
 
 
 @lru_cache(maxsize=8)
-def _kept_decoder(alphabet: Alphabet, options: DecodingOptions) -> Decoder:
+def _kept_decoder(alphabet: Alphabet, options: DecodingOptions, versions: tuple[Identity | None, ...]) -> Decoder:
     return Decoder(alphabet, options)
 
 

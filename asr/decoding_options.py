@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asr.ctc.beam import BeamOptions
+from asr.ctc.beam import LARGEST_SCORE, BeamOptions
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
 
@@ -110,16 +110,26 @@ class DecodingOptions(BeamOptions):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be an integer, 1 or above; got {getattr(self, name)!r}")
         for name in ("rescore_weight", "source_weight", "confidence_power", "greedy_confidence_power", "prior_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be finite, 0 or above; got {getattr(self, name)!r}")
+            if not 0 <= getattr(self, name) <= LARGEST_SCORE:
+                raise ConfigError(
+                    f"{name} must be finite, 0 or above, {LARGEST_SCORE:g} at most; got {getattr(self, name)!r}"
+                )
         if not self.rescore_within > 0:
             raise ConfigError(f"rescore_within must be above 0; got {self.rescore_within!r}")
-        if self.rescore_lm_weight is not None and not 0 <= self.rescore_lm_weight < math.inf:
-            raise ConfigError(f"rescore_lm_weight must be finite, 0 or above; got {self.rescore_lm_weight!r}")
-        if not math.isfinite(self.rescore_word_bonus):
-            raise ConfigError(f"rescore_word_bonus must be finite; got {self.rescore_word_bonus!r}")
-        if not 0 < self.confidence_temperature < math.inf:
-            raise ConfigError(f"confidence_temperature must be above 0; got {self.confidence_temperature!r}")
+        if self.rescore_lm_weight is not None and not 0 <= self.rescore_lm_weight <= LARGEST_SCORE:
+            raise ConfigError(
+                f"rescore_lm_weight must be finite, 0 or above, {LARGEST_SCORE:g} at most; "
+                f"got {self.rescore_lm_weight!r}"
+            )
+        if not abs(self.rescore_word_bonus) <= LARGEST_SCORE:
+            raise ConfigError(
+                f"rescore_word_bonus must be finite, {LARGEST_SCORE:g} nats at most; got {self.rescore_word_bonus!r}"
+            )
+        if not 1 / LARGEST_SCORE <= self.confidence_temperature <= LARGEST_SCORE:
+            raise ConfigError(
+                f"confidence_temperature must be above 0, {1 / LARGEST_SCORE:g} to {LARGEST_SCORE:g}; "
+                f"got {self.confidence_temperature!r}"
+            )
         if len(self.confidence_calibration) not in (0, 3) or not all(map(math.isfinite, self.confidence_calibration)):
             raise ConfigError(
                 f"confidence_calibration must be none or three numbers; got {self.confidence_calibration!r}"

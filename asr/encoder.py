@@ -25,6 +25,8 @@ from asr.options import check_choices
 Cell = Literal["rnn-tanh", "rnn-relu", "gru", "lstm", "peephole-lstm"]
 Length = TypeVar("Length", int, Tensor)
 
+MOST_STRIDES = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
@@ -34,15 +36,20 @@ class EncoderOptions:
         default="conv", metadata={"help": "reduce time by strided convolutions or by stacking frames"}
     )
     time_strides: tuple[int, ...] = field(
-        default=(2, 1), metadata={"help": "time stride of each convolution, or the number of frames stacked"}
+        default=(2, 1),
+        metadata={"help": "time stride of each convolution, or the number of frames stacked", "bounds": (1, 100)},
     )
-    conv_channels: int = field(default=32, metadata={"help": "channels of each convolution"})
+    conv_channels: int = field(default=32, metadata={"help": "channels of each convolution", "bounds": (1, 1024)})
     cell: Cell = field(default="lstm", metadata={"help": "recurrent cell"})
-    num_layers: int = field(default=4, metadata={"help": "recurrent layers"})
-    hidden_size: int = field(default=256, metadata={"help": "units of each direction of each layer"})
+    num_layers: int = field(default=4, metadata={"help": "recurrent layers", "bounds": (1, 256)})
+    hidden_size: int = field(
+        default=256, metadata={"help": "units of each direction of each layer", "bounds": (1, 65536)}
+    )
     bidirectional: bool = field(default=True, metadata={"help": "read the utterance in both directions"})
     merge: Literal["sum", "concat"] = field(default="sum", metadata={"help": "how the two directions are joined"})
-    projection: int = field(default=0, metadata={"help": "width after each layer's linear projection; 0: none"})
+    projection: int = field(
+        default=0, metadata={"help": "width after each layer's linear projection; 0: none", "bounds": (0, 65536)}
+    )
     pool_after_layer: int = field(
         default=1, metadata={"help": "halve the frames by max pooling after this layer; 0: nowhere"}
     )
@@ -52,19 +59,14 @@ class EncoderOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("conv_channels", "num_layers", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.time_strides or min(self.time_strides) < 1:
-            raise ConfigError(f"time_strides must be one or more integers of at least 1, not {self.time_strides}")
+        if not 1 <= len(self.time_strides) <= MOST_STRIDES:
+            raise ConfigError(f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}")
         if self.reduction == "stack" and len(self.time_strides) != 1:
             raise ConfigError(f"reduction 'stack' takes one time stride, not {self.time_strides}")
         if not 0 <= self.pool_after_layer <= self.num_layers:
             raise ConfigError(f"pool_after_layer must be in 0..{self.num_layers}, not {self.pool_after_layer}")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.projection < 0:
-            raise ConfigError(f"projection must be 0 (none) or a width, not {self.projection}")
 
     @property
     def time_reduction(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import secrets
@@ -10,44 +11,107 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+JSON_BYTES = 1 << 27  # a vocabulary of some million words
 NAME_BYTES = 255  # of a file's name, on most file systems
 _OPENED = re.compile("/dev/stdin|/dev/fd/[0-9]+|/proc/self/fd/[0-9]+")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which come without the name of a file
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replacing(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[IO[bytes]]:
     """A binary file to write, which takes the place of `path` once the block ends, and vanishes if it fails.
 
     It is written in the same folder, which is made if missing, and is on the disk before it gets its name:
     after a kill or a power cut there is the old file or the new one. A device or pipe, such as /dev/stdout, is written
     to and keeps its place.
+
+    Args:
+        path: the file.
+        follow: of a link, replace what it leads to; otherwise the link itself.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        with open(path, "wb") as file:
-            yield file
-        return
-    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
+    if follow:
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as device:
+                yield device
+            return
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    ending = f".{secrets.token_hex(4)}.tmp"  # other machines write here too
-    named = len(os.fsencode(path.name)) + len(ending) < NAME_BYTES
-    temporary = path.with_name(f".{path.name}{ending}" if named else ending)
+    temporary, opened = _temporary(path)
     try:
-        with open(temporary, "wb") as file:
+        with opened as file, _or_removed(temporary, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if fcntl is None:  # Windows renames no open file
+                file.close()
+            os.replace(temporary, path)  # while it is locked
     except OSError as error:
         if error.errno in _FULL or error.filename == os.fspath(temporary):  # which would mean nothing to a person
             error.filename = os.fspath(path)
         raise
-    finally:
+
+
+@contextmanager
+def _or_removed(temporary: Path, file: IO[bytes]) -> Iterator[None]:
+    """Removes the file if the block fails, before another process can take it for its own."""
+    try:
+        yield
+    except BaseException:
         with suppress(OSError):
+            if fcntl is None:
+                file.close()
             temporary.unlink()
+        raise
+
+
+def _temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """An empty file in the folder of `path`, open for writing.
+
+    It has the same name each time and is locked, so that what a killed process left is used again; while another
+    process writes, it has a name of its own.
+    """
+    for token in ("", f".{secrets.token_hex(4)}"):
+        named = len(os.fsencode(path.name)) + len(token) + 5 < NAME_BYTES
+        temporary = path.with_name(f".{path.name}{token}.tmp" if named else f".{secrets.token_hex(8)}.tmp")
+        try:
+            return temporary, _take(temporary) if not token else open(temporary, "xb")
+        except OSError as error:
+            if token:
+                error.filename = os.fspath(path)
+                raise
+    raise AssertionError
+
+
+def _take(temporary: Path) -> IO[bytes]:
+    """The file, made or emptied, and locked; OSError if it is another's, or in use."""
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, "no locks")
+    flags, made = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, True
+    try:
+        file = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        file, made = os.open(temporary, flags), False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(file)
+        own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+        if not own or os.lstat(temporary).st_ino != status.st_ino:  # it may have become the file just now
+            raise OSError(errno.EBUSY, "in use")
+        os.ftruncate(file, 0)
+        return open(file, "wb")
+    except BaseException as error:
+        os.close(file)
+        if made and not isinstance(error, BlockingIOError):  # no locks here; else another process has it by now
+            temporary.unlink()
+        raise
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:
@@ -81,7 +145,43 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
         raise
 
 
-def user_cache_folder() -> Path | None:
-    """Where this user's caches of asr go; None where nobody knows the user's home."""
-    user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
-    return Path(user) / "asr" if os.path.isabs(user) else None  # else "~" stays as it is
+def read_regular(path: str | os.PathLike[str], *, at_most: int) -> bytes:
+    """The bytes of such a file; see `open_regular`.
+
+    Raises:
+        OSError: as there, or (EFBIG) it has more bytes than `at_most`.
+    """
+    with open_regular(path) as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(errno.EFBIG, f"it must have {at_most} bytes at most, and has more", os.fspath(path))
+    return content
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds, of a regular file of `JSON_BYTES` at most.
+
+    Raises:
+        OSError: it cannot be read; see `read_regular`.
+        ValueError: it is no JSON, or nested too deep.
+    """
+    try:
+        return json.loads(read_regular(path, at_most=JSON_BYTES))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+class Identity(NamedTuple):
+    """A file as it is now; one that is written anew has another, even in the same second with the same size."""
+
+    path: str  # without links
+    size: int
+    modified_ns: int
+    changed_ns: int  # of its content or its owner, name or mode: nobody can set it back
+    inode: int
+
+
+def identity(path: str | os.PathLike[str]) -> Identity:
+    """What tells a file from others, and from itself after a change; OSError where there is none."""
+    status = os.stat(path)
+    return Identity(os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import ConfigError, InputError
-from asr.options import check_choices
+from asr.options import check_bounds, check_choices
 
 SAMPLE_SCALE = 2.0**15  # Kaldi's unit: one step of a 16-bit sample
 
@@ -48,6 +48,9 @@ SMALLEST_DEVIATION = 0.02
 
 # Frames that go through the FFT together on the CPU: few enough for its cache, 2.5 times faster than all at once.
 CPU_BLOCK_FRAMES = 1024
+
+# More than anybody's features need: 512 filters of 8192 frequencies; 16,000 frames of 1024 points a second.
+MOST_WEIGHTS, MOST_POINTS, MOST_FFT = 1 << 23, 1 << 24, 1 << 16
 
 Kind = Literal["log-mel", "mfcc"]
 Window = Literal["povey", "hanning", "hamming", "rectangular"]
@@ -64,31 +67,46 @@ class FrontendOptions:
     """
 
     kind: Kind = field(default="log-mel", metadata={"help": "log-mel energies, or MFCCs made from them"})
-    sample_rate: int = field(default=16000, metadata={"help": "samples per second of the waveforms"})
-    frame_length_ms: float = field(default=25.0, metadata={"help": "length of a frame in milliseconds"})
-    frame_shift_ms: float = field(
-        default=10.0, metadata={"help": "from one frame to the next in milliseconds; a whole number of samples"}
+    sample_rate: int = field(
+        default=16000, metadata={"help": "samples per second of the waveforms", "bounds": (1, 1_000_000)}
     )
-    num_mel_bins: int = field(default=80, metadata={"help": "triangular mel filters"})
+    frame_length_ms: float = field(
+        default=25.0, metadata={"help": "length of a frame in milliseconds", "bounds": (0, 1000)}
+    )
+    frame_shift_ms: float = field(
+        default=10.0,
+        metadata={"help": "from one frame to the next in milliseconds; a whole number of samples", "bounds": (0, 1000)},
+    )
+    num_mel_bins: int = field(default=80, metadata={"help": "triangular mel filters", "bounds": (1, 10_000)})
     num_ceps: int = field(default=13, metadata={"help": "cepstral coefficients, C0 included (mfcc)"})
-    cepstral_lifter: float = field(default=22.0, metadata={"help": "raises the higher cepstra; 0 turns it off (mfcc)"})
+    cepstral_lifter: float = field(
+        default=22.0, metadata={"help": "raises the higher cepstra; 0 turns it off (mfcc)", "bounds": (0, 10_000)}
+    )
     low_frequency: float = field(default=20.0, metadata={"help": "lower edge of the first mel filter in Hz"})
     high_frequency: float = field(
         default=0.0, metadata={"help": "upper edge of the last mel filter in Hz; 0 or negative counts from Nyquist"}
     )
     window: Window = field(default="povey", metadata={"help": "window that each frame is multiplied by"})
-    preemphasis: float = field(default=0.97, metadata={"help": "share of the sample before that is subtracted"})
+    preemphasis: float = field(
+        default=0.97, metadata={"help": "share of the sample before that is subtracted", "bounds": (0, 1)}
+    )
     remove_dc_offset: bool = field(default=True, metadata={"help": "subtract from each frame its mean"})
     snip_edges: bool = field(
         default=False, metadata={"help": "only frames that lie within the audio; otherwise its ends are reflected"}
     )
     dither: float = field(
-        default=0.0, metadata={"help": "deviation of the noise added in training, in steps of a 16-bit sample"}
+        default=0.0,
+        metadata={
+            "help": "deviation of the noise added in training, in steps of a 16-bit sample",
+            "bounds": (0, 32768),
+        },
     )
     energy_floor: float = field(
         default=1.0, metadata={"help": "smallest energy of a mel bin before the logarithm, for 16-bit samples"}
     )
-    delta_order: int = field(default=0, metadata={"help": "1 appends differences over time, 2 also theirs"})
+    delta_order: int = field(
+        default=0, metadata={"help": "1 appends differences over time, 2 also theirs", "bounds": (0, 2)}
+    )
     normalization: Normalization = field(
         default="utterance",
         metadata={"help": "mean 0 and deviation 1: over each utterance, by fixed statistics, or not at all"},
@@ -96,21 +114,10 @@ class FrontendOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name, low, high in (
-            ("sample_rate", 1, 1_000_000),
-            ("frame_length_ms", 0, 1000),
-            ("frame_shift_ms", 0, 1000),
-            ("num_mel_bins", 1, 10_000),
-            ("num_ceps", 1, self.num_mel_bins if self.kind == "mfcc" else math.inf),
-            ("cepstral_lifter", 0, math.inf),
-            ("preemphasis", 0, 1),
-            ("dither", 0, math.inf),
-            ("delta_order", 0, 2),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
+        check_bounds("num_ceps", self.num_ceps, 1, self.num_mel_bins if self.kind == "mfcc" else 10_000)
         if not self.energy_floor > 0:
             raise ConfigError(f"energy_floor must be above 0, since its logarithm is taken, not {self.energy_floor}")
+        check_bounds("energy_floor", self.energy_floor, 1e-30, 1e30)  # as float32 has it
         shift = self.sample_rate * self.frame_shift_ms / 1000
         if not math.isclose(shift, round(shift), abs_tol=1e-6) or shift < 0.5:
             raise ConfigError(
@@ -119,6 +126,7 @@ class FrontendOptions:
             )
         if self.window_length < 2:
             raise ConfigError(f"frame_length_ms must be 2 samples or more, but {self.frame_length_ms} ms is fewer")
+        self._check_memory()
         bottom, top = self.frequency_range
         nyquist = self.sample_rate / 2
         if not 0 <= bottom < top <= nyquist:
@@ -131,6 +139,22 @@ class FrontendOptions:
                 f"each mel filter must hold a frequency of the FFT ({self.fft_length} points), but {empty} of "
                 f"{self.num_mel_bins} hold none; lower num_mel_bins or lengthen the frames"
             )
+
+    def _check_memory(self) -> None:
+        """Raises ConfigError, before anything is made, if arrays would become larger than any use of them."""
+        second = round(self.sample_rate / self.hop_length * self.fft_length)
+        for what, count, most in (
+            ("the mel filters", self.num_mel_bins * self.fft_length, MOST_WEIGHTS),
+            ("the cosines", self.num_mel_bins * self.num_ceps if self.kind == "mfcc" else 0, MOST_WEIGHTS),
+            ("the frames of a second", second, MOST_POINTS),
+            ("a frame", self.fft_length, MOST_FFT),
+        ):
+            if count > most:
+                raise ConfigError(
+                    f"{what} must be {most} numbers at most, and are {count} with frames of {self.fft_length} points "
+                    f"every {self.hop_length} samples and {self.num_mel_bins} mel filters; lower num_mel_bins, shorten "
+                    "the frames or shift them further"
+                )
 
     @property
     def hop_length(self) -> int:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from asr.errors import AsrError, ConfigError, DataError, InputError
-from asr.files import write_whole
-from asr.options import from_json, to_json
+from asr.files import read_json, write_whole
+from asr.folders import replacing_folder
+from asr.options import from_json, shown, to_json
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
@@ -29,6 +29,9 @@ WEIGHTS_FILE = "weights.safetensors"
 
 STEPS = ".steps"  # after the name of a tensor of int8: what one step of each row is
 INT8_STEPS = 127  # to either side of 0
+
+_HEADER_BYTES = 1 << 24
+_FLOATS = ("F32", "F16", "BF16", "F64")
 
 Kind = Literal["acoustic model", "language model"]
 Stored = Literal["float32", "float16", "int8"]
@@ -56,19 +59,13 @@ def write_model_folder(
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)  # mkdtemp's folders are closed to everyone else
-        save_file(dict(weights), temporary / WEIGHTS_FILE)
-        (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else, too
-        write_model_config(temporary, config, kind=kind)
+    with replacing_folder(folder) as new:
+        save_file(dict(weights), new / WEIGHTS_FILE)
+        (new / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else
+        write_model_config(new, config, kind=kind)
         for name, path in (files or {}).items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, temporary / name)
-        _replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new / name)
 
 
 def write_model_config(folder: str | os.PathLike[str], config: Any, *, kind: Kind) -> None:
@@ -126,13 +123,14 @@ def read_model_config(folder: str | os.PathLike[str], config_type: type[Config],
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         advice = "; install a newer version of asr" if newer else ""
-        raise DataError(f"format_version must be {FORMAT_VERSION}, not {version!r}{advice}", path=path)
+        raise DataError(f"format_version must be {FORMAT_VERSION}, not {shown(version)}{advice}", path=path)
     if (found := values.pop("kind", "acoustic model")) != kind:
-        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {found!r}", path=path)
+        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(found)}", path=path)
     try:
         return from_json(config_type, values)
     except AsrError as error:
-        raise DataError(str(error), path=path) from None
+        text = str(error)
+        raise DataError(text if len(text) < 2000 else f"{text[:1000]} ...", path=path) from None
 
 
 def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,27 +142,49 @@ def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tenso
     path = Path(folder) / WEIGHTS_FILE
     if not path.is_file():
         raise DataError("the model's weights are missing", path=path)
+    most = _HEADER_BYTES + 9 * sum(tensor.numel() for tensor in expected.values())  # F64, or int8 with a step each
+    if path.stat().st_size > most:
+        raise DataError(f"the configured model has {most} bytes of weights at most, and this file has more", path=path)
     try:
-        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:  # which maps it: what is read is what is asked for
+            _check_tensors({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
+            return {name: _read_tensor(file, name, path) for name in expected}
     except (SafetensorError, OSError) as error:
         raise DataError(f"the model's weights are damaged or truncated: {error}", path=path) from None
-    for name in [name for name, tensor in weights.items() if tensor.dtype == torch.int8]:
-        steps = weights.pop(name + STEPS, torch.zeros(0))
-        if steps.shape != weights[name].shape[:1]:
-            raise DataError(f"tensor {name!r} must have as many {STEPS} as rows", path=path)
-        weights[name] = weights[name] * _by_rows(steps, weights[name])
-    if missing := sorted(set(expected) - set(weights)):
+
+
+def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raises DataError unless the file, of which nothing is read yet, has just the tensors expected."""
+    steps = {name + STEPS for name, values in slices.items() if values.get_dtype() == "I8"}
+    if missing := sorted(set(expected) - set(slices)):
         raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are)", path=path)
-    if extra := sorted(set(weights) - set(expected)):
-        raise DataError(f"tensor {extra[0]!r} does not belong to the configured model ({len(extra)} do not)", path=path)
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{tuple(expected[name].shape)}, not {tuple(tensor.shape)}"
-            raise DataError(f"tensor {name!r} must have shape {shapes}", path=path)
-        weights[name] = tensor.to(torch.float32, copy=True)  # a copy: what was read lies in the mapped file
-        if not weights[name].isfinite().all():
-            raise DataError(f"tensor {name!r} holds values that are not finite", path=path)
-    return weights
+    if extra := sorted(set(slices) - set(expected) - steps):
+        raise DataError(
+            f"tensor {shown(extra[0])} does not belong to the configured model ({len(extra)} do not)", path=path
+        )
+    for name, tensor in expected.items():
+        shape, dtype = slices[name].get_shape(), slices[name].get_dtype()
+        if shape != list(tensor.shape):
+            raise DataError(f"tensor {name!r} must have shape {tuple(tensor.shape)}, not {tuple(shape)}", path=path)
+        if dtype not in (*_FLOATS, "I8"):
+            raise DataError(
+                f"tensor {name!r} must hold {', '.join(_FLOATS)} or I8 numbers, not {shown(dtype)[1:-1]}", path=path
+            )
+        if dtype == "I8":
+            given = slices.get(name + STEPS)
+            if not shape or given is None or given.get_shape() != shape[:1] or given.get_dtype() not in _FLOATS:
+                raise DataError(f"tensor {name!r} must have as many {STEPS} as rows", path=path)
+
+
+def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
+    """One tensor as float32, in memory of its own: what is read lies in the mapped file."""
+    stored = file.get_tensor(name)
+    values = stored.to(torch.float32, copy=True)
+    if stored.dtype == torch.int8:
+        values *= _by_rows(file.get_tensor(name + STEPS).to(torch.float32), values)
+    if not values.isfinite().all():
+        raise DataError(f"tensor {name!r} holds values that are not finite", path=path)
+    return values
 
 
 def embedded_folders(kind: Kind) -> dict[str, Path]:
@@ -188,9 +208,10 @@ def _read_values(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"the model's configuration cannot be read as JSON: {error}", path=path) from None
+        values = read_json(path)
+    except (ValueError, OSError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise DataError(f"the model's configuration cannot be read as JSON: {reason}", path=path) from None
     if not isinstance(values, dict):
         raise DataError("the model's configuration must be a JSON object", path=path)
     return values
@@ -202,19 +223,3 @@ def _check_replaceable(folder: Path) -> None:
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not is_model and not is_free:
         raise ConfigError(f"{folder} exists and is not a model folder; it is left as it is: choose another place")
-
-
-def _replace_folder(new: Path, folder: Path) -> None:
-    """Puts the folder `new` in the place of `folder`, which may exist; both on one file system."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    old = folder.rename(aside / folder.name)
-    try:
-        new.rename(folder)
-    except BaseException:  # Ctrl-C as well: there is a moment without a model in its place
-        old.rename(folder)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

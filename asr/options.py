@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from asr.errors import ConfigError
 
 Options = TypeVar("Options")
+
+LARGEST_INTEGER: Final = 2**53  # as far as a float holds each; compiled code has room for no more
+LONGEST_TEXT: Final = 4096  # as of a path
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxtuple = _REPR.maxlist = _REPR.maxdict = 9
 
 
 def to_json(options: Any) -> Any:
@@ -41,14 +48,31 @@ def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
 
 
 def check_choices(options: Any) -> None:
-    """Nothing, if every `Literal` field of the dataclass `options` holds one of its choices; for `__post_init__`.
+    """Nothing, if the fields of the dataclass `options` hold what their declarations allow; for `__post_init__`.
+
+    A `Literal` holds one of its choices; a number, or each of a tuple, lies within the "bounds" of its metadata.
 
     Raises:
-        ConfigError: one does not; it is named, with its choices.
+        ConfigError: one does not; it is named, with its choices or bounds.
     """
     for name, hint in typing.get_type_hints(type(options)).items():
         if typing.get_origin(hint) is typing.Literal:
             _convert(hint, getattr(options, name), name=name)
+    for entry in dataclasses.fields(options):
+        if (bounds := entry.metadata.get("bounds")) is not None:
+            value = getattr(options, entry.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                check_bounds(entry.name, number, *bounds)
+
+
+def check_bounds(name: str, number: float, low: float, high: float) -> None:
+    """Nothing, if low <= number <= high.
+
+    Raises:
+        ConfigError: it is not; the option is named.
+    """
+    if not low <= number <= high:
+        raise ConfigError(f"{name} must be between {low} and {high}, not {number}")
 
 
 def first_difference(before: Any, after: Any, *, where: str = "") -> str:
@@ -62,16 +86,21 @@ def first_difference(before: Any, after: Any, *, where: str = "") -> str:
     return "" if before == after else f"{where} was {before!r}, now {after!r}"
 
 
+def shown(value: Any) -> str:
+    """The value as a message has room for it."""
+    return _REPR.repr(value)
+
+
 def _instance(kind: type[Options], values: Any, *, name: str) -> Options:
     """The dataclass `kind` from the mapping `values` of the option `name`; empty for the whole configuration."""
     place, prefix = (f"{name}: ", f"{name}.") if name else ("", "")
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{name or 'the configuration'} must be an object of options, not {values!r}")
+        raise ConfigError(f"{name or 'the configuration'} must be an object of options, not {shown(values)}")
     hints = typing.get_type_hints(kind)
     fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{place}unknown option {key!r}; known are {', '.join(sorted(fields))}")
+            raise ConfigError(f"{place}unknown option {shown(key)}; known are {', '.join(sorted(fields))}")
     for key, entry in fields.items():
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if required and key not in values:
@@ -91,7 +120,7 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise ConfigError(f"{name} must be one of {', '.join(map(str, arguments))}, not {value!r}")
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, arguments))}, not {shown(value)}")
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
@@ -99,17 +128,22 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
         return _convert(hint, value, name=name)
     if origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise ConfigError(f"{name} must hold {len(arguments)} values, not {value!r}")
-        if arguments[-1] is Ellipsis and arguments[0] is str and all(type(entry) is str for entry in value):
+            raise ConfigError(f"{name} must hold {len(arguments)} values, not {shown(value)}")
+        texts = arguments[-1] is Ellipsis and arguments[0] is str and all(type(entry) is str for entry in value)
+        if texts and max(map(len, value), default=0) <= LONGEST_TEXT:
             return tuple(value)  # a vocabulary is long
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(_convert(kind, entry, name=name) for kind, entry in zip(kinds, value, strict=True))
     if origin is Mapping and isinstance(value, dict):  # free-form, such as a model's provenance
         return value
+    if hint in (str, Path) and isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise ConfigError(f"{name} must have {LONGEST_TEXT} characters at most, not {len(value)}")
+    if type(value) is int and hint in (int, float) and abs(value) > LARGEST_INTEGER:
+        raise ConfigError(f"{name} must be a number between -2^53 and 2^53, not {shown(value)}")
     if hint is float and type(value) in (int, float) and not math.isnan(value):
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ConfigError(f"{name} must be {getattr(origin or hint, '__name__', hint)}, not {value!r}")
+    raise ConfigError(f"{name} must be {getattr(origin or hint, '__name__', hint)}, not {shown(value)}")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import os
 import warnings
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from asr.ctc import beam
-from asr.ctc.beam import BeamSearch, LabelModel
+from asr.ctc.beam import LARGEST_SCORE, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.trie import Lexicon
 from asr.decoding_options import HOTWORD_WEIGHT, DecodingOptions
 from asr.errors import AsrWarning, DataError, InputError
+from asr.files import Identity, identity, read_regular
 from asr.text import BLANK, Alphabet, is_han
 from asr.transcript import find_words
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from asr.lm.rnn import LanguageModel
 
 _APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
+_WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
+_last_seen: dict[str, Identity] = {}
+_MODEL_FILES = ("config.json", "weights.safetensors")
 
 
 class Expected(NamedTuple):
@@ -174,12 +178,36 @@ def load_language_model(name: str, device: str) -> LanguageModel:
     return LanguageModel.load(find_language_model(name)).to(find_device(device))
 
 
-@lru_cache(maxsize=4)
 def _read_lm(path: str) -> NgramModel:
-    """The n-gram model of a file, which is read once."""
+    """The n-gram model of a file, which is read once, until the file changes."""
+    return _read_version(path, *file_versions([path]))
+
+
+@lru_cache(maxsize=4)
+def _read_version(path: str, version: Identity | None) -> NgramModel:
     from asr.lm.ngram import NgramModel
 
     return NgramModel.read(path)
+
+
+def named_files(options: DecodingOptions) -> list[str]:
+    """All that decoding options name as files or folders; of a recurrent model's folder, the files in it."""
+    names = [options.lm, options.lexicon, options.source_lm]
+    names += [entry[1:] for entry in options.hotwords if entry.startswith("@")]
+    for folder in filter(None, (options.fuse_lm, options.rescore_lm)):
+        names += [os.path.join(folder, inner, file) for inner in ("", "lm") for file in _MODEL_FILES]
+    return [name for name in names if name]
+
+
+def file_versions(names: Iterable[str]) -> tuple[Identity | None, ...]:
+    """What the files are just now: what was read of them holds for as long as this. One that is gone is unchanged."""
+    return tuple(map(_version, names))
+
+
+def _version(name: str) -> Identity | None:
+    with suppress(OSError, ValueError):  # who reads it says what is wrong
+        _last_seen[name] = identity(name)
+    return _last_seen.get(name)
 
 
 def read_source(path: str, alphabet: Alphabet) -> NgramModel:
@@ -290,29 +318,40 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
         warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
 
 
-def _parse_hotwords(entries: Iterable[str], path: str = "") -> Iterator[tuple[str, float, str]]:
+def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
     """Text and weight of each hotword, and the file and line it is from; `@file` stands for the lines of a file."""
-    for number, entry in _lines(path) if path else enumerate(entries):
-        place = f"{path}:{number}: " if path else ""
-        if entry.startswith("@"):
-            yield from _parse_hotwords((), entry[1:])
+    for entry in entries:
+        if not entry.startswith("@"):
+            yield *_parse_hotword(entry, ""), ""
             continue
-        text, colon, weight_text = entry.rpartition(":")
-        try:
-            weight = float(weight_text) if colon else HOTWORD_WEIGHT
-        except ValueError:
-            raise InputError(f"{place}a hotword must be WORD or WORD:NATS; got {entry!r}") from None
-        if not 0 < weight < math.inf:
-            raise InputError(f"{place}the weight of a hotword must be finite and above 0 nats; got {entry!r}")
-        yield text if colon else entry, weight, place
+        for number, line in _lines(path := entry[1:]):
+            if line.startswith("@"):
+                raise DataError(f"a file of hotwords must not name another, as {line!r} does", path=path, line=number)
+            place = f"{path}:{number}: "
+            yield *_parse_hotword(line, place), place
+
+
+def _parse_hotword(entry: str, place: str) -> tuple[str, float]:
+    text, colon, number = entry.rpartition(":")
+    try:
+        weight = float(number) if colon else HOTWORD_WEIGHT
+    except ValueError:
+        raise InputError(f"{place}a hotword must be WORD or WORD:NATS; got {entry!r}") from None
+    if not 0 < weight <= LARGEST_SCORE:
+        raise InputError(
+            f"{place}the weight of a hotword must be finite and above 0 nats, {LARGEST_SCORE:g} at most; got {entry!r}"
+        )
+    return text if colon else entry, weight
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and text of the lines that are not empty."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path, at_most=_WORDS_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"this file of words cannot be read: {error.strerror}", path=path) from None
     except UnicodeDecodeError as error:
         raise DataError(f"a file of words must be UTF-8: {error}", path=path) from None
+    except ValueError as error:  # a NUL in its name
+        raise DataError(f"this file of words cannot be read: {error}", path=path) from None
     return ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())

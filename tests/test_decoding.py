@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from asr import search
 from asr.confidence import calibrated, evidence, of_utterance
 from asr.ctc.collapse import collapse
 from asr.decoding import Decoder, decode, place_tokens
@@ -318,7 +320,7 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
             r"hotwords must be spelled in the model's alphabet; 'ROUTE 66' has 'R', 'O', 'U', 'T', 'E', '6'$",
         ),
         (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
-        (("CAB:-2",), "the weight of a hotword must be finite and above 0 nats; got 'CAB:-2'"),
+        (("CAB:-2",), r"the weight of a hotword must be finite and above 0 nats, 1e\+06 at most; got 'CAB:-2'"),
         (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),
     ],
 )
@@ -432,18 +434,27 @@ def test_hotwords_that_nobody_says_change_nothing_beside_a_language_model(words_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_width": 0}, "beam_width must be an integer, 1 or above; got 0"),
+        ({"beam_width": 0}, "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
         ({"beam_width": 2.0}, "beam_width must be an integer"),
         ({"num_best": 3}, r"num_best needs a beam; set beam_width to 2 or more, 16 for example; got 1 \(greedy\)"),
         ({"lm": "a.arpa", "hotwords": ("A",)}, "lm and hotwords need a beam"),
         ({"beam_width": 2, "num_best": 0}, "num_best must be an integer, 1 or above; got 0"),
         ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be a tuple of words"),
-        ({"beam_width": 2, "confidence_temperature": 0.0}, "confidence_temperature must be above 0; got 0.0"),
-        ({"beam_width": 2, "confidence_power": -1.0}, "confidence_power must be finite, 0 or above; got -1.0"),
+        (
+            {"beam_width": 2, "confidence_temperature": 0.0},
+            r"confidence_temperature must be above 0, 1e-06 to 1e\+06; got 0.0",
+        ),
+        (
+            {"beam_width": 2, "confidence_power": -1.0},
+            r"confidence_power must be finite, 0 or above, 1e\+06 at most; got -1.0",
+        ),
         ({"confidence_calibration": (0.0, 1.0)}, "confidence_calibration must be none or three numbers; got"),
         ({"confidence_calibration": (0.0, math.nan, 0.0)}, "confidence_calibration must be none or three numbers"),
-        ({"greedy_confidence_power": math.inf}, "greedy_confidence_power must be finite, 0 or above; got inf"),
-        ({"beam_width": 2, "prior_weight": -0.5}, "prior_weight must be finite, 0 or above; got -0.5"),
+        (
+            {"greedy_confidence_power": math.inf},
+            r"greedy_confidence_power must be finite, 0 or above, 1e\+06 at most; got inf",
+        ),
+        ({"beam_width": 2, "prior_weight": -0.5}, r"prior_weight must be finite, 0 or above, 1e\+06 at most; got -0.5"),
         (
             {"beam_width": 2, "prior_weight": 0.5},
             "prior_weight needs a prior, which this model lacks: asr-evaluate --tune",
@@ -487,6 +498,58 @@ def test_what_the_options_name_is_read_once(words_lm):
     decoder = Decoder(ENGLISH, options)
     Path(words_lm).unlink()
     assert decoder.decode(ambiguous()).text == decode(ambiguous(), ENGLISH, decoder.options).text == "A CAB"
+
+
+def test_what_is_written_again_under_the_same_name_is_read_again(words_lm, tmp_path):
+    """Even in the same second with the same size; be it a language model, a lexicon or a list of hotwords."""
+    text = Path(words_lm).read_text()
+    lists = {"lexicon": ("CAB\nA\n", "BAC\nA\n"), "hotwords": ("A CAB:9\n", "A BAC:9\n")}
+    for name in lists:
+        (tmp_path / name).write_text(lists[name][0])
+    options = [
+        DecodingOptions(beam_width=8, lm=words_lm),
+        DecodingOptions(beam_width=8, lexicon=str(tmp_path / "lexicon"), only_lexicon=True),
+        DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'hotwords'}",)),
+    ]
+    before = [decode(ambiguous(), ENGLISH, each) for each in options]
+    status = Path(words_lm).stat()
+    Path(words_lm).write_text(text.replace("CAB", "BAB"))
+    os.utime(words_lm, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for name in lists:
+        (tmp_path / name).write_text(lists[name][1])
+    after = [decode(ambiguous(), ENGLISH, each) for each in options]
+    for old, new, each in zip(before, after, options, strict=True):
+        expected = Decoder(ENGLISH, each).decode(ambiguous())
+        assert new == expected
+        assert new.hypotheses != old.hypotheses
+
+
+def test_a_file_of_hotwords_names_no_other_and_ends(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text(f"CAB\n@{path}\n")
+    with pytest.raises(
+        DataError, match=r"names.txt:2: a file of hotwords must not name another, as '@.*names.txt' does"
+    ):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{path}",)))
+    for option in ({"hotwords": ("@/dev/zero",)}, {"lexicon": "/dev/zero"}):
+        with pytest.raises(DataError, match="/dev/zero: this file of words cannot be read: it must be a regular file"):
+            Decoder(ENGLISH, DecodingOptions(beam_width=8, **option))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: this file of words cannot be read: it must be a regular file"):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, lexicon=str(tmp_path / "pipe")))
+    with pytest.raises(DataError, match="this file of words cannot be read: embedded null byte"):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, lexicon="a\0b"))
+    with pytest.raises(InputError, match=r"must be finite and above 0 nats, 1e\+06 at most; got 'A:1e9'"):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=("A:1e9",)))
+
+
+def test_a_list_of_words_has_a_size_that_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_WORDS_BYTES", 9)
+    (tmp_path / "words").write_text("CAB\n" * 3)
+    with pytest.raises(
+        DataError, match="this file of words cannot be read: it must have 9 bytes at most, and has more"
+    ):
+        Decoder(ENGLISH, DecodingOptions(beam_width=8, lexicon=str(tmp_path / "words")))
 
 
 def test_decoding_does_not_load_torch():

@@ -177,17 +177,22 @@ def test_every_cell_learns_to_spell_by_ctc(cell):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_layers": 0}, "num_layers must be at least 1, not 0"),
+        ({"num_layers": 0}, "num_layers must be between 1 and 256, not 0"),
         ({"cell": "sru"}, "cell must be one of rnn-tanh, rnn-relu, gru, lstm, peephole-lstm, not 'sru'"),
         ({"merge": "mean"}, "merge must be one of sum, concat, not 'mean'"),
-        ({"hidden_size": -1}, "hidden_size must be at least 1, not -1"),
-        ({"conv_channels": 0}, "conv_channels must be at least 1"),
-        ({"time_strides": ()}, "time_strides must be one or more integers"),
-        ({"time_strides": (2, 0)}, "time_strides must be one or more integers"),
+        ({"num_layers": 10**6}, "num_layers must be between 1 and 256, not 1000000"),
+        ({"hidden_size": -1}, "hidden_size must be between 1 and 65536, not -1"),
+        ({"hidden_size": 10**9}, "hidden_size must be between 1 and 65536, not 1000000000"),
+        ({"conv_channels": 0}, "conv_channels must be between 1 and 1024, not 0"),
+        ({"conv_channels": 10**6}, "conv_channels must be between 1 and 1024"),
+        ({"time_strides": ()}, "time_strides must be 1 to 8 integers, not 0"),
+        ({"time_strides": (1,) * 1000}, "time_strides must be 1 to 8 integers, not 1000"),
+        ({"time_strides": (2, 0)}, "time_strides must be between 1 and 100, not 0"),
+        ({"time_strides": (2**60,)}, "time_strides must be between 1 and 100"),
         ({"reduction": "stack", "time_strides": (2, 2)}, "'stack' takes one time stride"),
         ({"pool_after_layer": 5}, r"pool_after_layer must be in 0\.\.4, not 5"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
-        ({"projection": -1}, "projection must be 0"),
+        ({"projection": -1}, "projection must be between 0 and 65536, not -1"),
     ],
 )
 def test_bad_options_are_refused(changes, message):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from asr.errors import ConfigError
-from asr.options import first_difference, from_json, to_json
+from asr.options import check_choices, first_difference, from_json, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +125,49 @@ def test_what_is_wrong_is_named(values: Any, message: str) -> None:
 )
 def test_the_first_difference_is_named_with_both_values(before: Any, after: Any, difference: str) -> None:
     assert first_difference(before, after) == difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    size: int = field(default=3, metadata={"bounds": (1, 9)})
+    shares: tuple[float, ...] = field(default=(), metadata={"bounds": (0, 1)})
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+def test_bounds_are_those_of_the_declaration() -> None:
+    assert Bounded(size=9, shares=(0, 1.0)).size == 9
+    for values, message in (
+        ({"size": 0}, "size must be between 1 and 9, not 0"),
+        ({"size": 10**9}, "size must be between 1 and 9, not 1000000000"),
+        ({"shares": (0.5, -1)}, "shares must be between 0 and 1, not -1"),
+        ({"shares": (math.inf,)}, "shares must be between 0 and 1, not inf"),
+        ({"shares": (math.nan,)}, "shares must be between 0 and 1, not nan"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{message}$"):
+            Bounded(**values)
+
+
+@pytest.mark.parametrize("values", [{"part": {"rate": 10**400}}, {"limit": 10**400}, {"strides": [1, -(10**400)]}])
+def test_numbers_that_no_float_holds_are_refused_and_not_told_in_full(values: Any) -> None:
+    with pytest.raises(ConfigError, match=r"must be a number between -2\^53 and 2\^53, not") as caught:
+        from_json(Whole, {"name": "x", **values})
+    assert len(str(caught.value)) < 200
+
+
+def test_texts_are_no_longer_than_paths() -> None:
+    for values in ({"name": "x" * 5000}, {"name": "x", "folder": "x" * 5000}):
+        with pytest.raises(ConfigError, match=r"(name|folder) must have 4096 characters at most, not 5000"):
+            from_json(Whole, values)
+
+
+def test_long_and_deep_values_are_not_told_in_full() -> None:
+    deep: list[Any] = []
+    for _ in range(800):
+        deep = [deep]
+    for value in ("x" * 10**6, ["x"] * 10**6, deep):
+        for values in ({"part": value}, {"flag": value}, {"part": {"kind": value}}, {"name": "x", "limit": value}):
+            with pytest.raises(ConfigError) as caught:
+                from_json(Whole, {"name": "x", **values})
+            assert len(str(caught.value)) < 1000

@@ -266,10 +266,22 @@ def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
     ("values", "message"),
     [
         ({"rescore_lm": "x"}, "rescore_lm needs a beam"),
-        ({"beam_width": 9, "rescore_weight": -1.0}, "rescore_weight must be finite, 0 or above; got -1.0"),
-        ({"beam_width": 9, "rescore_word_bonus": math.inf}, "rescore_word_bonus must be finite; got inf"),
-        ({"beam_width": 9, "rescore_lm_weight": -0.1}, "rescore_lm_weight must be finite, 0 or above; got -0.1"),
-        ({"beam_width": 9, "source_weight": -0.1}, "source_weight must be finite, 0 or above; got -0.1"),
+        (
+            {"beam_width": 9, "rescore_weight": -1.0},
+            r"rescore_weight must be finite, 0 or above, 1e\+06 at most; got -1.0",
+        ),
+        (
+            {"beam_width": 9, "rescore_word_bonus": math.inf},
+            r"rescore_word_bonus must be finite, 1e\+06 nats at most; got inf",
+        ),
+        (
+            {"beam_width": 9, "rescore_lm_weight": -0.1},
+            r"rescore_lm_weight must be finite, 0 or above, 1e\+06 at most; got -0.1",
+        ),
+        (
+            {"beam_width": 9, "source_weight": -0.1},
+            r"source_weight must be finite, 0 or above, 1e\+06 at most; got -0.1",
+        ),
         ({"beam_width": 9, "source_lm": "x"}, "source_lm needs hypotheses that are ranked anew; give rescore_lm"),
         ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be an integer, 1 or above; got 0"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asr.cli.arguments import Parser, add_options, at_least, given_values, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.errors import ConfigError
+from asr.files import read_json
 from asr.options import from_json, to_json
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is not a JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _HIGHEST = 0.01  # half precision rounds a log-probability of 0 that far; logits and probabilities go further
 _LOG_ZERO = -math.inf
-_kernels = KernelModule("asr.ctc.alignment_kernel")
+_kernels = KernelModule("asr.ctc.alignment_kernel", depends_on=("asr.ctc.addresses",))
 
 _Results: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Of a batch: paths (B, T) int64, spans (B, U, 2) int64, token_scores (B, U) float64, scores (B,) float64."""

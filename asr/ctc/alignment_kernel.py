@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
-from numba import types
-from numba.core.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
 
-_OPTIONS: dict[str, Any] = {
-    "_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True
-}  # fmt: skip
-_compiled = numba.njit(**_OPTIONS)
-
-
-def _place(typing_context, address, dtype, shape):
-    """The array of a dtype and shape that begins at an address."""
-    array = types.Array(dtype.dtype, len(shape), "C")
-
-    def generate(context, builder, signature, arguments):
-        result = make_array(array)(context, builder)
-        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
-        lengths = [builder.extract_value(arguments[2], axis) for axis in range(array.ndim)]
-        strides = [size]
-        for length in reversed(lengths[1:]):
-            strides.insert(0, builder.mul(strides[0], length))
-        populate_array(
-            result,
-            data=builder.inttoptr(arguments[0], result.data.type),
-            shape=lengths,
-            strides=strides,
-            itemsize=size,
-            meminfo=None,
-        )
-        return result._getvalue()
-
-    return array(types.int64, dtype, shape), generate
-
-
-_array: Any = intrinsic(_place)
+from asr.ctc.addresses import array_at as _array
+from asr.ctc.addresses import compiled as _compiled
 
 
 @_compiled

@@ -112,13 +112,24 @@ RULES = np.dtype(
 )
 NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3
 
+WIDEST_BEAM = 10_000  # 25 MB for each emission
+LARGEST_SCORE = 1e6  # nats, of an option: sums of them are far from where numbers end
+MOST_ROW_BYTES = 1 << 30  # of a label model
+
 TOGETHER = 32  # emissions that share the steps of a label model
 _LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after some other word
 
 _BLOCK_FRAMES = 1024
 _kernels = KernelModule(
     "asr.ctc.beam_kernel",
-    depends_on=("asr.ctc.beam", "asr.ctc.hotwords", "asr.ctc.trie", "asr.lm.query", "asr.lm.tables"),
+    depends_on=(
+        "asr.ctc.addresses",
+        "asr.ctc.beam",
+        "asr.ctc.hotwords",
+        "asr.ctc.trie",
+        "asr.lm.query",
+        "asr.lm.tables",
+    ),
 )
 
 
@@ -164,8 +175,10 @@ class BeamOptions:
     only_lexicon: bool = field(default=False, metadata={"help": "spell words of the lexicon and no others"})
 
     def __post_init__(self) -> None:
-        if type(self.beam_width) is not int or self.beam_width < 1:
-            raise ConfigError(f"beam_width must be an integer, 1 or above; got {self.beam_width!r}")
+        if type(self.beam_width) is not int or not 1 <= self.beam_width <= WIDEST_BEAM:
+            raise ConfigError(
+                f"beam_width must be an integer, 1 or above, {WIDEST_BEAM} at most; got {self.beam_width!r}"
+            )
         if self.token_threshold is not None and not self.token_threshold <= 0:
             raise ConfigError(f"token_threshold must be a log-probability, at most 0; got {self.token_threshold!r}")
         if self.score_threshold is not None and not self.score_threshold > 0:
@@ -176,13 +189,16 @@ class BeamOptions:
             )
         if self.open_tokens is not None and (type(self.open_tokens) is not int or self.open_tokens < 1):
             raise ConfigError(f"open_tokens must be an integer, 1 or above; got {self.open_tokens!r}")
-        if not 0 <= self.lm_weight < math.inf:
-            raise ConfigError(f"lm_weight must be finite, 0 or above; got {self.lm_weight!r}")
+        if not 0 <= self.lm_weight <= LARGEST_SCORE:
+            raise ConfigError(
+                f"lm_weight must be finite, 0 or above, {LARGEST_SCORE:g} at most; got {self.lm_weight!r}"
+            )
         for name in ("word_bonus", "unknown_word_score"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} must be finite; got {getattr(self, name)!r}")
-        if not -math.inf < self.unknown_letter_score <= 0:
-            raise ConfigError(f"unknown_letter_score must be finite, at most 0; got {self.unknown_letter_score!r}")
+            if not abs(getattr(self, name)) <= LARGEST_SCORE:
+                raise ConfigError(f"{name} must be finite, {LARGEST_SCORE:g} nats at most; got {getattr(self, name)!r}")
+        if not -LARGEST_SCORE <= self.unknown_letter_score <= 0:
+            least = f"{-LARGEST_SCORE:g} at least; got {self.unknown_letter_score!r}"
+            raise ConfigError(f"unknown_letter_score must be 0 or below, {least}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -321,6 +337,12 @@ class BeamSearch:
             row, state = label_model.start()
             if row.shape != (num_labels,):
                 raise InputError(f"the label_model's rows must be ({num_labels},); got shape {row.shape}")
+            needed = len(self._first_nodes) * (4 * num_labels + state.nbytes)
+            if needed > MOST_ROW_BYTES:
+                raise InputError(
+                    f"beam_width must be lower with this label_model, {self.options.beam_width} need {needed >> 20} MB "
+                    f"where {MOST_ROW_BYTES >> 20} may be: its {num_labels} labels and its state for each prefix"
+                )
             self._first_rows = np.zeros((len(self._first_nodes), num_labels), dtype=np.float32)
             self._first_model_states = np.zeros((len(self._first_nodes), *state.shape), dtype=state.dtype)
             self._first_rows[ROOT], self._first_model_states[ROOT] = row, state

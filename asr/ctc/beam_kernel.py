@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
-from numba import types
-from numba.core.extending import intrinsic
 from numba.extending import register_jitable
-from numba.np.arrayobj import make_array, populate_array
 
+from asr.ctc.addresses import array_from as _array
+from asr.ctc.addresses import compiled as _compiled
 from asr.ctc.beam import (
     ACTIVE,
     CANDIDATE,
@@ -35,34 +33,9 @@ from asr.ctc.trie import LEXICON_NODE, find_child
 from asr.lm.query import query
 from asr.lm.tables import NgramTables
 
-_OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-_compiled: Any = numba.njit(**_OPTIONS)
-_query = _compiled(query.py_func)
+_query = _compiled(query)
 for _function in (find_child, spot, spot_end):
     register_jitable(_function)
-
-
-def _array_at(typing_context, address, dtype):
-    """The array of a dtype that begins at an address; it does not know where it ends."""
-    array = types.Array(dtype.dtype, 1, "C")
-
-    def generate(context, builder, signature, arguments):
-        result = make_array(array)(context, builder)
-        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
-        populate_array(
-            result,
-            data=builder.inttoptr(arguments[0], result.data.type),
-            shape=[context.get_constant(types.intp, 0)],
-            strides=[size],
-            itemsize=size,
-            meminfo=None,
-        )
-        return result._getvalue()
-
-    return array(types.int64, dtype), generate
-
-
-_array: Any = intrinsic(_array_at)
 
 
 _ROUNDING = 1e-9  # nats: sums of the same weights in another order

@@ -4,17 +4,22 @@ Numba takes most of a second to be imported and made ready, even for what it has
 every array they are given. A search that is over in a millisecond should not wait for that. So a *kernel module* holds
 functions of integers, some of them addresses of arrays; numba makes LLVM code of them, LLVM machine code, and this is
 kept in a file. llvmlite, which numba stands on, loads it in a tenth of the time; it is imported when that is done.
+
+What is kept is run as it is: a checksum finds damage, not forgery. So it is only kept, and only read, where no other
+user can write (`asr.caches`), and numba's own cache, which takes files from anywhere, is not used.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import importlib
 import json
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -22,7 +27,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asr.files import user_cache_folder, write_whole
+from asr.caches import open_cache, user_cache_folder, writing_cache
+from asr.errors import AsrWarning
 
 _C_LIBRARY: tuple[str, ...] = ("exp", "log", "log1p", "memcpy", "memmove", "memset")  # all that machine code may call
 if sys.platform == "darwin":  # where LLVM makes calls of loops that fill an array
@@ -42,9 +48,10 @@ class KernelModule:
     """The kernels of a module, ready to call: `module["name"](1, array.ctypes.data)` -> int.
 
     The module has a list KERNELS of functions that numba can compile, take int64 and return int64, allocate nothing and
-    raise nothing. They are found, in this order: in this process; in a file beside the source, in NUMBA_CACHE_DIR if
-    that is set, or in the user's cache folder; or they are compiled, and kept in the first of these that can be written
-    to, if any. What is kept is for the very sources, versions and processor it was compiled from.
+    raise nothing. They are found, in this order: in this process; in a file in NUMBA_CACHE_DIR or, if that is not set,
+    beside the source; in the user's cache folder; or they are compiled, and kept in the first of these folders to which
+    this user can write, and no other can. What is kept is for the very sources, versions and processor it was compiled
+    from. An `AsrWarning` says so if each process has to compile because other users can write to the folders.
 
     Args:
         name: of the module, which alone imports numba.
@@ -93,17 +100,17 @@ class KernelModule:
     @cached_property
     def _places(self) -> list[Path]:
         file = f"{self._name}.{self._key[:16]}.machine-code"
-        if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-            return [Path(chosen) / file]
-        places = [Path(__file__).parent / "__pycache__" / file]
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
+        places = [Path(chosen or Path(__file__).parent / "__pycache__") / file]
         if folder := user_cache_folder():
             places.append(folder / file)
         return places
 
     def _read(self, path: Path) -> dict[str, _Object] | None:
-        """What was kept for each kernel; None if there is no such file, or it is damaged."""
+        """What was kept for each kernel; None if there is no such file, or it is damaged, or not to be trusted."""
         try:
-            seal, _, content = path.read_bytes().partition(b"\n")
+            with open_cache(path) as file:
+                seal, _, content = file.read().partition(b"\n")
         except OSError:
             return None
         if seal != self._seal(content):
@@ -119,12 +126,21 @@ class KernelModule:
         """Keep what was compiled. Of processes that do so at once, the last one's whole file stays."""
         kernels = [(name, *content[:2], len(content.code)) for name, content in objects.items()]
         content = json.dumps(kernels).encode() + b"\n" + b"".join(content.code for content in objects.values())
+        refusal = None
         for path in self._places:
             try:
-                write_whole(path, self._seal(content) + b"\n" + content)
-            except OSError:  # a read-only folder or a full disk: the next place, or compile again next time
-                continue
-            return
+                with writing_cache(path, mode=0o644) as file:
+                    file.write(self._seal(content) + b"\n" + content)
+                return
+            except OSError as error:  # a read-only folder or a full disk: the next place, or compile again next time
+                refusal = refusal or (error if error.errno == errno.EPERM else None)
+        if refusal is not None:
+            warnings.warn(
+                f"compiled code is kept nowhere, and each process compiles: {refusal.filename}: {refusal.strerror}; "
+                "take the right to write from others (chmod go-w), or set NUMBA_CACHE_DIR to a folder of your own",
+                AsrWarning,
+                stacklevel=3,
+            )
 
     def _seal(self, content: bytes) -> bytes:
         return hashlib.sha256(self._key.encode() + content).hexdigest().encode()

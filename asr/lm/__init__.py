@@ -1,5 +1,5 @@
 """Language models: what people say, and how likely.
 
 Import from the modules: `ngram` reads, scores and writes n-gram models, `estimation` makes them from text, and `query`
-is what the beam search calls from compiled code.
+is what compiled code calls.
 """

@@ -27,6 +27,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
@@ -34,7 +35,7 @@ from typing import IO, Final, NamedTuple, cast
 import numpy as np
 
 from asr.errors import AsrWarning, DataError
-from asr.files import replacing
+from asr.files import open_regular, replacing
 from asr.lm.tables import Level, NgramTables, assemble, level_bounds
 
 UNKNOWN: Final = "<unk>"
@@ -46,10 +47,17 @@ FLOOR: Final = -100.0
 ZERO: Final = -99.0
 """log10 of a probability of 0 in SRILM's files, that of <s> above all, which is never asked; other tools write -inf."""
 
+MOST_UNPACKED = 50
+"""Bytes for each byte of a compressed file, at most: models have three to ten, and bombs a thousand."""
+MOST_WORDS = 100
+"""The longest n-grams."""
+
 _READ_BYTES = 1 << 23
+_LINE_BYTES = 1 << 20
+_PREAMBLE_LINES = 100_000
 _WRITE_LINES = 1 << 16
 _HEADER = re.compile(rb"\n(\\[^\n]*)")
-_PROMISE = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
+_PROMISE = re.compile(rb"ngram\s+(\d{1,9})\s*=\s*(\d{1,15})")
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[[9, 10, 11, 12, 13, 32]] = True  # as bytes.split has it
 
@@ -71,8 +79,8 @@ def read_arpa(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTable
             context that is not listed, stands twice, or its numbers are not finite or its probability above 1.
     """
     try:
-        with _open(path) as file:
-            return _Reader(path).read(file)
+        with open_regular(path) as file:
+            return _Reader(path).read(*_unpacked(file))
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise DataError(f"the language model is damaged or truncated: {error}", path=path) from None
     except OSError as error:
@@ -122,26 +130,16 @@ def _write(file: IO[bytes], words: Sequence[str], tables: NgramTables) -> None:
     file.write(b"\n\\end\\\n")
 
 
-def _open(path: str | os.PathLike[str]) -> IO[bytes]:
-    with open(path, "rb") as file:
-        magic = file.read(6)
+def _unpacked(file: IO[bytes]) -> tuple[IO[bytes], int | None]:
+    """What is in the file, and the most bytes that this can be, None if there is no telling."""
+    magic = cast(BufferedReader, file).peek(6)[:6]
     if magic.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return cast(IO[bytes], lzma.open(path, "rb")) if magic == b"\xfd7zXZ\0" else open(path, "rb")
-
-
-def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(line number, text): lines that start with a backslash, and in turn what is between, each line after its \\n."""
-    line, rest = 1, file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8)
-    while rest:
-        block = file.read(_READ_BYTES)
-        cut = rest.rfind(b"\n") if block else len(rest)
-        if cut >= 0:
-            for piece in _HEADER.split(b"\n" + rest[:cut]):
-                if piece:
-                    yield line, piece
-                    line += piece.count(b"\n") or 1
-        rest = rest[cut + 1 :] + block
+        unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    elif magic == b"\xfd7zXZ\0":
+        unpacked = cast(IO[bytes], lzma.LZMAFile(file))  # noqa: SIM115
+    else:
+        return file, None
+    return unpacked, MOST_UNPACKED * os.fstat(file.fileno()).st_size + _READ_BYTES if file.seekable() else None
 
 
 class _Rows(NamedTuple):
@@ -166,15 +164,19 @@ class _Reader:
         self.keys = np.zeros(0, np.int64)
         self.suffixes = np.zeros(0, np.int64)
 
-    def read(self, file: IO[bytes]) -> tuple[tuple[str, ...], NgramTables]:
+    def read(self, file: IO[bytes], limit: int | None) -> tuple[tuple[str, ...], NgramTables]:
+        """The model in a file of so many bytes at most."""
         order = -1  # before \data\
         rows: list[_Rows] = []
-        for line, piece in _pieces(file):
+        for line, piece in self._pieces(file, limit):
             if piece.startswith(b"\n"):
                 if order == 0:
                     self._read_promises(line, piece)
                 elif order > 0:
                     rows.append(self._read_rows(line, piece, order))
+                    self._check_count(order, sum(len(part.lines) for part in rows), more=True)
+                elif line > _PREAMBLE_LINES:
+                    raise self._error(f"a line \\data\\ must come within the first {_PREAMBLE_LINES} lines")
                 continue
             header = piece.rstrip()
             if order < 0:
@@ -195,6 +197,28 @@ class _Reader:
             )
         raise self._error("the language model is truncated: it ends without \\end\\")
 
+    def _pieces(self, file: IO[bytes], limit: int | None) -> Iterator[tuple[int, bytes]]:
+        """(line number, text): lines that start with a backslash; and in turn what is between, lines after \\n."""
+        line, rest = 1, file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8)
+        size = len(rest)
+        while rest:
+            block = file.read(_READ_BYTES)
+            size += len(block)
+            if limit is not None and size > limit:
+                raise self._error(
+                    f"an ARPA file must unpack to {MOST_UNPACKED} times its size at most; this one has more: unpack it "
+                    "yourself if it is what it seems to be"
+                )
+            cut = rest.rfind(b"\n") if block else len(rest)
+            if cut >= 0:
+                for piece in _HEADER.split(b"\n" + rest[:cut]):
+                    if piece:
+                        yield line, piece
+                        line += piece.count(b"\n") or 1
+            elif len(rest) > _LINE_BYTES:
+                raise self._error(f"a line must have {_LINE_BYTES} bytes at most, and this one has more", line)
+            rest = rest[cut + 1 :] + block
+
     def _error(self, message: str, line: int | None = None) -> DataError:
         return DataError(message, path=self.path, line=line)
 
@@ -206,7 +230,16 @@ class _Reader:
             if not promise or int(promise[1]) != len(self.promises) + 1:
                 expected = f"ngram {len(self.promises) + 1}=COUNT"
                 raise self._error(f"{expected} must come next, but here is {_show(text)}", number)
-            self.promises.append((int(promise[2]), number))
+            count = int(promise[2])
+            if self.promises and count > (contexts := self.promises[-1][0] + 1) * (words := self.promises[0][0] + 1):
+                raise self._error(
+                    f"the file promises {count} n-grams of {len(self.promises) + 1}, more than {contexts} shorter ones "
+                    f"and {words} words can make",
+                    number,
+                )
+            if len(self.promises) == MOST_WORDS:
+                raise self._error(f"n-grams must have {MOST_WORDS} words at most, and here are some of more", number)
+            self.promises.append((count, number))
 
     def _read_rows(self, line: int, piece: bytes, order: int) -> _Rows:
         is_space = _IS_SPACE[np.frombuffer(piece, np.uint8)]
@@ -252,7 +285,9 @@ class _Reader:
         except ValueError:
             numbers = np.array([_float_or_nan(token) for token in tokens])
         numbers[numbers == -np.inf] = minus_infinity
-        self._check(np.isfinite(numbers), lines, lambda i: f"a finite number must stand where {_show(tokens[i])} does")
+        with np.errstate(over="ignore"):
+            finite = np.isfinite((numbers * LN_10).astype(np.float32))  # which they become
+        self._check(finite, lines, lambda i: f"a finite number must stand where {_show(tokens[i])} does")
         return numbers
 
     def _number_words(self, columns: list[list[bytes]], lines: np.ndarray) -> np.ndarray:
@@ -286,10 +321,7 @@ class _Reader:
         """Sort the n-grams of one length into the trie."""
         empty = _Rows(np.zeros((0, order), np.int32), np.zeros(0), np.zeros(0), np.zeros(0, np.int64))
         rows = _Rows(*map(np.concatenate, zip(empty, *parts, strict=True)))
-        promised, line = self.promises[order - 1]
-        if len(rows.lines) != promised:
-            message = f"the file promises {promised} n-grams of {order}, but has {len(rows.lines)}"
-            raise self._error(message + "; it is damaged, or was edited without mending the count", line)
+        self._check_count(order, len(rows.lines))
         if order == 1 and b"<unk>" not in self.numbers:
             floor = _Rows(np.zeros((1, 1), np.int32), np.array([FLOOR * LN_10]), np.zeros(1), np.zeros(1, np.int64))
             rows = _Rows(*map(np.concatenate, zip(floor, rows, strict=True)))
@@ -311,6 +343,13 @@ class _Reader:
         self.levels.append(Level(contexts, words, suffixes, rows.log_probs[ranks], rows.back_offs[ranks]))
         self.keys = np.append(self.keys, keys)
         self.suffixes = np.append(self.suffixes, suffixes)
+
+    def _check_count(self, order: int, count: int, *, more: bool = False) -> None:
+        """Raises DataError unless there are as many n-grams as promised, or while there may be `more`, not too many."""
+        promised, line = self.promises[order - 1]
+        if count > promised or (count < promised and not more):
+            message = f"the file promises {promised} n-grams of {order}, but has {count}{' or more' * more}"
+            raise self._error(message + "; it is damaged, or was edited without mending the count", line)
 
     def _contexts(self, rows: _Rows) -> np.ndarray:
         """(n,) int64, the nodes of all words but the last."""

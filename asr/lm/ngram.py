@@ -17,12 +17,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from asr.caches import open_cache, user_cache_folder, writing_cache
+from asr.ctc.machine_code import KernelModule
 from asr.errors import InputError
-from asr.files import replacing, user_cache_folder
+from asr.files import Identity, identity
 from asr.lm.arpa import END, START, read_arpa, write_arpa
-from asr.lm.packed import SUFFIX, read_packed, write_packed
+from asr.lm.packed import SUFFIX, is_vocabulary, read_packed, write_packed
 from asr.lm.perplexity import TextScore
-from asr.lm.tables import NgramTables, child_keys, level_bounds, query_together
+from asr.lm.tables import ARRAY_TYPES, NgramTables, child_keys, is_sound, level_bounds, query_together
 
 SPACE: Final = "<space>"
 """What stands for the space between words in models of characters, as in ESPnet and Kaldi's recipes."""
@@ -30,10 +32,14 @@ SPACE: Final = "<space>"
 ENDINGS: Final = (".arpa", ".arpa.gz", SUFFIX)
 """How the names of n-gram models end that are made here; ARPA files are read compressed by xz, too."""
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _CACHE_MAGIC = b"asr n-gram model"
-_CACHE_FROM_BYTES = 1 << 18  # smaller files are read in no time, and need nothing beside them
+_CACHE_FROM_BYTES = 1 << 18  # smaller files are read in no time
+_PREFIX = 32  # bytes before the header
+_NAME_LENGTH = 40  # of a file's name in that of its cache
+_NUMBERS = NgramTables._fields[len(ARRAY_TYPES) :]
 _ALIGNMENT = 64
+_kernels = KernelModule("asr.lm.query_kernel", depends_on=("asr.ctc.addresses", "asr.lm.query", "asr.lm.tables"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,34 +60,28 @@ class NgramModel:
 
         Args:
             path: the file; see `asr.lm.arpa.read_arpa` for what may be in it.
-            cache: keep a large ARPA file in binary form, as PATH.cache or, where that cannot be written, in the user's
-                cache folder (XDG_CACHE_HOME, else ~/.cache), and read it from there until the file changes its size
-                or time. A damaged cache is written anew.
+            cache: keep a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache), and
+                read it from there until the file changes; see `asr.files.identity`. A damaged cache is written anew,
+                and one to which others can write is not used. Nothing is written beside the file.
         Raises:
             DataError: the file cannot be read or is not right; see `read_arpa`.
         """
         if os.fspath(path).endswith(SUFFIX):
             return cls(*read_packed(path))
         try:
-            status = os.stat(path)
-        except OSError:
+            key = identity(path)
+        except (OSError, ValueError):
             return cls(*read_arpa(path))  # which says what is wrong
-        if not cache or status.st_size < _CACHE_FROM_BYTES:
+        folder = user_cache_folder()
+        if not cache or folder is None or key.size < _CACHE_FROM_BYTES:
             return cls(*read_arpa(path))
-        key = {
-            "format": _CACHE_FORMAT,
-            "byte_order": sys.byteorder,
-            "size": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-        }
-        for place in (places := _cache_places(path)):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                return cls(*_read_cache(place, key))
+        digest = hashlib.sha256(os.fsencode(key.path)).hexdigest()[:16]
+        place = folder / "ngram" / f"{Path(key.path).name[:_NAME_LENGTH]}-{digest}.cache"
+        with suppress(OSError, ValueError):
+            return cls(*_read_cache(place, key))
         model = cls(*read_arpa(path))
-        for place in places:
-            with suppress(OSError):
-                _write_cache(place, key, model)
-                break
+        with suppress(OSError):
+            _write_cache(place, key, model)
         return model
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -181,9 +181,15 @@ class NgramModel:
         return child_keys(self.tables)
 
     def _score(self, numbers: np.ndarray, *, begin: bool = True) -> np.ndarray:
-        from asr.lm.query import query_sequence  # which loads numba: reading and writing do without
-
-        return query_sequence(self.tables, self.tables.start_state if begin else self.tables.empty_state, numbers)
+        fields = [
+            np.ascontiguousarray(value, ARRAY_TYPES[name]) if name in ARRAY_TYPES else value
+            for name, value in self.tables._asdict().items()
+        ]
+        places = np.array([value.ctypes.data if isinstance(value, np.ndarray) else value for value in fields])
+        numbers, log_probs = np.ascontiguousarray(numbers, np.int32), np.empty(len(numbers))
+        state = self.tables.start_state if begin else self.tables.empty_state
+        _kernels["score_words"](places.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
+        return log_probs
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> TextScore:
         """What the model makes of a text; unknown words are counted, and cost what <unk> costs.
@@ -218,58 +224,56 @@ def characters(text: str, *, space: str = SPACE) -> list[str]:
     return [space if character == " " else character for character in text]
 
 
-def _cache_places(path: str | os.PathLike[str]) -> list[Path]:
-    path = Path(path).absolute()
-    places = [path.with_name(f"{path.name}.cache")]
-    if folder := user_cache_folder():
-        places.append(folder / "ngram" / f"{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.cache")
-    return places
-
-
 # A cache is: magic (16 bytes), CRC-32 of all that follows and length of the header (8 bytes each, little-endian), the
 # header in JSON, and the arrays, each at a multiple of _ALIGNMENT; words are an array of bytes, parted by newlines.
 
 
-def _write_cache(place: Path, key: dict[str, Any], model: NgramModel) -> None:
-    arrays = {"names": np.frombuffer("\n".join(model.words).encode(), np.uint8)}
-    scalars: dict[str, int] = {}
-    for name, value in model.tables._asdict().items():
-        (arrays if isinstance(value, np.ndarray) else scalars)[name] = value
-    kinds = {name: [array.dtype.str, len(array)] for name, array in arrays.items()}
-    header = json.dumps({"key": key, "scalars": scalars, "arrays": kinds}).encode()
+def _write_cache(place: Path, key: Identity, model: NgramModel) -> None:
+    names = np.frombuffer("\n".join(model.words).encode(), np.uint8)
+    arrays: list[np.ndarray] = [
+        names,
+        *(np.ascontiguousarray(getattr(model.tables, name), kind) for name, kind in ARRAY_TYPES.items()),
+    ]
+    numbers = [int(getattr(model.tables, name)) for name in _NUMBERS]
+    header = json.dumps([_heading(key), numbers, [len(array) for array in arrays]]).encode()
     chunks: list[bytes | memoryview] = [
         len(header).to_bytes(8, "little"),
         header,
-        bytes(-(32 + len(header)) % _ALIGNMENT),
+        bytes(-(_PREFIX + len(header)) % _ALIGNMENT),
     ]
-    for array in arrays.values():
-        chunks += [np.ascontiguousarray(array).data.cast("B"), bytes(-array.nbytes % _ALIGNMENT)]
+    for array in arrays:
+        chunks += [array.data.cast("B"), bytes(-array.nbytes % _ALIGNMENT)]
     checksum = 0
     for chunk in chunks:
         checksum = zlib.crc32(chunk, checksum)
-    with replacing(place) as file:
+    with writing_cache(place) as file:
         file.write(_CACHE_MAGIC + checksum.to_bytes(8, "little"))
         file.writelines(chunks)
 
 
-def _read_cache(place: Path, key: dict[str, Any]) -> tuple[tuple[str, ...], NgramTables]:
-    """What `_write_cache` wrote; ValueError, KeyError or TypeError unless it is whole and has that key."""
-    with open(place, "rb") as file:
-        # private pages: shared with other processes, and writable, since numba compiles anew for read-only arrays
+def _read_cache(place: Path, key: Identity) -> tuple[tuple[str, ...], NgramTables]:
+    """What `_write_cache` wrote; ValueError unless it is whole, has that key, and its n-grams hold together."""
+    with open_cache(place) as file:
+        # private pages: shared with other processes until one writes
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    if data[:16] != _CACHE_MAGIC:
-        raise ValueError("not a cache")
-    length = int.from_bytes(data[24:32], "little")
-    header = json.loads(data[32 : 32 + length])
-    if header["key"] != key:
+    if data[:16] != _CACHE_MAGIC or zlib.crc32(memoryview(data)[24:]) != int.from_bytes(data[16:24], "little"):
+        raise ValueError("not a cache, or damaged")
+    length = int.from_bytes(data[24:_PREFIX], "little")
+    heading, numbers, sizes = json.loads(data[_PREFIX : _PREFIX + length])
+    if heading != _heading(key):
         raise ValueError("the cache is of another file or format")
-    if zlib.crc32(memoryview(data)[24:]) != int.from_bytes(data[16:24], "little"):
-        raise ValueError("the cache is damaged")
-    arrays: dict[str, Any] = {}
-    offset = 32 + length
-    for name, (kind, size) in header["arrays"].items():
+    arrays: list[Any] = []
+    offset = _PREFIX + length
+    for kind, size in zip((np.uint8, *ARRAY_TYPES.values()), sizes, strict=True):
         offset += -offset % _ALIGNMENT
-        arrays[name] = np.frombuffer(data, kind, size, offset)
-        offset += arrays[name].nbytes
-    words = arrays.pop("names").tobytes().decode().split("\n")
-    return tuple(words), NgramTables(**arrays, **header["scalars"])
+        arrays.append(np.frombuffer(data, kind, size, offset))
+        offset += arrays[-1].nbytes
+    words = tuple(arrays[0].tobytes().decode().split("\n"))
+    tables = NgramTables(*arrays[1:], *numbers)
+    if len(words) != tables.num_words or not is_vocabulary(words) or not is_sound(tables):
+        raise ValueError("the cache contradicts itself")
+    return words, tables
+
+
+def _heading(key: Identity) -> list[Any]:
+    return [_CACHE_FORMAT, sys.byteorder, *key]

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from asr.errors import DataError
-from asr.files import write_whole
+from asr.files import open_regular, write_whole
 from asr.lm.arpa import UNKNOWN
-from asr.lm.tables import NgramTables
+from asr.lm.tables import NgramTables, is_sound
 
 SUFFIX: Final = ".safetensors"
 
@@ -54,14 +54,18 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         DataError: the file cannot be read, is damaged, or is no n-gram model.
     """
     try:
+        open_regular(path).close()
         arrays = load_file(path)
+    except MemoryError:
+        raise DataError("the n-gram model cannot be read: it is larger than the memory", path=path) from None
     except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # numbers that NumPy has not
-        raise DataError(f"the n-gram model cannot be read: {error}", path=path) from None
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise DataError(f"the n-gram model cannot be read: {reason}", path=path) from None
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise DataError(f"not an n-gram model: it has no {missing[0]}", path=path)
     for name in _ARRAYS:
         if arrays[name].ndim != 1:
-            raise DataError(f"not an n-gram model: {name} has shape {arrays[name].shape}", path=path)
+            raise DataError(f"not an n-gram model: {name} has shape {arrays[name].shape[:9]}", path=path)
         if arrays[name].dtype.kind not in ("f" if name in _HALF else "iu"):
             raise DataError(f"not an n-gram model: {name} has {arrays[name].dtype} numbers", path=path)
     try:
@@ -69,14 +73,18 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
     except UnicodeDecodeError:
         raise DataError("the n-gram model is damaged: its words are not UTF-8", path=path) from None
     tables = _tables(arrays, num_words=len(words))
-    odd = (
-        len(set(words)) != len(words)
-        or words[0] != UNKNOWN
-        or any(word.encode().split() != [word.encode()] for word in words)
-    )
-    if tables is None or odd or not _is_sound(tables):
+    if tables is None or not is_vocabulary(words) or not is_sound(tables):
         raise DataError("the n-gram model is damaged: its n-grams contradict each other", path=path)
     return words, tables
+
+
+def is_vocabulary(words: Sequence[str]) -> bool:
+    """Whether the words can be those of a model: <unk> first, each of them one word, none twice."""
+    return (
+        words[0] == UNKNOWN
+        and len(set(words)) == len(words)
+        and all(word.encode().split() == [word.encode()] for word in words)
+    )
 
 
 def _half(logarithms: np.ndarray) -> np.ndarray:
@@ -117,40 +125,3 @@ def _tables(arrays: Mapping[str, np.ndarray], *, num_words: int) -> NgramTables 
         empty_state=0,
         end_word=end_word,
     )
-
-
-def _is_sound(tables: NgramTables) -> bool:
-    """Whether all that a query follows is in the arrays, and leads to shorter contexts in the end."""
-    num_contexts, num_words = len(tables.back_offs), tables.num_words
-    ascending = tables.words[1:-1] < tables.words[2:]
-    begins = tables.first_children[1:-1]
-    ascending[begins[begins < len(tables.words)] - 2] = True  # from one context's children to another's
-    return bool(
-        np.array_equal(tables.words[1 : 1 + num_words], np.arange(num_words))
-        and _has_levels(tables)
-        and tables.words[1:].max() < num_words
-        and tables.words[1:].min() >= 0
-        and ascending.all()
-        and _within(tables.next_states, num_contexts)
-        and _within(tables.back_off_states, num_contexts)
-        and (tables.back_off_states[1:] < np.arange(1, num_contexts)).all()
-        and (tables.log_probs <= 0).all()
-        and np.isfinite(tables.log_probs).all()
-        and np.isfinite(tables.back_offs).all()
-        and 0 <= tables.start_state < num_contexts
-        and 0 <= tables.end_word < num_words
-    )
-
-
-def _has_levels(tables: NgramTables) -> bool:
-    """Whether n-grams of each length follow those of the one before, and contexts are all of some lengths."""
-    end, num_contexts = 1, len(tables.back_offs)
-    while end < num_contexts:
-        start, end = end, int(tables.first_children[end])
-        if end <= start:
-            return False
-    return end == num_contexts
-
-
-def _within(numbers: np.ndarray, end: int) -> bool:
-    return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=0) < end)

@@ -1,14 +1,12 @@
-"""Questions to an n-gram language model from compiled code: arrays and integers, no files and no text."""
+"""Questions to an n-gram language model, as compiled code asks them: arrays and integers, no files and no text."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from asr.compiled import compiled
 from asr.lm.tables import NgramTables as NgramTables
 
 
-@compiled
 def query(tables, state, word):
     """log p(word | state), and the state after the word.
 
@@ -41,12 +39,3 @@ def query(tables, state, word):
         log_prob += tables.back_offs[state]
         state = np.int64(tables.back_off_states[state])
     return log_prob + tables.log_probs[1 + word], np.int64(tables.next_states[1 + word])
-
-
-@compiled
-def query_sequence(tables, state, words):
-    """log p of each word after those before it, (n,) float64, for words (n,) int32 that follow `state`."""
-    log_probs = np.empty(len(words))
-    for i in range(len(words)):
-        log_probs[i], state = query(tables, state, words[i])
-    return log_probs

@@ -47,6 +47,7 @@ KIND: Final = "language model"
 DEFAULT_LANGUAGE_MODEL = "english-lm"
 
 ROWS = 128  # sentences scored side by side
+MOST_CUTOFFS = 16
 CELLS = 1 << 23  # values of the largest array of one pass: 32 MB
 
 
@@ -55,10 +56,14 @@ class NetworkOptions:
     """Shape of a recurrent language model."""
 
     cell: Literal["rnn-tanh", "gru", "lstm"] = field(default="lstm", metadata={"help": "recurrent cell"})
-    num_layers: int = field(default=1, metadata={"help": "recurrent layers"})
-    hidden_size: int = field(default=512, metadata={"help": "units of each layer"})
+    num_layers: int = field(default=1, metadata={"help": "recurrent layers", "bounds": (1, 256)})
+    hidden_size: int = field(default=512, metadata={"help": "units of each layer", "bounds": (1, 65536)})
     embedding_size: int = field(
-        default=256, metadata={"help": "width of embeddings and of the softmax; the last layer is projected to it"}
+        default=256,
+        metadata={
+            "help": "width of embeddings and of the softmax; the last layer is projected to it",
+            "bounds": (1, 65536),
+        },
     )
     tied: bool = field(default=True, metadata={"help": "one set of weights for embedding and softmax"})
     cutoffs: tuple[int, ...] = field(
@@ -67,15 +72,16 @@ class NetworkOptions:
             "help": "where clusters of rarer tokens begin in an adaptive softmax; those past the last are ignored"
         },
     )
-    divisor: int = field(default=4, metadata={"help": "each cluster's tokens have so many times fewer weights"})
+    divisor: int = field(
+        default=4, metadata={"help": "each cluster's tokens have so many times fewer weights", "bounds": (1, 65536)}
+    )
     layer_norm: bool = field(default=False, metadata={"help": "layer normalisation after each layer"})
     dropout: float = field(default=0.1, metadata={"help": "dropout after the embedding and after each layer"})
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("num_layers", "hidden_size", "embedding_size", "divisor"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if len(self.cutoffs) > MOST_CUTOFFS:
+            raise ConfigError(f"cutoffs must be at most {MOST_CUTOFFS} numbers, not {len(self.cutoffs)}")
         if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 1}):
             raise ConfigError(f"cutoffs must be ascending numbers above 1, not {self.cutoffs}")
         if not 0.0 <= self.dropout < 1.0:

@@ -14,9 +14,19 @@ state the model says the same from there on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
+
+ARRAY_TYPES: Final = {
+    "words": np.int32,
+    "log_probs": np.float32,
+    "next_states": np.int32,
+    "back_offs": np.float32,
+    "back_off_states": np.int32,
+    "first_children": np.int32,
+}
+"""The arrays of `NgramTables`, in their order, and the type of each."""
 
 
 class NgramTables(NamedTuple):
@@ -134,3 +144,56 @@ def level_bounds(tables: NgramTables) -> list[int]:
     while bounds[-2] < len(tables.back_offs):  # the longest are no contexts
         bounds.append(int(tables.first_children[bounds[-1]]))
     return bounds
+
+
+def is_sound(tables: NgramTables) -> bool:
+    """Whether all that a query follows is in the arrays, and leads to shorter contexts in the end.
+
+    Compiled code looks at nothing: tables from a file must pass here before they are asked.
+    """
+    arrays = [getattr(tables, name) for name in ARRAY_TYPES]
+    num_nodes, num_contexts, num_words = len(tables.words), len(tables.back_offs), tables.num_words
+    lengths = [num_nodes, num_nodes, num_nodes, num_contexts, num_contexts, num_contexts + 1]
+    if (
+        any(array.dtype != kind or array.ndim != 1 for array, kind in zip(arrays, ARRAY_TYPES.values(), strict=True))
+        or [len(array) for array in arrays] != lengths
+        or not 0 < num_contexts <= num_nodes
+        or not 0 < num_words < num_nodes
+        or tables.first_children[0] != 1
+        or tables.first_children[1] != 1 + num_words
+        or tables.first_children[-1] != num_nodes
+        or (tables.first_children[1:] < tables.first_children[:-1]).any()
+    ):
+        return False
+    ascending = tables.words[1:-1] < tables.words[2:]
+    begins = tables.first_children[1:-1]
+    ascending[begins[begins < num_nodes] - 2] = True  # from one context's children to another's
+    return bool(
+        np.array_equal(tables.words[1 : 1 + num_words], np.arange(num_words))
+        and _has_levels(tables)
+        and _within(tables.words[1:], num_words)
+        and ascending.all()
+        and _within(tables.next_states, num_contexts)
+        and _within(tables.back_off_states, num_contexts)
+        and (tables.back_off_states[1:] < np.arange(1, num_contexts)).all()
+        and (tables.log_probs <= 0).all()
+        and np.isfinite(tables.log_probs).all()
+        and np.isfinite(tables.back_offs).all()
+        and 0 <= tables.start_state < num_contexts
+        and tables.empty_state == 0
+        and 0 <= tables.end_word < num_words
+    )
+
+
+def _has_levels(tables: NgramTables) -> bool:
+    """Whether n-grams of each length follow those of the one before, and contexts are all of some lengths."""
+    end, num_contexts = 1, len(tables.back_offs)
+    while end < num_contexts:
+        start, end = end, int(tables.first_children[end])
+        if end <= start:
+            return False
+    return end == num_contexts
+
+
+def _within(numbers: np.ndarray, end: int) -> bool:
+    return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=0) < end)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from asr.errors import DataError
-from asr.files import write_whole
+from asr.files import open_regular, write_whole
 
 KEEP = 2
 
@@ -49,16 +48,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         DataError: the file or its checksum is missing, truncated or changed.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         digest = path.with_suffix(".sha256").read_bytes()
     except OSError as error:
-        raise DataError(f"the checkpoint cannot be read: {error.strerror}", path=error.filename) from None
+        raise DataError(f"the checkpoint cannot be read: {error.strerror}", path=error.filename or path) from None
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise DataError("the checkpoint is damaged: its checksum does not agree", path=path)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise DataError(f"the checkpoint cannot be read: {error}", path=path) from None
+    except Exception:  # what torch says of it is advice to run what it holds
+        raise DataError(
+            "the checkpoint must hold tensors, numbers, strings, lists and dicts, and holds something else, which is "
+            "not run; delete it, and the run goes on from the one before",
+            path=path,
+        ) from None
 
 
 def latest_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:

@@ -15,7 +15,7 @@ import torch
 from asr import locks
 from asr.device import MakeCell, can_run, choose_precision
 from asr.errors import AsrWarning, ConfigError
-from asr.files import write_whole
+from asr.files import read_json, write_whole
 from asr.options import first_difference, from_json, to_json
 from asr.training.config import LoopOptions
 from asr.training.loop import CHECKPOINTS
@@ -64,7 +64,7 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
         write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
         return config
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     old = from_json(type(config), before, where=str(path))

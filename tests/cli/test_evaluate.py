@@ -237,13 +237,9 @@ def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev,
         ("nothing DEV", 2, "no model 'nothing'"),
         ("MODEL DEV --errors 0", 2, "argument --errors: must be at least 1, not 0"),
         ("MODEL DEV --errors 3 --format json", 2, "--errors belongs to --format table; the json lists every utterance"),
-        ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above; got 0"),
+        ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
         ("MODEL EMPTY", 1, "empty.jsonl: there are no utterances in this manifest"),
-        (
-            "MODEL NEMO",
-            1,
-            "nemo.jsonl:1: each line must be a Lhotse cut, got a line of a table, as NeMo",
-        ),
+        ("MODEL NEMO", 1, "nemo.jsonl:1: each line must be a Lhotse cut, got a line of a table, as NeMo"),
     ],
 )
 def test_wrong_usage_and_wrong_data(line, status, message, model, dev, tmp_path, monkeypatch, capsys):

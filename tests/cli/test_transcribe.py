@@ -260,7 +260,7 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("", "give at least one PATH: a sound file, a folder, or - for standard input"),
         ("x.wav --format srt,txt", "several formats (srt, txt) need --output DIR"),
         ("x.wav y.wav --format vtt", "vtt of several recordings needs --output DIR"),
-        ("x.wav --beam-width 0", "beam_width must be an integer, 1 or above; got 0"),
+        ("x.wav --beam-width 0", "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
         ("x.wav --beam-width 1 --hotwords a,b", "hotwords needs a beam; set beam_width to 2 or more, 16 for example"),
         ("x.wav --model no-such-model", "no model 'no-such-model'"),
         ("x.wav --format xml", "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ctm, tsv"),

@@ -654,18 +654,20 @@ def test_a_batch_on_threads_gives_what_each_gives_alone(rng):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_width": 0}, "beam_width must be an integer, 1 or above; got 0"),
-        ({"beam_width": 2.0}, r"beam_width must be an integer, 1 or above; got 2\.0"),
+        ({"beam_width": 0}, "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
+        ({"beam_width": 2.0}, r"beam_width must be an integer, 1 or above, 10000 at most; got 2\.0"),
+        ({"beam_width": 10**9}, "beam_width must be an integer, 1 or above, 10000 at most; got 1000000000"),
         ({"token_threshold": 0.5}, r"token_threshold must be a log-probability, at most 0; got 0\.5"),
         ({"token_threshold": math.nan}, "token_threshold must be a log-probability, at most 0; got nan"),
         ({"score_threshold": 0.0}, r"score_threshold must be above 0 nats; got 0\.0"),
         ({"blank_threshold": 1.0}, r"blank_threshold must be a probability, above 0 and below 1; got 1\.0"),
         ({"open_tokens": 0}, "open_tokens must be an integer, 1 or above; got 0"),
-        ({"lm_weight": -0.1}, r"lm_weight must be finite, 0 or above; got -0\.1"),
-        ({"word_bonus": math.inf}, "word_bonus must be finite; got inf"),
-        ({"unknown_word_score": math.nan}, "unknown_word_score must be finite; got nan"),
-        ({"unknown_letter_score": 0.5}, "unknown_letter_score must be finite, at most 0; got 0.5"),
-        ({"unknown_letter_score": -math.inf}, "unknown_letter_score must be finite, at most 0; got -inf"),
+        ({"lm_weight": -0.1}, r"lm_weight must be finite, 0 or above, 1e\+06 at most; got -0\.1"),
+        ({"word_bonus": math.inf}, r"word_bonus must be finite, 1e\+06 nats at most; got inf"),
+        ({"word_bonus": 1e308}, r"word_bonus must be finite, 1e\+06 nats at most; got 1e\+308"),
+        ({"unknown_word_score": math.nan}, r"unknown_word_score must be finite, 1e\+06 nats at most; got nan"),
+        ({"unknown_letter_score": 0.5}, r"unknown_letter_score must be 0 or below, -1e\+06 at least; got 0\.5"),
+        ({"unknown_letter_score": -math.inf}, r"unknown_letter_score must be 0 or below, -1e\+06 at least; got -inf"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import asr
 from asr.ctc import alignment, beam
 from asr.ctc.machine_code import KernelModule
+from asr.errors import AsrWarning
+from asr.lm import ngram
 
 SOURCE = """
 import numba
@@ -31,6 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "helper.py").write_text("FACTOR = 10\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     for name in ("a_kernel", "helper"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield tmp_path
@@ -101,8 +106,9 @@ def test_a_damaged_file_is_written_anew(folder, damage):
     assert load()[1] == 0
 
 
-def test_where_nothing_can_be_written_each_process_compiles(folder):
+def test_where_nothing_can_be_written_each_process_compiles(folder, monkeypatch):
     (folder / "cache").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     for _ in range(2):
         module, told = load()
         assert (module["scaled"](4, -2), told) == (38, 1)
@@ -110,7 +116,6 @@ def test_where_nothing_can_be_written_each_process_compiles(folder):
 
 def test_the_users_cache_is_next_when_the_package_cannot_be_written_to(folder, monkeypatch):
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "home"))
     module = KernelModule("a_kernel", depends_on=["helper"])
     beside, users = module._places
     assert beside.parent.name == "__pycache__"
@@ -126,6 +131,50 @@ def test_a_user_without_a_home_has_no_cache(folder, monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     (beside,) = KernelModule("a_kernel", depends_on=["helper"])._places
     assert beside.parent.name == "__pycache__"
+
+
+def evil(folder: Path) -> None:
+    """What was kept, with another content that has its right checksum: code of a * 100 + b."""
+    (file,) = kept(folder)
+    module = KernelModule("a_kernel", depends_on=["helper"])
+    (folder / "helper.py").write_text("FACTOR = 100\n")
+    sys.modules.pop("helper"), sys.modules.pop("a_kernel")
+    objects = KernelModule("a_kernel", depends_on=["helper"])._compile()
+    (folder / "helper.py").write_text("FACTOR = 10\n")
+    sys.modules.pop("helper"), sys.modules.pop("a_kernel")
+    module._write(objects)
+    assert kept(folder) == [file]
+
+
+def test_forged_code_is_run_only_where_this_user_alone_can_have_written_it(folder):
+    load()
+    evil(folder)
+    assert load()[0]["scaled"](4, -2) == 398  # the forgery is good
+    (folder / "cache").chmod(0o1777)  # and others can put it here
+    module, told = load()
+    assert (module["scaled"](4, -2), told) == (38, 1)
+    assert (folder / "home" / "asr").is_dir()
+    assert load()[1] == 0  # it was kept in the user's own folder
+
+
+def test_code_that_is_kept_nowhere_for_fear_of_others_is_a_warning(folder, monkeypatch):
+    (folder / "cache").mkdir()
+    (folder / "cache").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with pytest.warns(
+        AsrWarning,
+        match=r"compiled code is kept nowhere, and each process compiles: .*cache: another user can write here, so it "
+        r"is not used as a cache; take the right to write from others \(chmod go-w\), or set NUMBA_CACHE_DIR to a",
+    ):
+        module, _ = load()
+    assert module["scaled"](4, -2) == 38
+    assert list((folder / "cache").rglob("*.machine-code")) == []
+
+
+def test_nothing_of_the_package_is_kept_by_numba_itself():
+    """Its cache is unpickled, from wherever it lies, and a truncated file of it is a traceback."""
+    sources = {path: path.read_text() for path in Path(asr.__file__).parent.rglob("*.py")}
+    assert [path for path, source in sources.items() if re.search(r"cache ?= ?True", source)] == []
 
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(folder):
@@ -147,7 +196,7 @@ def test_processes_that_compile_at_once_do_not_disturb_each_other(folder):
     assert load()[1] == 0
 
 
-@pytest.mark.parametrize("kernels", [beam._kernels, alignment._kernels])
+@pytest.mark.parametrize("kernels", [beam._kernels, alignment._kernels, ngram._kernels])
 def test_all_modules_that_go_into_a_kernel_count_in_what_is_kept(kernels):
     source = Path(find_spec(kernels._name).origin).read_text()
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]

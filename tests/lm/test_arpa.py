@@ -208,8 +208,51 @@ def test_a_model_must_have_words(tmp_path, content):
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(DataError, match=r"none\.arpa: the language model cannot be read: No such file"):
         read_arpa(tmp_path / "none.arpa")
-    with pytest.raises(DataError, match="the language model cannot be read: Is a directory"):
+    with pytest.raises(DataError, match="cannot be read: it must be a regular file, and is a folder"):
         read_arpa(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "pipe"), ("/dev/zero", "device")):  # neither of which ever ends
+        with pytest.raises(
+            DataError, match=f"the language model cannot be read: it must be a regular file, and is a {kind}"
+        ):
+            read_arpa(path)
+    with pytest.raises(DataError, match="cannot be read: embedded null byte"):
+        read_arpa("a\0b")
+
+
+def test_a_pipe_that_the_user_opened_is_read(tmp_path):
+    """As the shell's <(zcat lm.gz) is."""
+    read, write_end = os.pipe()
+    os.write(write_end, TEXT.encode())
+    os.close(write_end)
+    words, _ = read_arpa(f"/dev/fd/{read}")
+    os.close(read)
+    assert words == read_arpa(write(tmp_path, TEXT))[0]
+
+
+def test_bombs_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(arpa, "_READ_BYTES", 1 << 12)
+    lines = b"-0.4\t<s> one\t-0.05\n" * 200_000
+    whole = TEXT.encode().replace(b"ngram 2=4", b"ngram 2=25").replace(b"-0.4\t<s> one\t-0.05\n", lines)
+    for content, message in (
+        (gzip.compress(whole), "lm.arpa:3: the file promises 25 n-grams of 2, but has [0-9]+ or more; it is damaged"),
+        (lzma.compress(whole), "lm.arpa:3: the file promises 25 n-grams of 2, but has [0-9]+ or more; it is damaged"),
+        (
+            gzip.compress(b"\\data\\\n" + b"\n" * 10**7),
+            "unpack to 50 times its size at most; this one has more: unpack it yourself",
+        ),
+        (b"x\n" * 200_000, r"a line \\data\\ must come within the first 100000 lines"),
+        (b"\\data\\\n" + b"x" * (2 << 20), "lm.arpa:2: a line must have 1048576 bytes at most, and this one has more"),
+        (TEXT.replace("ngram 3=2", "ngram 3=31"), "more than 5 shorter ones and 6 words can make"),
+        (TEXT.replace("ngram 3=2", "ngram 3=" + "9" * 5000), "ngram 3=COUNT must come next, but here is 'ngram 3=999"),
+        (
+            TEXT.replace("ngram 3=2\n", "".join(f"ngram {n}=2\n" for n in range(3, 102))),
+            "n-grams must have 100 words at most, and here are some of more",
+        ),
+        (TEXT.replace("-0.25", "-1e300"), "a finite number must stand where '-1e300' does"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_arpa(write(tmp_path, content))
 
 
 @pytest.mark.parametrize("name", ["x.arpa", "x.arpa.gz", "x.arpa.xz"])

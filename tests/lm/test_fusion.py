@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.acoustic_model import in_folder
+from asr.ctc import beam
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
@@ -416,3 +417,14 @@ def test_dropout_of_a_model_in_training_is_off():
     assert rows.shape == (2, 4)
     assert states.shape == (2, *state.shape)
     assert np.exp(rows).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_beam_whose_rows_would_fill_the_memory_is_refused(monkeypatch):
+    fusion = CharacterFusion(make_model(), characters=("A", " ", "B"), blank=0)
+    monkeypatch.setattr(beam, "MOST_ROW_BYTES", 1 << 20)
+    BeamSearch(num_labels=4, blank=0, options=BeamOptions(beam_width=10), label_model=fusion)
+    message = (
+        "beam_width must be lower with this label_model, 10000 need [0-9]+ MB where 1 may be: its 4 labels and its"
+    )
+    with pytest.raises(InputError, match=message):
+        BeamSearch(num_labels=4, blank=0, options=BeamOptions(beam_width=10_000), label_model=fusion)

@@ -34,23 +34,23 @@ def path(model, tmp_path):
 
 
 def test_the_same_scores_to_half_precision(model, path):
-    packed = NgramModel.read(path)
-    assert packed.words == model.words and packed.num_ngrams == model.num_ngrams
+    read = NgramModel.read(path)
+    assert read.words == model.words and read.num_ngrams == model.num_ngrams
     random = np.random.default_rng(1)
     for _ in range(200):
         sentence = list(random.choice([*model.words[3:], "unknown"], size=random.integers(0, 12)))
         for begin in (True, False):
             np.testing.assert_allclose(
-                packed.score(sentence, begin=begin), model.score(sentence, begin=begin), rtol=1e-3, atol=5e-3
+                read.score(sentence, begin=begin), model.score(sentence, begin=begin), rtol=1e-3, atol=5e-3
             )
 
 
 def test_all_but_the_rounding_comes_back_exactly(model, path):
-    packed = NgramModel.read(path).tables
+    read = NgramModel.read(path).tables
     for name, array in model.tables._asdict().items():
         expected = array.astype(np.float16) if name in ("log_probs", "back_offs") else array
-        np.testing.assert_array_equal(getattr(packed, name), expected, err_msg=name)
-        assert np.asarray(getattr(packed, name)).dtype == np.asarray(array).dtype, name
+        np.testing.assert_array_equal(getattr(read, name), expected, err_msg=name)
+        assert np.asarray(getattr(read, name)).dtype == np.asarray(array).dtype, name
 
 
 def test_it_is_a_fraction_of_the_size(model, path):
@@ -122,15 +122,6 @@ def test_contradictions_are_found(path, damage):
         NgramModel.read(path)
 
 
-def test_lengths_that_do_not_follow_each_other_are_found(model):
-    tables = model.tables
-    assert packed._has_levels(tables)
-    assert not packed._has_levels(tables._replace(back_offs=tables.back_offs[:-1]))  # ends in the middle of a length
-    first = tables.first_children.copy()
-    first[2 : 2 + tables.num_words] = 1 + tables.num_words  # the first pair of words is then its own parent
-    assert not packed._has_levels(tables._replace(first_children=first))
-
-
 def test_children_out_of_order_are_found(model, path):
     """Two words of one context change places: a binary search would miss both."""
     arrays = load_file(path)
@@ -159,6 +150,25 @@ def test_other_files_are_refused(path, damage, message):
     save_file(arrays, path)
     with pytest.raises(DataError, match=message):
         NgramModel.read(path)
+
+
+def test_a_file_larger_than_the_memory_is_refused(path, monkeypatch):
+    def fail(path):
+        raise MemoryError
+
+    monkeypatch.setattr(packed, "load_file", fail)
+    with pytest.raises(
+        DataError, match=r"lm.safetensors: the n-gram model cannot be read: it is larger than the memory"
+    ):
+        NgramModel.read(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "zero.safetensors").symlink_to("/dev/zero")
+    for name, kind in (("folder", "folder"), ("zero", "device")):
+        with pytest.raises(DataError, match=f"cannot be read: it must be a regular file, and is a {kind}"):
+            NgramModel.read(tmp_path / f"{name}.safetensors")
 
 
 def test_truncated_missing_and_random_files(path):

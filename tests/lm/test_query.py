@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from asr.lm.query import query, query_sequence
+from asr.lm.query import query
 from asr.lm.tables import Level, assemble, child_keys, level_bounds, query_together
 
 UNKNOWN, START, END, A, B = range(5)
@@ -60,19 +60,14 @@ def test_the_back_offs_of_all_contexts_on_the_way_are_paid(tables, state, word, 
     assert then == next_state
 
 
-def test_a_sequence_goes_from_state_to_state(tables):
-    words = np.array([A, B, A, 77, B, END], np.int32)
-    expected = [-0.1, -0.7 - 0.2, -0.01, -0.5 - 5, -3, -1.5 - 1]
-    np.testing.assert_allclose(query_sequence(tables, tables.start_state, words), expected, atol=1e-6)
-    assert query_sequence(tables, 0, words[:0]).shape == (0,)
-
-
 def test_other_compiled_code_takes_the_tables_and_any_integers(tables):
+    compiled = numba.njit(query)
+
     @numba.njit
     def total(tables, words):
         state, log_prob = np.int32(tables.start_state), 0.0
         for word in words:
-            gain, state = query(tables, state, word)
+            gain, state = compiled(tables, state, word)
             log_prob += gain
         return log_prob
 

@@ -93,3 +93,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Lexicon(tmp_path / "gone")
     with pytest.raises(DataError, match=r": cannot be read: it must be a regular file, and is a folder"):
         Lexicon(tmp_path)
+    with pytest.raises(DataError, match=r"/dev/zero: cannot be read: it must be a regular file"):
+        Lexicon("/dev/zero")
