@@ -242,7 +242,7 @@ def test_memory_is_bounded_however_long_it_lasts(ngram, rng):
         sizes.add(len(state._arrays["NODES"]))
     assert len(state.stable_prefix()) > 2000
     assert max(sizes) <= 1100
-    assert max(search.label_model.asked) <= 8
+    assert max(search.label_model.asked) <= 8 + 4  # members and guests
 
 
 def test_more_nodes_keep_their_rows(ngram):
