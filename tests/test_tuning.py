@@ -117,7 +117,7 @@ def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, caps
     assert read_config(folder).decoding.source_lm == "source.arpa"
     assert asr.load(folder, device="cpu").decoder.options.source_lm == str(source)
     source.unlink()
-    search._read_lm.cache_clear()
+    search._read_version.cache_clear()
     with pytest.raises(DataError, match=f"{source}: .*No such file"):
         asr.load(folder, device="cpu")
     shutil.rmtree(folder / "lm")
