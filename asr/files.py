@@ -123,7 +123,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     """A file to read that has an end. Reading a named pipe could wait for ever, and a device has none.
 
-    What the user has opened for us, as /dev/stdin or /dev/fd/N, may be a pipe or a terminal.
+    What the user has opened for us, as /dev/stdin or /dev/fd/N, may be a pipe or a terminal; /dev/null is empty.
 
     Raises:
         OSError: it cannot be opened, or (EINVAL) it is a folder, a pipe, a socket or a device, or no name.
@@ -133,8 +133,9 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     except ValueError as error:  # a NUL in the name, or half a surrogate pair
         raise OSError(errno.EINVAL, str(error)) from None
     try:
-        mode = os.fstat(file).st_mode
-        if not stat.S_ISREG(mode):
+        status = os.fstat(file)
+        mode = status.st_mode
+        if not stat.S_ISREG(mode) and not os.path.samestat(status, os.stat(os.devnull)):
             if stat.S_ISDIR(mode) or not _OPENED.fullmatch(os.fsdecode(path)):
                 kind = "folder" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device"
                 raise OSError(errno.EINVAL, f"it must be a regular file, and is a {kind}", os.fspath(path))

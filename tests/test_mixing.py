@@ -119,5 +119,6 @@ def test_samples_that_are_not_finite_are_still_refused(tmp_path: Path) -> None:
     stereo = np.stack([SPEECH, -SPEECH], axis=1)
     stereo[1_000, 1] = np.nan
     soundfile.write(tmp_path / "a.wav", stereo, RATE, subtype="FLOAT")
-    with pytest.raises(DataError, match=r"a\.wav: samples must be finite, full scale 1; the one at 0\.062 s is nan"):
+    message = r"a\.wav: samples must be finite, full scale 1; the one at 0\.062 s is nan"
+    with pytest.warns(ChoiceWarning), pytest.raises(DataError, match=message):
         read_audio(tmp_path / "a.wav")
