@@ -17,6 +17,7 @@ from asr.encoder import EncoderOptions
 from asr.errors import ConfigError, DataError, InputError
 from asr.metrics import word_errors
 from asr.recognizer import LONGEST_PIECE, Recognizer, quietest_frame
+from asr.sound_source import MAX_INPUT_BYTES
 from tests.tones import speak
 
 RATE = 8000
@@ -113,7 +114,7 @@ def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
     transcript = recognizer.transcribe((tone, RATE))
     emission = recognizer.log_probs((tone, RATE))
     whole = recognizer.model.alphabet.decode(collapse(emission.argmax(axis=1), blank=0)).strip()
-    num_cuts = len(list(recognizer._pieces([(tone, RATE)], None))) - 1
+    num_cuts = len(list(recognizer._pieces([(tone, RATE)], None, None, MAX_INPUT_BYTES))) - 1
     assert num_cuts > 0
     assert abs(len(transcript.text) - len(whole)) <= num_cuts
 
@@ -121,7 +122,7 @@ def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
 def test_pieces_cover_every_frame_once(recognizer, rng):
     waveform = np.concatenate([speak(sentence(rng, 3), rng) for _ in range(40)])
     step = recognizer.model.samples_per_frame
-    pieces = list(recognizer._pieces([(waveform, RATE)], None))
+    pieces = list(recognizer._pieces([(waveform, RATE)], None, None, MAX_INPUT_BYTES))
     assert len(pieces) > 3
     assert pieces[0].start == 0
     assert pieces[-1].end == recognizer.model.output_length(len(waveform))
