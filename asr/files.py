@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, that are read only if they have an end, and what tells them apart."""
 
 from __future__ import annotations
 
