@@ -172,7 +172,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 class Identity(NamedTuple):
-    """A file as it is now; one that is written anew has another, even in the same second with the same size."""
+    """A file as it is now; one that is written again has another, even in the same second with the same size."""
 
     path: str  # without links
     size: int
