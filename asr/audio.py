@@ -23,9 +23,17 @@ import soxr
 from numpy.typing import ArrayLike
 
 from asr.errors import AsrError, DataError, InputError
-from asr.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, RawFormat, Waveform, rate_range
+from asr.libsndfile import (
+    BLOCK_SAMPLES,
+    HIGHEST_SAMPLE_RATE,
+    LOWEST_SAMPLE_RATE,
+    RatedBlocks,
+    RawFormat,
+    Waveform,
+    rate_range,
+)
 from asr.mixing import Mixer
-from asr.sound_files import BLOCK_SAMPLES, RatedBlocks, file_blocks, header_seconds
+from asr.sound_files import file_blocks, header_seconds
 from asr.sound_source import MAX_INPUT_BYTES, open_sound
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]

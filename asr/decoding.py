@@ -35,9 +35,12 @@ class Decoder:
         device: where a recurrent language model computes; see `asr.device.find_device`.
         dtype: the torch format of its matrix products when it ranks hypotheses anew; None is float32.
     Raises:
-        DataError: a language model, the lexicon or a file of hotwords cannot be read.
-        InputError: a hotword or a word of the lexicon file cannot be spelled in the alphabet, or a language model that
-            is fused lacks a character of it; it is named.
+        DataError: a language model, the lexicon or a file of hotwords cannot be read, or a line of the lexicon is not
+            one word in the alphabet.
+        InputError: none of the hotwords, or none of the language model's words, can be spelled in the alphabet; or a
+            language model that is fused lacks a character of it.
+    Warns:
+        AsrWarning: hotwords that cannot be spelled are left out; a language model knows few of the words or letters.
     """
 
     def __init__(
@@ -261,7 +264,7 @@ def decode(
         their scores in nats.
     Raises:
         InputError: log_probs has another shape or type, NaN, or rows that do not sum to 1 once exponentiated; or the
-            sound is too short for its frames; or a hotword cannot be spelled.
+            sound is too short for its frames; or none of the hotwords can be spelled.
         DataError: a file that the options name cannot be read.
     """
     options = options or DecodingOptions()

@@ -12,14 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
 from asr.errors import AsrWarning, ChoiceWarning, DataError
-
-if TYPE_CHECKING:
-    from asr.sound_files import RatedBlocks
+from asr.libsndfile import BLOCK_SAMPLES, RatedBlocks
 
 # Formats that hold all they play. What names other files (playlists, lists, pictures, subtitles) is never opened.
 _FORMATS = (
@@ -32,7 +30,6 @@ _FORMATS = (
 # A frame goes where its time stamp says if that leaves a gap of 0.1 s, else right behind the last one, so that neither
 # jitter nor encoder delays nor time stamps that go back cost a sample. st(0) is its start, st(1) its end.
 _TIMED = "asetpts='st(0,if(gt(PTS-ld(1),0.1/TB),PTS,ld(1)));st(1,ld(0)+S/SR/TB);ld(0)',aresample=async=1:first_pts=0"
-_BLOCK_SAMPLES = 2**18  # over all channels, that are decoded at a time
 # Seconds of silence that time stamps may ask for, beside a second for each byte of the file: not all that a damaged one
 # says can be written out.
 _LONGEST_GAPS = 24 * 3600
@@ -79,7 +76,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
         )
     if _is_encrypted(file):
         raise DataError("must not be encrypted; its sound can be heard only with the key of its seller", path=name)
-    os.lseek(file.fileno(), 0, os.SEEK_SET)  # where some systems open a descriptor anew
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # where some systems open a descriptor again
     chosen, decoded, rate = track or 0, 0, 0
     while True:
         with _running(_command(program, file, chosen), file.fileno()) as (process, said):
@@ -161,7 +158,7 @@ def _au_blocks(stream: IO[bytes], header: bytes) -> RatedBlocks:
         return
     _, start, _, _, rate, channels = struct.unpack(">4s5I", header)
     stream.read(start - 24)
-    size = 4 * channels * max(1, _BLOCK_SAMPLES // channels)
+    size = 4 * channels * max(1, BLOCK_SAMPLES // channels)
     while data := stream.read(size):
         block = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], ">f4")
         yield rate, block.astype(np.float32).reshape(-1, channels)

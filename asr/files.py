@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, that are read only if they have an end, and what tells them apart."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 class Identity(NamedTuple):
-    """A file as it is now; one that is written anew has another, even in the same second with the same size."""
+    """A file as it is now; one that is written again has another, even in the same second with the same size."""
 
     path: str  # without links
     size: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     place. What killed processes left beside it goes with the next one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.*{_ENDING}"):
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{_ENDING}"):
         _remove_if_dead(left)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_ENDING, dir=folder.parent))
     lock = _lock(new)

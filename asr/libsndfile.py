@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, TypeAlias
 
@@ -23,6 +24,10 @@ LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
 UNKNOWN_FRAMES = 2**63 - 1
 
 Waveform: TypeAlias = NDArray[np.float32]
+RatedBlocks: TypeAlias = Generator[tuple[int, Waveform], None, None]
+"""What a decoder gives: the rate in Hz, and samples (n, channels), n >= 1, the rest unchecked."""
+
+BLOCK_SAMPLES = 2**18  # over all channels, that are decoded at a time: 1 MB of float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from asr.errors import ChoiceWarning
-from asr.sound_files import Waveform
+from asr.libsndfile import Waveform
 
 # The mean of n channels that have nothing in common has 1/n of their mean power. Channels cancel where it has a tenth
 # of that, as two with a correlation below -0.9: where one is inverted, and less than a tenth of each is its own noise.

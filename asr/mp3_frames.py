@@ -21,7 +21,6 @@ from typing import IO, NamedTuple
 
 from asr.excerpts import FileBytes, Range
 
-LARGEST_FRAME = 2_881  # bytes: layer II at 384 kbit/s and 32 kHz, padded, or at 160 kbit/s and 8 kHz
 DECODER_DELAY = 529  # samples by which any decoder of layer III is late
 _MARK = re.compile(rb"\xff[\xe2-\xff]|ID3|APETAGEX|TAG")
 _LONGEST_XING = 192  # bytes of a frame, up to what LAME says of delay and padding

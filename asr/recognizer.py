@@ -427,7 +427,8 @@ def load(
     Raises:
         ConfigError: the mapping has an unknown option or a wrong value.
         DataError: the folder is not a model, or is damaged; or a file that `decoding` names cannot be read.
-        InputError: there is no embedded model of that name, or no such device; or a hotword cannot be spelled.
+        InputError: there is no embedded model of that name, or no such device; or none of the hotwords can
+            be spelled.
     """
     folder = find_model(model)
     loaded = AcousticModel.load(folder)

@@ -21,6 +21,7 @@ from asr.decoding_options import HOTWORD_WEIGHT, DecodingOptions
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files import Identity, identity, read_regular
 from asr.text import BLANK, Alphabet, is_han
+from asr.text_files import decode_text
 from asr.transcript import find_words
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 _APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
-_last_seen: dict[str, Identity] = {}
 _MODEL_FILES = ("config.json", "weights.safetensors")
+_last_seen: dict[str, Identity] = {}  # by path: a file that is gone later is what it was
 
 
 class Expected(NamedTuple):
@@ -347,11 +348,8 @@ def _parse_hotword(entry: str, place: str) -> tuple[str, float]:
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and text of the lines that are not empty."""
     try:
-        lines = read_regular(path, at_most=_WORDS_BYTES).decode("utf-8-sig").splitlines()
+        content = read_regular(path, at_most=_WORDS_BYTES)
     except OSError as error:
         raise DataError(f"this file of words cannot be read: {error.strerror}", path=path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"a file of words must be UTF-8: {error}", path=path) from None
-    except ValueError as error:  # a NUL in its name
-        raise DataError(f"this file of words cannot be read: {error}", path=path) from None
+    lines = decode_text(content, path).splitlines()
     return ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())

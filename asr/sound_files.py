@@ -1,16 +1,12 @@
-"""Sound in files, as blocks of samples: libsndfile, ffmpeg for the rest, and what headers tell beyond them.
-
-Each decoder yields (rate, (n, channels)), n >= 1, the rest unchecked.
-"""
+"""Sound in files, as blocks of samples: libsndfile, ffmpeg for the rest, and what headers tell beyond them."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, TypeAlias
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -18,22 +14,21 @@ import soundfile
 from asr.errors import AsrWarning, DataError
 from asr.excerpts import FileBytes
 from asr.ffmpeg import ffmpeg_blocks
+from asr.files import open_regular
 from asr.libsndfile import (
+    BLOCK_SAMPLES,
     HIGHEST_SAMPLE_RATE,
     LOWEST_SAMPLE_RATE,
     UNKNOWN_FRAMES,
+    RatedBlocks,
     RawFormat,
     Sound,
-    Waveform,
     problem_of,
     stated_frames,
 )
 from asr.mp3_frames import mp3_streams
 from asr.sound_ends import mp4_end, unread_bytes
 from asr.sound_parts import SoundPart, sound_parts
-
-RatedBlock: TypeAlias = tuple[int, Waveform]
-RatedBlocks: TypeAlias = Generator[RatedBlock, None, None]
 
 # What is taken from a folder; a file that is named itself may have any suffix.
 SOUND_SUFFIXES = frozenset(
@@ -42,8 +37,6 @@ SOUND_SUFFIXES = frozenset(
         *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
     )
 )
-# Samples, over all channels, that are decoded at a time: 1 MB of float32.
-BLOCK_SAMPLES = 2**18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +97,7 @@ def sound_header(path: str | os.PathLike[str]) -> SoundHeader:
         soundfile.LibsndfileError: the file cannot be opened, or is not one that libsndfile reads.
     """
     try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115
+        file = open_regular(path)
     except OSError as error:
         raise soundfile.LibsndfileError(2, f"Error opening {os.fspath(path)!r}: {error.strerror}: ") from None
     with file:
@@ -128,7 +121,7 @@ def is_one_sound(path: str | os.PathLike[str]) -> bool:
     Raises:
         OSError: the file cannot be opened.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         first, *others = islice(sound_parts(file), 2)
         return first.source is file and not others
 

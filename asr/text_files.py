@@ -89,7 +89,7 @@ def text_lines(file: Any, path: str | os.PathLike[str]) -> Iterator[str]:
     """The lines of an open file, without their ends; one line at a time is in memory.
 
     Args:
-        file: of bytes, at its begin.
+        file: of bytes, at its beginning.
         path: what messages call it.
     Raises:
         DataError: with the line, that is too long, or not in the file's encoding.

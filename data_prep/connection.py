@@ -68,9 +68,7 @@ def open_url(url: str, headers: dict[str, str], pace: Pace) -> Any:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers:
             return error
         error.close()
-        raise DataError(
-            f"the server must send the file, answered {error.code} {shown(error.reason)}", path=url
-        ) from error
+        raise _refused(url, error.code, error.reason) from error
     except urllib.error.URLError as error:
         raise DataError(f"cannot be reached: {shown(error.reason)}", path=url) from error
     except AsrError:

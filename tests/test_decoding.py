@@ -248,7 +248,7 @@ def test_a_word_list_makes_a_recogniser_of_commands(tmp_path):
         ("A\nXYZ\n", "commands.txt:2: 'XYZ' cannot be spelled in the model's alphabet"),
         ("\n", "commands.txt: a lexicon must have at least one word; it has none"),
         (None, "commands.txt: this file of words cannot be read: No such file or directory"),
-        (b"\xff", "commands.txt: a file of words must be UTF-8"),
+        (b"CAB\n\xff", "commands.txt:2: must be text in utf-8: invalid start byte"),
     ],
 )
 def test_a_bad_lexicon_is_refused(tmp_path, content, message):
@@ -289,7 +289,7 @@ def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path
     )
     assert [each.text for each in decoder._hotwords] == ["CAB", "C'B", "A'A"]
     assert decoder.decode(ambiguous()).text == "A CAB"
-    (tmp_path / "names.txt").write_text("CAB\nCAB:\n")
+    (tmp_path / "names.txt").write_text("CAB\nCAB:\n", encoding="utf-16")
     with pytest.raises(InputError, match=r"names\.txt:2: a hotword must be WORD or WORD:NATS; got 'CAB:'"):
         Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",)))
 

@@ -72,13 +72,15 @@ def test_two_folders_change_names_in_one_step(folder, tmp_path):
     assert not folders._exchange(folder, tmp_path / "nowhere")
 
 
-def test_what_a_killed_process_left_goes_with_the_next_one(folder, monkeypatch):
+@pytest.mark.parametrize("name", ["x", "x[1]"])
+def test_what_a_killed_process_left_goes_with_the_next_one(folder, monkeypatch, name):
+    folder = folder.rename(folder.with_name(name))
     code = (
         "import os, sys; from pathlib import Path; from asr.folders import replacing_folder\n"
         "with replacing_folder(Path(sys.argv[1])) as new: (new / 'half').touch(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, folder], check=False).returncode == -9
-    (left,) = folder.parent.glob(".x.*")
+    (left,) = folder.parent.glob(".x*")
     assert os.listdir(folder) == ["old"]
     replace(folder)
     assert left.exists()  # it might be another process that has just begun
@@ -87,4 +89,4 @@ def test_what_a_killed_process_left_goes_with_the_next_one(folder, monkeypatch):
         assert not left.exists()
         replace(folder)  # which leaves alone what is being filled
         (new / "last").touch()
-    assert (os.listdir(folder), os.listdir(folder.parent)) == (["last"], ["x"])
+    assert (os.listdir(folder), os.listdir(folder.parent)) == (["last"], [name])

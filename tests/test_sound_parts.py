@@ -140,5 +140,8 @@ def test_the_header_of_an_mp3_without_one_is_its_frames(tmp_path: Path, rng: np.
 def test_headers_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(soundfile.LibsndfileError, match=r"missing\.wav': No such file or directory"):
         sound_header(tmp_path / "missing.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(soundfile.LibsndfileError, match=r"pipe\.wav': it must be a regular file, and is a pipe"):
+        sound_header(tmp_path / "pipe.wav")
     with pytest.raises(soundfile.LibsndfileError, match="Format not recognised"):
         sound_header(joined(tmp_path / "a.wav", b"This is no sound."))

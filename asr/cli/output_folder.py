@@ -12,7 +12,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePath
 
 from asr.cli.recordings import Recording, name_recordings
@@ -101,7 +101,8 @@ def still_there(key: str) -> bool:
 def _keys_of_others(folder: Path) -> Iterator[str]:
     """The recordings of other commands that write into the folder; what a killed one has left is deleted."""
     for path in folder.glob(_CLAIMS):
-        with locked(path) as left_behind:
+        content = ""
+        with locked(path) as left_behind, suppress(FileNotFoundError):  # its command may end just now
             content = "" if left_behind else path.read_text(encoding="utf-8")
         if left_behind:
             path.unlink(missing_ok=True)

@@ -167,7 +167,7 @@ def _seconds(parts: tuple[str | None, ...]) -> float:
 
 
 def _num_repeated(before: _Cue, cue: _Cue) -> int:
-    """Words at the begin of a cue that the last lines of the cue before have shown."""
+    """Words at the beginning of a cue that the last lines of the cue before have shown."""
     if cue.start_seconds > before.end_seconds + _PAUSE:
         return 0
     shown = before.lines[-_MOST_LINES:]

@@ -16,6 +16,7 @@ from asr.c_streams import silenced
 from asr.data.manifest import Utterance
 from asr.errors import DataError, InputError
 from asr.excerpts import FileBytes
+from asr.files import open_regular
 from asr.wav_chunks import wav_chunks
 
 _SOUGHT = frozenset(("AIFF", "AU", "FLAC", "NIST", "RF64", "W64", "WAV", "WAVEX"))  # whose samples are found exactly
@@ -66,7 +67,7 @@ def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
     """The same without decoding what comes before; None where that cannot be, or something is wrong with the file."""
     try:
         with (
-            open(utterance.audio, "rb", buffering=0) as file,
+            open_regular(utterance.audio) as file,
             silenced(),
             soundfile.SoundFile(file.fileno(), closefd=False) as audio,
         ):

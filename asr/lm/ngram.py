@@ -61,7 +61,7 @@ class NgramModel:
         Args:
             path: the file; see `asr.lm.arpa.read_arpa` for what may be in it.
             cache: keep a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache), and
-                read it from there until the file changes; see `asr.files.identity`. A damaged cache is written anew,
+                read it from there until the file changes; see `asr.files.identity`. A damaged cache is written again,
                 and one to which others can write is not used. Nothing is written beside the file.
         Raises:
             DataError: the file cannot be read or is not right; see `read_arpa`.

@@ -114,7 +114,7 @@ def test_warnings_are_left_as_they_were():
 
 LINES = """
 import argparse, sys
-from asr.cli.command import run_command, say, write_result
+from asr.cli.command import run_command, write_result
 def work(args):
     for number in range(100_000):
         write_result(f"{number}\\n")

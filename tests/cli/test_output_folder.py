@@ -91,6 +91,20 @@ def test_a_killed_command_claims_nothing(tmp_path, talks):
         assert names(named) == ["talk"] and not claims.exists()
 
 
+def test_a_claim_may_go_while_it_is_looked_at(tmp_path, talks, monkeypatch):
+    read_text = Path.read_text
+
+    def read_too_late(path: Path, **options: str) -> str:
+        if path.suffix == ".lock":
+            path.unlink()
+        return read_text(path, **options)
+
+    with claimed(tmp_path / "out", talks("a")):
+        monkeypatch.setattr(Path, "read_text", read_too_late)
+        with claimed(tmp_path / "out", talks("b")) as named:
+            assert names(named) == ["talk-2"]
+
+
 def test_names_of_an_earlier_call_stay(tmp_path):
     for name in ("a.flac", "a.wav", "b/a.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

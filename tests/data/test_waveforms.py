@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr import sound_source
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.errors import AsrWarning, DataError
@@ -124,6 +126,14 @@ def test_several_sounds_in_a_file_are_found_where_they_are(tmp_path, rng, copies
         utterance = Utterance(id="u", audio=path, start_seconds=start, duration_seconds=1.0, text="")
         first = round(start * RATE)
         np.testing.assert_array_equal(read_waveform(utterance, RATE), whole[first : first + RATE])
+
+
+def test_a_pipe_is_not_waited_for_without_an_end(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sound_source, "PATIENCE", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    utterance = Utterance(id="u", audio=tmp_path / "pipe", start_seconds=5.0, duration_seconds=1.0, text="")
+    with pytest.raises(DataError, match=r"pipe: must be written to while it is read"):
+        read_waveform(utterance, RATE)
 
 
 @pytest.mark.parametrize("damage", ["no sound", "no such channel", "not finite", "compressed"])
