@@ -88,12 +88,15 @@ def losses_and_gradients(batch: tuple[Tensor, ...], *, device: str = "cpu", **op
 # Any batch made fit for cuDNN
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_a_ragged_batch_has_the_losses_and_gradients_of_the_native_kernel(generator, stand_in, dtype, tolerance):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_ragged_batch_has_the_losses_and_gradients_of_the_native_kernel(generator, stand_in, dtype):
+    """Within what rounding may do: each of T additions may be off by half an epsilon of a loss, the last weighs 10."""
     batch = batch_of(RAGGED, generator, dtype=dtype)
     expected = losses_and_gradients(batch, backend="native")
     found = losses_and_gradients(batch, backend="cudnn")
     assert found[0].isinf().tolist() == [False] * 5 + [True, True, False, True, False]
+    nats = float(expected[0][expected[0].isfinite()].max())
+    tolerance = 10 * batch[0].shape[1] * torch.finfo(dtype).eps / 2 * nats
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
     (emissions,) = stand_in
