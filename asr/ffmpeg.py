@@ -27,9 +27,15 @@ _FORMATS = (
     "nut,nuv,ogg,oma,paf,pva,pvf,qcp,rm,rso,sbc,sds,shn,sln,sox,spdif,swf,tak,truehd,tta,voc,"
     "vqf,w64,wav,wsd,wtv,wv,wve,xwma"
 )
-# A frame goes where its time stamp says if that leaves a gap of 0.1 s, else right behind the last one, so that neither
-# jitter nor encoder delays nor time stamps that go back cost a sample. st(0) is its start, st(1) its end.
-_TIMED = "asetpts='st(0,if(gt(PTS-ld(1),0.1/TB),PTS,ld(1)));st(1,ld(0)+S/SR/TB);ld(0)',aresample=async=1:first_pts=0"
+_LONGEST_GAP = 3600  # seconds; of more silence at once, ffmpeg makes gigabytes, and loses what follows
+# A frame goes where its time stamp says if that leaves a gap of 0.1 s to an hour, else right behind the last one, so
+# that neither jitter nor encoder delays nor time stamps that go back cost a sample. st(0) is its start, st(1) its end,
+# st(3) the gap; the first that is too long is said, and kept in st(2).
+_TIMED = (
+    f"asetpts='st(3,PTS-ld(1));st(0,if(gt(ld(3),0.1/TB)*lte(ld(3),{_LONGEST_GAP}/TB),PTS,ld(1)));"
+    f"if(gt(ld(3),{_LONGEST_GAP}/TB)*not(ld(2)),print(st(2,ld(3)*TB),16));"
+    "st(1,ld(0)+S/SR/TB);ld(0)',aresample=async=1:first_pts=0"
+)
 # Seconds of silence that time stamps may ask for, beside a second for each byte of the file: not all that a damaged one
 # says can be written out.
 _LONGEST_GAPS = 24 * 3600
@@ -101,6 +107,12 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
             process.wait()
             report = said()
         break
+    if gap := re.search(r"^(?:\[\w+ @ \w+\] )?\[error\] (\d+\.\d{6})\n", report, re.MULTILINE):
+        report = report.replace(gap[0], "")
+        message = (
+            f"time stamps leave a gap of {float(gap[1]) / 3600:.1f} hours, which is closed: what follows comes early"
+        )
+        warnings.warn(AsrWarning(f"{name}: {message}"), stacklevel=2)
     problems = [problem.removeprefix(f"{_place(file)}: ") for problem in _problems(report)]
     if not decoded:
         elsewhere = "Skipped opening external track" in report

@@ -249,6 +249,16 @@ def test_silence_that_amr_leaves_out_is_silence(
         assert not loud[int(1.05 * RATE) : int(2.9 * RATE)].any()
 
 
+def test_a_gap_of_hours_is_closed_and_said(tmp_path: Path, tone: Path) -> None:
+    """Of so much silence at once, ffmpeg makes gigabytes and then loses the sound."""
+    video = ("-f", "lavfi", "-i", "color=size=64x64:duration=1")
+    path = made(tmp_path / "a.mkv", "-itsoffset", "17000", "-i", tone, *video, "-map", "0:a", "-map", "1:v")
+    with pytest.warns(AsrWarning, match=r"a\.mkv: time stamps leave a gap of 4\.7 hours, which is closed: ") as caught:
+        waveform = read_audio(path)
+    assert len(caught) == 1
+    assert len(waveform) == pytest.approx(len(read_audio(tone)), abs=0.1 * RATE)
+
+
 def test_time_stamps_of_days_are_refused(tmp_path: Path, ffmpeg: Callable[[str], None]) -> None:  # noqa: F811
     (tmp_path / "header").write_bytes(struct.pack(">4s5I", b".snd", 24, 0xFFFF_FFFF, 6, 1_000, 1))
     ffmpeg(f"echo '[info] Input #0, x' >&2; echo '[info]   Stream #0:0: Audio: y' >&2; cat {tmp_path}/header /dev/zero")
