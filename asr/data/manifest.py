@@ -15,7 +15,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,7 @@ from typing import IO, Any
 from asr.errors import DataError, InputError
 from asr.files import open_regular, write_whole
 from asr.text import TextOptions, normalize
-from asr.text_files import MOST_LINE, lines_with_ends
+from asr.text_files import MOST_LINE, lines_with_ends, unpacked
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
@@ -253,11 +253,7 @@ def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestL
 @contextmanager
 def open_manifest(path: Path) -> Iterator[IO[str]]:
     """The lines of a manifest, unpacked where it is compressed; a byte that is not UTF-8 becomes a lone surrogate."""
-    with (
-        open_regular(path) as file,
-        gzip.open(file, "rb") if path.suffix == ".gz" else nullcontext(file) as unpacked,
-        lines_with_ends(unpacked) as lines,
-    ):
+    with open_regular(path) as file, unpacked(file, path) as content, lines_with_ends(content) as lines:
         yield lines
 
 
