@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
-_APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
+_APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are typed for one
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
 _MODEL_FILES = ("config.json", "weights.safetensors")
 _last_seen: dict[str, Identity] = {}  # by path: a file that is gone later is what it was

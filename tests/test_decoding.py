@@ -294,7 +294,9 @@ def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path
         Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",)))
 
 
-@pytest.mark.parametrize("spelling", ["C'B", "c\u2019b", "C\u02bcB", "C\u2018B", "C\uff07B"])
+@pytest.mark.parametrize(
+    "spelling", ["C'B", "c\u2019b", "C\u02bcB", "C\u2018B", "C\uff07B", "C\u2032B", "C`B", "C\u00b4B"]
+)
 def test_any_apostrophe_is_that_of_the_alphabet(spelling):
     assert spell(spelling, ENGLISH) == (4, 5, 3)
     assert spell(spelling, Alphabet(("B", "C", "\u02bc"))) == (2, 3, 1)
