@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import DataError, InputError
-from asr.files import open_regular, write_whole
+from asr.files import open_regular, parse_json, write_whole
 from asr.text import TextOptions, normalize
 from asr.text_files import MOST_LINE, lines_with_ends, unpacked
 
@@ -232,7 +232,9 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
     except FileNotFoundError as error:
         raise DataError("no such manifest", path=path) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
+        reason = getattr(error, "strerror", None)  # of the system, mostly when it is opened, and not of a line
+        place = None if reason and not number else number + 1
+        raise DataError(f"cannot be read: {reason or error}", path=path, line=place) from error
 
 
 def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
@@ -337,8 +339,8 @@ def _header(audio: Path) -> Any:
 def _load(line: str) -> dict[str, Any]:
     """One line of a CutSet as a dictionary. Raises: InputError with what is wrong."""
     try:
-        cut = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        cut = parse_json(line)
+    except ValueError as error:
         raise InputError(f"each line must be one JSON object: {error}") from error
     if not isinstance(cut, dict):
         raise InputError(f"each line must be one JSON object, got {line.strip()[:40]!r}")
