@@ -325,7 +325,9 @@ def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
         if not entry.startswith("@"):
             yield *_parse_hotword(entry, ""), ""
             continue
-        for number, line in _lines(path := entry[1:]):
+        if not (path := entry[1:]):
+            raise InputError(f"a file name must follow the @, as in @names.txt; got {entry!r}")
+        for number, line in _lines(path):
             if line.startswith("@"):
                 raise DataError(f"a file of hotwords must not name another, as {line!r} does", path=path, line=number)
             place = f"{path}:{number}: "

@@ -321,6 +321,7 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
             ("ROUTE 66",),
             r"hotwords must be spelled in the model's alphabet; 'ROUTE 66' has 'R', 'O', 'U', 'T', 'E', '6'$",
         ),
+        (("CAB", "@"), "a file name must follow the @, as in @names.txt; got '@'$"),
         (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
         (("CAB:-2",), r"the weight of a hotword must be finite and above 0 nats, 1e\+06 at most; got 'CAB:-2'"),
         (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),
