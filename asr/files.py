@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -164,12 +165,22 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         OSError: it cannot be read; see `read_regular`.
-        ValueError: it is no JSON, or nested too deep.
+        ValueError: as `parse_json`.
     """
+    return parse_json(read_regular(path, at_most=JSON_BYTES))
+
+
+def parse_json(content: str | bytes) -> Any:
+    """What JSON says. Raises: ValueError: it is no JSON, is nested too deep, or has a number of thousands of digits."""
     try:
-        return json.loads(read_regular(path, at_most=JSON_BYTES))
+        return json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except ValueError:  # whose words are advice for programmers
+        most = sys.get_int_max_str_digits()
+        raise ValueError(f"its whole numbers must have at most {most} digits, and one has more") from None
 
 
 class Identity(NamedTuple):

@@ -28,6 +28,7 @@ _SHORTEST_CUE = 1000
 _PAUSE = 500
 
 _GAP = re.compile(r"(\S+)")
+_PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control characters
 
 
 def to_txt(transcript: Transcript) -> str:
@@ -297,7 +298,7 @@ def _vtt(cues: Iterable[tuple[int, int, str]]) -> str:
 
 
 def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
-    utterance = "_".join(name.split()) or "audio"
+    utterance = "_".join(_PRINTED.findall(name)) or "audio"
     lines = []
     for word in words:
         start, end = _milliseconds(word.start), _milliseconds(word.end)

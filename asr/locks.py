@@ -21,18 +21,30 @@ _FAR = 1 << 30  # beyond the end of any file that is locked here
 
 @contextmanager
 def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[bool]:
-    """Holds the lock of a file, which is made if missing and stays; yields whether this process has it.
+    """Holds the lock of a file, which is made if missing; yields whether this process has it.
 
     Where the file system has no locks, it has it always. Others may read and write the file all the same.
 
     Args:
-        path: of a file that nothing replaces or deletes while somebody may hold it.
+        path: of a file that only who holds it may replace or delete, and then let go of it at once.
         wait: until others have let go of it, instead of yielding False.
     Raises:
         OSError: the file cannot be opened.
     """
-    with open(path, "ab") as file:
-        yield _taken(file, wait=wait)
+    while True:
+        with open(path, "ab") as file:
+            own = _taken(file, wait=wait)
+            if own and not _is_at(file, path):
+                continue  # who had it before has deleted it since it was opened, and others may have a new one
+            yield own
+            return
+
+
+def _is_at(file: IO[bytes], path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _taken(file: IO[bytes], *, wait: bool) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
-_APOSTROPHES = "'\u2019\u02bc\u2018\uff07"
+_APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are typed for one
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
 _MODEL_FILES = ("config.json", "weights.safetensors")
 _last_seen: dict[str, Identity] = {}  # by path: a file that is gone later is what it was
@@ -325,7 +325,9 @@ def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
         if not entry.startswith("@"):
             yield *_parse_hotword(entry, ""), ""
             continue
-        for number, line in _lines(path := entry[1:]):
+        if not (path := entry[1:]):
+            raise InputError(f"a file name must follow the @, as in @names.txt; got {entry!r}")
+        for number, line in _lines(path):
             if line.startswith("@"):
                 raise DataError(f"a file of hotwords must not name another, as {line!r} does", path=path, line=number)
             place = f"{path}:{number}: "

@@ -7,16 +7,21 @@ UTF-32); without one it is UTF-8, or what the caller was told. A folder, a named
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
+import lzma
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from asr.errors import DataError
 from asr.files import open_regular
 
 MOST_BYTES = 1 << 30  # of a text that is read as a whole
 MOST_LINE = 1 << 26  # characters of a line, where a file is read line by line
+MOST_UNPACKED = 200
+"""Bytes for each byte of a compressed text, at most: manifests, lists and sentences have 3 to 30, bombs a thousand."""
+FREE_BYTES = 1 << 23  # that any compressed text may have: they are soon read
 
 _MARKS = (  # that of UTF-32 first, which begins like that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -75,6 +80,56 @@ def _mark(begin: bytes) -> tuple[bytes, str]:
 def _no_text(flag: str = "") -> str:
     cure = "say --encoding utf-16-le, or save it as UTF-8" if flag else "save it as UTF-8"
     return f"must be text, but has NUL characters, as UTF-16 without a byte-order mark has: {cure}"
+
+
+def unpacked(file: Any, path: str | os.PathLike[str]) -> IO[bytes]:
+    """What is in an open file of bytes whose name ends in .gz or .xz; the file itself, if it ends otherwise.
+
+    Reading it raises DataError once it has more than `MOST_UNPACKED` times the bytes that it was unpacked from, a
+    bomb. Who closes it must close `file` too.
+    """
+    name = os.fspath(path)
+    if not name.endswith((".gz", ".xz")):
+        return cast(IO[bytes], file)
+    counted = _Counted(file)
+    inner: Any = gzip.GzipFile(fileobj=counted) if name.endswith(".gz") else lzma.LZMAFile(counted)  # type: ignore[call-overload]  # noqa: SIM115
+    return io.BufferedReader(_Bounded(inner, counted, path), 1 << 16)
+
+
+class _Counted:
+    """An open file, and how many bytes of it have been read."""
+
+    def __init__(self, file: Any):
+        self._file, self.num_read = file, 0
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._file.read(size)
+        self.num_read += len(content)
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Bounded(io.RawIOBase):
+    """What is unpacked from a file, as long as it is not out of proportion."""
+
+    def __init__(self, inner: Any, packed: _Counted, path: str | os.PathLike[str]):
+        self._inner, self._packed, self._path, self._num_unpacked = inner, packed, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size: int = self._inner.readinto(buffer)
+        self._num_unpacked += size
+        if self._num_unpacked > FREE_BYTES + MOST_UNPACKED * self._packed.num_read:
+            raise DataError(
+                f"a compressed text must unpack to {MOST_UNPACKED} times its size at most; this one has more: unpack "
+                "it yourself if it is what it seems to be",
+                path=self._path,
+            )
+        return size
 
 
 def _begun(file: Any) -> tuple[Any, str]:

@@ -294,7 +294,9 @@ def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path
         Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",)))
 
 
-@pytest.mark.parametrize("spelling", ["C'B", "c\u2019b", "C\u02bcB", "C\u2018B", "C\uff07B"])
+@pytest.mark.parametrize(
+    "spelling", ["C'B", "c\u2019b", "C\u02bcB", "C\u2018B", "C\uff07B", "C\u2032B", "C`B", "C\u00b4B"]
+)
 def test_any_apostrophe_is_that_of_the_alphabet(spelling):
     assert spell(spelling, ENGLISH) == (4, 5, 3)
     assert spell(spelling, Alphabet(("B", "C", "\u02bc"))) == (2, 3, 1)
@@ -319,6 +321,7 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
             ("ROUTE 66",),
             r"hotwords must be spelled in the model's alphabet; 'ROUTE 66' has 'R', 'O', 'U', 'T', 'E', '6'$",
         ),
+        (("CAB", "@"), "a file name must follow the @, as in @names.txt; got '@'$"),
         (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
         (("CAB:-2",), r"the weight of a hotword must be finite and above 0 nats, 1e\+06 at most; got 'CAB:-2'"),
         (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),

@@ -183,6 +183,14 @@ def test_ctm_fields_and_durations_add_up():
     assert WRITERS["ctm"](speak("ONE")).startswith("audio 1 0.000 0.280 ONE")
 
 
+def test_ctm_has_no_control_characters_of_a_name():
+    evil = "evil\x1b[31m\n\x07name\x9b1m\x7f"
+    assert WRITERS["ctm"](speak("ONE", name=evil)).startswith("evil_[31m_name_1m 1 0.000 0.280 ONE")
+    aligned = replace(ALIGNED, name=evil)
+    assert ALIGNMENT_WRITERS["ctm"](aligned, "word").startswith("evil_[31m_name_1m 1 ")
+    assert WRITERS["ctm"](speak("ONE", name="\x1b\n")).startswith("audio 1 ")
+
+
 def test_a_pause_begins_a_cue():
     pause = 13  # frames: 0.52 s
     entries = [("A", 0, 10), ("B", 10 + pause - 1, 40), ("C", 40 + pause, 80)]

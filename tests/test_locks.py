@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 
@@ -74,3 +75,25 @@ def test_the_locks_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
     with locked(tmp_path / "lock") as own, locked(tmp_path / "lock") as other:
         assert (own, other) == (True, False)
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_a_lock_that_its_holder_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, third: bool) -> None:
+    """Between the moments when another opens it and locks it; a third has made and locked a new one by then, or not."""
+    path, real, new = tmp_path / "lock", locks._lock, []
+
+    def lock(file: IO[bytes]) -> None:
+        if not new:
+            path.unlink()
+            new.append(open(path, "ab") if third else None)  # noqa: SIM115
+            if third:
+                real(new[0])
+        real(file)
+
+    monkeypatch.setattr(locks, "_lock", lock)
+    with locked(path) as own:
+        assert own is not third
+        with locked(path) as other:
+            assert not other
+    if third:
+        new[0].close()

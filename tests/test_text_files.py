@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from asr import text_files
 from asr.errors import DataError
 from asr.files import open_regular
-from asr.text_files import decode_text, lines_with_ends, read_text, text_lines
+from asr.text_files import decode_text, lines_with_ends, read_text, text_lines, unpacked
 
 MARKED = ["utf-8-sig", "utf-16", "utf-32"]
 
@@ -99,3 +101,30 @@ def test_a_regular_file_is_read_in_blocks(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     with open_regular(tmp_path / "a") as file:
         assert (file.read(2), file.read()) == (b"ab", b"c")
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_bomb_is_refused_before_it_is_unpacked(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(compress(b"\n" * 5_000_000))
+    with open(path, "rb") as file, unpacked(file, path) as content:
+        assert len(content.read()) == 5_000_000  # which is soon read, whatever it is packed to
+    path.write_bytes(compress(b"\n" * 15_000_000))
+    with open(path, "rb") as file, unpacked(file, path) as content:
+        with pytest.raises(DataError, match=f"{path.name}: a compressed text must unpack to 200 times its size at mo"):
+            list(iter(lambda: content.read(1 << 20), b""))
+        assert content.raw._num_unpacked < 14_000_000  # type: ignore[attr-defined]
+
+
+def test_what_is_packed_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of which only a number differs."""
+    monkeypatch.setattr(text_files, "FREE_BYTES", 0)
+    lines = [f'{{"id": "corpus-{number}", "text": "the same text in every line"}}' for number in range(20_000)]
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with open(path, "rb") as file, unpacked(file, path) as content:
+        assert list(text_lines(content, path)) == lines
+    with open(path, "rb") as file:
+        assert unpacked(file, "a.jsonl") is file

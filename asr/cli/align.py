@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--format ctm needs --level word or character; it has no room for the spaces of a sentence")
     if args.plot is not None:
         check_picture(args.plot)
+    if args.output is not None and args.output.is_dir():
+        raise ConfigError(f"--output must be a file; {args.output} is a folder")
     text = _read_text(args)
     aligned = replace(_align(args, text, options), name="stdin" if args.audio == "-" else Path(args.audio).stem)
     if not args.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path, PurePath
 from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
 from asr.remote import is_url, names_below, place_of
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # which a file's name could bring to a terminal
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def _meant(path: str) -> Iterator[Recording | DataError]:
     """The recordings that one path means, each with the name that it wants."""
 
     def recording(path: str, name: str, utterance: Utterance | None = None, manifest: str = "") -> Recording:
+        name = _CONTROL.sub("_", name)
         return Recording(path, name, utterance, manifest, wanted=name)
 
     if path == "-":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from asr.errors import ConfigError, DataError
-from asr.files import open_regular
+from asr.files import open_regular, parse_json
 from asr.text_files import read_text
 
 Value = TypeVar("Value")
@@ -98,7 +97,7 @@ def _batches(path: Path) -> Iterator[Any]:
 def _stored(path: Path, get: Callable[[Any], Value]) -> Value:
     """What `get` takes out of the object in a file."""
     try:
-        return get(json.loads(read_text(path)))
+        return get(parse_json(read_text(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("must be a JSON object as `save_to_disk` writes it", path=path) from error
 

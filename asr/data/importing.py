@@ -120,7 +120,8 @@ def import_recordings(
             progress(number, len(by_audio))
     if not utterances:
         example = f": {problems[0]}" if problems else ""
-        raise DataError(f"nothing here can be imported ({len(problems)} problems){example}", path=str(sources[0]))
+        count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
+        raise DataError(f"nothing here can be imported ({count}){example}", path=str(sources[0]))
 
     chosen, notes = _split({index: candidates[index] for index in sorted(utterances)}, splitting or SplitOptions())
     notes += _moved({utterances[index].id: split for index, split in chosen.items()}, output)

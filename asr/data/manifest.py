@@ -15,15 +15,15 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import DataError, InputError
-from asr.files import open_regular, write_whole
+from asr.files import open_regular, parse_json, write_whole
 from asr.text import TextOptions, normalize
-from asr.text_files import MOST_LINE, lines_with_ends
+from asr.text_files import MOST_LINE, lines_with_ends, unpacked
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
@@ -232,7 +232,9 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
     except FileNotFoundError as error:
         raise DataError("no such manifest", path=path) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", path=path, line=number + 1) from error
+        reason = getattr(error, "strerror", None)  # of the system, mostly when it is opened, and not of a line
+        place = None if reason and not number else number + 1
+        raise DataError(f"cannot be read: {reason or error}", path=path, line=place) from error
 
 
 def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
@@ -253,11 +255,7 @@ def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestL
 @contextmanager
 def open_manifest(path: Path) -> Iterator[IO[str]]:
     """The lines of a manifest, unpacked where it is compressed; a byte that is not UTF-8 becomes a lone surrogate."""
-    with (
-        open_regular(path) as file,
-        gzip.open(file, "rb") if path.suffix == ".gz" else nullcontext(file) as unpacked,
-        lines_with_ends(unpacked) as lines,
-    ):
+    with open_regular(path) as file, unpacked(file, path) as content, lines_with_ends(content) as lines:
         yield lines
 
 
@@ -341,8 +339,8 @@ def _header(audio: Path) -> Any:
 def _load(line: str) -> dict[str, Any]:
     """One line of a CutSet as a dictionary. Raises: InputError with what is wrong."""
     try:
-        cut = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        cut = parse_json(line)
+    except ValueError as error:
         raise InputError(f"each line must be one JSON object: {error}") from error
     if not isinstance(cut, dict):
         raise InputError(f"each line must be one JSON object, got {line.strip()[:40]!r}")

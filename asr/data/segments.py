@@ -65,7 +65,11 @@ def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[
     def take_count() -> int:
         number, line = take(2)
         if not re.fullmatch("[0-9]{1,9}", number):
-            raise DataError(f"a TextGrid must have a whole number here, got {number!r}", path=path, line=line)
+            raise DataError(
+                f"a TextGrid must have a whole number of at most 9 digits here, got {number!r:.40}",
+                path=path,
+                line=line,
+            )
         return int(number)
 
     def take_seconds() -> tuple[float, int]:

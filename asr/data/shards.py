@@ -7,7 +7,6 @@ Format: https://lhotse.readthedocs.io/en/latest/shar.html
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import tarfile
@@ -23,7 +22,7 @@ from asr.data.manifest import Utterance, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
 from asr.remote import names_below, opened
-from asr.text_files import lines_with_ends
+from asr.text_files import lines_with_ends, unpacked
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -154,7 +153,7 @@ def read_shards(source: str) -> list[Utterance]:
         if archive not in names:
             raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
-        with opened(name) as file, gzip.open(file, "rb") as unpacked, lines_with_ends(unpacked) as lines:
+        with opened(name) as file, unpacked(file, name) as content, lines_with_ends(content) as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)
     return utterances
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from asr.errors import DataError
+from asr.files import parse_json
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json"})
 
@@ -84,16 +84,16 @@ def _json_rows(text: str, path: Path) -> Iterator[Row]:
     """The objects of a file that has one a line, or, as a .json may be, of one array."""
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         try:
-            rows = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            rows = parse_json(text)
+        except ValueError as error:
             raise DataError(f"must be JSON: {error}", path=path) from error
         numbered = list(enumerate(rows, start=1))  # entries, where lines mean nothing
     else:
         numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for number, row in numbered:
         try:
-            row = json.loads(row) if isinstance(row, str) else row
-        except (ValueError, RecursionError) as error:
+            row = parse_json(row) if isinstance(row, str) else row
+        except ValueError as error:
             yield number, DataError(f"each line must be a JSON object: {error}", path=path, line=number)
             continue
         if not isinstance(row, dict):

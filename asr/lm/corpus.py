@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from asr.data.manifest import is_manifest, read_manifest
 from asr.errors import DataError, InputError
 from asr.files import open_regular
 from asr.text import TextOptions, normalize
-from asr.text_files import text_lines
-
-
-def _plain(file: IO[bytes], mode: str) -> IO[bytes]:
-    return file
-
-
-_OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+from asr.text_files import text_lines, unpacked
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -33,8 +24,8 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     path = Path(path)
     number = 0
     try:
-        with open_regular(path) as file, _OPENERS.get(path.suffix, _plain)(file, "rb") as unpacked:
-            for line in text_lines(unpacked, path):
+        with open_regular(path) as file, unpacked(file, path) as content:
+            for line in text_lines(content, path):
                 number += 1
                 yield line
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

@@ -106,6 +106,12 @@ def test_output_is_a_file(align, sounds, tmp_path):
     assert (tmp_path / "new" / "b.srt").read_text() == expected
 
 
+def test_output_that_is_a_folder_is_refused_before_anything_is_read(align, tmp_path):
+    assert align("none.wav", "none.txt", "--output", tmp_path) == (
+        2, "", [f"asr-align: error: --output must be a file; {tmp_path} is a folder"],
+    )  # fmt: skip
+
+
 def test_what_the_model_does_not_know_is_reported_or_refused(align, sounds):
     arguments = [sounds / "b.wav", "--text", "Cab — 1911 — ac?", "--format", "json"]
     status, out, errors = align(*arguments)

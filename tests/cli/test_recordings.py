@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from asr.cli.recordings import Recording, find_recordings
@@ -115,3 +116,14 @@ def test_a_url_without_sounds_is_an_error(sounds):
     ):
         (error,) = find_recordings([url])
         assert isinstance(error, DataError) and str(error) == f"{url}: {reason}"
+
+
+def test_results_are_named_without_control_characters(sounds, tmp_path):
+    folder = tmp_path / "evil"
+    path = folder / "day\x1b[31m\n1" / "evil\x07.wav"
+    path.parent.mkdir(parents=True)
+    shutil.copy(sounds / "b.wav", path)
+    utterance = Utterance(id="../x\n\x1b[31m\u2028", audio=path, duration_seconds=0.1, text="")
+    write_manifest([utterance], tmp_path / "m.jsonl")
+    names = [item.name for item in find_recordings([str(folder), str(path), str(tmp_path / "m.jsonl")])]
+    assert names == ["day_[31m_1/evil_", "evil_", ".._x__[31m_"]

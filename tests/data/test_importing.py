@@ -268,7 +268,7 @@ def test_an_id_that_comes_again_gets_a_number(folder: Path, rng) -> None:
         ("t.csv", 'path,text\na.wav,"one\n', "t.csv:2: this CSV cannot be read on: unexpected end of data"),
         ("t.json", "[1, 2", "t.json: must be JSON"),
         ("t.jsonl", '{"type": "MonoCut", "supervisions": []}', "t.jsonl:1: is a manifest of Lhotse already"),
-        ("t.csv", "path,text\nnone.wav,one\n", r"nothing here can be imported \(1 problems\): .*t.csv:2: "),
+        ("t.csv", "path,text\nnone.wav,one\n", r"nothing here can be imported \(1 problem\): .*t.csv:2: "),
         ("t.xls", "?", r"a source must be a folder, or a table by its suffix \(.csv, .json"),
         ("t.csv", "", r"nothing here can be imported \(0 problems\)"),
     ],
@@ -656,6 +656,7 @@ def test_a_data_set_on_disk(folder: Path, rng) -> None:
         ("state.json", '{"_split": null, "_data_files": [3]}', "state.json: must be a JSON object as"),
         ("dataset_dict.json", '{"splits": 1}', "dataset_dict.json: must be a JSON object as"),
         ("dataset_dict.json", "splits", "dataset_dict.json: must be a JSON object as"),
+        ("dataset_dict.json", "[" * 100_000, "dataset_dict.json: must be a JSON object as"),
     ],
 )
 def test_a_data_set_that_is_wrong(folder: Path, name: str, content: str, message: str) -> None:

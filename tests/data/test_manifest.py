@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
+from asr import text_files
 from asr.data.manifest import Utterance, is_manifest, read_manifest, read_usable, scan_manifest, write_manifest
 from asr.errors import DataError, InputError
 
@@ -244,14 +246,30 @@ def test_a_manifest_of_nemo_gets_advice(tmp_path: Path, key: str) -> None:
         read_manifest(path)
 
 
+def test_a_number_of_5000_digits_is_refused_in_our_words(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"id": "a", "start": {"9" * 5000}}}\n')
+    message = r"a.jsonl:1: each line must be one JSON object: its whole numbers must have at most \d+ digits, and one"
+    with pytest.raises(DataError, match=message):
+        read_manifest(tmp_path / "a.jsonl")
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_a_pipe_or_a_folder_is_no_manifest(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(DataError, match=f"{name}:1: cannot be read: .*it must be a regular file, and is a pipe"):
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it must be a regular file, and is a pipe$"):
         read_manifest(tmp_path / name)
     (tmp_path / "b.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"b.jsonl:1: cannot be read: .*it must be a regular file, and is a folder"):
+    with pytest.raises(DataError, match=r"b.jsonl: cannot be read: it must be a regular file, and is a folder$"):
         read_manifest(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("read", [read_manifest, read_usable])
+def test_a_bomb_is_no_manifest(tmp_path: Path, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "FREE_BYTES", 1 << 20)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"\n" * 3_000_000))
+    with pytest.raises(DataError, match=r"a.jsonl.gz: a compressed text must unpack to 200 times its size at most"):
+        read(path)
 
 
 def test_blank_lines_are_nothing(tmp_path: Path, utterances: list[Utterance]) -> None:
