@@ -6,7 +6,7 @@ import io
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import IO, TYPE_CHECKING, TypeAlias
 
@@ -96,12 +96,24 @@ class FileBytes:
             position = max(position + 1, self._start + limit - 7)
         return self.end
 
+    def backwards(self, pattern: re.Pattern[bytes], reach: Range, count: int) -> Iterator[tuple[int, bytes]]:
+        """Where a pattern of up to so many bytes is in a range, the last place first, and so many bytes from there."""
+        (begin, position), size, behind = reach, 2**13, b""
+        while position > begin:
+            start = max(begin, position - size)
+            block = os.pread(self._descriptor, position - start, start) + behind
+            for found in reversed([*pattern.finditer(block)]):
+                if found.start() < position - start:
+                    yield start + found.start(), block[found.start() : found.start() + count]
+            position, size, behind = start, min(2 * size, _BLOCK), block[:count]
+
     def after_zeros(self, position: int) -> int:
         """Where the zeros end that begin at a place; that place if none do."""
-        while block := self.at(position, _BLOCK):
+        count = 2**9  # small at first, so that many short runs are no reason to read the file many times
+        while block := self.at(position, count):
             if block != _ZEROS[: len(block)]:
                 return position + len(block) - len(block.lstrip(b"\0"))
-            position += len(block)
+            position, count = position + len(block), min(2 * count, _BLOCK)
         return position
 
     def before_zeros(self, begin: int) -> int:

@@ -6,30 +6,45 @@ import math
 import re
 
 from asr.excerpts import FileBytes
+from asr.flac_frames import FLAC, flac_end
 from asr.mp3_frames import after_tags
 from asr.wav_chunks import is_chunk, wav_chunks
 
 MOST_TRAILING = 2_048  # bytes behind a sound that may be some program's mark, and are no lost sound
-_FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # with the header of the block that comes first
+_OGG = re.compile(rb"OggS\0")
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
 _MOST_BOXES = 1_000_000
 
 
-def next_sound(data: FileBytes, begin: int) -> int | None:
-    """Where the sound begins that follows the one at a byte; None if none does, or its format does not tell."""
-    head = data.at(begin, 24)
-    if head.startswith(b"OggS"):
-        return ogg_end(data, begin)[1]
+def sound_span(data: FileBytes, begin: int) -> tuple[int | None, int | None]:
+    """The byte behind the sound at a byte, and where the sound begins that follows it; None for what is not known."""
+    head = data.at(begin, 4)
+    limit = data.end
     if head.startswith((b"fLaC", b"ID3")):
-        after = data.search(_FLAC, begin + 4)
-        if head.startswith(b"ID3"):  # the tag stands before the first one
-            after = data.search(_FLAC, after + 4)
-        return after if after < data.end else None
-    end = sound_end(data, begin)
-    return end if end is not None and _begins_sound(data.at(end, 16)) else None
+        first = begin if head == b"fLaC" else data.search(FLAC, begin + 3)  # the tag stands before the first one
+        limit = data.search(FLAC, first + 4)
+        end = flac_end(data, first, limit)
+    elif head == b"OggS":
+        end = _ogg_span_end(data, begin)
+    else:
+        end = _stated_end(data, begin)
+    if end is not None and begins_sound(data.at(end, 16)):
+        return end, end
+    return end, limit if limit < data.end else None
 
 
-def sound_end(data: FileBytes, begin: int) -> int | None:
+def _ogg_span_end(data: FileBytes, begin: int) -> int | None:
+    complete, end = ogg_end(data, begin)
+    known = complete or end == data.end or begins_sound(data.at(end, 16)) or no_ogg_follows(data, end)
+    return end if end > begin and known else None
+
+
+def no_ogg_follows(data: FileBytes, end: int) -> bool:
+    """Whether no page of Ogg comes behind a byte; one that does may be of a stream with a gap."""
+    return data.search(_OGG, end) == data.end
+
+
+def _stated_end(data: FileBytes, begin: int) -> int | None:
     """The byte behind a WAV, AIFF, AU, W64, CAF or NIST file; None where its header does not tell, or it is no such."""
     head = data.at(begin, 24)
     end = None
@@ -76,8 +91,10 @@ def unread_bytes(data: FileBytes, end: int | None) -> int:
     return data.end - end if end is not None and data.end - after_tags(data, end) > MOST_TRAILING else 0
 
 
-def ogg_end(data: FileBytes, begin: int) -> tuple[bool, int | None]:
-    """Whether the last page of an Ogg stream says that it is the last, and where a chained stream begins.
+def ogg_end(data: FileBytes, begin: int) -> tuple[bool, int]:
+    """Whether the last page of an Ogg stream says that it is the last, and the byte behind it.
+
+    A chained stream is the next one.
 
     Source: RFC 3533, section 6.
     """
@@ -85,12 +102,12 @@ def ogg_end(data: FileBytes, begin: int) -> tuple[bool, int | None]:
     while len(head := data.at(position, 282)) >= 27 and head.startswith(b"OggS"):
         begins = bool(head[5] & 2)
         if begins and within:
-            return complete, position
+            break
         lacing = head[27 : 27 + head[26]]
         position += 27 + len(lacing) + sum(lacing)
         within = not begins
         complete = bool(head[5] & 4) and position <= data.end
-    return complete, None
+    return complete, min(position, data.end)
 
 
 def mp4_end(data: FileBytes) -> int | None:
@@ -115,9 +132,11 @@ def mp4_end(data: FileBytes) -> int | None:
     return min(position, data.end)
 
 
-def _begins_sound(head: bytes) -> bool:
+def begins_sound(head: bytes) -> bool:
+    """Whether a file may begin with these 16 bytes, by its mark."""
     return (
         (head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE")
         or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))
-        or head.startswith((b"fLaC", b"OggS", b".snd", b"caff", b"NIST_1A", _W64))
+        or (head.startswith(b"OggS\0") and bool(head[5:] and head[5] & 2))
+        or head.startswith((b"fLaC", b".snd", b"caff", b"NIST_1A", _W64))
     )

@@ -9,7 +9,7 @@ from typing import IO
 
 from asr.excerpts import Excerpt, FileBytes, Range
 from asr.mp3_frames import Mp3Stream, mp3_streams, silent_frame
-from asr.sound_ends import MOST_TRAILING, next_sound, ogg_end, sound_end, unread_bytes
+from asr.sound_ends import MOST_TRAILING, ogg_end, sound_span, unread_bytes
 from asr.wav_chunks import WavChunks, wav_chunks
 
 
@@ -43,26 +43,27 @@ def sound_parts(file: IO[bytes]) -> Iterator[SoundPart]:
     data = FileBytes(file, size)
     begin: int | None = 0
     while begin is not None:
-        following = next_sound(data, begin)
+        end, following = sound_span(data, begin)
         within = FileBytes(file, size if following is None else following)
         chunks = wav_chunks(within, begin)
         ranges = chunks.data if chunks is not None and chunks.holds_mp3 else [(begin, within.end)]
         num_streams = 0
-        for start, end in ranges:
-            for stream in mp3_streams(file, start, min(end, within.end)):
+        for start, stop in ranges:
+            for stream in mp3_streams(file, start, min(stop, within.end)):
                 num_streams += 1
                 yield _mp3_part(file, stream)
         if not num_streams:
-            yield _part(file, within, begin, chunks)
+            yield _part(file, within, (begin, end), chunks)
         begin = following
 
 
-def _part(file: IO[bytes], data: FileBytes, begin: int, chunks: WavChunks | None) -> SoundPart:
-    """The one sound of a kind other than MP3 in the data from a byte on."""
-    end = sound_end(data, begin)
+def _part(file: IO[bytes], data: FileBytes, span: tuple[int, int | None], chunks: WavChunks | None) -> SoundPart:
+    """The one sound of a kind other than MP3 in the data from a byte on, up to its end where that is known."""
+    begin, end = span
+    mark = data.at(begin, 4)
     unread = unread_bytes(data, end)
-    if end is None or (chunks is not None and not unread):
-        end = data.end  # libsndfile finds the end of a WAV
+    if end is None or (not unread and (chunks is not None or mark.startswith((b"fLaC", b"ID3")))):
+        end = data.end  # libsndfile finds the end of a WAV or a FLAC
     whole = begin == 0 and end == os.fstat(file.fileno()).st_size
     source: IO[bytes] | Excerpt = file if whole else Excerpt(file, [(begin, end)])
     stated = None
@@ -71,7 +72,7 @@ def _part(file: IO[bytes], data: FileBytes, begin: int, chunks: WavChunks | None
         if len(chunks.data) > 1 or chunks.wrapped:
             source = Excerpt(file, there, head=chunks.header())
         stated = max(1.0, _length(chunks.data) / _length(there)) if there else None
-    complete = data.at(begin, 4) != b"OggS" or ogg_end(data, begin)[0]
+    complete = mark != b"OggS" or ogg_end(data, begin)[0]
     return SoundPart(source=source, begin=begin, stated=stated, complete=complete, unread=unread)
 
 

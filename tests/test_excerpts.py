@@ -78,3 +78,26 @@ def test_a_search_finds_what_lies_across_blocks(tmp_path: Path) -> None:
             assert FileBytes(file, 200_000).search(pattern, 0) == place
             assert FileBytes(file, 200_000).search(pattern, place + 1) == 200_000
             assert FileBytes(file, place + 3).search(pattern, 0) == place + 3
+
+
+def test_short_runs_of_zeros_are_no_reason_to_read_a_file_often(tmp_path: Path, monkeypatch) -> None:
+    content = b"\0\0x\1" * 5_000 + bytes(200_000) + b"x"
+    (tmp_path / "a").write_bytes(content)
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *arguments: read.append(arguments[1]) or pread(*arguments))
+    with (tmp_path / "a").open("rb") as file:
+        data = FileBytes(file, len(content))
+        assert [data.after_zeros(place) for place in range(0, 20_000, 4)] == [*range(2, 20_000, 4)]
+        assert data.after_zeros(20_000) == 220_000 and data.after_zeros(220_000) == 220_000
+    assert sum(read) < 2 * len(content)
+
+
+def test_places_are_found_from_the_end(tmp_path: Path, rng) -> None:
+    content = rng.integers(0, 4, 200_000, np.uint8).tobytes()
+    (tmp_path / "a").write_bytes(content)
+    pattern = re.compile(rb"\x01\x02(?=\x03\x00)")
+    with (tmp_path / "a").open("rb") as file:
+        found = list(FileBytes(file, len(content)).backwards(pattern, (99, 190_001), 6))
+    expected = [match.start() for match in pattern.finditer(content, 99, 190_001)]
+    assert found == [(place, content[place : min(place + 6, 190_001)]) for place in reversed(expected)]

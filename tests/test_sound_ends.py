@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr.excerpts import FileBytes
-from asr.sound_ends import mp4_end, next_sound, sound_end, unread_bytes
+from asr.sound_ends import mp4_end, sound_span, unread_bytes
 
 
 def box(kind: bytes, size: int = 0, *, large: bool = False) -> bytes:
@@ -53,11 +53,35 @@ def test_where_an_mp4_ends(tmp_path: Path, content: bytes, end: int | None) -> N
         b"caff" + bytes(4),
         b"fLaC\0\0\0\x22" + bytes(99),
         b"ID3\4" + bytes(99),
-        b"OggS" + bytes(23),
+        b"OggS" + bytes(22),
     ],
 )
 def test_what_does_not_tell_where_it_ends(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with (tmp_path / "a").open("rb") as file:
         data = FileBytes(file, len(content))
-        assert next_sound(data, 0) is None and sound_end(data, 0) is None and unread_bytes(data, None) == 0
+        assert sound_span(data, 0) == (None, None) and unread_bytes(data, None) == 0
+
+
+def page(flags: int, size: int = 200) -> bytes:
+    return b"OggS\0" + bytes([flags]) + bytes(20) + b"\1" + bytes([size]) + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("content", "span"),
+    [
+        (page(2) + page(4), (456, None)),
+        (page(2) + page(2) + page(0) + page(4) + b"x" * 999, (912, None)),
+        (page(2) + page(0) + b"x" * 999, (456, None)),  # without a mark of its end
+        (page(2) + page(0) + b"x" * 999 + page(4), (None, None)),  # with a gap
+        (page(2) + page(4) + b"x" * 999 + page(4), (456, None)),
+        (page(2) + page(4) + page(2) + page(4), (456, 456)),
+        (page(2) + page(4) + b"caff", (456, 456)),
+        (page(2) + page(4)[:-1], (455, None)),
+        (page(2) + b"OggS\0\0", (None, None)),
+    ],
+)
+def test_where_an_ogg_ends(tmp_path: Path, content: bytes, span: tuple[int | None, int | None]) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with (tmp_path / "a").open("rb") as file:
+        assert sound_span(FileBytes(file, len(content)), 0) == span

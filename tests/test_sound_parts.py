@@ -61,9 +61,11 @@ def test_sounds_one_after_another_are_all_read(
 
 @pytest.mark.filterwarnings("error")
 def test_sounds_of_different_formats_one_after_another(tmp_path: Path, sentence: np.ndarray) -> None:
-    names = ("WAV", "AIFF", "AU", "NIST", "RF64", "CAF", "FLAC")
-    path = joined(tmp_path / "a", *(written(tmp_path / name, sentence[:20_000], format=name) for name in names))
-    assert len(read_audio(path)) == 20_000 * len(names)
+    names = ("WAV", "AIFF", "FLAC", "AU", "OGG", "NIST", "FLAC", "FLAC", "OGG", "RF64", "OGG", "CAF")
+    for turn in range(len(names)):  # each is the first, and the last
+        order = names[turn:] + names[:turn]
+        path = joined(tmp_path / "a", *(written(tmp_path / name, sentence[:20_000], format=name) for name in order))
+        assert len(read_audio(path)) == 20_000 * len(names)
 
 
 def test_a_second_sound_that_cannot_be_read_is_told(tmp_path: Path, sentence: np.ndarray) -> None:
@@ -73,12 +75,22 @@ def test_a_second_sound_that_cannot_be_read_is_told(tmp_path: Path, sentence: np
         assert len(read_audio(path)) == len(sentence)
 
 
-@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU", "W64", "CAF", "NIST"])
-def test_bytes_behind_a_sound_are_counted(tmp_path: Path, rng: np.random.Generator, container: str) -> None:
-    content = written(tmp_path / "a", np.zeros(RATE), format=container, subtype="PCM_16")
-    path = joined(tmp_path / "b", content, b"\1" + rng.bytes(9_999))
-    with pytest.warns(AsrWarning, match="b: 10000 bytes that belong to no sound, among the rest or behind it, are not"):
-        assert len(read_audio(path)) == RATE
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [
+        *((container, "PCM_16") for container in ("WAV", "AIFF", "AU", "W64", "CAF", "NIST", "FLAC")),
+        *(("OGG", subtype) for subtype in ("VORBIS", "OPUS")),
+    ],
+)
+def test_bytes_behind_a_sound_are_counted(
+    tmp_path: Path, rng: np.random.Generator, container: str, subtype: str
+) -> None:
+    content = written(tmp_path / "a", np.zeros(RATE), format=container, subtype=subtype)
+    for count in (1, 2):
+        path = joined(tmp_path / "b", content * count, b"\1" + rng.bytes(9_999))
+        with pytest.warns(AsrWarning, match="b: 10000 bytes that belong to no sound, among the rest or behind it, are"):
+            assert len(read_audio(path)) == count * RATE
+        assert not is_one_sound(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for mark in (bytes(100_000), ID3V2 * 20, b"made by a program"):

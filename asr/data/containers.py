@@ -6,6 +6,10 @@ import os
 import re
 import zlib
 
+from asr.excerpts import FileBytes
+from asr.flac_frames import LONGEST_HEADER, flac_frame
+from asr.sound_ends import begins_sound, no_ogg_follows
+
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _HIGHEST = 2**32 - 1
 
@@ -21,6 +25,8 @@ def ogg_damage(path: str | os.PathLike[str]) -> tuple[str, str]:
         while position < length:
             header = file.read(27)
             if not b"OggS".startswith(header[:4]):
+                if last and (begins_sound(header) or no_ogg_follows(FileBytes(file, length), position)):
+                    break  # reading it tells of that
                 return "corrupt", f"no page of Ogg begins at byte {position}"
             lacing = file.read(header[26]) if len(header) == 27 else b""
             body = file.read(sum(lacing))
@@ -56,27 +62,6 @@ def flac_ends_early(path: str | os.PathLike[str]) -> bool:
     total = int.from_bytes(head[21:26], "big") & (2**36 - 1)
     ends = [0]
     for found in re.finditer(rb"\xff[\xf8\xf9]", tail):
-        if (number := _frame_number(tail[found.start() : found.start() + 16])) is not None:
-            fixed = tail[found.start() + 1] == 0xF8  # which counts frames, where the other counts samples
-            ends.append((number + 1) * block_size if fixed else number + 1)
+        if frame := flac_frame(tail[found.start() : found.start() + LONGEST_HEADER]):
+            ends.append((frame.number + 1) * block_size if frame.fixed else frame.number + 1)
     return max(ends) < total - (0 if block_size else 2**16)
-
-
-def _frame_number(header: bytes) -> int | None:
-    """The number that a frame header codes, as UTF-8 does; None for what is no frame header, by its checksum."""
-    if len(header) < 16:
-        return None
-    ones = 8 - (header[4] ^ 0xFF).bit_length()  # leading ones of the first byte say how many follow
-    if ones in (1, 8):
-        return None
-    number = header[4] & (0x7F >> ones)
-    end = 4 + max(ones, 1)
-    for byte in header[5:end]:
-        number = number << 6 | byte & 0x3F
-    end += {6: 1, 7: 2}.get(header[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(header[2] & 15, 0)
-    checksum = 0
-    for byte in header[:end]:
-        checksum ^= byte
-        for _ in range(8):
-            checksum = (checksum << 1 ^ (0x07 if checksum & 0x80 else 0)) & 0xFF
-    return number if checksum == header[end] else None

@@ -506,6 +506,16 @@ def test_a_recording_of_several_files_is_whole_and_one_with_bytes_behind_it_is_n
     assert len(made.problems) == 1 and "more.wav: 20000 bytes that belong to no sound" in made.problems[0]
 
 
+@pytest.mark.parametrize(("container", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+def test_bytes_behind_packed_sound_are_named(folder: Path, rng, container: str, subtype: str) -> None:
+    path = folder / f"more.{container.lower()}"
+    soundfile.write(path, voice(rng), SAMPLE_RATE, format=container, subtype=subtype)
+    path.with_suffix(".txt").write_text("more")
+    path.write_bytes(path.read_bytes() + b"\1" + rng.bytes(19_999))
+    with pytest.raises(DataError, match="20000 bytes that belong to no sound"):
+        imported(folder)
+
+
 def test_a_recording_whose_channels_cancel_is_cut_from_the_louder(folder: Path, rng) -> None:
     sound = voice(rng)
     soundfile.write(folder / "a.wav", np.stack([0.8 * sound, -sound], axis=1), SAMPLE_RATE)

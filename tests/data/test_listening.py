@@ -96,12 +96,19 @@ def test_packed_sound_that_is_cut_off_or_damaged(tmp_path: Path, rng, seed: int,
     else:
         assert ogg_damage(whole) == ("", "")
         whole.write_bytes(content + b"trailing")
+        assert ogg_damage(whole) == ("", "")
+        whole.write_bytes(content + b"trailing" + content)
         assert ogg_damage(whole) == ("corrupt", f"no page of Ogg begins at byte {len(content)}")
 
 
-def test_several_sounds_in_a_file_are_heard_and_bytes_of_none_are_told(tmp_path: Path, rng) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, voice(rng, seconds=2.0), SAMPLE_RATE)
+@pytest.mark.parametrize(
+    ("container", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS")]
+)
+def test_several_sounds_in_a_file_are_heard_and_bytes_of_none_are_told(
+    tmp_path: Path, rng, container: str, subtype: str
+) -> None:
+    path = tmp_path / "a"
+    soundfile.write(path, voice(rng, seconds=2.0), SAMPLE_RATE, format=container, subtype=subtype)
     content = path.read_bytes()
     path.write_bytes(2 * content)
     file = heard(path, (0.0, 4.0)).file
