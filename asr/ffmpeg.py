@@ -83,7 +83,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
     if _is_encrypted(file):
         raise DataError("must not be encrypted; its sound can be heard only with the key of its seller", path=name)
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # where some systems open a descriptor again
-    chosen, decoded, rate = track or 0, 0, 0
+    chosen, decoded, rate, report = track or 0, 0, 0, ""
     while True:
         with _running(_command(program, file, chosen), file.fileno()) as (process, said):
             assert process.stdout is not None
