@@ -164,7 +164,7 @@ def _read_list(stem: Path) -> list[_Entry]:
     """The utterances of one of CMU's lists; stem.fileids and stem.transcription must agree line by line."""
     file_ids, transcription = stem.with_suffix(".fileids"), stem.with_suffix(".transcription")
     entries = []
-    pairs = itertools.zip_longest(_read_lines(file_ids), _read_lines(transcription))
+    pairs = itertools.zip_longest(read_text(file_ids).splitlines(), read_text(transcription).splitlines())
     for number, (file_id, line) in enumerate(pairs, start=1):
         if file_id is None or line is None:
             path, other = (file_ids, transcription) if file_id is None else (transcription, file_ids)
@@ -185,15 +185,11 @@ def _read_list(stem: Path) -> list[_Entry]:
 
 def _read_lexicon(path: Path) -> str:
     """CMU's dictionary with single spaces between a word and its phones."""
-    lines = [line.split() for line in _read_lines(path)]
+    lines = [line.split() for line in read_text(path).splitlines()]
     for number, fields in enumerate(lines, start=1):
         if len(fields) < 2:
             raise DataError(f"must be a word and its phones, got {' '.join(fields)!r}", path=path, line=number)
     return "".join(" ".join(fields) + "\n" for fields in lines)
-
-
-def _read_lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()
 
 
 def _collect(

@@ -66,7 +66,7 @@ class Recording:
 def librispeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     """The recordings of any part of LibriSpeech."""
     for transcript in sorted(corpus.rglob("[!.]*.trans.txt")):
-        for line in _lines(transcript):
+        for line in read_text(transcript).splitlines():
             name, _, text = line.partition(" ")
             _check_name(name, transcript)
             flac = transcript.parent / f"{name}.flac"
@@ -76,7 +76,7 @@ def librispeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
 
 def ljspeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     """The recordings that are there, with numbers and abbreviations as they are read."""
-    for line in _lines(corpus / "metadata.csv"):
+    for line in read_text(corpus / "metadata.csv").splitlines():
         if line.count("|") != 2:
             raise DataError(f"must be lines of NAME|TEXT|TEXT, got {line!r}", path=corpus / "metadata.csv")
         name, _, text = line.split("|")
@@ -89,7 +89,7 @@ def arctic(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     """The recordings of one speaker; the folder's name is the speaker's."""
     prompts = texts or corpus / "etc" / "txt.done.data"
     folder = corpus / "wav" if (corpus / "wav").is_dir() else corpus
-    for line in _lines(prompts):
+    for line in read_text(prompts).splitlines():
         if not (found := _ARCTIC_LINE.match(line)):
             raise DataError(f'must be lines of ( NAME "TEXT" ), got {line!r}', path=prompts)
         _check_name(found["name"], prompts)
@@ -101,7 +101,7 @@ def african_storybook(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     """The pages of the stories under CC BY, without the title pages, whose readers add names to the text."""
     if texts is None:
         raise ConfigError("african-storybook needs the folder of the stories' texts, but there is no --texts")
-    for line in _lines(corpus / "README.md"):
+    for line in read_text(corpus / "README.md").splitlines():
         if not (found := _STORY_LINE.match(line)) or found["licence"] != _CC_BY:
             continue
         story = found["story"]
@@ -109,7 +109,7 @@ def african_storybook(corpus: Path, texts: Path | None) -> Iterator[Recording]:
         candidates = sorted(texts.glob(f"{number_of_story}_*.md"))  # a title may be spelled another way
         if len(candidates) != 1:
             raise DataError(f"must hold one text of story {number_of_story}, holds {len(candidates)}", path=texts)
-        _, *pages = re.split(r"^##[ \t]*$", "\n".join(_lines(candidates[0])), flags=re.MULTILINE)
+        _, *pages = re.split(r"^##[ \t]*$", "\n".join(read_text(candidates[0]).splitlines()), flags=re.MULTILINE)
         for number, page in enumerate(pages, start=2):
             audio = corpus / story / "mp3" / f"{number:02d}.mp3"
             if page.strip() and not page.lstrip().startswith("* License") and audio.is_file():
@@ -220,10 +220,6 @@ def _check_name(name: str, path: Path) -> None:
     if not re.fullmatch(r"\w[\w.-]{0,199}", name):
         rule = "a recording must be named by at most 200 letters, digits, underscores, dots and dashes"
         raise DataError(f"{rule}, got {name!r:.60}", path=path)
-
-
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()
 
 
 if __name__ == "__main__":

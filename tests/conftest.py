@@ -40,6 +40,20 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+@pytest.fixture
+def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes `os.pread` has read; who appends a 0 begins to count again, in the last place."""
+    counts, pread = [0], os.pread
+
+    def counted(*arguments: int) -> bytes:
+        data = pread(*arguments)
+        counts[-1] += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    return counts
+
+
 @pytest.fixture(scope="session")
 def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the manifests and the lexicon of `tests.tones`."""
