@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
+from formats import runnable
 from timing import machine, ratios, spread, take_turns
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -58,7 +59,7 @@ def main() -> None:
         layers = make_layers(cell, args.width, lengths)
         if cell != "peephole-lstm":
             check_equal(layers["ours"], layers["packed"], inputs, lengths)
-        for precision in args.precisions:
+        for precision in runnable(args.precisions, training=True):
             for threads in args.threads:
                 torch.set_num_threads(threads)
                 for mode, step in (("train", training_step), ("infer", inference)):

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from formats import runnable
 from timing import machine, ratios, spread, take_turns
 from torch import nn
 
@@ -52,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_text(folder / "text.txt", num_words=args.vocabulary)
-        for precision in args.precisions:
+        for precision in runnable(args.precisions, training=True):
             config = configuration(folder / "text.txt", args, precision)
             tokens = config.data.batch_size * config.data.chunk_length * args.steps
             for threads in args.threads:

@@ -1,0 +1,23 @@
+"""The number formats that this processor runs recurrent layers in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+
+from asr.device import can_run
+from asr.encoder import make_cell
+
+
+def runnable(names: Iterable[str], *, training: bool) -> list[str]:
+    """Those of the names that an LSTM on the CPU runs in; the others are named on stderr."""
+    formats = []
+    for name in names:
+        if can_run(partial(make_cell, "lstm"), getattr(torch, name), torch.device("cpu"), training=training):
+            formats.append(name)
+        else:
+            print(f"{name} is left out: this processor has no LSTM in it", file=sys.stderr)
+    return formats
