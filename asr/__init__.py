@@ -16,56 +16,56 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from asr.acoustic_model import AcousticModel as AcousticModel
-    from asr.audio import duration_seconds as duration_seconds
-    from asr.audio import read_audio as read_audio
+    from asr.acoustic.model import AcousticModel as AcousticModel
+    from asr.audio.waveform import duration_seconds as duration_seconds
+    from asr.audio.waveform import read_audio as read_audio
     from asr.ctc.alignment import align as align
     from asr.ctc.loss import ctc_loss as ctc_loss
-    from asr.decoding import Decoder as Decoder
-    from asr.decoding import decode as decode
-    from asr.decoding_options import DecodingOptions as DecodingOptions
+    from asr.decoding.decoder import Decoder as Decoder
+    from asr.decoding.decoder import decode as decode
+    from asr.decoding.label_decoder import build_decoder as build_decoder
+    from asr.decoding.options import DecodingOptions as DecodingOptions
     from asr.errors import AsrError as AsrError
     from asr.errors import AsrWarning as AsrWarning
     from asr.errors import ConfigError as ConfigError
     from asr.errors import DataError as DataError
     from asr.errors import InputError as InputError
-    from asr.label_decoder import build_decoder as build_decoder
-    from asr.metrics import cer as cer
-    from asr.metrics import wer as wer
-    from asr.recognizer import Recognizer as Recognizer
-    from asr.recognizer import load as load
-    from asr.text import Alphabet as Alphabet
-    from asr.text import TextOptions as TextOptions
-    from asr.text import normalize as normalize
-    from asr.transcript import Hypothesis as Hypothesis
-    from asr.transcript import Transcript as Transcript
-    from asr.transcript import Word as Word
+    from asr.recognition.recognizer import Recognizer as Recognizer
+    from asr.recognition.recognizer import load as load
+    from asr.text.alphabet import Alphabet as Alphabet
+    from asr.text.metrics import cer as cer
+    from asr.text.metrics import wer as wer
+    from asr.text.normalization import TextOptions as TextOptions
+    from asr.text.normalization import normalize as normalize
+    from asr.text.transcript import Hypothesis as Hypothesis
+    from asr.text.transcript import Transcript as Transcript
+    from asr.text.transcript import Word as Word
 
 _HOME = {
-    "AcousticModel": "acoustic_model",
-    "duration_seconds": "audio",
-    "read_audio": "audio",
+    "AcousticModel": "acoustic.model",
+    "duration_seconds": "audio.waveform",
+    "read_audio": "audio.waveform",
     "align": "ctc.alignment",
     "ctc_loss": "ctc.loss",
-    "Decoder": "decoding",
-    "DecodingOptions": "decoding_options",
-    "decode": "decoding",
+    "Decoder": "decoding.decoder",
+    "DecodingOptions": "decoding.options",
+    "decode": "decoding.decoder",
     "AsrError": "errors",
     "AsrWarning": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
     "InputError": "errors",
-    "build_decoder": "label_decoder",
-    "cer": "metrics",
-    "wer": "metrics",
-    "Recognizer": "recognizer",
-    "load": "recognizer",
-    "Alphabet": "text",
-    "TextOptions": "text",
-    "normalize": "text",
-    "Hypothesis": "transcript",
-    "Transcript": "transcript",
-    "Word": "transcript",
+    "build_decoder": "decoding.label_decoder",
+    "cer": "text.metrics",
+    "wer": "text.metrics",
+    "Recognizer": "recognition.recognizer",
+    "load": "recognition.recognizer",
+    "Alphabet": "text.normalization",
+    "TextOptions": "text.normalization",
+    "normalize": "text.normalization",
+    "Hypothesis": "text.transcript",
+    "Transcript": "text.transcript",
+    "Word": "text.transcript",
 }
 __all__ = [*_HOME, "__version__"]
 

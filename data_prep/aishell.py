@@ -33,9 +33,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from asr.corpora.archives import extract
+from asr.corpora.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 from asr.errors import ConfigError, DataError
-from data_prep.archives import extract
-from data_prep.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 
 URL = "https://www.openslr.org/resources/33/data_aishell.tgz"
 CHECKSUM = "md5:2f494334227864a8a8fec932999db9d8"

@@ -43,12 +43,12 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from asr.corpora.archives import extract
+from asr.corpora.download import download
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import AsrWarning, DataError
-from asr.files import write_whole
-from asr.text_files import read_text
-from data_prep.archives import extract
-from data_prep.download import download
+from asr.files.texts import read_text
+from asr.files.writing import write_whole
 
 URL = "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz"
 CHECKSUM = "sha256:a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"

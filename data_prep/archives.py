@@ -10,9 +10,9 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from asr.corpora.connection import shown
+from asr.corpora.disk import room
 from asr.errors import AsrError, DataError, InputError
-from data_prep.connection import shown
-from data_prep.disk import room
 
 _BLOCK = 1 << 16
 _MOST_FOLDERS = 100  # that one member lies in; tidying up calls itself for each

@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from asr.corpora.corpus import Corpus, Entry, with_options
 from asr.errors import ConfigError, DataError
-from asr.files import open_regular
-from asr.text_files import lines_with_ends
-from data_prep.corpus import Corpus, Entry, with_options
+from asr.files.reading import open_regular
+from asr.files.texts import lines_with_ends
 
 HOME = "https://commonvoice.mozilla.org/datasets"
 _COLUMNS = ("client_id", "path", "sentence")

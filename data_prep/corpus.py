@@ -29,14 +29,14 @@ from urllib.parse import urlsplit
 import soundfile
 from tqdm import tqdm
 
+from asr.audio.sound_files import SOUND_SUFFIXES, sound_header
+from asr.corpora.archives import extract
+from asr.corpora.download import download
 from asr.data.manifest import Utterance, write_manifest
-from asr.data.sources import files_below
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
-from asr.files import write_whole
-from asr.sound_files import SOUND_SUFFIXES, sound_header
-from asr.text_files import read_text
-from data_prep.archives import extract
-from data_prep.download import download
+from asr.files.texts import read_text
+from asr.files.writing import write_whole
+from asr.importing.sources import files_below
 
 if TYPE_CHECKING:
     import lhotse
@@ -231,7 +231,7 @@ def find(root: Path, pattern: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without their ends; see `asr.text_files`.
+    """The lines of a text file, without their ends; see `asr.files.texts`.
 
     Raises:
         DataError: it cannot be read.

@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from asr.corpora.connection import Cut, Pace, TooSlow, open_url, read_block, shown
+from asr.corpora.disk import room
 from asr.errors import DataError, InputError
-from asr.locks import locked
-from data_prep.connection import Cut, Pace, TooSlow, open_url, read_block, shown
-from data_prep.disk import room
+from asr.files.locks import locked
 
 _BLOCK = 1 << 16
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")

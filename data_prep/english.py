@@ -10,7 +10,7 @@ published model was trained on, with makers, licences and homes.
 
 Splits are those of the column, but for `HELD_OUT`, speakers of training corpora that are kept for dev or test. Then
 nothing is left in train that would make an error rate look better than it is: no speaker and no run of eight words
-(see `data_prep.overlap`) of any dev or test set.
+(see `asr.corpora.overlap`) of any dev or test set.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from pathlib import Path, PurePosixPath
 import soundfile
 from tqdm import tqdm
 
-from asr.audio import read_audio
+from asr.audio.waveform import read_audio
+from asr.corpora.overlap import Withheld
+from asr.corpora.pronunciations import lexicon, read_cmudict
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
-from asr.files import open_regular, write_whole
-from asr.text import TextOptions, normalize
-from asr.text_files import lines_with_ends
-from data_prep.overlap import Withheld
-from data_prep.pronunciations import lexicon, read_cmudict
+from asr.files.reading import open_regular
+from asr.files.texts import lines_with_ends
+from asr.files.writing import write_whole
+from asr.text.normalization import TextOptions, normalize
 
 SAMPLE_RATE = 16000
 TEXT = TextOptions()

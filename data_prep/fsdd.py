@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from asr.corpora.corpus import Archive, Corpus, Entry, find, with_options
 from asr.errors import ConfigError
-from data_prep.corpus import Archive, Corpus, Entry, find, with_options
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/1306d2c6da002dfb2fd1f113d8596d801648a085.tar.gz"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

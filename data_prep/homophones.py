@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr.corpora.lm_text import split_sentences
+from asr.corpora.pronunciations import Dictionary
 from asr.errors import DataError
-from asr.files import write_whole
+from asr.files.writing import write_whole
 from asr.lm.corpus import read_lines
-from asr.text import TextOptions, normalize
-from data_prep.lm_text import split_sentences
-from data_prep.pronunciations import Dictionary
+from asr.text.normalization import TextOptions, normalize
 
 LEAST_COUNT = 25  # times that each word is written small in the texts that models learn from
 SENTENCES_PER_WORD = 5  # of the held-out text for each word and each other that sounds like it
@@ -52,7 +52,7 @@ def homophones(dictionary: Dictionary, counts: Mapping[str, int]) -> list[tuple[
     """The groups of words that sound alike, sorted.
 
     Args:
-        dictionary: as `data_prep.pronunciations.read_cmudict` gives it.
+        dictionary: as `asr.corpora.pronunciations.read_cmudict` gives it.
         counts: how often each word, in upper case, is written small; see `count_written_small`.
     """
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -129,7 +129,7 @@ def prepare(
     Args:
         held_out: text files that no model has learned from, a sentence or a paragraph a line.
         texts: those that models learn from, as written.
-        dictionary: as `data_prep.pronunciations.read_cmudict` gives it.
+        dictionary: as `asr.corpora.pronunciations.read_cmudict` gives it.
         options: the spelling of the sentences; capitals.
         destination: a .tsv file.
     """

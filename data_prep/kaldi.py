@@ -23,8 +23,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from asr.corpora.corpus import Corpus, Entry, read_lines
 from asr.errors import AsrWarning, DataError
-from data_prep.corpus import Corpus, Entry, read_lines
 
 _DECODERS = ("flac", "sph2pipe")
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from asr.corpora.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
 from asr.errors import ConfigError, DataError
-from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
 
 _URL = "https://www.openslr.org/resources/12"
 ARCHIVES = {

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
+from asr.corpora.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
 
 URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
 CHECKSUM = "sha256:be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5"

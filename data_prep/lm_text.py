@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from asr.files import replacing
+from asr.corpora.overlap import Withheld
+from asr.files.writing import replacing
 from asr.lm.corpus import read_lines
-from asr.text import TextOptions, normalize
-from data_prep.overlap import Withheld
+from asr.text.normalization import TextOptions, normalize
 
 _END = re.compile(r"""(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])[.!?]+["')]*\s+(?=["'(]*[A-Z])""")
 

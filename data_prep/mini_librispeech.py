@@ -1,6 +1,6 @@
 """Mini LibriSpeech: five hours of LibriSpeech to train on and two to choose by, for recipes that must end soon.
 
-Maker: Kaldi's developers, from LibriSpeech (see `data_prep.librispeech`). Licence: Creative Commons Attribution 4.0.
+Maker: Kaldi's developers, from LibriSpeech (see `asr.corpora.librispeech`). Licence: Creative Commons Attribution 4.0.
 
 Publisher: https://www.openslr.org/31/, 459 MB in two archives; the MD5 sums are those of its md5sum.txt.
 
@@ -13,8 +13,8 @@ Parts, each of which becomes a manifest of that name:
 
 from __future__ import annotations
 
-from data_prep.corpus import Archive
-from data_prep.librispeech import make_corpus
+from asr.corpora.corpus import Archive
+from asr.corpora.librispeech import make_corpus
 
 _URL = "https://www.openslr.org/resources/31"
 ARCHIVES = {

@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from asr.corpora.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 from asr.errors import ConfigError, DataError
-from data_prep.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 
 URL = "https://dl.fbaipublicfiles.com/mls"
 LANGUAGES = ("dutch", "english", "french", "german", "italian", "polish", "portuguese", "spanish")

@@ -13,7 +13,7 @@ class Withheld:
     A text shorter than a run counts as a whole: it is shared by an equal text, not by a longer one that holds it.
 
     Args:
-        texts: in one spelling, words parted by spaces (`asr.text.normalize` gives such).
+        texts: in one spelling, words parted by spaces (`asr.text.normalization.normalize` gives such).
     """
 
     def __init__(self, texts: Iterable[str]):

@@ -25,8 +25,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from asr.corpora.corpus import Archive, Corpus, Entry, find, read_lines
 from asr.errors import DataError
-from data_prep.corpus import Archive, Corpus, Entry, find, read_lines
 
 URL = "https://www.openslr.org/resources/51/TEDLIUM_release-3.tgz"
 CHECKSUM = "sha256:ad1e454d14d1ad550bc2564c462d87c7a7ec83d4dc2b9210f22ab4973b9eccdb"

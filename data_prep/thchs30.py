@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
+from asr.corpora.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse
 
 URL = "https://www.openslr.org/resources/18/data_thchs30.tgz"
 CHECKSUM = "md5:2d2252bde5c8429929e1841d4cb95e90"

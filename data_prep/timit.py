@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from asr.corpora.corpus import Corpus, Entry, read_lines
 from asr.errors import DataError
-from data_prep.corpus import Corpus, Entry, read_lines
 
 HOME = "https://catalog.ldc.upenn.edu/LDC93S1"
 

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from data_prep.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
+from asr.corpora.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip"
 CHECKSUM = "sha256:f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c"

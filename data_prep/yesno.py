@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.corpus import Archive, Corpus, Entry, find
+from asr.corpora.corpus import Archive, Corpus, Entry, find
 
 URL = "https://www.openslr.org/resources/1/waves_yesno.tar.gz"
 CHECKSUM = "sha256:c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73"

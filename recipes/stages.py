@@ -13,23 +13,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
-from asr.acoustic_model import AcousticModel, find_model, read_config, write_config
+from asr.acoustic.model import AcousticModel, find_model, read_config, write_config
 from asr.cli.arguments import Parser, at_least, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.evaluate import table
 from asr.cli.train import add_processes, add_workers, set_threads
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.decoding_options import DecodingOptions
-from asr.evaluation import Evaluation, evaluate
-from asr.files import write_whole
-from asr.metrics import ErrorCounts
-from asr.model_folder import Stored
-from asr.recognizer import load
-from asr.text import normalize
+from asr.decoding.options import DecodingOptions
+from asr.evaluation.error_rates import Evaluation, evaluate
+from asr.evaluation.tuning import store_decoding, tune_decoding
+from asr.files.model_folder import Stored
+from asr.files.writing import write_whole
+from asr.recognition.recognizer import load
+from asr.text.metrics import ErrorCounts
+from asr.text.normalization import normalize
 from asr.training.config import AuxiliaryOptions, TrainingConfig
 from asr.training.loop import Interrupted
 from asr.training.run import train_acoustic_model
-from asr.tuning import store_decoding, tune_decoding
 
 GREEDY = DecodingOptions()
 SMOKE = {"train": 48, "other": 8}  # utterances of a smoke test

@@ -198,9 +198,9 @@ def language_model(device: torch.device, folder: Path) -> list[float]:
 
 def recognition(device: torch.device, folder: Path) -> list[float]:
     """Emissions of a recording, an alignment with them, and scores with an LSTM after the search and inside it."""
-    from asr import device as devices
-    from asr import recognizer as recognizers
+    from asr.compute import device as devices
     from asr.ctc.alignment import align
+    from asr.recognition import recognizer as recognizers
 
     devices.find_device = recognizers.find_device = lambda name: device
     recognizer = recognizers.load("an4", precision="float32", decoding={"beam_width": 4})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-import data_prep
+from asr.cli.data_prepare import CORPORA
 
 Expected = dict[str, list[tuple[str, str | None, str]]]  # by split: id, speaker, text
 
@@ -222,5 +222,5 @@ def mkdir(path: Path) -> Path:
 
 
 MAKERS: dict[str, Callable[[Path], Expected]] = {
-    name: globals()[f"make_{name}"] for name in data_prep.CORPORA if name != "an4"
+    name: globals()[f"make_{name}"] for name in CORPORA if name != "an4"
 }  # AN4 has tests of its own

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from asr.device import can_run
-from asr.encoder import make_cell
+from asr.compute.cells import make_cell
+from asr.compute.device import can_run
 
 needs_bfloat16 = pytest.mark.skipif(
     not can_run(partial(make_cell, "lstm"), torch.bfloat16, torch.device("cpu"), training=True),

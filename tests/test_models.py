@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import embedded_models, find_model, read_config
-from asr.audio import read_audio
+from asr.acoustic.model import embedded_models, find_model, read_config
+from asr.audio.waveform import read_audio
+from asr.corpora import an4
 from asr.data.manifest import read_manifest
 from asr.lm.rnn import embedded_language_models
-from asr.metrics import wer
-from asr.recognizer import Recognizer
-from asr.text import normalize
-from data_prep import an4
+from asr.recognition.recognizer import Recognizer
+from asr.text.metrics import wer
+from asr.text.normalization import normalize
 from tests.processors import needs_bfloat16
 
 CORPUS = Path(os.environ.get("ASR_AN4", "../shared/corpora/an4"))

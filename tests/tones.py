@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
 from asr.data.manifest import Utterance, write_manifest
-from asr.encoder import EncoderOptions
-from asr.frontend import FrontendOptions
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 
 PITCH = {"A": 400.0, "B": 900.0, "C": 1800.0}

@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from asr.aligner import AlignedText, AlignmentOptions, Level, align_text
 from asr.cli.arguments import Parser, add_options, add_sound_flags, disable_progress, given_options, sound_flags
 from asr.cli.command import run_command, say, write_result
 from asr.cli.picture import draw, first_seconds
 from asr.cli.recognizer import add_computing_flags, load_recognizer
 from asr.ctc.alignment import warm_up
-from asr.decoding_options import DecodingOptions
+from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
-from asr.files import write_whole
-from asr.formats import ALIGNMENT_WRITERS
-from asr.plots import check_picture
-from asr.text_files import MOST_BYTES, decode_text, read_text
+from asr.files.texts import MOST_BYTES, decode_text, read_text
+from asr.files.writing import write_whole
+from asr.output.formats import ALIGNMENT_WRITERS
+from asr.output.pictures import check_picture
+from asr.recognition.aligner import AlignedText, AlignmentOptions, Level, align_text
 
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
@@ -122,7 +122,7 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
         warm_up(lambda: say("compiling the aligner, once on this machine: a few seconds", prog=PROG))
     source, heard = args.audio, sound_flags(args)
     if args.plot is not None and source == "-":  # which can be read only once
-        from asr.audio import read_audio
+        from asr.audio.waveform import read_audio
 
         source, heard = (read_audio(source, sample_rate=model.sample_rate, **heard), model.sample_rate), {}
     with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
@@ -150,7 +150,7 @@ def _read_text(args: argparse.Namespace) -> str:
 
     Raises:
         ConfigError: they give none, or two, or standard input twice.
-        DataError: the file cannot be read, or is empty; see `asr.text_files`.
+        DataError: the file cannot be read, or is empty; see `asr.files.texts`.
     """
     if (args.file is None) == (args.text is None):
         raise ConfigError("give either TEXT, a file with what is said, or --text WORDS")

@@ -16,9 +16,9 @@ from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
 import asr
+from asr.audio.source import MAX_INPUT_BYTES
 from asr.errors import visible
 from asr.options import from_json
-from asr.sound_source import MAX_INPUT_BYTES
 
 Options = TypeVar("Options")
 
@@ -98,7 +98,7 @@ def add_sound_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def sound_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """What `asr.audio.read_audio` is to take, by the flags of `add_sound_flags`."""
+    """What `asr.audio.waveform.read_audio` is to take, by the flags of `add_sound_flags`."""
     return {"channel": args.channel, "track": args.track, "max_input_bytes": args.max_input_bytes}
 
 

@@ -114,8 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_import_parser(arguments: Sequence[str]) -> Parser:
     """The command line of `asr-data import`."""
-    from asr.data.importing import SplitOptions
-    from asr.data.sources import SourceOptions
+    from asr.importing.sources import SourceOptions
+    from asr.importing.utterances import SplitOptions
 
     parser = Parser(
         f"{PROG} import",
@@ -132,8 +132,8 @@ def make_import_parser(arguments: Sequence[str]) -> Parser:
 
 def import_(args: argparse.Namespace) -> int:
     """Imports as the arguments say; the exit status."""
-    from asr.data.importing import SplitOptions, import_recordings
-    from asr.data.sources import SourceOptions
+    from asr.importing.sources import SourceOptions
+    from asr.importing.utterances import SplitOptions, import_recordings
 
     reading, splitting = given_options(args, SourceOptions), given_options(args, SplitOptions)
     with _Bar(args, "recording") as bar:
@@ -161,7 +161,7 @@ _MOST_PROBLEMS = 20  # lines on the terminal
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
     """The command line of `asr-data check`."""
-    from asr.data.checks import DoctorOptions
+    from asr.doctor.checks import DoctorOptions
 
     parser = Parser(
         f"{PROG} check",
@@ -193,10 +193,10 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
 
 def check(args: argparse.Namespace) -> int:
     """Examines manifests as the arguments say; the exit status."""
-    from asr.data.checks import KINDS, DoctorOptions
-    from asr.data.doctor import clean, examine, made_by_fix
-    from asr.data.report import to_html, to_json, to_table
-    from asr.files import write_whole
+    from asr.doctor.checks import KINDS, DoctorOptions
+    from asr.doctor.examination import clean, examine, made_by_fix
+    from asr.doctor.report import to_html, to_json, to_table
+    from asr.files.writing import write_whole
 
     options = given_options(args, DoctorOptions)
     manifests = _manifests(args.manifests)
@@ -282,7 +282,7 @@ def _manifests(given: Sequence[str]) -> dict[str, Split]:
 def _recognizer(args: argparse.Namespace) -> Any:
     import torch
 
-    from asr.recognizer import load
+    from asr.recognition.recognizer import load
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from asr.cli.arguments import Parser, add_options, given_options, show_progress
 from asr.cli.command import write_result
+from asr.corpora import (
+    aishell,
+    an4,
+    commonvoice,
+    fsdd,
+    kaldi,
+    librispeech,
+    ljspeech,
+    mini_librispeech,
+    mls,
+    speechcommands,
+    tedlium3,
+    thchs30,
+    timit,
+    vctk,
+    yesno,
+)
 from asr.errors import ConfigError
 
 PROG = "asr-data prepare"
+CORPORA = {
+    "aishell": aishell,
+    "an4": an4,
+    "commonvoice": commonvoice,
+    "fsdd": fsdd,
+    "kaldi": kaldi,
+    "librispeech": librispeech,
+    "ljspeech": ljspeech,
+    "mini_librispeech": mini_librispeech,
+    "mls": mls,
+    "speechcommands": speechcommands,
+    "tedlium3": tedlium3,
+    "thchs30": thchs30,
+    "timit": timit,
+    "vctk": vctk,
+    "yesno": yesno,
+}
+"""Modules with a function `prepare(*, source, output, progress)`, and perhaps `Options`."""
 
 _EXAMPLES = """\
 what is written:
@@ -33,8 +67,7 @@ examples:
 
 def make_prepare_parser(arguments: Sequence[str]) -> Parser:
     """The command line of `asr-data prepare`; a corpus that is named first brings its own options and description."""
-    names = corpus_names()
-    module = _module(arguments[0]) if arguments and arguments[0] in names else None
+    module = CORPORA.get(arguments[0]) if arguments else None
     about = "" if module is None else f"{(module.__doc__ or '').strip()}\n\n"
     parser = Parser(
         PROG,
@@ -42,7 +75,7 @@ def make_prepare_parser(arguments: Sequence[str]) -> Parser:
         description="Make the manifests of a public corpus.",
         examples=about + _EXAMPLES,
     )
-    parser.add_argument("corpus", metavar="CORPUS", help=", ".join(names) or "(none can be imported)")
+    parser.add_argument("corpus", metavar="CORPUS", help=", ".join(CORPORA))
     where = "the corpus as published: a folder or archive (default: download it)"
     parser.add_argument("--source", type=Path, metavar="PATH", help=where)
     parser.add_argument("--output", type=Path, metavar="DIR", help="to write to (default: data/CORPUS)")
@@ -57,10 +90,9 @@ def prepare(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: there is no such corpus.
     """
-    names = corpus_names()
-    if args.corpus not in names:
-        raise ConfigError(f"the corpus must be one of {', '.join(names) or '(there are none)'}; got {args.corpus!r}")
-    module = _module(args.corpus)
+    if args.corpus not in CORPORA:
+        raise ConfigError(f"the corpus must be one of {', '.join(CORPORA)}; got {args.corpus!r}")
+    module: Any = CORPORA[args.corpus]
     made = module.prepare(
         source=args.source,
         output=args.output or Path("data") / args.corpus,
@@ -69,15 +101,3 @@ def prepare(args: argparse.Namespace) -> int:
     )
     write_result("".join(f"{name}\t{path}\n" for name, path in made.items()))
     return 0
-
-
-def corpus_names() -> tuple[str, ...]:
-    """The corpora that can be prepared: `data_prep` stands above this package, and may not be installed."""
-    try:
-        return importlib.import_module("data_prep").CORPORA
-    except ModuleNotFoundError:
-        return ()
-
-
-def _module(corpus: str) -> ModuleType:
-    return importlib.import_module(f"data_prep.{corpus}")

@@ -14,14 +14,14 @@ from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_recognizer
 from asr.errors import ConfigError, DataError
-from asr.files import write_whole
+from asr.files.writing import write_whole
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
-    from asr.evaluation import ErrorRate, Evaluation
-    from asr.metrics import AlignedPair, PairedTest
-    from asr.recognizer import Recognizer
-    from asr.text import TextOptions
+    from asr.evaluation.error_rates import ErrorRate, Evaluation
+    from asr.recognition.recognizer import Recognizer
+    from asr.text.metrics import AlignedPair, PairedTest
+    from asr.text.normalization import TextOptions
 
 PROG = "asr-evaluate"
 NUM_CONFUSIONS = 10
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--errors belongs to --format table; the json lists every utterance")
     utterances, unusable = _utterances(args.manifest)
     if args.tune:
-        from asr.tuning import check_own
+        from asr.evaluation.tuning import check_own
 
         check_own(args.model)
     recognizer = load_recognizer(args, args.model)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         recognizer = _tuned(args, recognizer, utterances)
     evaluation = _evaluation(args, recognizer, utterances, text=None)
     if args.tune:
-        from asr.tuning import store_decoding
+        from asr.evaluation.tuning import store_decoding
 
         rate = evaluation.wer.counts.rate
         options = recognizer.decoder.options
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         document["unusable_lines"] = [str(error) for error in unusable]
         lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and are in no figure")
     if args.compare:
-        from asr.evaluation import compare
+        from asr.evaluation.error_rates import compare
 
         other = _evaluation(args, load_recognizer(args, args.compare), utterances, text=evaluation.text)
         test = compare(evaluation, other)
@@ -224,7 +224,7 @@ def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Ut
     """The recogniser with the weights that do best on the utterances, which it says."""
     from tqdm import tqdm
 
-    from asr.tuning import tune_decoding, tuned_options
+    from asr.evaluation.tuning import tune_decoding, tuned_options
 
     with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
@@ -241,7 +241,7 @@ def _evaluation(
     """One model's evaluation, with a progress bar, its unreadable utterances named on stderr."""
     from tqdm import tqdm
 
-    from asr.evaluation import evaluate
+    from asr.evaluation.error_rates import evaluate
 
     with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
         evaluation = evaluate(recognizer, utterances, text=text, progress=bar.update)

@@ -13,8 +13,8 @@ from asr.cli.command import INTERRUPTED, noter, say, write_result
 from asr.cli.subcommands import Commands, run_subcommand
 from asr.cli.train import add_processes, check_data, configured_values, set_threads
 from asr.errors import ConfigError, DataError
+from asr.files.texts import lines_with_ends
 from asr.options import from_json
-from asr.text_files import lines_with_ends
 
 if TYPE_CHECKING:
     from asr.lm.perplexity import SentenceScore, TextScore
@@ -339,7 +339,7 @@ def make_sample_parser(arguments: Sequence[str]) -> Parser:
 
 def sample(args: argparse.Namespace) -> int:
     """Draws as the arguments say; the exit status."""
-    from asr.device import find_device
+    from asr.compute.device import find_device
     from asr.lm.rnn import LanguageModel, find_language_model
     from asr.lm.sampling import SamplingOptions
     from asr.lm.sampling import sample as draw
@@ -353,7 +353,7 @@ def sample(args: argparse.Namespace) -> int:
 
 
 def _add_model(parser: Parser) -> None:
-    from asr.text import TextOptions
+    from asr.text.normalization import TextOptions
 
     parser.add_argument(
         "--lm",
@@ -365,7 +365,7 @@ def _add_model(parser: Parser) -> None:
 
 def _load_scorer(args: argparse.Namespace) -> Scorer:
     from asr.lm.scoring import load_scorer
-    from asr.text import TextOptions
+    from asr.text.normalization import TextOptions
 
     text = from_json(TextOptions, values) if (values := given_values(args, TextOptions)) else None
     scorer = load_scorer(args.lm, text=text, device=args.device)

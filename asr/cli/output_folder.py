@@ -17,9 +17,9 @@ from pathlib import Path, PurePath
 
 from asr.cli.recordings import Recording, name_recordings
 from asr.errors import AsrWarning, ConfigError, DataError
-from asr.files import write_whole
-from asr.locks import locked
-from asr.remote import is_url
+from asr.files.locks import locked
+from asr.files.remote import is_url
+from asr.files.writing import write_whole
 
 NAMES_FILE = ".recordings.jsonl"
 _LOCK = ".recordings.lock"

@@ -11,11 +11,11 @@ from asr.cli.command import say
 from asr.errors import AsrWarning
 
 if TYPE_CHECKING:
-    from asr.acoustic_model import AcousticModel
-    from asr.aligner import Segment
-    from asr.audio import Source, Waveform
-    from asr.recognizer import Emission
-    from asr.transcript import Timeline, Word
+    from asr.acoustic.model import AcousticModel
+    from asr.audio.waveform import Source, Waveform
+    from asr.recognition.aligner import Segment
+    from asr.recognition.recognizer import Emission
+    from asr.text.transcript import Timeline, Word
 
 
 def first_seconds(source: Source, model: AcousticModel, **heard: Any) -> Waveform:
@@ -23,8 +23,8 @@ def first_seconds(source: Source, model: AcousticModel, **heard: Any) -> Wavefor
 
     It is read once more: what it warns of is known.
     """
-    from asr.audio import stream_audio
-    from asr.plots import MOST_SECONDS
+    from asr.audio.waveform import stream_audio
+    from asr.output.pictures import MOST_SECONDS
 
     blocks = stream_audio(source, sample_rate=model.sample_rate, block_seconds=MOST_SECONDS, **heard)
     with warnings.catch_warnings():
@@ -43,7 +43,7 @@ def draw(
     prog: str | None,
 ) -> None:
     """Writes the picture, and under the name `prog`, if that is not None, a note if it shows only the beginning."""
-    from asr.plots import MOST_SECONDS, transcript_picture
+    from asr.output.pictures import MOST_SECONDS, transcript_picture
 
     transcript_picture(
         path,

@@ -6,10 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values
-from asr.decoding_options import DecodingOptions
+from asr.decoding.options import DecodingOptions
 
 if TYPE_CHECKING:  # torch takes two seconds to load, which --help and a wrong flag must not
-    from asr.recognizer import Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 # Those of `asr.load`, which a test compares: to read them there would load torch.
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -52,7 +52,7 @@ def load_recognizer(
     chosen = decoding or given_values(args, DecodingOptions)
     import torch
 
-    from asr.recognizer import load
+    from asr.recognition.recognizer import load
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -67,9 +67,9 @@ def settle(args: argparse.Namespace, model: str | None) -> argparse.Namespace:
     """
     from functools import partial
 
-    from asr.acoustic_model import find_model, read_config
-    from asr.device import choose_precision, find_device
-    from asr.encoder import make_cell
+    from asr.acoustic.model import find_model, read_config
+    from asr.compute.cells import make_cell
+    from asr.compute.device import choose_precision, find_device
 
     cell = partial(make_cell, read_config(find_model(model)).encoder.cell)
     dtype = choose_precision(args.precision, find_device(args.device), make_cell=cell, training=False)

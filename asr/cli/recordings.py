@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 
 from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
-from asr.remote import is_url, names_below, place_of
+from asr.files.remote import is_url, names_below, place_of
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # which a file's name could bring to a terminal
 
@@ -115,7 +115,7 @@ def _meant(path: str) -> Iterator[Recording | DataError]:
 
 def is_folder(path: str) -> bool:
     """Whether it is a folder, or a URL that has no audio suffix."""
-    from asr.sound_files import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
+    from asr.audio.sound_files import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
 
     return place_of(path).suffix.lower() not in SOUND_SUFFIXES if is_url(path) else os.path.isdir(path)
 
@@ -130,7 +130,7 @@ def _utterances(path: str) -> list[Utterance | DataError]:
 
 def _listed(url: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder of that URL, sorted, or what is wrong."""
-    from asr.sound_files import SOUND_SUFFIXES
+    from asr.audio.sound_files import SOUND_SUFFIXES
 
     try:
         names = [PurePath(name) for name in names_below(url)]
@@ -148,7 +148,7 @@ def _listed(url: str) -> Iterator[PurePath | DataError]:
 
 def _walk(folder: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder, sorted, or what is wrong."""
-    from asr.sound_files import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
+    from asr.audio.sound_files import SOUND_SUFFIXES  # which loads libraries that --help must not wait for
 
     errors: list[DataError] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asr.cli.arguments import Parser, add_options, at_least, given_values, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.errors import ConfigError
-from asr.files import read_json
+from asr.files.reading import read_json
 from asr.options import from_json, to_json
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ examples:
   asr-train --run runs/b --resume --nproc 2
   asr-train --run runs/mine --init runs/a/model --loop.learning-rate 3e-4 \\
             --data.train mine.jsonl.gz --data.dev dev.jsonl.gz
-  asr-train --recipe an4 --help
 """
 
 
@@ -50,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--"]:  # torchrun's parser takes --run for one of its own flags, but for what follows --
         del arguments[0]
-    if any(argument.partition("=")[0] == "--recipe" for argument in arguments):
-        return run_command(PROG, parse_recipe, run_recipe, arguments)
     return run_command(PROG, lambda given: make_parser().parse(given), run, arguments)
 
 
@@ -61,8 +57,7 @@ def make_parser() -> Parser:
 
     parser = Parser(
         PROG,
-        usage="asr-train --run DIR [--config FILE] [--resume] [--GROUP.OPTION VALUE...]\n"
-        "       asr-train --recipe NAME [OPTION...]",
+        usage="asr-train --run DIR [--config FILE] [--resume] [--GROUP.OPTION VALUE...]",
         description="Train an acoustic model, or go on with a training that was interrupted.",
         examples=_EXAMPLES,
     )
@@ -71,7 +66,6 @@ def make_parser() -> Parser:
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
     add_processes(parser)
     add_workers(parser)
-    parser.add_argument("--recipe", metavar="NAME", help="run recipes/NAME/run.py with all other arguments instead")
     add_options(parser, TrainingConfig, title="model")
     return parser
 
@@ -146,7 +140,7 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
 
     values = configured_values(args, TrainingConfig)
     if values.get("init"):
-        from asr.acoustic_model import find_model, read_config
+        from asr.acoustic.model import find_model, read_config
 
         folder = find_model(values["init"])
         model = read_config(folder)
@@ -190,35 +184,6 @@ def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         before = result.get(key)
         result[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return result
-
-
-def parse_recipe(arguments: Sequence[str]) -> argparse.Namespace:
-    """The name after --recipe, and all other arguments, --help among them, for the recipe itself."""
-    parser = argparse.ArgumentParser(PROG, add_help=False, allow_abbrev=False)
-    parser.add_argument("--recipe", nargs="?", default="")
-    args, rest = parser.parse_known_args(arguments)
-    return argparse.Namespace(recipe=args.recipe or "", rest=rest, quiet="--quiet" in rest, debug="--debug" in rest)
-
-
-def run_recipe(args: argparse.Namespace) -> int:
-    """Runs `main` of `recipes.NAME.run` with the other arguments; its exit status.
-
-    Raises:
-        ConfigError: there is no such recipe.
-    """
-    names = recipe_names()
-    if args.recipe not in names:
-        raise ConfigError(f"--recipe must be one of {', '.join(names) or '(there are none)'}; got {args.recipe!r}")
-    return importlib.import_module(f"recipes.{args.recipe}.run").main(args.rest)
-
-
-def recipe_names() -> list[str]:
-    """The recipes that can be imported, sorted."""
-    try:
-        recipes = importlib.import_module("recipes")
-    except ModuleNotFoundError:
-        return []
-    return sorted({path.parent.name for folder in recipes.__path__ for path in Path(folder).glob("*/run.py")})
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recog
 from asr.cli.recordings import Recording, find_recordings, is_folder, name_recordings
 from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
-from asr.files import write_whole
-from asr.formats import WRITERS, to_explanation, to_json
-from asr.plots import check_picture
-from asr.transcript import Transcript
+from asr.files.writing import write_whole
+from asr.output.formats import WRITERS, to_explanation, to_json
+from asr.output.pictures import check_picture
+from asr.text.transcript import Transcript
 
 if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
@@ -212,7 +212,7 @@ def _transcribe(
 
 def describe_models() -> str:
     """The embedded models: name, what each is good for, language, size, and the error rates in its provenance."""
-    from asr.acoustic_model import DEFAULT_MODEL, embedded_models, read_config
+    from asr.acoustic.model import DEFAULT_MODEL, embedded_models, read_config
 
     lines = []
     for name, folder in embedded_models().items():
@@ -311,7 +311,7 @@ def _results(
     yield from ((None, item) for item in found if isinstance(item, DataError))
 
     from asr.processes import in_order
-    from asr.transcription import transcribe_in_processes
+    from asr.recognition.workers import transcribe_in_processes
 
     make = partial(load_in_process, args, args.model)
     heard = sound_flags(args)

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from asr.compute.machine_code import KernelModule
 from asr.ctc.collapse import minimum_frames
-from asr.ctc.machine_code import KernelModule
 from asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _HIGHEST = 0.01  # half precision rounds a log-probability of 0 that far; logits and probabilities go further
 _LOG_ZERO = -math.inf
-_kernels = KernelModule("asr.ctc.alignment_kernel", depends_on=("asr.ctc.addresses",))
+_kernels = KernelModule("asr.ctc.alignment_kernel", depends_on=("asr.compute.addresses",))
 
 _Results: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Of a batch: paths (B, T) int64, spans (B, U, 2) int64, token_scores (B, U) float64, scores (B,) float64."""

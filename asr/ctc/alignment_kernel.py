@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.ctc.addresses import array_at as _array
-from asr.ctc.addresses import compiled as _compiled
+from asr.compute.addresses import array_at as _array
+from asr.compute.addresses import compiled as _compiled
 
 
 @_compiled

@@ -41,94 +41,48 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from asr.compute.machine_code import KernelModule
 from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
-from asr.ctc.machine_code import KernelModule
 from asr.ctc.trie import Lexicon
 from asr.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from asr.lm.tables import NgramTables
-
-# What the compiled code reads and writes; a field in CAPITALS is the address of an array.
-LABEL = np.dtype([("kind", "i8"), ("word", "i8"), ("gain_inside", "f8"), ("gain_outside", "f8")])
-NODE = np.dtype(
-    [
-        ("parent", "i8"),
-        ("label", "i8"),  # the last of the prefix; -1 if it is empty
-        ("depth", "i8"),
-        ("first_child", "i8"),
-        ("next_sibling", "i8"),  # of a free node: the next free one
-        ("slot", "i8"),  # place in the beam, or OUTSIDE, or FREE
-        ("num_words", "i8"),  # complete ones, as in all counts and scores here
-        ("num_unknown", "i8"),
-        ("unknown_letters", "i8"),
-        ("spelling", "i8"),  # of the open word: node of the lexicon, or OFF
-        ("hotword", "i8"),  # node of the open match
-        ("lm_state", "i8"),  # with a label model: whether it has its row
-        ("closing_state", "i8"),  # after the open word, once asked; else -1
-        ("closing_score", "f8"),
-        ("lm_score", "f8"),
-        ("hotword_score", "f8"),
-        ("ahead", "f8"),  # of the open word, at most 0
-        ("certain", "f8"),  # weight of the matches that no later label can undo
-        ("bonus", "f8"),
-        ("hope", "f8"),  # what the open match adds for a guest, at least 0
-    ]
+    from asr.ctc.ngram_arrays import NgramTables
+from asr.ctc.records import (
+    _LM_ARRAYS,
+    _LM_NUMBERS,
+    ACTIVE,
+    CANDIDATE,
+    FINAL,
+    FREE,
+    HAS_ROW,
+    LABEL,
+    LM_OF_LABELS,
+    LM_OF_ROWS,
+    LM_OF_WORDS,
+    MASS,
+    NO_LM,
+    NO_ROW,
+    NODE,
+    ROOT,
+    RULES,
+    STATE,
 )
-ROOT, OUTSIDE, FREE, OFF = 1, -1, -2, -1
-NO_ROW, HAS_ROW = 0, 1
-_MASS = [(name, "f8") for name in ("blank", "nonblank", "total")]  # log-probability of alignments, by how they end
-MASS = np.dtype(_MASS)
-ACTIVE = np.dtype([("node", "i8"), *_MASS])
-CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or one and a label that makes a new one of it
-    [("node", "i8"), ("label", "i8"), ("is_member", "i8"), *_MASS, ("score", "f8"), ("guest_score", "f8")]
-)
-STATE = np.dtype(
-    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_asked")]
-    + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "ASKED", "ROWS")]
-    + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass with the alignments that go through guests
-)
-FINAL = np.dtype(
-    [(name, "i8") for name in ("node", "num_words", "num_unknown", "unknown_letters")]
-    + [(name, "f8") for name in ("acoustic_score", "lm_score", "hotword_score", "score")]
-)
-_LM_ARRAYS = {
-    "words": np.int32,
-    "log_probs": np.float32,
-    "next_states": np.int32,
-    "back_offs": np.float32,
-    "back_off_states": np.int32,
-    "first_children": np.int32,
-}
-_LM_NUMBERS = ("num_words", "start_state", "empty_state", "end_word")
-RULES = np.dtype(
-    [(name, "i8") for name in ("num_labels", "blank", "beam_width", "num_guests", "open_tokens")]
-    + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
-    + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
-    + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
-    + [(name, "f8") for name in ("lm_weight", "word_bonus")]
-    + [(f"unknown_{name}", "f8") for name in ("word_score", "letter_score", "ahead")]
-    + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
-)
-NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3
 
 WIDEST_BEAM = 10_000  # 25 MB for each emission
 LARGEST_SCORE = 1e6  # nats, of an option: sums of them are far from where numbers end
 MOST_ROW_BYTES = 1 << 30  # of a label model
-
 TOGETHER = 32  # emissions that share the steps of a label model
 _LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after some other word
-
 _BLOCK_FRAMES = 1024
 _kernels = KernelModule(
     "asr.ctc.beam_kernel",
     depends_on=(
-        "asr.ctc.addresses",
-        "asr.ctc.beam",
+        "asr.compute.addresses",
         "asr.ctc.hotwords",
+        "asr.ctc.ngram_arrays",
+        "asr.ctc.records",
         "asr.ctc.trie",
-        "asr.lm.query",
-        "asr.lm.tables",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The beam search in compiled code; `asr/ctc/beam.py` says what it does, and `asr/ctc/machine_code.py` how it runs."""
+"""The beam search in compiled code: `asr/ctc/beam.py` says what it does, `asr/compute/machine_code.py` how it runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from asr.ctc.addresses import array_from as _array
-from asr.ctc.addresses import compiled as _compiled
-from asr.ctc.beam import (
+from asr.compute.addresses import array_from as _array
+from asr.compute.addresses import compiled as _compiled
+from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
+from asr.ctc.ngram_arrays import NgramTables, query
+from asr.ctc.records import (
     ACTIVE,
     CANDIDATE,
     FINAL,
@@ -28,10 +30,7 @@ from asr.ctc.beam import (
     RULES,
     STATE,
 )
-from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
 from asr.ctc.trie import LEXICON_NODE, find_child
-from asr.lm.query import query
-from asr.lm.tables import NgramTables
 
 _query = _compiled(query)
 for _function in (find_child, spot, spot_end):

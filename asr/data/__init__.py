@@ -1,1 +1,1 @@
-"""Data on disk: manifests of utterances."""
+"""Utterances on disk: manifests, their sound, shards, splits."""

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import DataError, InputError
-from asr.files import open_regular, parse_json, write_whole
-from asr.text import TextOptions, normalize
-from asr.text_files import MOST_LINE, lines_with_ends, unpacked
+from asr.files.reading import open_regular, parse_json
+from asr.files.texts import MOST_LINE, lines_with_ends, unpacked
+from asr.files.writing import write_whole
+from asr.text.normalization import TextOptions, normalize
 
 # An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
 # the padding of compressed formats, and less than a phone.
@@ -328,7 +329,7 @@ def _header(audio: Path) -> Any:
         raise DataError("no such audio file", path=audio)
     import soundfile  # commands that only ask for a name must not wait for it
 
-    from asr.sound_files import sound_header
+    from asr.audio.sound_files import sound_header
 
     try:
         return sound_header(audio)

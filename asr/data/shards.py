@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr.audio import stream_channels
+from asr.audio.waveform import stream_channels
 from asr.data.manifest import Utterance, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
-from asr.remote import names_below, opened
-from asr.text_files import lines_with_ends, unpacked
+from asr.files.remote import names_below, opened
+from asr.files.texts import lines_with_ends, unpacked
 
 if TYPE_CHECKING:
     from lhotse import MonoCut

@@ -11,13 +11,13 @@ from typing import TypeAlias
 import numpy as np
 import soundfile
 
-from asr.audio import Source, Waveform, read_audio, stream_audio
-from asr.c_streams import silenced
+from asr.audio.c_streams import silenced
+from asr.audio.excerpts import FileBytes
+from asr.audio.wav_chunks import wav_chunks
+from asr.audio.waveform import Source, Waveform, read_audio, stream_audio
 from asr.data.manifest import Utterance
 from asr.errors import DataError, InputError
-from asr.excerpts import FileBytes
-from asr.files import open_regular
-from asr.wav_chunks import wav_chunks
+from asr.files.reading import open_regular
 
 _SOUGHT = frozenset(("AIFF", "AU", "FLAC", "NIST", "RF64", "W64", "WAV", "WAVEX"))  # whose samples are found exactly
 _FAR = 2.0  # seconds from which on it pays

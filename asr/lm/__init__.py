@@ -1,5 +1,4 @@
 """Language models: what people say, and how likely.
 
-Import from the modules: `ngram` reads, scores and writes n-gram models, `estimation` makes them from text, and `query`
-is what compiled code calls.
+Import from the modules: `ngram` reads, scores and writes n-gram models, `estimation` makes them from text.
 """

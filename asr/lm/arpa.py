@@ -34,9 +34,11 @@ from typing import IO, Final, NamedTuple, cast
 
 import numpy as np
 
+from asr.ctc.ngram_arrays import NgramTables
 from asr.errors import AsrWarning, DataError
-from asr.files import open_regular, replacing
-from asr.lm.tables import Level, NgramTables, assemble, level_bounds
+from asr.files.reading import open_regular
+from asr.files.writing import replacing
+from asr.lm.tables import Level, assemble, level_bounds
 
 UNKNOWN: Final = "<unk>"
 START: Final = "<s>"

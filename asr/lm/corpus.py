@@ -10,16 +10,16 @@ from pathlib import Path
 
 from asr.data.manifest import is_manifest, read_manifest
 from asr.errors import DataError, InputError
-from asr.files import open_regular
-from asr.text import TextOptions, normalize
-from asr.text_files import text_lines, unpacked
+from asr.files.reading import open_regular
+from asr.files.texts import text_lines, unpacked
+from asr.text.normalization import TextOptions, normalize
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     """The lines of a text file, plain, .gz or .xz, without their ends; one line at a time is in memory.
 
     Raises:
-        DataError: the file is missing, damaged or truncated, or a line is not in its encoding; see `asr.text_files`.
+        DataError: the file is missing, damaged or truncated, or a line is not in its encoding; see `asr.files.texts`.
     """
     path = Path(path)
     number = 0

@@ -17,14 +17,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from asr.caches import open_cache, user_cache_folder, writing_cache
-from asr.ctc.machine_code import KernelModule
+from asr.compute.machine_code import KernelModule
+from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables
 from asr.errors import InputError
-from asr.files import Identity, identity
+from asr.files.caches import open_cache, user_cache_folder, writing_cache
+from asr.files.reading import Identity, identity
 from asr.lm.arpa import END, START, read_arpa, write_arpa
 from asr.lm.packed import SUFFIX, is_vocabulary, read_packed, write_packed
 from asr.lm.perplexity import TextScore
-from asr.lm.tables import ARRAY_TYPES, NgramTables, child_keys, is_sound, level_bounds, query_together
+from asr.lm.tables import child_keys, is_sound, level_bounds, query_together
 
 SPACE: Final = "<space>"
 """What stands for the space between words in models of characters, as in ESPnet and Kaldi's recipes."""
@@ -39,7 +40,7 @@ _PREFIX = 32  # bytes before the header
 _NAME_LENGTH = 40  # of a file's name in that of its cache
 _NUMBERS = NgramTables._fields[len(ARRAY_TYPES) :]
 _ALIGNMENT = 64
-_kernels = KernelModule("asr.lm.query_kernel", depends_on=("asr.ctc.addresses", "asr.lm.query", "asr.lm.tables"))
+_kernels = KernelModule("asr.ctc.ngram_kernel", depends_on=("asr.compute.addresses", "asr.ctc.ngram_arrays"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class NgramModel:
 
     Args:
         words: the vocabulary, by number; words[0] is <unk>.
-        tables: the n-grams, as `asr.lm.query.query` takes them.
+        tables: the n-grams, as `asr.ctc.ngram_arrays.query` takes them.
     """
 
     words: tuple[str, ...]
@@ -61,8 +62,8 @@ class NgramModel:
         Args:
             path: the file; see `asr.lm.arpa.read_arpa` for what may be in it.
             cache: keep a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache), and
-                read it from there until the file changes; see `asr.files.identity`. A damaged cache is written again,
-                and one to which others can write is not used. Nothing is written beside the file.
+                read it from there until the file changes; see `asr.files.reading.identity`. A damaged cache is written
+                again, and one to which others can write is not used. Nothing is written beside the file.
         Raises:
             DataError: the file cannot be read or is not right; see `read_arpa`.
         """

@@ -15,10 +15,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from asr.ctc.ngram_arrays import NgramTables
 from asr.errors import DataError
-from asr.files import open_regular, write_whole
+from asr.files.reading import open_regular
+from asr.files.writing import write_whole
 from asr.lm.arpa import UNKNOWN
-from asr.lm.tables import NgramTables, is_sound
+from asr.lm.tables import is_sound
 
 SUFFIX: Final = ".safetensors"
 

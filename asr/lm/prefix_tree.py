@@ -17,7 +17,7 @@ import torch
 from asr.ctc.trie import Trie
 from asr.lm.rnn import CELLS, LanguageModel
 from asr.lm.vocabulary import EOS
-from asr.text import normalize
+from asr.text.normalization import normalize
 
 
 def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray:

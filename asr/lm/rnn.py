@@ -26,12 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.device import can_run
-from asr.encoder import make_cell
+from asr.compute.cells import make_cell
+from asr.compute.device import can_run
 from asr.errors import ConfigError, InputError
-from asr.lm.perplexity import SentenceScore
-from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
-from asr.model_folder import (
+from asr.files.model_folder import (
     Stored,
     embedded_folders,
     holds,
@@ -40,8 +38,10 @@ from asr.model_folder import (
     stored_weights,
     write_model_folder,
 )
+from asr.lm.perplexity import SentenceScore
+from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
 from asr.options import check_choices
-from asr.text import TextOptions, normalize
+from asr.text.normalization import TextOptions, normalize
 
 KIND: Final = "language model"
 DEFAULT_LANGUAGE_MODEL = "english-lm"

@@ -12,7 +12,7 @@ from torch import Tensor
 from asr.errors import ConfigError
 from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import EOS, UNK
-from asr.text import normalize
+from asr.text.normalization import normalize
 
 ROWS = 64  # sentences made side by side
 

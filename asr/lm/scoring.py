@@ -14,7 +14,7 @@ from asr.errors import ConfigError
 from asr.lm.ngram import ENDINGS, NgramModel
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS_TEXT
-from asr.text import TextOptions, normalize
+from asr.text.normalization import TextOptions, normalize
 
 SENTENCES = 1024  # scored together, at most
 CHARACTERS = 1 << 20  # in the sentences scored together, unless one alone has more
@@ -60,7 +60,7 @@ def load_scorer(
     Args:
         model: which; any file, and any name that ends as an n-gram model's does, is taken for one.
         text: how texts are normalised for an n-gram model, which does not say; the folder of a recurrent model does.
-        device: where a recurrent model computes; see `asr.device.find_device`.
+        device: where a recurrent model computes; see `asr.compute.device.find_device`.
     Raises:
         InputError: there is no such model, or no such device.
         ConfigError: `text` was given for a model that says itself.
@@ -70,7 +70,7 @@ def load_scorer(
         return NgramScorer(NgramModel.read(model), text or TextOptions())
     if text is not None:
         raise ConfigError("options of the text belong to an n-gram model; a model folder has its own")
-    from asr.device import find_device  # these load torch
+    from asr.compute.device import find_device  # these load torch
     from asr.lm.rnn import LanguageModel, find_language_model
 
     return LanguageModel.load(find_language_model(model)).to(find_device(device))

@@ -14,46 +14,11 @@ state the model says the same from there on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-ARRAY_TYPES: Final = {
-    "words": np.int32,
-    "log_probs": np.float32,
-    "next_states": np.int32,
-    "back_offs": np.float32,
-    "back_off_states": np.int32,
-    "first_children": np.int32,
-}
-"""The arrays of `NgramTables`, in their order, and the type of each."""
-
-
-class NgramTables(NamedTuple):
-    """An n-gram model of N nodes, the first C of them contexts (all but the longest n-grams), as numba takes it.
-
-    words:           (N,) int32, the last word of the n-gram; words[0] is -1
-    log_probs:       (N,) float32, natural logarithm of its probability after its context
-    next_states:     (N,) int32, the state after it: a node below C
-    back_offs:       (C,) float32, natural logarithm of the weight paid for a word that does not continue the context
-    back_off_states: (C,) int32, the state to look in then: the longest shorter context
-    first_children:  (C + 1,) int32
-    num_words:       words are 0 .. num_words - 1; 0 is <unk>
-    start_state:     the state after <s>, where a sentence begins
-    empty_state:     the state that knows nothing of what was before: 0
-    end_word:        </s>, or 0 where the model has none
-    """
-
-    words: np.ndarray
-    log_probs: np.ndarray
-    next_states: np.ndarray
-    back_offs: np.ndarray
-    back_off_states: np.ndarray
-    first_children: np.ndarray
-    num_words: int
-    start_state: int
-    empty_state: int
-    end_word: int
+from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables
 
 
 class Level(NamedTuple):
@@ -115,7 +80,7 @@ def child_keys(tables: NgramTables) -> np.ndarray:
 def query_together(
     tables: NgramTables, keys: np.ndarray, states: np.ndarray, words: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `asr.lm.query.query` says of many states and words, all at once and without compiled code.
+    """What `asr.ctc.ngram_arrays.query` says of many states and words, all at once and without compiled code.
 
     Args:
         keys: as `child_keys` gives them.

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.acoustic_model import AcousticModel
-from asr.augment import draw_masks, hide, read_sounds
+from asr.acoustic.model import AcousticModel
+from asr.compute.cells import make_cell
+from asr.compute.device import autocast, choose_precision
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import Sounds, read_waveform
-from asr.decoding import decode
-from asr.device import autocast, choose_precision
-from asr.encoder import make_cell
+from asr.decoding.decoder import decode
 from asr.errors import DataError
-from asr.metrics import ErrorCounts, character_errors, word_errors
 from asr.processes import Workers
-from asr.text import BLANK
+from asr.text.alphabet import BLANK
+from asr.text.metrics import ErrorCounts, character_errors, word_errors
+from asr.training.augmentation import draw_masks, hide, read_sounds
 from asr.training.config import TrainingConfig
 from asr.training.data import (
     Batch,

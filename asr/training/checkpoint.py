@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from asr.errors import DataError
-from asr.files import open_regular, write_whole
+from asr.files.reading import open_regular
+from asr.files.writing import write_whole
 
 KEEP = 2
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
+from asr.compute.device import Precision, check_precision
 from asr.ctc.loss import Backend
-from asr.device import Precision, check_precision
-from asr.encoder import EncoderOptions
 from asr.errors import ConfigError
-from asr.frontend import FrontendOptions
 from asr.lm.rnn import NetworkOptions
 from asr.lm.vocabulary import Unit, VocabularyOptions
 from asr.options import check_choices
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
+from asr.training.augmentation import AugmentOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.acoustic_model import pad_waveforms
+from asr.acoustic.model import pad_waveforms
 from asr.data.manifest import Utterance, is_manifest, read_manifest
 from asr.data.shards import read_shards, read_sounds
 from asr.data.waveforms import Sounds
 from asr.errors import DataError
-from asr.remote import is_url
+from asr.files.remote import is_url
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from asr.device import find_device
+from asr.compute.device import find_device
 from asr.errors import AsrError, ConfigError
 
 MEETING = "ASR_TRAINING_MEETING"  # where `asr.training.launch` lets its processes meet; torchrun's do as it says

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from asr.acoustic_model import AcousticModel, ModelConfig
-from asr.decoding_options import DecodingOptions
+from asr.acoustic.model import AcousticModel, ModelConfig
+from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError
-from asr.text import Alphabet
+from asr.text.alphabet import Alphabet
 from asr.training.config import TrainingConfig
 
 OUTPUT = ("encoder.output.weight", "encoder.output.bias")  # a row for each label, Φ first

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.device import autocast, check_precision, choose_precision, deterministic, find_device
-from asr.encoder import make_cell
+from asr.compute.cells import make_cell
+from asr.compute.device import autocast, check_precision, choose_precision, deterministic, find_device
 from asr.errors import DataError
 from asr.lm.corpus import read_sentences, read_texts
 from asr.lm.perplexity import TextScore
 from asr.lm.rnn import LanguageModel, LanguageModelConfig
 from asr.lm.vocabulary import Vocabulary
 from asr.options import to_json
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
 from asr.training.config import LanguageTrainingConfig
 from asr.training.distributed import from_first, gather, is_first, joined, num_processes, own, rank, total
 from asr.training.launch import launch

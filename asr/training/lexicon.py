@@ -6,7 +6,7 @@ import os
 import re
 
 from asr.errors import DataError
-from asr.text_files import read_text
+from asr.files.texts import read_text
 
 _VARIANT = re.compile(r"\(\d+\)$")
 _COMMENT = re.compile(r"^;;;.*|(^|\s)#.*")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
-from asr.files import write_whole
+from asr.files.writing import write_whole
 
 LOG_FILE = "log.jsonl"
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from asr.errors import AsrError, DataError
-from asr.files import write_whole
+from asr.files.writing import write_whole
 from asr.training.checkpoint import latest_checkpoint, save_checkpoint
 from asr.training.config import LoopOptions
 from asr.training.distributed import (

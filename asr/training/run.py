@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from asr.acoustic_model import AcousticModel
-from asr.device import check_precision, deterministic, find_device
-from asr.encoder import make_cell
+from asr.acoustic.model import AcousticModel
+from asr.compute.cells import make_cell
+from asr.compute.device import check_precision, deterministic, find_device
 from asr.errors import ConfigError
 from asr.options import to_json
-from asr.plots import training_curve
+from asr.output.pictures import training_curve
 from asr.training.acoustic import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.distributed import from_first, is_first, joined, num_processes

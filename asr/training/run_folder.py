@@ -12,10 +12,11 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from asr import locks
-from asr.device import MakeCell, can_run, choose_precision
+from asr.compute.device import MakeCell, can_run, choose_precision
 from asr.errors import AsrWarning, ConfigError
-from asr.files import read_json, write_whole
+from asr.files import locks
+from asr.files.reading import read_json
+from asr.files.writing import write_whole
 from asr.options import first_difference, from_json, to_json
 from asr.training.config import LoopOptions
 from asr.training.loop import CHECKPOINTS

@@ -10,10 +10,10 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from asr.augment import AugmentOptions, add_pause, augment_waveform, background
 from asr.data.manifest import Utterance
 from asr.data.waveforms import Sounds, read_waveform
 from asr.processes import WorkerDied, Workers, in_order
+from asr.training.augmentation import AugmentOptions, add_pause, augment_waveform, background
 from asr.training.data import Example, compact
 
 # Examples, perhaps silenced, with their waveforms.

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from asr.errors import DataError
-from asr.files import replacing, write_whole
+from asr.files.writing import replacing, write_whole
 from asr.lm.corpus import read_sentences
 from asr.lm.vocabulary import EOS, Vocabulary, VocabularyOptions, build_vocabulary
 from asr.options import from_json, to_json
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
 from asr.training.distributed import from_first
 
 TOKENS_FILE, INDEX_FILE = "tokens.bin", "index.json"

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
 from asr.cli.arguments import Parser, at_least
-from asr.encoder import EncoderOptions
-from asr.text import TextOptions
+from asr.corpora import aishell
+from asr.text.normalization import TextOptions
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
-from data_prep import aishell
 from recipes.stages import Note, Recipe, some_utterances
 
 
@@ -68,9 +68,9 @@ RECIPE = Recipe(
     name="aishell",
     about="Train a model of Mandarin characters, and measure it.",
     examples="""\
-  python recipes/aishell/run.py --nproc 2
-  python recipes/aishell/run.py --source aishell_sample --held-out S0252
-  python recipes/aishell/run.py --source aishell_sample --overfit 50 \\
+  python -m recipes.aishell.run --nproc 2
+  python -m recipes.aishell.run --source aishell_sample --held-out S0252
+  python -m recipes.aishell.run --source aishell_sample --overfit 50 \\
       --epochs 100 --output runs/aishell-overfit""",
     corpus="AISHELL-1, Beijing Shell Shell Technology, https://www.openslr.org/33/",
     licence="Apache License 2.0",

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.corpora import an4
 from asr.data.manifest import read_manifest
-from asr.decoding_options import DecodingOptions
-from asr.encoder import EncoderOptions
-from asr.files import write_whole
+from asr.decoding.options import DecodingOptions
+from asr.files.writing import write_whole
 from asr.lm.rnn import LanguageModel, NetworkOptions
 from asr.lm.vocabulary import VocabularyOptions
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import (
     AuxiliaryOptions,
     DataOptions,
@@ -25,7 +26,6 @@ from asr.training.config import (
     TrainingConfig,
 )
 from asr.training.language import train_language_model
-from data_prep import an4
 from recipes.stages import Note, Recipe
 
 LEXICON = "lexicon.txt"
@@ -94,8 +94,8 @@ RECIPE = Recipe(
     name="an4",
     about="Train a model on AN4, and measure it on the official test set.",
     examples="""\
-  python recipes/an4/run.py
-  python recipes/an4/run.py --source ~/corpora/an4 --output runs/an4 --seed 1""",
+  python -m recipes.an4.run
+  python -m recipes.an4.run --source ~/corpora/an4 --output runs/an4 --seed 1""",
     corpus="CMU AN4 (Census), train without seven speakers, http://www.speech.cs.cmu.edu/databases/an4/",
     licence="CMU's BSD-style terms, free for any purpose",
     epochs=150,

@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from asr.audio import Waveform
+from asr.audio.waveform import Waveform
 from asr.errors import ConfigError, DataError, InputError
 
 CREDIT = "Kokoro-82M v1.0, hexgrad, https://huggingface.co/hexgrad/Kokoro-82M, Apache 2.0"

@@ -10,17 +10,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
 from asr.cli.arguments import Parser
+from asr.corpora import an4, english
+from asr.corpora.lm_text import write_lm_text
+from asr.corpora.overlap import Withheld
 from asr.data.manifest import read_manifest
-from asr.decoding_options import DecodingOptions
-from asr.encoder import EncoderOptions
-from asr.text import normalize
+from asr.decoding.options import DecodingOptions
+from asr.text.normalization import normalize
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, NgramTrainingConfig, TrainingConfig
 from asr.training.ngram import train_ngram
-from data_prep import an4, english
-from data_prep.lm_text import write_lm_text
-from data_prep.overlap import Withheld
 from recipes.stages import Note, Recipe
 
 DESCRIPTION = "everyday English, read aloud or dictated, from many kinds of microphones; names and numbers as words"
@@ -168,9 +168,9 @@ RECIPE = Recipe(
     name="english",
     about="Train a model of general English and measure it on every dev and test set.",
     examples="""\
-  python recipes/english/run.py --source corpora/english --noise corpora/noise \\
+  python -m recipes.english.run --source corpora/english --noise corpora/noise \\
       --cmudict corpora/text/cmudict.txt.xz --nproc 2 --threads 1
-  python recipes/english/run.py --source corpora/english corpora/more \\
+  python -m recipes.english.run --source corpora/english corpora/more \\
       --noise corpora/noise --cmudict corpora/text/cmudict.txt.xz \\
       --text corpora/text/novels.txt.xz ...""",
     corpus="English speech from several corpora, see corpora",

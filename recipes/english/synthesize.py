@@ -24,18 +24,18 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from asr.audio import Waveform, duration_seconds
+from asr.audio.waveform import Waveform, duration_seconds
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import noter, run_command, write_result
+from asr.corpora.english import SAMPLE_RATE, TEXT
+from asr.corpora.lm_text import split_sentences
+from asr.corpora.overlap import Withheld
+from asr.corpora.pronunciations import Dictionary, read_cmudict
 from asr.errors import ConfigError, DataError
-from asr.files import write_whole
+from asr.files.writing import write_whole
 from asr.lm.corpus import read_lines
-from asr.text import normalize
-from data_prep.english import SAMPLE_RATE, TEXT
-from data_prep.gather import FASTEST, SLOWEST
-from data_prep.lm_text import split_sentences
-from data_prep.overlap import Withheld
-from data_prep.pronunciations import Dictionary, read_cmudict
+from asr.text.normalization import normalize
+from recipes.english.gather import FASTEST, SLOWEST
 from recipes.english.kokoro import Kokoro
 from recipes.english_lm.run import transcripts
 
@@ -54,7 +54,7 @@ and correct, after every 100 files. --withhold takes manifests (.jsonl.gz),
 tables with a column `transcript` (.tsv) and plain texts.
 
 examples:
-  nice -n 15 python recipes/english/synthesize.py --voice-model kokoro \\
+  nice -n 15 python -m recipes.english.synthesize --voice-model kokoro \\
       --text corpora/text/common_voice_sentences.txt.xz \\
       --cmudict corpora/text/cmudict.txt.xz --number 5000 --threads 1 \\
       --withhold corpora/english/*/manifest.tsv --output synthetic/kokoro
@@ -262,7 +262,7 @@ def make_parser() -> Parser:
     """The command line of the recipe."""
     parser = Parser(
         PROG,
-        usage="python recipes/english/synthesize.py --voice-model DIR --text FILE... --withhold FILE... [OPTION...]",
+        usage="python -m recipes.english.synthesize --voice-model DIR --text FILE... --withhold FILE... [OPTION...]",
         description="Speak sentences of text files in many voices, as a corpus to train on beside real speech.",
         examples=EXAMPLES,
     )

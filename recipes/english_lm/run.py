@@ -14,6 +14,11 @@ from pathlib import Path
 from asr.cli.arguments import Parser, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
 from asr.cli.train import add_processes, set_threads
+from asr.corpora import homophones
+from asr.corpora.homophones import Pair
+from asr.corpora.lm_text import write_lm_text
+from asr.corpora.overlap import Withheld
+from asr.corpora.pronunciations import read_cmudict
 from asr.data.manifest import is_manifest, read_manifest
 from asr.errors import DataError
 from asr.lm.corpus import read_sentences
@@ -22,16 +27,11 @@ from asr.lm.perplexity import SentenceScore, TextScore, interpolate
 from asr.lm.rnn import LanguageModel, NetworkOptions
 from asr.lm.scoring import NgramScorer, Scorer, score_stream
 from asr.lm.vocabulary import VocabularyOptions
-from asr.text import TextOptions, normalize
+from asr.text.normalization import TextOptions, normalize
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, NgramTrainingConfig, TextDataOptions
 from asr.training.language import train_language_model
 from asr.training.loop import Interrupted
 from asr.training.ngram import train_ngram
-from data_prep import homophones
-from data_prep.homophones import Pair
-from data_prep.lm_text import write_lm_text
-from data_prep.overlap import Withheld
-from data_prep.pronunciations import read_cmudict
 
 PROG = "recipes/english_lm/run.py"
 NAME = "english-lm"
@@ -53,8 +53,8 @@ OUTPUT/characters, and the model, in half precision, to OUTPUT/english-lm. What
 is there is not made again: other texts or --withhold files need another OUTPUT.
 
 examples:
-  python recipes/english_lm/run.py --text corpora/text --withhold test.tsv
-  python recipes/english_lm/run.py --text corpora/text --models words ngram
+  python -m recipes.english_lm.run --text corpora/text --withhold test.tsv
+  python -m recipes.english_lm.run --text corpora/text --models words ngram
 """
 
 
@@ -99,7 +99,7 @@ def make_parser() -> Parser:
     """The command line of the recipe."""
     parser = Parser(
         PROG,
-        usage="python recipes/english_lm/run.py --text DIR [--withhold FILE...] [OPTION...]",
+        usage="python -m recipes.english_lm.run --text DIR [--withhold FILE...] [OPTION...]",
         description="Train general English language models and compare them.",
         examples=EXAMPLES,
     )

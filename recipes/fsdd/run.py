@@ -7,13 +7,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
 from asr.cli.arguments import Parser
-from asr.decoding_options import DecodingOptions
-from asr.encoder import EncoderOptions
-from asr.frontend import FrontendOptions
+from asr.corpora import fsdd
+from asr.decoding.options import DecodingOptions
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
-from data_prep import fsdd
 from recipes.stages import Note, Recipe, word_list
 
 
@@ -67,8 +67,8 @@ RECIPE = Recipe(
     name="fsdd",
     about="Train a model of the ten digits, and measure it on the makers' test set or on a new speaker.",
     examples="""\
-  python recipes/fsdd/run.py
-  python recipes/fsdd/run.py --held-out theo --output runs/fsdd-theo""",
+  python -m recipes.fsdd.run
+  python -m recipes.fsdd.run --held-out theo --output runs/fsdd-theo""",
     corpus="Free Spoken Digit Dataset, https://github.com/Jakobovski/free-spoken-digit-dataset",
     licence="CC BY-SA 4.0",
     epochs=40,

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
 from asr.cli.arguments import Parser, at_least
-from asr.decoding_options import DecodingOptions
-from asr.encoder import EncoderOptions
-from asr.files import replacing
+from asr.corpora import librispeech
+from asr.corpora.download import download
+from asr.decoding.options import DecodingOptions
+from asr.files.writing import replacing
 from asr.lm.corpus import read_lines
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, NgramTrainingConfig, TrainingConfig
 from asr.training.ngram import train_ngram
-from data_prep import librispeech
-from data_prep.download import download
 from recipes.stages import Note, Recipe
 
 TRAIN = {100: ("train-clean-100",), 960: ("train-clean-100", "train-clean-360", "train-other-500")}
@@ -89,8 +89,8 @@ RECIPE = Recipe(
     name="librispeech",
     about="Train a model on 100 or 960 hours of LibriSpeech, and measure it on its four dev and test sets.",
     examples="""\
-  python recipes/librispeech/run.py --hours 100
-  python recipes/librispeech/run.py --hours 960 --output runs/librispeech-960 \\
+  python -m recipes.librispeech.run --hours 100
+  python -m recipes.librispeech.run --hours 960 --output runs/librispeech-960 \\
       --source corpora/LibriSpeech --nproc 8 --epochs 25""",
     corpus="LibriSpeech, V. Panayotov, G. Chen, D. Povey, S. Khudanpur, https://www.openslr.org/12",
     licence="CC BY 4.0",

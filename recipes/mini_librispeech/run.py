@@ -7,15 +7,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
 from asr.cli.arguments import Parser
+from asr.corpora import mini_librispeech
+from asr.corpora.pronunciations import lexicon, read_cmudict
 from asr.data.manifest import read_manifest
-from asr.encoder import EncoderOptions
-from asr.files import write_whole
-from asr.text import TextOptions, normalize
+from asr.files.writing import write_whole
+from asr.text.normalization import TextOptions, normalize
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
-from data_prep import mini_librispeech
-from data_prep.pronunciations import lexicon, read_cmudict
 from recipes.stages import Note, Recipe
 
 LEXICON = "lexicon.txt"
@@ -65,8 +65,8 @@ RECIPE = Recipe(
     name="mini_librispeech",
     about="Train a model on the five hours of Mini LibriSpeech, and measure it on dev-clean-2.",
     examples="""\
-  python recipes/mini_librispeech/run.py
-  python recipes/mini_librispeech/run.py --source corpora/LibriSpeech""",
+  python -m recipes.mini_librispeech.run
+  python -m recipes.mini_librispeech.run --source corpora/LibriSpeech""",
     corpus="Mini LibriSpeech, https://www.openslr.org/31/",
     licence="CC BY 4.0",
     epochs=60,

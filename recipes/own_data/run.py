@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from asr.acoustic_model import find_model, read_config
-from asr.augment import AugmentOptions
+from asr.acoustic.model import find_model, read_config
 from asr.cli.arguments import Parser, add_options, given_options
-from asr.data.importing import SPLITS, SplitOptions, import_recordings
-from asr.data.sources import SourceOptions
 from asr.errors import ConfigError
+from asr.importing.sources import SourceOptions
+from asr.importing.utterances import SPLITS, SplitOptions, import_recordings
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from recipes.stages import Note, Recipe
 
@@ -74,8 +74,8 @@ RECIPE = Recipe(
     name="own_data",
     about="Fine-tune a model on one's own recordings, and measure it before and after.",
     examples="""\
-  python recipes/own_data/run.py --source recordings/
-  python recipes/own_data/run.py --source texts.csv --init runs/english/seed-0/english""",
+  python -m recipes.own_data.run --source recordings/
+  python -m recipes.own_data.run --source texts.csv --init runs/english/seed-0/english""",
     corpus="own recordings",
     licence="not published",
     epochs=20,

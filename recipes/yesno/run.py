@@ -12,13 +12,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.augment import AugmentOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
+from asr.corpora import yesno
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.decoding_options import DecodingOptions
-from asr.encoder import EncoderOptions
-from asr.frontend import FrontendOptions
+from asr.decoding.options import DecodingOptions
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
-from data_prep import yesno
 from recipes.stages import Note, Recipe, word_list
 
 
@@ -91,8 +91,8 @@ RECIPE = Recipe(
     name="yesno",
     about="Train a model of two words on 27 recordings, and measure it on 29.",
     examples="""\
-  python recipes/yesno/run.py
-  python recipes/yesno/run.py --source corpora/waves_yesno""",
+  python -m recipes.yesno.run
+  python -m recipes.yesno.run --source corpora/waves_yesno""",
     corpus="yesno, https://www.openslr.org/1/",
     licence="none stated; offered for trying out Kaldi for free",
     epochs=20,

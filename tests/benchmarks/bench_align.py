@@ -26,7 +26,7 @@ from timing import machine, ratios, spread, take_turns
 import asr
 from asr.ctc.alignment import align, align_batch, warm_up
 from asr.data.manifest import read_manifest
-from asr.text import normalize
+from asr.text.normalization import normalize
 
 HOUR = """
 import resource, sys, time

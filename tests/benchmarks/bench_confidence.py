@@ -23,10 +23,10 @@ import torch
 from timing import machine
 
 import asr
-from asr.audio import duration_seconds
+from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.waveform import duration_seconds
 from asr.data.manifest import Utterance, read_manifest
-from asr.recognizer import Recognizer
-from asr.sound_files import SOUND_SUFFIXES
+from asr.recognition.recognizer import Recognizer
 
 SURE = 0.5
 

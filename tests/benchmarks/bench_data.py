@@ -115,7 +115,7 @@ def finish(start: float, **figures: float) -> None:
 
 def run_doctor(args: argparse.Namespace) -> None:
     """Examines the manifest."""
-    from asr.data.doctor import examine
+    from asr.doctor.examination import examine
 
     start = time.perf_counter()
     examination = examine({str(args.manifest): "train"}, processes=args.processes)

@@ -41,7 +41,7 @@ from timing import Rounds, machine, ratios, spread, take_turns
 import asr
 from asr.data.manifest import read_manifest
 from asr.lm.estimation import estimate_ngram
-from asr.text import normalize
+from asr.text.normalization import normalize
 
 WIDTHS = (16, 100)
 ALPHAS, BETAS = (0.2, 0.4, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)
@@ -50,7 +50,7 @@ START = """
 import sys, time
 import numpy as np
 import asr
-from asr.text import Alphabet
+from asr.text.normalization import Alphabet
 emission = np.log(np.full((9, 4), 0.25))
 begin = time.perf_counter()
 asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions(beam_width=16))

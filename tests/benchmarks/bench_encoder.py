@@ -23,8 +23,9 @@ from timing import machine, ratios, spread, take_turns
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.device import autocast
-from asr.encoder import Cell, EncoderOptions, RecurrentLayer, reversal, valid
+from asr.acoustic.encoder import EncoderOptions, RecurrentLayer, reversal, valid
+from asr.compute.cells import Cell
+from asr.compute.device import autocast
 
 PEERS: dict[Cell, Callable[..., nn.Module]] = {
     "rnn-tanh": nn.RNN,

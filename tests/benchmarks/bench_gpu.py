@@ -32,12 +32,12 @@ import soundfile
 import torch
 from timing import machine, ratios, spread, take_turns
 
+from asr.acoustic.encoder import EncoderOptions
+from asr.compute.device import find_device
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.device import find_device
-from asr.encoder import EncoderOptions
 from asr.errors import InputError
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import fit

@@ -27,7 +27,7 @@ from formats import runnable
 from timing import machine, ratios, spread, take_turns
 from torch import nn
 
-from asr.device import autocast
+from asr.compute.device import autocast
 from asr.lm.rnn import NetworkOptions
 from asr.lm.vocabulary import VocabularyOptions
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, TextDataOptions

@@ -23,7 +23,7 @@ from torch import nn
 
 import asr
 from asr.data.manifest import read_manifest
-from asr.evaluation import Evaluation, evaluate
+from asr.evaluation.error_rates import Evaluation, evaluate
 
 GREEDY = {"beam_width": 1}
 

@@ -23,8 +23,8 @@ import torch
 from timing import machine, ratios, spread, take_turns
 
 import asr
+from asr.compute.device import autocast
 from asr.data.manifest import read_manifest
-from asr.device import autocast
 from asr.lm.prefix_tree import score_together
 from asr.lm.rnn import LanguageModel, find_language_model
 

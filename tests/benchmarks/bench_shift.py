@@ -25,8 +25,8 @@ from timing import machine
 import asr
 from asr.data.manifest import read_manifest
 from asr.data.waveforms import read_waveform
-from asr.metrics import ErrorCounts, word_errors
-from asr.text import normalize
+from asr.text.metrics import ErrorCounts, word_errors
+from asr.text.normalization import normalize
 
 
 def main() -> None:

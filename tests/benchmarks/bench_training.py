@@ -26,9 +26,9 @@ import torch
 from timing import machine, ratios, spread, take_turns
 from torch import nn
 
-from asr.augment import spec_augment
-from asr.device import autocast, find_device
+from asr.compute.device import autocast, find_device
 from asr.training.acoustic import AcousticTask, PlannedBatch
+from asr.training.augmentation import spec_augment
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.data import Batch
 from asr.training.loop import NO_SCALING, Position, fit, make_optimizer, save

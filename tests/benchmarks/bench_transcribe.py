@@ -33,7 +33,7 @@ BOUND_GIGABYTES = 1.5
 NOTABLE_SECONDS = 0.02
 RANDOM_MODEL = """
 import sys, torch
-from asr.acoustic_model import AcousticModel, ModelConfig
+from asr.acoustic.model import AcousticModel, ModelConfig
 torch.manual_seed(0)
 AcousticModel(ModelConfig(characters=tuple(" 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"))).save(sys.argv[1])
 """

@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 
-from asr.device import can_run
-from asr.encoder import make_cell
+from asr.compute.cells import make_cell
+from asr.compute.device import can_run
 
 
 def runnable(names: Iterable[str], *, training: bool) -> list[str]:

@@ -28,7 +28,7 @@ def asr_decoder(characters, words, arpa):
     from asr.ctc.beam import BeamOptions, BeamSearch
     from asr.ctc.hotwords import Hotwords
     from asr.ctc.trie import Lexicon
-    from asr.decoding_options import HOTWORD_WEIGHT
+    from asr.decoding.options import HOTWORD_WEIGHT
     from asr.lm.ngram import NgramModel
 
     labels = {character: label for label, character in enumerate(characters, start=1)}

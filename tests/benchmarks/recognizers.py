@@ -189,8 +189,8 @@ def take_turns(contenders: dict[str, Contender], recordings: list[Path]) -> dict
 
 def errors(utterances: list[Utterance], texts: list[str]) -> str:
     """Word error rate and interval, for the table."""
-    from asr.metrics import ErrorCounts, bootstrap_interval, word_errors
-    from asr.text import TextOptions, normalize
+    from asr.text.metrics import ErrorCounts, bootstrap_interval, word_errors
+    from asr.text.normalization import TextOptions, normalize
 
     english = TextOptions(language="en")
     pairs = zip(utterances, texts, strict=True)

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 import asr
-from asr.aligner import align_recording
 from asr.cli.align import main
 from asr.ctc.alignment import warm_up
-from asr.formats import ALIGNMENT_WRITERS
+from asr.output.formats import ALIGNMENT_WRITERS
+from asr.recognition.aligner import align_recording
 from tests.cli.test_transcribe import MODULES
 from tests.tones import speak
 
@@ -195,7 +195,7 @@ def test_wrong_usage(line, message, capsys):
 
 
 def test_plot_without_matplotlib(monkeypatch, capsys):
-    monkeypatch.setattr("asr.plots.find_spec", lambda name: None)
+    monkeypatch.setattr("asr.output.pictures.find_spec", lambda name: None)
     assert main(["x.wav", "--text", "y", "--plot", "x.png"]) == 2
     assert capsys.readouterr().err.startswith("asr-align: error: a picture needs matplotlib")
 

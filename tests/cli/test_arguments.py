@@ -10,7 +10,7 @@ import pytest
 import asr
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options, given_values
 from asr.cli.recognizer import BATCH_SIZE, PRECISIONS
-from asr.device import Precision
+from asr.compute.device import Precision
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
 from asr.training.config import DataOptions, TrainingConfig

@@ -9,7 +9,7 @@ import soundfile
 
 from asr.cli.data import COMMANDS, main
 from asr.data.shards import read_shards
-from tests.data.voices import WORDS, Corpus, voice
+from tests.doctor.voices import WORDS, Corpus, voice
 
 
 @pytest.fixture

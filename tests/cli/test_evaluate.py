@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import AcousticModel
+from asr.acoustic.model import AcousticModel
 from asr.cli.evaluate import aligned_lines, error_lines, main, paired_lines, table
 from asr.data.manifest import read_manifest
-from asr.evaluation import Evaluation, ScoredUtterance, compare, evaluate
-from asr.metrics import ErrorCounts, PairedTest, align, character_errors, word_errors
-from asr.text import TextOptions
+from asr.evaluation.error_rates import Evaluation, ScoredUtterance, compare, evaluate
+from asr.text.metrics import ErrorCounts, PairedTest, align, character_errors, word_errors
+from asr.text.normalization import TextOptions
 
 
 def make_evaluation(

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import asr
-from asr.acoustic_model import AcousticModel
-from asr.cli.train import main, make_parser, merged, read_training_config, recipe_names
+from asr.acoustic.model import AcousticModel
+from asr.cli.train import main, make_parser, merged, read_training_config
 from asr.errors import ConfigError, InputError
 from asr.options import to_json
 from asr.training.config import TrainingConfig
@@ -199,38 +197,6 @@ def main(argv):
     print(argv)
     return 3
 """
-
-
-@pytest.fixture
-def recipes(folder, monkeypatch) -> Iterator[None]:
-    """A package `recipes` with one recipe, in the place of ours."""
-    (folder / "recipes" / "demo").mkdir(parents=True)
-    (folder / "recipes" / "empty").mkdir()
-    (folder / "recipes" / "demo" / "run.py").write_text(RECIPE)
-    (folder / "recipes" / "__init__.py").touch()
-    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "recipes"}
-    monkeypatch.syspath_prepend(folder)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "recipes"]:
-        del sys.modules[name]
-    sys.modules.update(ours)
-
-
-def test_a_recipe_gets_all_other_arguments(recipes, capsys):
-    assert main(["--source", "x", "--recipe", "demo", "--help", "--epochs=3"]) == 3
-    assert capsys.readouterr().out == "['--source', 'x', '--help', '--epochs=3']\n"
-    assert main(["--recipe=demo"]) == 3
-
-
-@pytest.mark.parametrize("line", ["--recipe nix", "--recipe", "--recipe empty", "--recipe demo.run"])
-def test_an_unknown_recipe_is_told_with_the_known_ones(recipes, line, capsys):
-    assert main(line.split()) == 2
-    name = line.removeprefix("--recipe").strip()
-    assert capsys.readouterr().err == f"asr-train: error: --recipe must be one of demo; got {name!r}\n"
-
-
-def test_our_recipes_are_found():
-    assert "an4" in recipe_names()
 
 
 def test_help_fits_a_terminal(monkeypatch, capsys):

@@ -15,14 +15,14 @@ import soundfile
 import torch
 
 import asr
-from asr.acoustic_model import AcousticModel
+from asr.acoustic.model import AcousticModel
 from asr.cli.recognizer import load_in_process, settle
 from asr.cli.transcribe import main, make_parser
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.waveforms import read_waveform
-from asr.formats import WRITERS
+from asr.output.formats import WRITERS
+from tests.audio.test_waveform import needs_ffmpeg
 from tests.cli.conftest import SPOKEN
-from tests.test_audio import needs_ffmpeg
 from tests.tones import speak
 
 
@@ -146,7 +146,7 @@ def test_plot_draws_a_picture_and_changes_nothing_else(transcribe, sounds, texts
 
 def test_plot_shows_what_was_decoded_of_a_long_recording(transcribe, recognizer, tmp_path, rng, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("asr.plots.transcript_picture", lambda path, **facts: drawn.update(facts, path=path))
+    monkeypatch.setattr("asr.output.pictures.transcript_picture", lambda path, **facts: drawn.update(facts, path=path))
     waveform = np.concatenate([speak("CAB AC " * 3, rng) for _ in range(20)])
     path = tmp_path / "long.wav"
     soundfile.write(path, waveform, 8000)
@@ -176,7 +176,7 @@ def test_plot_that_cannot_be(line, message, capsys):
 
 
 def test_plot_without_matplotlib(monkeypatch, capsys):
-    monkeypatch.setattr("asr.plots.find_spec", lambda name: None)
+    monkeypatch.setattr("asr.output.pictures.find_spec", lambda name: None)
     assert main(["x.wav", "--plot", "x.png"]) == 2
     assert capsys.readouterr().err.startswith("asr-transcribe: error: a picture needs matplotlib")
 
@@ -237,7 +237,7 @@ def test_flags_reach_the_recognizer(monkeypatch, capsys):
         given.update(options, model=model)
         raise asr.InputError("enough")
 
-    monkeypatch.setattr("asr.recognizer.load", load)
+    monkeypatch.setattr("asr.recognition.recognizer.load", load)
     line = "x.wav --model m --device cuda:1 --precision bfloat16 --batch-size 3 --beam-width 1"
     assert main(line.split()) == 2
     options = {"device": "cuda:1", "precision": "bfloat16", "batch_size": 3, "decoding": {"beam_width": 1}}
@@ -322,7 +322,7 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
     loaded.save(tmp_path / "tones")
     megabytes = sum(path.stat().st_size for path in (tmp_path / "english").iterdir()) / 1e6
     monkeypatch.setattr(
-        "asr.acoustic_model.embedded_models", lambda: {name: tmp_path / name for name in ("english", "tones")}
+        "asr.acoustic.model.embedded_models", lambda: {name: tmp_path / name for name in ("english", "tones")}
     )
     assert main(["--list-models"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -340,7 +340,7 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
 
 
 def test_no_models_to_list(monkeypatch, capsys):
-    monkeypatch.setattr("asr.acoustic_model.embedded_models", dict)
+    monkeypatch.setattr("asr.acoustic.model.embedded_models", dict)
     assert main(["--list-models"]) == 0
     assert capsys.readouterr().out == "no models are embedded: give --model a model folder\n"
 
@@ -473,7 +473,7 @@ def test_processes_share_out_gpus_and_threads(monkeypatch, device, count, device
 
 
 def test_all_processes_compute_in_one_precision(monkeypatch, model):
-    monkeypatch.setattr("asr.device.choose_precision", lambda *_, **__: torch.bfloat16)
+    monkeypatch.setattr("asr.compute.device.choose_precision", lambda *_, **__: torch.bfloat16)
     assert settle(make_parser().parse(["x.wav"]), model).precision == "bfloat16"
 
 
@@ -544,11 +544,11 @@ def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(tr
 # Slow to read; and one recording is the death of whatever reads it. Processes that this one starts read it again.
 MOUNTAIN = """
 import os, signal, sys, time
-import asr.recognizer
+import asr.recognition.recognizer
 from asr.cli.recognizer import load_in_process, settle
 from asr.cli.transcribe import main, make_parser
 
-plain = asr.recognizer.stream_audio
+plain = asr.recognition.recognizer.stream_audio
 
 def stream_audio(source, **options):
     time.sleep(0.05)
@@ -556,7 +556,7 @@ def stream_audio(source, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(source, **options)
 
-asr.recognizer.stream_audio = stream_audio
+asr.recognition.recognizer.stream_audio = stream_audio
 if __name__ == "__main__":
     sys.exit(main())
 """

@@ -17,9 +17,9 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asr import text_files
 from asr.data.manifest import Utterance, is_manifest, read_manifest, read_usable, scan_manifest, write_manifest
 from asr.errors import DataError, InputError
+from asr.files import texts as text_files
 
 
 def sound(path: Path, *, seconds: float = 2.0, channels: int = 1, sample_rate: int = 16000) -> Path:

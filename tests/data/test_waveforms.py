@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import sound_source
+from asr.audio import source as sound_source
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.errors import AsrWarning, DataError

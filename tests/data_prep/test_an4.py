@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.corpora import an4
 from asr.data.manifest import read_manifest
 from asr.errors import AsrWarning, DataError
-from data_prep import an4
 
 pytestmark = pytest.mark.filterwarnings("error::asr.errors.AsrWarning")
 

@@ -18,9 +18,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from asr.corpora import disk
+from asr.corpora.archives import extract
 from asr.errors import DataError, InputError
-from data_prep import disk
-from data_prep.archives import extract
 
 CONTENT = np.random.default_rng(0).bytes(20_000)
 

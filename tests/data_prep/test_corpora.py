@@ -20,12 +20,12 @@ from typing import Any
 import lhotse
 import pytest
 
-import data_prep
-from asr.audio import read_audio
+from asr.audio.waveform import read_audio
+from asr.cli import data_prepare
+from asr.corpora import aishell, commonvoice, fsdd, kaldi, librispeech, mls, timit, vctk, yesno
+from asr.corpora.corpus import Archive, Corpus, Entry
 from asr.data.manifest import read_manifest
 from asr.errors import AsrWarning, ConfigError, DataError
-from data_prep import aishell, commonvoice, fsdd, kaldi, librispeech, mls, timit, vctk, yesno
-from data_prep.corpus import Archive, Corpus, Entry
 from tests.archive_server import serving
 from tests.miniatures import (
     MAKERS,
@@ -71,7 +71,7 @@ def complete(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def module_of(name: str) -> ModuleType:
-    return importlib.import_module(f"data_prep.{name}")
+    return importlib.import_module(f"asr.corpora.{name}")
 
 
 @pytest.mark.usefixtures("complete")
@@ -233,7 +233,7 @@ def test_interrupted_between_manifests(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.corpus.write_manifest", interrupt)
+        patch.setattr("asr.corpora.corpus.write_manifest", interrupt)
         with pytest.raises(KeyboardInterrupt):
             corpus.prepare(source=other, output=tmp_path / "out")
     assert not (tmp_path / "out" / ".complete.json").exists()
@@ -548,7 +548,7 @@ def test_archives_are_fetched_safely(name: str) -> None:
         assert name == "fsdd" or re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.checksum or "")
 
 
-@pytest.mark.parametrize("name", data_prep.CORPORA)
+@pytest.mark.parametrize("name", data_prepare.CORPORA)
 def test_each_module_says_what_the_corpus_is(name: str) -> None:
     about = module_of(name).__doc__ or ""
     words = ("Format",) if name == "kaldi" else ("Maker: ", "Licence: ", "Publisher: ", "Layout")

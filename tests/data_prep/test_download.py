@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from asr.corpora import connection, disk
+from asr.corpora.connection import Pace, TooSlow
+from asr.corpora.download import download
 from asr.errors import DataError, InputError
-from asr.locks import locked
-from data_prep import connection, disk
-from data_prep.connection import Pace, TooSlow
-from data_prep.download import download
+from asr.files.locks import locked
 from tests.archive_server import Handler, Server, serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

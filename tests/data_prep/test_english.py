@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.corpora import english
 from asr.data.manifest import read_manifest
 from asr.errors import DataError
-from data_prep import english
 
 COLUMNS = "path\ttranscript\tspeaker\tseconds\tsplit"
 EIGHT = "one two three four five six seven eight"

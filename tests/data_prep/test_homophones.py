@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
+from asr.corpora import homophones
+from asr.corpora.homophones import Pair, count_written_small, make_pairs, prepare, read_pairs, write_pairs
+from asr.corpora.lm_text import split_sentences
 from asr.errors import DataError
-from asr.text import TextOptions
-from data_prep import homophones
-from data_prep.homophones import Pair, count_written_small, make_pairs, prepare, read_pairs, write_pairs
-from data_prep.lm_text import split_sentences
+from asr.text.normalization import TextOptions
 
 PEAR, SUN, ITS = ("P", "EH", "R"), ("S", "AH", "N"), ("IH", "T", "S")
 DICTIONARY = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from asr.corpora.english import LETTERS
+from asr.corpora.lm_text import write_lm_text
+from asr.corpora.overlap import Withheld
 from asr.errors import DataError
-from asr.text import TextOptions
-from data_prep.english import LETTERS
-from data_prep.lm_text import write_lm_text
-from data_prep.overlap import Withheld
+from asr.text.normalization import TextOptions
 
 NOTHING = Withheld([])
 

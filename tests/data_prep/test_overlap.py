@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.overlap import RUN_WORDS, Withheld
+from asr.corpora.overlap import RUN_WORDS, Withheld
 
 
 def shares(text: str, withheld: list[str]) -> bool:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from asr.corpora.pronunciations import derive, lexicon, read_cmudict
 from asr.errors import DataError
 from asr.training.lexicon import Lexicon
-from data_prep.pronunciations import derive, lexicon, read_cmudict
 
 WORDS = {
     "CAT": "K AE T",

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from asr.ctc.ngram_arrays import query
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK_DISCOUNTS, estimate_ngram
 from asr.lm.ngram import NgramModel
-from asr.lm.query import query
 from tests.oracles import load_or_skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:modified Kneser-Ney needs:asr.errors.AsrWarning")

@@ -12,22 +12,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.acoustic_model import in_folder
+from asr.acoustic.model import in_folder
 from asr.ctc import beam
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.loss import ctc_loss
+from asr.ctc.ngram_arrays import query
 from asr.ctc.trie import Lexicon
-from asr.decoding import Decoder
-from asr.decoding_options import DecodingOptions
+from asr.decoding.decoder import Decoder
+from asr.decoding.options import DecodingOptions
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.lm.estimation import estimate_ngram
 from asr.lm.fusion import CharacterFusion
 from asr.lm.ngram import SPACE, NgramModel
-from asr.lm.query import query
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.text import Alphabet
+from asr.text.alphabet import Alphabet
 
 WIDE = 500  # more prefixes than the tiny cases have
 

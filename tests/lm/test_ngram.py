@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from asr.errors import DataError, InputError
-from asr.files import identity
+from asr.files.reading import identity
 from asr.lm import ngram
 from asr.lm.ngram import SPACE, NgramModel, characters
 

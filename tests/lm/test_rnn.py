@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr import model_folder
-from asr.acoustic_model import AcousticModel, embedded_models
+from asr.acoustic.model import AcousticModel, embedded_models
 from asr.errors import ConfigError, DataError, InputError
+from asr.files import model_folder
 from asr.lm import rnn
 from asr.lm.perplexity import TextScore, interpolate
 from asr.lm.rnn import (
@@ -33,7 +33,7 @@ from asr.lm.rnn import (
 )
 from asr.lm.sampling import SamplingOptions, sample
 from asr.lm.vocabulary import EOS, UNK
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
 from tests.processors import needs_bfloat16
 
 WORDS = ("THE", "PEAR", "PAIR", "APPLE", "AND", "SALAD", "A")
@@ -464,7 +464,7 @@ def test_weights_that_are_not_finite_are_not_saved(folder: Path, tmp_path: Path)
 
 
 def test_models_of_both_kinds_live_side_by_side(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(model_folder, "__file__", str(tmp_path / "model_folder.py"))
+    monkeypatch.setattr(model_folder, "EMBEDDED", tmp_path / "models")
     with pytest.raises(
         InputError, match=r"no language model 'english-lm': give a model folder, or one of the embedded .*: tiny"
     ):

@@ -18,7 +18,7 @@ from asr.errors import ConfigError, DataError, InputError
 from asr.lm import vocabulary
 from asr.lm.corpus import read_lines, read_sentences, read_texts
 from asr.lm.vocabulary import EOS, UNK, Vocabulary, VocabularyOptions, build_vocabulary
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
 
 WORDS = Vocabulary("word", ("THE", "PEAR", "PAIR"))
 CHARACTERS = Vocabulary("character", (" ", "E", "好"))

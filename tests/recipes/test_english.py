@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.corpora import an4
 from asr.lm.ngram import NgramModel
-from data_prep import an4
 from recipes.english import run as recipe
 from tests import tones
 

@@ -13,10 +13,9 @@ import pytest
 import soundfile
 
 import asr
-from asr.cli.train import recipe_names
+from asr.corpora import librispeech
 from asr.data.manifest import read_manifest
 from asr.lm.rnn import LanguageModel
-from data_prep import librispeech
 from recipes import stages
 from recipes.aishell import run as aishell
 from recipes.an4 import run as an4
@@ -216,11 +215,10 @@ def test_one_long_recording_with_subtitles_will_do(tmp_path: Path, rng: np.rando
     assert made.keys() == {"train", "dev", "test"} and "split by utterance" in notes
 
 
-def test_each_is_found_by_name_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     for name, recipe in (
         ("yesno", yesno), ("fsdd", fsdd), ("mini_librispeech", mini_librispeech), ("librispeech", librispeech_recipe),
         ("aishell", aishell), ("own_data", own_data),
     ):  # fmt: skip
-        assert name in recipe_names()
         assert recipe.main(["--help"]) == 0
-        assert f"python recipes/{name}/run.py" in capsys.readouterr().out
+        assert f"python -m recipes.{name}.run" in capsys.readouterr().out

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.corpora import english
+from asr.corpora.overlap import Withheld
+from asr.corpora.pronunciations import read_cmudict
 from asr.data.manifest import read_manifest
-from data_prep import english
-from data_prep.overlap import Withheld
-from data_prep.pronunciations import read_cmudict
 from recipes.english import run as recipe
 from recipes.english import synthesize as recipe_of_speech
 from recipes.english.synthesize import choose, main, make_plan, readable

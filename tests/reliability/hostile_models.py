@@ -37,17 +37,16 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import asr
-from asr.acoustic_model import AcousticModel, ModelConfig
-from asr.encoder import EncoderOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
+from asr.acoustic.model import AcousticModel, ModelConfig
+from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables, query
 from asr.errors import AsrError
-from asr.files import identity
-from asr.frontend import FrontendOptions
+from asr.files.reading import identity
 from asr.lm import ngram
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import NgramModel
-from asr.lm.query import query
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.lm.tables import ARRAY_TYPES, NgramTables
 
 MOST_MEMORY = 1 << 30  # bytes of address space
 MOST_SECONDS = 30

@@ -25,7 +25,7 @@ import soundfile
 import torch
 import torch._dynamo  # which the first optimizer imports, slowly
 
-import asr.recognizer  # noqa: F401
+import asr.recognition.recognizer  # noqa: F401
 from asr.cli.transcribe import main as transcribe
 from asr.training import run as training_run
 from asr.training.log import read_log

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from asr.acoustic_model import AcousticModel
+from asr.acoustic.frontend import Frontend
+from asr.acoustic.model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.errors import ConfigError, DataError
-from asr.frontend import Frontend
 from asr.processes import WorkerDied, Workers
 from asr.training import acoustic
 from asr.training.acoustic import AcousticTask, sum_possible

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from asr.augment import AugmentOptions
-from asr.encoder import EncoderOptions
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
 from asr.errors import ConfigError
-from asr.frontend import FrontendOptions
 from asr.options import from_json, to_json
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
 
 DATA = DataOptions(train=("train.jsonl",), dev=("dev.jsonl",))

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 import torch
 
-from asr.acoustic_model import AcousticModel
+from asr.acoustic.model import AcousticModel
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.options import to_json
 from asr.training import acoustic, distributed, run

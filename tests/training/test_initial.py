@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import AcousticModel, read_config, write_config
+from asr.acoustic.model import AcousticModel, read_config, write_config
 from asr.data.manifest import read_manifest, write_manifest
-from asr.decoding_options import DecodingOptions
+from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.training.config import TrainingConfig

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from asr.encoder import Encoder, EncoderOptions
+from asr.acoustic.encoder import Encoder, EncoderOptions
 from asr.training import loop
 from asr.training.config import LoopOptions
 from asr.training.log import read_log

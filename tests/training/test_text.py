@@ -14,7 +14,7 @@ import torch
 
 from asr.errors import DataError
 from asr.lm.vocabulary import EOS, UNK, VocabularyOptions
-from asr.text import TextOptions
+from asr.text.normalization import TextOptions
 from asr.training import text as text_module
 from asr.training.text import Text, plan_rows, prepare_text, read_chunks
 

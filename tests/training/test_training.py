@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic_model import AcousticModel
+from asr.acoustic.model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.options import from_json

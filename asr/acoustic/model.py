@@ -1,0 +1,240 @@
+"""The acoustic model: frontend, encoder and alphabet as one thing, and its folder on disk.
+
+A model folder holds `config.json` (format version, options of every part, alphabet, provenance) and
+`weights.safetensors`. It is written beside its place and renamed, and nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asr.acoustic.encoder import Encoder, EncoderOptions
+from asr.acoustic.frontend import Frontend, FrontendOptions
+from asr.decoding.options import DecodingOptions
+from asr.errors import ConfigError, InputError
+from asr.files.model_folder import (
+    Stored,
+    embedded_folders,
+    read_model_config,
+    read_weights,
+    stored_weights,
+    write_model_config,
+    write_model_folder,
+)
+from asr.text.alphabet import Alphabet
+from asr.text.normalization import TextOptions
+
+KIND: Final = "acoustic model"
+DEFAULT_MODEL = "english"
+MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything about a model but its weights: the content of config.json.
+
+    Args:
+        characters: the alphabet's, label 1 first.
+        text: how transcripts were normalised before they became labels.
+        frontend: what the features are.
+        encoder: shape of the recurrent stack.
+        decoding: how its log-probabilities become text unless one asks for something else; files are in its folder.
+        name: what `asr.load` calls it.
+        description: what it is good for, in a sentence, for `asr-transcribe --list-models`.
+        provenance: data, licence, seed, versions and measured error rates, as JSON values.
+    Raises:
+        InputError: the characters are no alphabet.
+        ConfigError: a second of sound would become more than `MOST_VALUES` values in the encoder's first layer.
+    """
+
+    characters: tuple[str, ...]
+    text: TextOptions = field(default_factory=TextOptions)
+    frontend: FrontendOptions = field(default_factory=FrontendOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    name: str = ""
+    description: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        Alphabet(self.characters)
+        channels = self.encoder.conv_channels if self.encoder.reduction == "conv" else 1
+        values = self.frontend.sample_rate // self.frontend.hop_length * self.frontend.num_features * channels
+        if values > MOST_VALUES:
+            raise ConfigError(
+                f"a second of sound must become {MOST_VALUES} values at most, and becomes {values}: frames a second x "
+                "features x conv_channels; lower one of them"
+            )
+
+
+class AcousticModel(nn.Module):
+    """Waveforms to log-probabilities of the labels; what a model folder holds.
+
+    Args:
+        config: what the parts are.
+        initialize: give the encoder random weights; without, it has none (they are on torch's meta device) until
+            `load_state_dict(..., assign=True)`, which is faster and leaves the random state alone.
+    """
+
+    def __init__(self, config: ModelConfig, *, initialize: bool = True):
+        super().__init__()
+        self.config = config
+        self.alphabet = Alphabet(config.characters)
+        self.frontend = Frontend(config.frontend)
+        with torch.device("cpu" if initialize else "meta"):
+            self.encoder = Encoder(
+                config.encoder, num_features=config.frontend.num_features, num_labels=self.alphabet.size
+            )
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that `forward` expects."""
+        return self.config.frontend.sample_rate
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples from one frame of log_probs to the next; times are frames x this, divided once when printed."""
+        return self.config.frontend.hop_length * self.config.encoder.time_reduction
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one frame of log_probs to the next."""
+        return self.samples_per_frame / self.sample_rate
+
+    def output_length(self, num_samples: int) -> int:
+        """Frames of log_probs for so many samples."""
+        return self.config.encoder.output_length(self.config.frontend.num_frames(num_samples))
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of every label at every frame.
+
+        Args:
+            waveforms: (B, N) float32 in [-1, 1] at `sample_rate`.
+            lengths: (B,) int64 samples.
+        Returns:
+            log_probs (B, T', V) float32, natural log, label 0 is Φ; lengths (B,) int64.
+        """
+        features, feature_lengths = self.frontend(waveforms, lengths)
+        return self.encoder(features, feature_lengths)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        stored: Stored = "float32",
+        files_from: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Write the model folder, complete or not at all; an older one in its place is replaced.
+
+        Args:
+            folder: where; its parent is made.
+            stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
+                quarter. The frontend's statistics, which are few and exact, stay float32.
+            files_from: a model folder whose own files are copied, as far as the options of decoding name them.
+        Raises:
+            InputError: a weight is not finite, or too large for float16.
+            ConfigError: there is something else than a model folder in that place.
+        """
+        weights = stored_weights(self.state_dict(), stored, exact=lambda name: name.startswith("frontend."))
+        files = own_files(self.config.decoding, files_from) if files_from else {}
+        write_model_folder(folder, self.config, weights, kind=KIND, files=files)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> AcousticModel:
+        """The model in `folder`, in evaluation mode on the CPU.
+
+        Raises:
+            DataError: no model there, a newer format, an unknown or wrong option, a missing or extra tensor, a wrong
+                shape, a damaged file; the message says which.
+        """
+        model = cls(read_config(folder), initialize=False)
+        model.load_state_dict(read_weights(folder, expected=model.state_dict()), assign=True)
+        return model.eval()
+
+
+def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
+    """The config.json of a model folder.
+
+    Raises:
+        DataError: it is missing, not JSON, of a newer format, or has an unknown or wrong option.
+    """
+    return read_model_config(folder, ModelConfig, kind=KIND)
+
+
+_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm", "source_lm")  # options that name a file or folder
+
+
+def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """What the options of a model name that lies in its folder: each by its name there."""
+    names = sorted({value for name in _PLACES if (value := getattr(options, name))})
+    inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
+    return {name: Path(folder) / name for name in inside if (Path(folder) / name).exists()}
+
+
+def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
+    """The options of a model with the places of its own files, be they lost; embedded models keep their names."""
+    places, named = own_files(options, folder), embedded_folders("language model")
+    values = {name: value for name in _PLACES if (value := getattr(options, name))}
+    changes = {name: str(folder / value) for name, value in values.items() if value in places or value not in named}
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
+    """The options with places that hold wherever one stands: inside the folder relative to it, elsewhere absolute.
+
+    Names of embedded models stay as they are. `in_folder` undoes it.
+    """
+    folder = folder.resolve()
+    values = {name: value for name in _PLACES if (value := getattr(options, name))}
+    named = embedded_folders("language model")
+    places = {
+        name: Path(value).resolve() for name, value in values.items() if value not in named and Path(value).exists()
+    }
+    changes = {
+        name: str(place.relative_to(folder) if folder in place.parents else place) for name, place in places.items()
+    }
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """(B, N) float32, zeros behind each waveform, and lengths (B,) int64."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    padded = torch.zeros(len(waveforms), int(lengths.max()))
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    return padded, lengths
+
+
+def embedded_models() -> dict[str, Path]:
+    """The models that come with the package: name to folder, sorted by name."""
+    return embedded_folders(KIND)
+
+
+def find_model(model: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a model: one given as such, an embedded one by its name, or None for the default.
+
+    Raises:
+        InputError: it is neither a folder nor the name of an embedded model.
+    """
+    embedded = embedded_models()
+    if model is None:
+        model = DEFAULT_MODEL
+    if str(model) in embedded:
+        return embedded[str(model)]
+    if Path(model).is_dir():
+        return Path(model)
+    names = ", ".join(embedded) or "none"
+    raise InputError(f"no model {os.fspath(model)!r}: give a model folder, or one of the embedded models: {names}")
+
+
+def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
+    """Write the config.json of a model folder that is there, and nothing else of it."""
+    write_model_config(folder, config, kind=KIND)

@@ -1,0 +1,1 @@
+"""From any sound file, stream or array to samples."""

@@ -1,0 +1,113 @@
+"""Sound files by libsndfile: opened in one way, read forwards, and what their headers state of their length."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal, TypeAlias
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from asr.audio.c_streams import silenced
+from asr.audio.excerpts import Excerpt
+from asr.audio.sound_parts import SoundPart
+from asr.errors import ConfigError
+
+# A damaged header may state any rate; beyond these a resampler would multiply the samples, and nothing records there.
+LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
+# What libsndfile answers (SF_COUNT_MAX) for a length that the header leaves open.
+UNKNOWN_FRAMES = 2**63 - 1
+
+Waveform: TypeAlias = NDArray[np.float32]
+RatedBlocks: TypeAlias = Generator[tuple[int, Waveform], None, None]
+"""What a decoder gives: the rate in Hz, and samples (n, channels), n >= 1, the rest unchecked."""
+
+BLOCK_SAMPLES = 2**18  # over all channels, that are decoded at a time: 1 MB of float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFormat:
+    """How to read a file of bare samples without a header, which no program can guess."""
+
+    sample_rate: int = field(metadata={"help": "samples per second of a headerless file"})
+    channels: int = field(default=1, metadata={"help": "interleaved channels of a headerless file"})
+    subtype: str = field(default="PCM_16", metadata={"help": "sample type of a headerless file, as soundfile names it"})
+    endian: Literal["LITTLE", "BIG"] = field(default="LITTLE", metadata={"help": "byte order of a headerless file"})
+
+    def __post_init__(self) -> None:
+        if not LOWEST_SAMPLE_RATE <= self.sample_rate <= HIGHEST_SAMPLE_RATE:
+            raise ConfigError(f"sample_rate must be {rate_range()}; got {self.sample_rate}")
+        if not 1 <= self.channels <= 1024:
+            raise ConfigError(f"channels must be 1 to 1024; got {self.channels}")
+        if self.endian not in ("LITTLE", "BIG"):
+            raise ConfigError(f"endian must be LITTLE or BIG; got {self.endian!r}")
+        if not soundfile.check_format("RAW", self.subtype, self.endian):
+            known = ", ".join(soundfile.available_subtypes("RAW"))
+            raise ConfigError(f"subtype must be one of {known}, that exists {self.endian} endian; got {self.subtype!r}")
+
+
+def rate_range() -> str:
+    """The sample rates that can be read, for messages."""
+    return f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz"
+
+
+class Sound(soundfile.SoundFile):
+    """A sound file that is only ever read forwards.
+
+    soundfile seeks after each read of a seekable file, at which the MP3 decoder loses its bit reservoir: sound read in
+    blocks would crackle at their seams. By descriptor, since from a name soundfile takes `.raw` for headerless, and
+    libsndfile `.vox`, whatever is in them.
+    """
+
+    def __init__(self, file: IO[bytes] | Excerpt, raw: RawFormat | None):
+        options: dict[str, Any] = {}
+        if raw is not None:
+            options = {"channels": raw.channels, "subtype": raw.subtype, "endian": raw.endian, "format": "RAW"}
+            options["samplerate"] = raw.sample_rate
+        with silenced():
+            if isinstance(file, Excerpt):
+                super().__init__(io.BufferedReader(file, 2**16), **options)
+            else:
+                os.lseek(file.fileno(), 0, os.SEEK_SET)
+                super().__init__(file.fileno(), closefd=False, **options)
+
+    def seekable(self) -> bool:
+        return False
+
+    def read_into(self, block: Waveform) -> int:
+        """Frames that were decoded into the beginning of (n, channels), 0 at the end.
+
+        Raises:
+            soundfile.LibsndfileError: decoding failed; what came before stands in the block all the same.
+        """
+        with silenced():
+            return len(self.read(out=block))
+
+
+def stated_frames(sound: Sound, part: SoundPart, file: IO[bytes]) -> int | None:
+    """Frames that the header promises, where it does: libsndfile itself lowers the number to what the file holds."""
+    if part.stated is not None:
+        first, last = part.samples or (0, sound.frames)
+        return round(part.stated * (last - first))
+    log = sound.extra_info
+    if sound.frames == UNKNOWN_FRAMES or sound.format == "MP3":  # of a kind whose frames are not known: a guess
+        return None
+    if sound.format == "NIST":
+        count = re.search(rb"\nsample_count -i (\d{1,18})\n", os.pread(file.fileno(), 1024, part.begin))
+        return int(count[1]) if count else None
+    if frames := re.search(r"read from 'COMM' chunk \(?(\d{1,18})\b", log):  # of aiff, which at a pipe states 0
+        return int(frames[1])
+    # w64 and au; writers that could not go back leave 2 GiB or more there.
+    sizes = re.search(r"^ *(?:data|riff|Data Size) *: (\d{1,18}) \(should be (\d{1,18})\)", log, re.MULTILINE)
+    if sizes and int(sizes[2]) > 0 and int(sizes[1]) < 0x7FFF_F000:
+        return round(sound.frames * int(sizes[1]) / int(sizes[2]))
+    return sound.frames
+
+
+def problem_of(error: soundfile.LibsndfileError) -> str:
+    return error.error_string.removeprefix("Error : ").rstrip(". ")

@@ -1,0 +1,1 @@
+"""From log-probabilities to a transcript: greedily or by beam search, rescored, with confidences."""

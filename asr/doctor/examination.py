@@ -1,0 +1,372 @@
+"""The doctor: manifests in, what is wrong with them out; and the manifests without it.
+
+manifests ─▶ utterances ─▶ files, each decoded once in parallel ─▶ facts ─▶ checks ─▶ findings ─▶ cleaned manifests
+                                                  a model listens ╯                               and quarantine
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.audio.waveform import Waveform
+from asr.data.manifest import ManifestLine, open_manifest, scan_manifest, write_lines
+from asr.data.splits import Split
+from asr.doctor.checks import (
+    KINDS,
+    Case,
+    DoctorOptions,
+    Finding,
+    check_declared,
+    check_file,
+    check_frames,
+    check_marks,
+    check_sound,
+    check_text,
+    find_duplicate_audio,
+    find_duplicate_ids,
+    find_leaks,
+    find_mismatches,
+    find_odd_rates,
+    find_rare_characters,
+    learned_alphabet,
+)
+from asr.doctor.listening import FileFacts, Job, Stretch, listen_to_all
+from asr.errors import ConfigError, DataError
+from asr.text.alphabet import Alphabet
+from asr.text.normalization import TextOptions, normalize, without_refusal
+
+if TYPE_CHECKING:
+    from asr.recognition.recognizer import Recognizer
+
+_BATCH = 16  # waveforms that a model hears together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What the doctor found.
+
+    Args:
+        splits: of each manifest, by its path: "train", "dev", "test", or "" where that is not known.
+        cases: the utterances, in the order of the manifests.
+        findings: in the order of the manifests, too.
+        num_files: sound files that were decoded.
+        elapsed_seconds: that it took.
+        compared: whether a model has compared texts and sounds.
+    """
+
+    splits: Mapping[str, Split]
+    cases: Sequence[Case]
+    findings: Sequence[Finding]
+    num_files: int
+    elapsed_seconds: float
+    compared: bool
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing is worse than a note."""
+        return all(finding.level == "note" for finding in self.findings)
+
+    def counts(self) -> dict[str, int]:
+        """Findings of each kind that there is, in the order of `KINDS`."""
+        found = Counter(finding.kind for finding in self.findings)
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaned:
+    """A manifest without what is wrong.
+
+    Args:
+        manifest: the one that was cleaned.
+        clean: where its other lines are, unchanged.
+        quarantine: where those that were taken out are, each with the reasons.
+        num_kept, num_quarantined: lines.
+    """
+
+    manifest: str
+    clean: Path
+    quarantine: Path
+    num_kept: int
+    num_quarantined: int
+
+
+def examine(
+    manifests: Mapping[str, Split],
+    options: DoctorOptions | None = None,
+    *,
+    recognizer: Recognizer | None = None,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Examination:
+    """Read manifests, decode every file of them once, and say what is wrong with them.
+
+    Args:
+        manifests: paths, each with its split; leaks are looked for between train and the others.
+        options: what counts as wrong; None means the defaults.
+        recognizer: whose model says how many frames there are, what its alphabet is, how texts are normalised, and
+            whether texts are those of their sounds. Without, the model that training makes by default is assumed, and
+            texts are not compared with sounds.
+        processes: that decode.
+        progress: called after each file with the number of files decoded, and of all.
+    Raises:
+        DataError: a manifest is missing or no manifest; what is wrong inside of one is in the result.
+        ConfigError: no manifest is given.
+    """
+    if not manifests:
+        raise ConfigError("the doctor needs at least one manifest")
+    options = options or DoctorOptions()
+    begin = time.monotonic()
+    text_options = recognizer.model.config.text if recognizer else options.text
+    findings: list[Finding] = []
+    lines: list[tuple[str, ManifestLine]] = []
+    for manifest in manifests:
+        for line in _readable(manifest, findings):
+            lines.append((manifest, line))
+    cases = [_unheard(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
+
+    num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)
+    for index, fault in _faults(cases, options, recognizer, text_options):
+        findings.append(_finding(index, cases[index], fault))
+    order = {manifest: number for number, manifest in enumerate(manifests)}
+    findings.sort(key=lambda finding: (order[finding.manifest], finding.line))
+    return Examination(
+        splits=dict(manifests),
+        cases=cases,
+        findings=findings,
+        num_files=num_files,
+        elapsed_seconds=time.monotonic() - begin,
+        compared=recognizer is not None and not any(finding.kind == "no-match" for finding in findings),
+    )
+
+
+def clean(examination: Examination, *, also: Sequence[str] = ()) -> list[Cleaned]:
+    """Write, beside each manifest, one without its broken utterances, and a list of those with the reasons.
+
+    `train.jsonl.gz` gets `train.clean.jsonl.gz`, lines as they were, and `train.quarantine.jsonl`, a line for each one
+    taken out: {"line", "id", "reasons": [{"kind", "message"}], "cut": the line itself}. Together they hold every line.
+
+    Args:
+        examination: of manifests that have not changed since.
+        also: kinds to take out that are not broken.
+    Raises:
+        ConfigError: there is no such kind.
+        DataError: a manifest can no longer be read, or a file cannot be written.
+    """
+    for kind in also:
+        if kind not in KINDS:
+            raise ConfigError(f"kinds of findings are {', '.join(KINDS)}; got {kind!r}")
+    reasons: dict[tuple[str, int], list[Finding]] = defaultdict(list)
+    for finding in examination.findings:
+        if finding.level == "broken" or finding.kind in also:
+            reasons[finding.manifest, finding.line].append(finding)
+    return [_clean_one(manifest, reasons) for manifest in examination.splits]
+
+
+def made_by_fix(manifests: Iterable[str]) -> dict[str, str]:
+    """Those of some manifests that `clean` has written beside others of them, each with that other one.
+
+    A pattern that names all manifests of a folder names these, too; examined together, all would come twice.
+    """
+    paths = {Path(manifest).resolve(): manifest for manifest in manifests}
+    made = {written: given for path, given in paths.items() for written in _written(path)}
+    return {given: made[path] for path, given in paths.items() if path in made}
+
+
+def _written(manifest: Path) -> tuple[Path, Path]:
+    """Where the clean lines of a manifest go, and the others."""
+    stem, suffix = re.fullmatch(r"(.*?)(\.jsonl(?:\.gz)?)?", manifest.name).groups()  # type: ignore[union-attr]
+    return manifest.with_name(f"{stem}.clean{suffix or ''}"), manifest.with_name(f"{stem}.quarantine.jsonl")
+
+
+def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding]]) -> Cleaned:
+    path = Path(manifest)
+    clean, quarantine = _written(path)
+    kept: list[str] = []
+    taken: list[str] = []
+    try:
+        with open_manifest(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                found = reasons.get((manifest, number), ())
+                if not found:
+                    if line.strip():
+                        kept.append(line)
+                    continue
+                record = {
+                    "line": number,
+                    "id": found[0].id,
+                    "reasons": [{"kind": finding.kind, "message": finding.message} for finding in found],
+                    "cut": line.rstrip("\n"),
+                }
+                taken.append(json.dumps(record, ensure_ascii=False) + "\n")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"only what can be read to its end can be cleaned: {error}", path=path) from error
+    cleaned = Cleaned(
+        manifest=manifest,
+        clean=clean,
+        quarantine=quarantine,
+        num_kept=len(kept),
+        num_quarantined=len(taken),
+    )
+    write_lines(cleaned.clean, kept)
+    write_lines(cleaned.quarantine, taken)
+    return cleaned
+
+
+def _readable(manifest: str, findings: list[Finding]) -> Iterator[ManifestLine]:
+    """The lines of a manifest that can be used; the others become findings."""
+    number = 0
+    try:
+        for line in scan_manifest(manifest):
+            number = line.number
+            if line.utterance is not None:
+                yield line
+            else:
+                findings.append(Finding(kind="manifest", message=line.error, manifest=manifest, line=number))
+    except DataError as error:
+        if error.line is None:
+            raise
+        message = str(error).removeprefix(f"{manifest}:{error.line}: ")
+        findings.append(Finding(kind="manifest", message=message, manifest=manifest, line=error.line))
+    if not number:
+        findings.append(Finding(kind="manifest", message="it has no utterances", manifest=manifest, line=1))
+
+
+def _unheard(manifest: str, line: ManifestLine, split: Split, options: TextOptions) -> Case:
+    """The case of a line before its sound has been heard."""
+    assert line.utterance is not None and line.declared is not None
+    return Case(
+        manifest=manifest,
+        line=line.number,
+        split=split,
+        utterance=line.utterance,
+        declared=line.declared,
+        text=normalize(line.utterance.text, without_refusal(options)),
+        file=_UNHEARD,
+    )
+
+
+_UNHEARD = FileFacts()
+
+
+def _listen(
+    cases: list[Case],
+    *,
+    recognizer: Recognizer | None,
+    processes: int,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Puts what is heard into the cases; the number of files."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, case in enumerate(cases):
+        members[os.fspath(case.utterance.audio)].append(index)
+    model_rate = recognizer.model.sample_rate if recognizer else None
+
+    def make_job(path: str) -> Job:
+        utterances = [cases[index].utterance for index in members[path]]
+        stretches = (
+            Stretch(start_seconds=u.start_seconds, duration_seconds=u.duration_seconds, channel=u.channel)
+            for u in utterances
+        )
+        return Job(path=path, stretches=tuple(stretches), model_rate=model_rate)
+
+    paths = list(members)
+    waiting: list[tuple[int, Waveform]] = []
+    heard = listen_to_all([make_job(path) for path in paths], processes=processes)
+    for done, (number, facts) in enumerate(heard, start=1):
+        for index, sound, waveform in zip(members[paths[number]], facts.sounds, facts.waveforms, strict=True):
+            cases[index] = replace(cases[index], file=facts.file, sound=sound)
+            if waveform is not None and not facts.file.damage:
+                waiting.append((index, waveform))
+        while recognizer and (len(waiting) >= _BATCH or (waiting and done == len(paths))):
+            _match(cases, waiting[:_BATCH], recognizer)
+            del waiting[:_BATCH]
+        if progress:
+            progress(done, len(paths))
+    return len(paths)
+
+
+def _match(cases: list[Case], heard: Sequence[tuple[int, Waveform]], recognizer: Recognizer) -> None:
+    """Puts how texts fit into the cases."""
+    from asr.doctor.matching import match_texts
+
+    def neighbours(index: int) -> list[tuple[int, str]]:
+        near = (other for other in (index - 1, index + 1) if 0 <= other < len(cases))
+        return [(other, cases[other].text) for other in near if cases[other].manifest == cases[index].manifest]
+
+    indices = [index for index, _ in heard]
+    matches = match_texts(
+        recognizer,
+        [waveform for _, waveform in heard],
+        [cases[index].text for index in indices],
+        [neighbours(index) for index in indices],
+    )
+    for index, match in zip(indices, matches, strict=True):
+        cases[index] = replace(cases[index], match=match)
+
+
+def _faults(
+    cases: Sequence[Case], options: DoctorOptions, recognizer: Recognizer | None, text_options: TextOptions
+) -> Iterator[tuple[int, tuple[str, str, float]]]:
+    """Everything that is wrong, with the index of the case."""
+    model_alphabet = recognizer.model.alphabet if recognizer else None
+    if options.characters:
+        model_alphabet = Alphabet(tuple(sorted({*options.characters, " "})))
+    alphabet = model_alphabet or learned_alphabet(cases)
+    sample_rate, num_frames = _frame_formula(recognizer)
+    for index, case in enumerate(cases):
+        for fault in (
+            *check_file(case),
+            *check_declared(case, options),
+            *check_sound(case, options),
+            *check_text(case, alphabet),
+            *check_marks(case, text_options.marks),
+            *check_frames(
+                case,
+                sample_rate=sample_rate,
+                num_frames=num_frames,
+                alphabet=model_alphabet,
+                assumed=recognizer is None,
+            ),
+        ):
+            yield index, fault
+    yield from find_duplicate_ids(cases)
+    yield from find_duplicate_audio(cases, options)
+    yield from find_leaks(cases, options)
+    yield from find_odd_rates(cases, options)
+    yield from find_mismatches(cases)
+    if model_alphabet is None:
+        yield from find_rare_characters(cases)
+
+
+def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], int]]:
+    """The sample rate of the model, and its frames for so many samples; without one, of what training makes."""
+    if recognizer:
+        return recognizer.model.sample_rate, recognizer.model.output_length
+    from asr.acoustic.encoder import EncoderOptions
+    from asr.acoustic.frontend import FrontendOptions
+
+    frontend, encoder = FrontendOptions(), EncoderOptions()
+    return frontend.sample_rate, lambda num_samples: encoder.output_length(frontend.num_frames(num_samples))
+
+
+def _finding(index: int, case: Case, fault: tuple[str, str, float]) -> Finding:
+    kind, message, badness = fault
+    return Finding(
+        kind=kind,
+        message=message,
+        manifest=case.manifest,
+        line=case.line,
+        id=case.utterance.id,
+        audio=os.fspath(case.utterance.audio),
+        badness=badness,
+        case=index,
+    )

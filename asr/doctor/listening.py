@@ -1,0 +1,311 @@
+"""Recordings in numbers: each file decoded once, in as many processes as there are, and what was heard of each stretch.
+
+jobs (a file, its stretches) ──▶ processes: decode in blocks, measure ──▶ what was heard, as it comes
+                                 a few jobs in each, so memory does not grow with their number
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from asr.audio.libsndfile import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, rate_range
+from asr.audio.sound_files import sound_header
+from asr.audio.waveform import LARGEST_SAMPLE, Waveform, read_audio, stream_channels
+from asr.doctor.containers import flac_ends_early, ogg_damage
+from asr.errors import AsrWarning, ChoiceWarning, DataError
+from asr.processes import WorkerDied, Workers
+
+WINDOW_SECONDS = 0.025  # over which the level is averaged
+_SHORTEST_TOP = 3  # samples in a row at the extreme: what is not clipped reaches it with one or two
+_FULL_SCALE = 1 - 2.0**-13  # decoders of lossy formats overshoot, so that clipped sound is not level there
+_FILES_PER_TASK = 8
+_MOST_HEARD_SECONDS = 60.0  # a longer stretch is measured, but not passed on to a model
+_MAGIC = (
+    b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"FORM",
+    b".snd", b"NIST_1A", b"caff", b"#!AMR", b"\x1aE\xdf\xa3",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """A part of a file's channel to be heard."""
+
+    start_seconds: float
+    duration_seconds: float
+    channel: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A file to decode, and its stretches.
+
+    Args:
+        path: the file.
+        stretches: what to measure of it.
+        model_rate: Hz at which the waveforms are wanted too; None where they are not.
+    """
+
+    path: str
+    stretches: tuple[Stretch, ...]
+    model_rate: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFacts:
+    """What a file turned out to be.
+
+    Args:
+        damage: the kind of its damage ("missing", "empty", "not-sound", "corrupt", "truncated"), or "".
+        reason: the damage in words.
+        sample_rate: Hz, 0 if nothing could be decoded.
+        num_samples: decoded, of each channel.
+        num_channels: 0 if nothing could be decoded.
+    """
+
+    damage: str = ""
+    reason: str = ""
+    sample_rate: int = 0
+    num_samples: int = 0
+    num_channels: int = 0
+
+    @property
+    def duration_seconds(self) -> float:
+        """Of what could be decoded."""
+        return self.num_samples / self.sample_rate if self.sample_rate else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoundFacts:
+    """What a stretch sounds like; full scale is 1.
+
+    Args:
+        num_samples: that are there, at the file's own rate.
+        peak: the largest magnitude.
+        offset: the mean.
+        level: root mean square about the mean.
+        loudest: the largest level of any 25 ms.
+        clipped: share of the samples that lie level at an extreme, 0 .. 1.
+        invalid: samples that are no finite numbers, or beyond what `read_audio` takes; the rest is over the others.
+        digest: of the samples as 16-bit integers; two stretches that have the same are the same sound.
+    """
+
+    num_samples: int
+    peak: float
+    offset: float
+    level: float
+    loudest: float
+    clipped: float
+    invalid: int
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """What came of a job: facts of the file, and of each stretch, None where nothing of it is there; waveforms too."""
+
+    file: FileFacts
+    sounds: tuple[SoundFacts | None, ...]
+    waveforms: tuple[Waveform | None, ...]
+
+
+def decibels(amplitude: float) -> float:
+    """dB of full scale; -inf for silence."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+def listen_to_all(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[int, Heard]]:
+    """What `listen` gives for each job, with the number of the job, as they come.
+
+    A file that ends the process that decodes it is corrupt. If there is to be one process only, it is this one.
+
+    Args:
+        jobs: any number.
+        processes: at least 1.
+    """
+    if processes == 1:
+        yield from enumerate(map(listen, jobs))
+        return
+    numbers = range(len(jobs))
+    tasks = [numbers[begin : begin + _FILES_PER_TASK] for begin in range(0, len(jobs), _FILES_PER_TASK)]
+    with Workers(_make_listener, processes=min(processes, max(len(tasks), 1))) as workers:
+        suspects: list[int] = []
+        for task, result in workers.results([(number, jobs[number]) for number in task] for task in tasks):
+            if isinstance(result, WorkerDied):
+                suspects += (number for number, _ in task)
+            else:
+                yield from result
+        for task, result in workers.results([(number, jobs[number])] for number in suspects):
+            if isinstance(result, WorkerDied):
+                ((number, job),) = task
+                file = FileFacts(damage="corrupt", reason=f"decoding it ends the program: {result}")
+                nothing = (None,) * len(job.stretches)
+                yield number, Heard(file=file, sounds=nothing, waveforms=nothing)
+            else:
+                yield from result
+
+
+def _make_listener(number: int) -> Callable[[list[tuple[int, Job]]], list[tuple[int, Heard]]]:
+    return _listen_to_some
+
+
+def _listen_to_some(task: list[tuple[int, Job]]) -> list[tuple[int, Heard]]:
+    return [(number, listen(job)) for number, job in task]
+
+
+def listen(job: Job) -> Heard:
+    """Decode a file once, and measure its stretches. Whatever is wrong with the file is in the result."""
+    meters: list[_Meter] = []
+    rate = num_samples = num_channels = 0
+    error = ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AsrWarning)
+        try:
+            with closing(stream_channels(job.path)) as blocks:
+                for block_rate, block in blocks:
+                    if not num_samples:
+                        rate, num_channels = block_rate, block.shape[1]
+                        if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
+                            raise DataError(
+                                f"the sample rate must be {rate_range()}; its header states {rate}", path=job.path
+                            )
+                        meters = [_Meter(stretch, rate, job.model_rate) for stretch in job.stretches]
+                    elif (block_rate, block.shape[1]) != (rate, num_channels):
+                        raise DataError(f"its rate or channels change after {num_samples / rate:.3f} s", path=job.path)
+                    planar = np.ascontiguousarray(block.T)
+                    for meter in meters:
+                        meter.hear(planar, num_samples)
+                    num_samples += len(block)
+        except DataError as problem:
+            error = str(problem)
+    notes = [str(warning.message) for warning in caught if not issubclass(warning.category, ChoiceWarning)]
+    damage, reason = _damage(job.path, error, notes, decoded=num_samples > 0)
+    file = FileFacts(damage=damage, reason=reason, sample_rate=rate, num_samples=num_samples, num_channels=num_channels)
+    return Heard(
+        file=file,
+        sounds=tuple(meter.facts() for meter in meters) or (None,) * len(job.stretches),
+        waveforms=tuple(meter.waveform() for meter in meters) or (None,) * len(job.stretches),
+    )
+
+
+def _damage(path: str, error: str, notes: list[str], *, decoded: bool) -> tuple[str, str]:
+    """The kind of a file's damage and the reason, both empty if there is none.
+
+    Args:
+        path: the file.
+        error, notes: what reading it raised and warned of.
+        decoded: whether there were samples all the same.
+    """
+    error, *notes = (text.removeprefix(f"{path}: ") for text in (error, *notes))
+    if not os.path.isfile(path):
+        return "missing", "there is no such file" if not os.path.exists(path) else "it is no file"
+    if os.path.getsize(path) == 0:
+        return "empty", "the file has no bytes"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError as problem:
+        return "missing", f"it cannot be opened: {problem.strerror}"
+    if head.startswith(b"OggS") and (damage := ogg_damage(path))[0]:
+        return damage
+    if error and not decoded:
+        if _states_no_samples(path):
+            return "empty", "the file has a header, but no samples"
+        return "corrupt" if head.startswith(_MAGIC) or head[4:8] == b"ftyp" else "not-sound", error
+    if error:
+        return "corrupt", error
+    if notes and head.startswith(b"fLaC") and not flac_ends_early(path):
+        return "corrupt", "; ".join(notes)
+    return ("truncated", "; ".join(notes)) if notes else ("", "")
+
+
+def _states_no_samples(path: str) -> bool:
+    try:
+        return sound_header(path).num_samples == 0
+    except soundfile.LibsndfileError:
+        return False
+
+
+class _Meter:
+    """Measures one stretch as the blocks of its file go by."""
+
+    def __init__(self, stretch: Stretch, rate: int, model_rate: int | None):
+        self.channel = stretch.channel
+        self.rate, self.model_rate = rate, model_rate
+        self.start = round(stretch.start_seconds * rate)
+        self.end = self.start + max(1, round(stretch.duration_seconds * rate))
+        self.window = max(1, round(WINDOW_SECONDS * rate))
+        self.kept: list[Waveform] | None = None
+        if model_rate is not None and self.end - self.start <= _MOST_HEARD_SECONDS * rate:
+            self.kept = []
+        self.digest = hashlib.blake2b(digest_size=16)
+        self.num_samples = self.num_invalid = self.num_full = 0
+        self.sum = self.squares = self.loudest = 0.0
+        self.tops = [0.0, 0.0]  # the highest sample, and the lowest with its sign turned
+        self.num_level = [0, 0]  # samples that lie level there
+
+    def hear(self, planar: Waveform, position: int) -> None:
+        """Takes what the stretch has in a block (channels, n) that begins at sample `position` of the file."""
+        if self.channel >= len(planar) or self.end <= position or self.start >= position + planar.shape[1]:
+            return
+        samples = planar[self.channel, max(self.start - position, 0) : self.end - position]
+        valid = np.abs(samples) <= LARGEST_SAMPLE  # false for NaN
+        self.num_samples += len(samples)
+        if not valid.all():
+            self.num_invalid += int(len(samples) - np.count_nonzero(valid))
+            samples = np.where(valid, samples, np.float32(0))
+        if self.kept is not None:
+            self.kept.append(samples)
+        self.digest.update(np.rint(np.clip(samples * 2.0**15, -(2.0**15), 2.0**15 - 1)).astype("<i2").tobytes())
+
+        exact = samples.astype(np.float64)
+        self.sum += float(exact.sum())
+        self.squares += float(exact @ exact)
+        whole = len(exact) // self.window * self.window
+        frames = exact[:whole].reshape(-1, self.window) if whole else exact[None]
+        self.loudest = max(self.loudest, float(frames.std(axis=1).max()))
+        self.num_full += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
+        for side, turned in enumerate((samples, -samples)):
+            top = float(turned.max())
+            if top > self.tops[side]:
+                self.tops[side], self.num_level[side] = top, 0
+            if top == self.tops[side]:
+                self.num_level[side] += _num_in_runs(np.flatnonzero(turned >= top))
+
+    def facts(self) -> SoundFacts | None:
+        """What has been measured; None if the stretch has no samples."""
+        if not self.num_samples:
+            return None
+        offset = self.sum / self.num_samples
+        return SoundFacts(
+            num_samples=self.num_samples,
+            peak=max(self.tops),
+            offset=offset,
+            level=math.sqrt(max(self.squares / self.num_samples - offset**2, 0.0)),
+            loudest=self.loudest,
+            clipped=max(sum(self.num_level), self.num_full) / self.num_samples,
+            invalid=self.num_invalid,
+            digest=self.digest.digest(),
+        )
+
+    def waveform(self) -> Waveform | None:
+        """The stretch at the model's rate, if it is wanted."""
+        if not self.kept or self.model_rate is None:
+            return None
+        return read_audio((np.concatenate(self.kept), self.rate), sample_rate=self.model_rate)
+
+
+def _num_in_runs(places: np.ndarray) -> int:
+    """How many of these sample positions, in ascending order, stand in a row of at least `_SHORTEST_TOP`."""
+    if len(places) < _SHORTEST_TOP:
+        return 0
+    lengths = np.diff(np.flatnonzero(np.diff(places, prepend=-2, append=places[-1] + 2) != 1))
+    return int(lengths[lengths >= _SHORTEST_TOP].sum())

@@ -1,0 +1,1 @@
+"""Error rates of a recogniser on a manifest, comparison of two, and tuning of decoding weights."""

@@ -1,0 +1,371 @@
+"""The weights of decoding, and what makes its confidences true, from utterances with known text."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from asr.acoustic.model import embedded_models, find_model, out_of_folder, read_config, write_config
+from asr.ctc.greedy import best_path
+from asr.data.manifest import Utterance, spelled_text
+from asr.data.waveforms import read_waveform
+from asr.decoding.confidence import (
+    agreements,
+    calibrated,
+    evidence,
+    fit_calibration,
+    of_utterance,
+    of_words,
+    word_shares,
+)
+from asr.decoding.decoder import place_tokens
+from asr.decoding.options import DecodingOptions
+from asr.decoding.rescoring import Reading, ranked
+from asr.errors import AsrError, ConfigError, InputError
+from asr.recognition.recognizer import Emission, Recognizer
+from asr.text.alphabet import BLANK, Alphabet
+from asr.text.metrics import right_words, word_errors
+from asr.text.transcript import split_words
+
+ROUNDS = 6  # searches, at most, until their weights stay as they are
+_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
+_BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
+GRID: dict[str, tuple[float, ...]] = {
+    "lm_weight": _WEIGHTS,
+    "word_bonus": _BONUSES,
+    "unknown_word_score": (0.0, -2.0, -5.0, -8.0, -12.0, -16.0, -20.0),
+    "unknown_letter_score": (0.0, -0.5, -1.0, -1.5, -2.0, -3.0),
+    "rescore_weight": (*_WEIGHTS, 2.0),
+    "rescore_word_bonus": _BONUSES,
+    "rescore_lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
+    "source_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0),
+}
+TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
+PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
+TRIED_WIDTH = 100  # of the beam, at most
+_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights of what ranking readings anew adds
+LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
+POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
+
+Rows = Sequence[Sequence[float] | np.ndarray]
+
+
+def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
+    """The weights with which the best readings of all utterances have the fewest errors, and how many those are.
+
+    All of the `GRID` are tried. Of those with equally few errors it takes the one with which readings are expected to
+    have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
+
+    Args:
+        base: for each utterance (n,) what is not weighed, in nats.
+        terms: for each utterance (n,) what each weight, by its name, is a factor of.
+        errors: for each utterance (n,) errors of each reading.
+    Raises:
+        InputError: there are no utterances.
+    """
+    if not len(base):
+        raise InputError("weights need utterances with known text to be tuned on; got none")
+    width = max(map(len, base))
+
+    def table(rows: Rows, padding: float) -> np.ndarray:
+        padded = np.full((len(rows), width), padding)
+        for row, values in zip(padded, rows, strict=True):
+            row[: len(values)] = values
+        return padded
+
+    scores, faults = table(base, -np.inf), table(errors, 0.0)
+    tables = {name: table(rows, 0.0) for name, rows in terms.items()}
+    utterances = np.arange(len(scores))
+    best: tuple[float, float, tuple[float, ...]] | None = None
+    for weights in itertools.product(*(GRID[name] for name in tables)):
+        total = scores + sum(weight * values for weight, values in zip(weights, tables.values(), strict=True))
+        fewest = float(faults[utterances, total.argmax(axis=1)].sum())
+        if best is not None and fewest > best[0]:
+            continue
+        shares = np.exp(total - total.max(axis=1, keepdims=True))
+        expected = float((faults * shares / shares.sum(axis=1, keepdims=True)).sum())
+        if best is None or (fewest, expected) < best[:2]:
+            best = fewest, expected, weights
+    assert best is not None
+    return dict(zip(tables, best[2], strict=True)), int(best[0])
+
+
+def tune_decoding(
+    recognizer: Recognizer, utterances: Iterable[Utterance], *, progress: Callable[[], object] = lambda: None
+) -> DecodingOptions:
+    """The recogniser's options with the weights that give the fewest word errors on some utterances.
+
+    First those of the search: of its language model, of words, of words outside of its lexicon and their letters, and
+    of the labels' prior; then those with which a recurrent model ranks what it finds; and what makes the confidences of
+    words say best whether they are right, which is all that greedy decoding has to tune. What a search finds depends on
+    its weights, so it is made again with those that do best on all it has found so far, until they stay as they are;
+    the search with the fewest errors counts.
+
+    Args:
+        utterances: with known text, which training has not seen. Those that cannot be read are left out.
+        progress: called after each utterance.
+    Raises:
+        InputError: no utterance can be read.
+    Source: Och 2003, "Minimum error rate training in statistical machine translation", section 5, with a grid in place
+        of its line search.
+    """
+    options = recognizer.decoder.options
+    references, emissions = _hear(recognizer, utterances, progress)
+    if not references:
+        raise InputError("weights need utterances with known text to be tuned on; got none")
+    options = _fit_greedy_confidences(options, emissions, recognizer.model.alphabet, references)
+    if options.beam_width == 1:
+        return options
+
+    def search(options: DecodingOptions) -> list[list[Reading]]:
+        return recognizer.with_decoding(options).decoder.readings(emissions)
+
+    options = _tune_search(replace(options, prior=prior_of(emissions)), search, references)
+    if options.rescore_lm:
+        names = weights_of_ranking(options)
+        lists = search(replace(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))  # type: ignore[arg-type]
+        asked = [[each.rnn is not None for each in row] for row in lists]
+        terms: dict[str, Rows] = {
+            "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
+            "rescore_word_bonus": [[len(each.words) for each in row] for row in lists],
+            "rescore_lm_weight": [[each.lm for each in row] for row in lists],
+            "source_weight": [[-(each.source or 0.0) for each in row] for row in lists],
+        }
+        terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
+        base = [[each.score - options.lm_weight * each.lm * (each.rnn is not None) for each in row] for row in lists]
+        weights, _ = tune(base, terms, _errors(lists, references))
+        options = replace(options, **weights)  # type: ignore[arg-type]
+        lists = [ranked(row, options) for row in lists]
+    else:
+        lists = search(replace(options, num_best=100))
+    return _fit_confidences(options, lists, emissions, references)
+
+
+def tuned_options(options: DecodingOptions) -> list[str]:
+    """The names of the options that `tune_decoding` finds a number for."""
+    if options.beam_width == 1:
+        return ["greedy_confidence_power"]
+    ranking = weights_of_ranking(options) * bool(options.rescore_lm)
+    confidence = ["confidence_temperature", "confidence_power", "greedy_confidence_power"]
+    return [*weights_of_search(options), "prior_weight", *ranking, *confidence]
+
+
+def weights_of_search(options: DecodingOptions) -> list[str]:
+    """The names of the weights that a search with these options has to be given."""
+    unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
+    return [
+        *["lm_weight"] * bool(options.lm or options.fuse_lm),
+        *["word_bonus"] * bool(options.lm or options.fuse_lm or options.lexicon or not options.rescore_lm),
+        *["unknown_word_score", "unknown_letter_score"] * unknown,
+    ]
+
+
+def weights_of_ranking(options: DecodingOptions) -> list[str]:
+    """The names of the weights that ranking what a search finds anew has to be given."""
+    return [
+        "rescore_weight",
+        "rescore_word_bonus",
+        *["rescore_lm_weight"] * bool(options.lm or options.fuse_lm),
+        *["source_weight"] * bool(options.source_lm),
+    ]
+
+
+def prior_of(emissions: Sequence[Emission]) -> tuple[float, ...]:
+    """The average posterior of each label over all frames, at least `LEAST_PRIOR`."""
+    total = sum(np.exp(emission.astype(np.float64)).sum(axis=0) for emission in emissions)
+    average = total / max(sum(map(len, emissions)), 1)
+    return tuple(round(float(each), 6) for each in np.clip(average, LEAST_PRIOR, 1.0))
+
+
+Search = Callable[[DecodingOptions], list[list[Reading]]]
+
+
+def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
+    """The options with the weights that give the best first readings.
+
+    How much the prior counts is tried out in a beam of `TRIED_WIDTH`, with the weights that are best without it, which
+    are then found anew for the whole beam.
+    """
+    width = min(options.beam_width, TRIED_WIDTH)
+    tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
+
+    def fewest(prior_weight: float) -> int:
+        lists = search(replace(tried, prior_weight=prior_weight, rescore_lm="", source_lm="", num_best=100))
+        return _best_weights(tried, lists, _errors(lists, references))[1]
+
+    prior_weight = min(PRIOR_WEIGHTS, key=fewest)
+    prior = options.prior if prior_weight else ()
+    found = replace(tried, beam_width=options.beam_width, prior=prior, prior_weight=prior_weight)
+    return found if not prior_weight and width == options.beam_width else _tune_weights(found, search, references)
+
+
+def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
+    """The options with the weights of `weights_of_search` that give the best first readings."""
+    if not weights_of_search(options):
+        return options
+    found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
+    tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
+    while options not in tried and len(tried) < ROUNDS:
+        lists = search(replace(options, rescore_lm="", source_lm="", num_best=100))
+        errors = _errors(lists, references)
+        tried[options] = sum(row[0] for row in errors)
+        for known, *row in zip(found, lists, errors, strict=True):
+            for reading, count in zip(*row, strict=True):
+                if reading.words not in known or known[reading.words][0].acoustic < reading.acoustic:
+                    known[reading.words] = reading, count
+        lists = [[reading for reading, _ in known.values()] for known in found]
+        errors = [[count for _, count in known.values()] for known in found]
+        weights, _ = _best_weights(options, lists, errors)
+        options = replace(options, **weights)  # type: ignore[arg-type]
+    return min(tried, key=tried.__getitem__)
+
+
+def _best_weights(
+    options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
+) -> tuple[dict[str, float], int]:
+    """The weights of the search that rank these readings best, and how many errors that leaves.
+
+    The price of unknown letters stays as it is until the others are found, and is then found with that of the words.
+    """
+    base = [np.array([reading.acoustic + reading.hotword_score for reading in row]) for row in lists]
+    terms: dict[str, Rows] = {
+        "lm_weight": [[reading.lm for reading in row] for row in lists],
+        "word_bonus": [[len(reading.words) for reading in row] for row in lists],
+        "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
+        "unknown_letter_score": [[reading.unknown_letters for reading in row] for row in lists],
+    }
+    weights = {name: getattr(options, name) for name in weights_of_search(options)}
+    first = [name for name in weights if name != "unknown_letter_score"]
+    prices = [name for name in weights if name.startswith("unknown_")]
+    for names in (first, prices) if prices else (first,):
+        rest = [name for name in weights if name not in names]
+        fixed = [
+            sum((weights[name] * np.array(terms[name][i]) for name in rest), start=base[i]) for i in range(len(base))
+        ]
+        found, fewest = tune(fixed, {name: terms[name] for name in names}, errors)
+        weights |= found
+    return weights, fewest
+
+
+def _hear(
+    recognizer: Recognizer, utterances: Iterable[Utterance], progress: Callable[[], object]
+) -> tuple[list[str], list[Emission]]:
+    """The normalised reference and the log-probabilities of each utterance that can be read."""
+    rate = recognizer.model.sample_rate
+    references, emissions = [], []
+    for utterance in utterances:
+        try:
+            waveform = read_waveform(utterance, rate)
+        except AsrError:
+            progress()
+            continue
+        references.append(spelled_text(utterance, recognizer.model.config.text))
+        emissions.append(recognizer.long_log_probs((waveform, rate))[0])
+        progress()
+    return references, emissions
+
+
+def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> list[list[int]]:
+    """Word errors of each reading."""
+    said = (" ".join(split_words(reference)) for reference in references)
+    return [
+        [word_errors(reference, " ".join(reading.words)).errors for reading in row]
+        for reference, row in zip(said, lists, strict=True)
+    ]
+
+
+def _fit_confidences(
+    options: DecodingOptions,
+    lists: Sequence[Sequence[Reading]],
+    emissions: Sequence[Emission],
+    references: Sequence[str],
+) -> DecodingOptions:
+    """The options with what makes confidences surprise the least, where a word is right and where not."""
+    agreed = [agreements([reading.words for reading in readings]) for readings in lists]
+    scores = [np.array([reading.score for reading in readings]) for readings in lists]
+    best = [readings[0] for readings in lists]
+    characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
+    heard = np.concatenate([of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)])
+    utterances = np.repeat([of_utterance(sure) for sure in characters], [len(each.words) for each in best])
+    right = _right([each.words for each in best], references)
+
+    trials = []
+    for temperature in TEMPERATURES:
+        tempered = zip(agreed, (row / temperature for row in scores), strict=True)
+        shares = np.concatenate([word_shares(*each) for each in tempered])
+        for power in POWERS:
+            seen = evidence(shares * heard**power, utterances)
+            calibration = tuple(round(float(each), 4) for each in fit_calibration(seen, right))
+            trials.append((_surprise(calibrated(seen, calibration), right), temperature, power, calibration))
+    _, temperature, power, calibration = min(trials)
+    return replace(
+        options, confidence_temperature=temperature, confidence_power=power, confidence_calibration=calibration
+    )
+
+
+def _fit_greedy_confidences(
+    options: DecodingOptions, emissions: Sequence[Emission], alphabet: Alphabet, references: Sequence[str]
+) -> DecodingOptions:
+    """The options with the power that surprises the least in greedy decoding; see `_fit_confidences`."""
+    paths = [best_path(emission, blank=BLANK) for emission in emissions]
+    texts = [alphabet.decode(path.tokens) for path in paths]
+    heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
+    right = _right([split_words(text) for text in texts], references)
+    return replace(options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right)))
+
+
+def _right(hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> np.ndarray:
+    """Whether each word of each hypothesis, one utterance after the other, is in its place."""
+    pairs = zip(references, hypotheses, strict=True)
+    return np.array([each for said, found in pairs for each in right_words(split_words(said), found)], dtype=bool)
+
+
+def _surprise(confidences: np.ndarray, right: np.ndarray) -> float:
+    """Nats that it takes to learn of all words which are right, from one who believes the confidences."""
+    return float(-np.log(np.maximum(np.where(right, confidences, 1.0 - confidences), 1e-6)).sum())
+
+
+def check_own(model: str | os.PathLike[str]) -> None:
+    """Nothing, if the model may be changed.
+
+    Raises:
+        ConfigError: it is one that comes with the package.
+    """
+    folder = find_model(model).resolve()
+    if folder in (embedded.resolve() for embedded in embedded_models().values()):
+        raise ConfigError(f"an embedded model must stay as it is; copy {folder} to a place of your own, and tune that")
+
+
+def store_decoding(
+    model: str | os.PathLike[str], options: DecodingOptions, *, tuned_on: str, word_error_rate: float
+) -> Path:
+    """Writes options into a model folder, whose own they become; gives the folder.
+
+    Files inside of the folder are named relative to it, so that it can move. A model that comes with a beam keeps it:
+    of greedy options it takes the confidences. Hotwords and the number of hypotheses stay as the model has them.
+
+    Args:
+        model: a folder.
+        tuned_on: what the weights were chosen on, for the provenance.
+        word_error_rate: what they gave there, a fraction.
+    Raises:
+        ConfigError: the model comes with the package.
+    """
+    folder = find_model(model)
+    check_own(model)
+    config = read_config(folder)
+    if options.beam_width == 1 < config.decoding.beam_width:
+        kept = replace(config.decoding, greedy_confidence_power=options.greedy_confidence_power)
+        write_config(folder, replace(config, decoding=kept))
+        return folder
+    wanted_now = {name: getattr(config.decoding, name) for name in ("hotwords", "num_best")}  # of a day, not of a model
+    options = replace(options, **wanted_now)
+    decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
+    provenance = {**config.provenance, "decoding": decoding}
+    write_config(folder, replace(config, decoding=out_of_folder(options, folder), provenance=provenance))
+    return folder

@@ -1,0 +1,1 @@
+"""One's own recordings and texts, in any common layout, to manifests."""

@@ -1,0 +1,230 @@
+"""One's own recordings as manifests: folders with texts beside the sound, tables, subtitles, data sets on disk.
+
+sources ─▶ stretches of recordings with their texts ─▶ sound as training reads it fast ─▶ train, dev and test
+                                                       where it lies, or cut into FLAC
+
+Nothing is left out in silence: whatever cannot be used is a problem, with its file and line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.errors import ConfigError, DataError
+from asr.files.writing import write_whole
+from asr.importing.cutting import make_utterances
+from asr.importing.sources import PROBLEMS, Candidate, SourceOptions, find_candidates
+from asr.options import check_choices
+from asr.text.marks import find_marks
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """What goes to train, dev and test."""
+
+    dev: float = field(default=0.1, metadata={"help": "share of speakers, or else of recordings, that go to dev"})
+    test: float = field(default=0.1, metadata={"help": "share of speakers, or else of recordings, that go to test"})
+    split_by: Literal["auto", "speaker", "recording", "utterance"] = field(
+        default="auto",
+        metadata={"help": "what is never in two splits; auto: speakers if every one is known and there are several"},
+    )
+    seed: int = field(default=0, metadata={"help": "another number gives other splits"})
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
+            raise ConfigError(
+                f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}; "
+                "for a test set alone, a table may have a column split"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import has made.
+
+    Args:
+        manifests: of each split that has utterances.
+        seconds: of sound in each of them.
+        counts: utterances in each of them.
+        problems: what was left out and why, each as FILE: or FILE:LINE: and a sentence.
+        notes: what a person should know about the splits.
+    """
+
+    manifests: Mapping[str, Path]
+    seconds: Mapping[str, float]
+    counts: Mapping[str, int]
+    problems: Sequence[str]
+    notes: Sequence[str]
+
+
+def import_recordings(
+    sources: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    reading: SourceOptions | None = None,
+    splitting: SplitOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Imported:
+    """Write train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz, as far as there is something for them.
+
+    Mono WAV and FLAC files are used where they lie, unless they are segments of long recordings; everything else is
+    cut into mono FLAC files of 16 kHz below output/cut-audio, which a second import finds there. What was left out is
+    in output/problems.txt as well; sound is not decoded where it need not be: that is for the doctor.
+
+    Args:
+        sources: folders of sound with a text or segments of the same name beside each file; tables (.csv, .tsv,
+            .jsonl); Hugging Face data sets on disk.
+        output: folder to write to.
+        reading, splitting: None means the defaults.
+        progress: called after each recording with the number of those done, and of all.
+    Raises:
+        ConfigError: a source needs pyarrow, which is not installed.
+        DataError: a source is missing or cannot be read at all, or nothing in them can be used.
+    """
+    output = Path(os.path.abspath(output))
+    problems: list[str] = []
+    candidates: list[Candidate] = []
+    for source in sources:
+        for item in find_candidates(Path(source), output, reading or SourceOptions()):
+            if isinstance(item, Candidate):
+                candidates.append(item)
+            else:
+                problems.append(str(item))
+    ids = _ids(candidates)
+
+    by_audio: dict[tuple[Path, int | None], list[int]] = defaultdict(list)
+    for index, candidate in enumerate(candidates):
+        by_audio[candidate.audio, candidate.channel].append(index)
+    utterances: dict[int, Utterance] = {}
+    for number, (key, indices) in enumerate(by_audio.items(), start=1):
+        named = [(ids[index], candidates[index]) for index in indices]
+        for index, made in zip(indices, make_utterances(*key, named, output), strict=True):
+            if isinstance(made, Utterance):
+                utterances[index] = made
+            else:
+                problems.append(str(made))
+        if progress:
+            progress(number, len(by_audio))
+    if not utterances:
+        example = f": {problems[0]}" if problems else ""
+        count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
+        raise DataError(f"nothing here can be imported ({count}){example}", path=str(sources[0]))
+
+    chosen, notes = _split({index: candidates[index] for index in sorted(utterances)}, splitting or SplitOptions())
+    notes += _moved({utterances[index].id: split for index, split in chosen.items()}, output)
+    renamed = sum(candidate.id not in (None, name) for candidate, name in zip(candidates, ids, strict=True))
+    if renamed:
+        notes.append(f"{renamed} ids came before, so -2, -3 ... was put behind them")
+    notes += _marked([utterance.text for utterance in utterances.values()])
+    manifests = {split: output / f"{split}.jsonl.gz" for split in SPLITS}
+    members = {split: [utterances[i] for i, name in chosen.items() if name == split] for split in SPLITS}
+    for split, path in manifests.items():
+        if members[split]:
+            write_manifest(members[split], path)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier import
+    write_whole(output / PROBLEMS, "".join(f"{problem}\n" for problem in problems))
+    return Imported(
+        manifests={split: path for split, path in manifests.items() if members[split]},
+        seconds={split: math.fsum(u.duration_seconds for u in made) for split, made in members.items() if made},
+        counts={split: len(made) for split, made in members.items() if made},
+        problems=problems,
+        notes=notes,
+    )
+
+
+def choose_split(key: str, options: SplitOptions) -> str:
+    """The split of a speaker or recording: by a hash of its name alone, so it stays when others come or go."""
+    digest = hashlib.sha256(f"{options.seed}:{unicodedata.normalize('NFC', key)}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    if share < options.test:
+        return "test"
+    return "dev" if share < options.test + options.dev else "train"
+
+
+def _split(candidates: Mapping[int, Candidate], options: SplitOptions) -> tuple[dict[int, str], list[str]]:
+    """The split of each candidate, and what is to be said about it; a split that the source states stands."""
+    free = {index: candidate for index, candidate in candidates.items() if candidate.split is None}
+    speakers = {candidate.speaker for candidate in free.values()}
+    by_speaker = options.split_by == "speaker" or (
+        options.split_by == "auto" and None not in speakers and len(speakers) > 1
+    )
+    chosen = {}
+    for index, candidate in candidates.items():
+        key = f"speaker {candidate.speaker}" if by_speaker and candidate.speaker else f"recording {candidate.recording}"
+        if options.split_by == "utterance":
+            key = f"utterance {candidate.recording} {candidate.id or ''} {candidate.start_seconds:.3f}"
+        chosen[index] = candidate.split or choose_split(key, options)
+    unit = "speaker" if by_speaker else "utterance" if options.split_by == "utterance" else "recording"
+    notes = [f"split by {unit}"] if free else ["split as the source says"]
+    if options.split_by == "auto" and not by_speaker and None in speakers and len(speakers) > 1:
+        notes.append("not every speaker is known, so one may be in two splits (--split-by speaker keeps those known)")
+    wanted = {"train": 1 - options.dev - options.test, "dev": options.dev, "test": options.test}
+    for split in SPLITS:
+        if free and wanted[split] > 0 and split not in chosen.values():
+            finer = {"speaker": "--split-by recording, ", "recording": "--split-by utterance, "}.get(unit, "")
+            cure = f"{finer}another --seed, or larger shares"
+            notes.append(f"no {unit} fell into {split}, so there is no {split}.jsonl.gz; more data will, or try {cure}")
+    return chosen, notes
+
+
+def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
+    """What is to be said of utterances that an earlier import into the folder has put into another split."""
+    before: dict[str, str] = {}
+    for split in SPLITS:
+        with suppress(DataError):  # there is none, or it is no longer one
+            before |= {utterance.id: split for utterance in read_manifest(output / f"{split}.jsonl.gz")}
+    moved = [name for name, split in chosen.items() if before.get(name, split) != split]
+    if not moved:
+        return []
+    both = len(before.keys() & chosen.keys())
+    example = f"{moved[0]} from {before[moved[0]]} to {chosen[moved[0]]}"
+    return [
+        f"{len(moved)} of {both} utterances are in another split than after the last import here ({example}): a model "
+        "that was trained before may have heard what is to test it now (the same --split-by, --seed and shares keep "
+        "them where they were)"
+    ]
+
+
+def _marked(texts: Sequence[str]) -> list[str]:
+    """What is to be said of marks in the texts."""
+    counts = Counter(text[start:end].strip() for text in texts for start, end in find_marks(text))
+    if not counts:
+        return []
+    some = ", ".join(f"{mark!r:.40} ({count})" for mark, count in counts.most_common(5))
+    with_marks = sum(bool(find_marks(text)) for text in texts)
+    return [
+        f"{with_marks} of {len(texts)} texts have marks that nobody speaks, {some}: they stay in the manifests, and "
+        "training, scoring and alignment leave them out (the option text.marks)"
+    ]
+
+
+def _ids(candidates: Sequence[Candidate]) -> list[str]:
+    """An id for each: the one given, or the recording and the times; one that is taken gets -2, -3 ..."""
+    taken: set[str] = set()
+    ids = []
+    for candidate in candidates:
+        name = candidate.id or candidate.recording
+        if candidate.id is None and not candidate.whole:
+            end = f"{round(1000 * candidate.end_seconds):08d}" if candidate.end_seconds is not None else "end"
+            name += f"-{round(1000 * candidate.start_seconds):08d}-{end}"
+        unique, number = name, 1
+        while unique.casefold() in taken:
+            number += 1
+            unique = f"{name}-{number}"
+        taken.add(unique.casefold())
+        ids.append(unique)
+    return ids

@@ -1,0 +1,429 @@
+"""How a transcript is written: txt, json, srt, vtt, ctm and tsv, each one function from `Transcript` to text.
+
+And how a text is that was aligned: json, srt, vtt, ctm and TextGrid, each one function from `AlignedText` and a level,
+that of sentences, words or characters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from asr.errors import ConfigError
+from asr.text.metrics import align
+from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
+
+if TYPE_CHECKING:
+    from asr.recognition.aligner import AlignedText, Level, Segment
+
+# Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
+_LINE_WIDTH = 42
+_LONGEST_CUE = 7000
+_SHORTEST_CUE = 1000
+_PAUSE = 500
+
+_GAP = re.compile(r"(\S+)")
+_PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control characters
+
+
+def to_txt(transcript: Transcript) -> str:
+    """The text on one line; an empty line if nothing was said."""
+    return transcript.text + "\n"
+
+
+def to_json(transcript: Transcript) -> str:
+    """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
+
+    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, lm, rnn, source, word_score,
+    hotword_score and hotwords (text, start, end) where there are any), duration, model, options. A score is acoustic +
+    lm_weight * lm + word_score + hotword_score with the weights of options; where there is rnn, plus rescore_weight *
+    rnn - source_weight * source, and with rescore_lm_weight, unless it is null, in place of lm_weight. Of a long
+    recording, decoded in stretches, the parts are there as far as all stretches have them.
+    """
+    document = {
+        "text": transcript.text,
+        "words": [
+            {
+                "text": word.text,
+                "start": _milliseconds(word.start) / 1000,
+                "end": _milliseconds(word.end) / 1000,
+                "confidence": round(word.confidence, 4),
+            }
+            for word in transcript.words
+        ],
+        "hypotheses": [_hypothesis(hypothesis, transcript.timeline) for hypothesis in transcript.hypotheses],
+        "duration": _milliseconds(transcript.duration_seconds) / 1000,
+        "model": transcript.model,
+        "options": dict(transcript.options),
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_srt(transcript: Transcript) -> str:
+    """SubRip subtitles: numbered cues with times as 00:00:00,000; nothing if nothing was said.
+
+    SubRip has no way to escape the arrow of its times, so --> becomes -> as in Whisper.
+    """
+    return _srt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """WebVTT subtitles: times as 00:00:00.000, and & < > (so --> too) as character references.
+
+    Source: W3C WebVTT, section 4.2.
+    """
+    return _vtt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
+
+
+def to_ctm(transcript: Transcript) -> str:
+    """One line a word: `<utterance> <channel> <start> <duration> <word> <confidence>`, times in seconds.
+
+    The utterance is the transcript's name, its white space turned into _ (and `audio` if it has none); the channel, 1.
+
+    Source: NIST SCTK, "CTM Format"; Kaldi writes the same.
+    """
+    return _ctm(transcript.name, transcript.words)
+
+
+def to_tsv(transcript: Transcript) -> str:
+    """Whisper's table: start, end and text of each cue, in whole milliseconds, parted by tabs, below a header."""
+    rows = (
+        f"{cue[0].start}\t{cue[-1].end}\t{_text(cue)}\n" for cue in _cues(_pieces(transcript.text, transcript.words))
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def to_explanation(transcript: Transcript) -> str:
+    """A table of the hypotheses, the best first: what each part adds to the score, in nats, and where the words differ.
+
+    The parts are those that the decoding had: what was heard (acoustic), the language model of the search (lm), the one
+    that ranked its hypotheses anew (rnn), that of the training's texts (source), words, hotwords, each times its
+    weight. Words that are not those of the best hypothesis stand in brackets, and so do those of the best that the
+    second lacks; [] is a word that one has not.
+    """
+    hypotheses, weights = transcript.hypotheses, transcript.options
+
+    def weight(name: str) -> float:
+        return float(weights.get(name, 0.0))
+
+    def weight_of_lm(each: Hypothesis) -> float:
+        anew = each.rnn is not None and weights.get("rescore_lm_weight") is not None
+        return weight("rescore_lm_weight" if anew else "lm_weight")
+
+    parts = {
+        "acoustic": [each.score if each.acoustic is None else each.acoustic for each in hypotheses],
+        "lm": [weight_of_lm(each) * (each.lm or 0.0) for each in hypotheses],
+        "rnn": [weight("rescore_weight") * (each.rnn or 0.0) for each in hypotheses],
+        "source": [-weight("source_weight") * (each.source or 0.0) for each in hypotheses],
+        "words": [each.word_score for each in hypotheses],
+        "hotwords": [each.hotword_score for each in hypotheses],
+    }
+    columns = {"score": [each.score for each in hypotheses], **{name: row for name, row in parts.items() if any(row)}}
+    lines = ["".join(f"{name:>10}" for name in columns) + "  text"]
+    words = [split_words(each.text) for each in hypotheses]
+    for number, own in enumerate(words):
+        other = words[0] if number or len(words) == 1 else words[1]
+        numbers = "".join(f"{values[number]:10.2f}" for values in columns.values())
+        lines.append(f"{numbers}  {' '.join(_marked(own, other))}".rstrip())
+    return "\n".join([*lines, ""])
+
+
+def _marked(words: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    """The words, those in brackets that the others have not in this place; [] for one that they have more."""
+    for step in align(others, words):
+        yield str(step.hypothesis) if step.operation == "match" else f"[{step.hypothesis or ''}]"
+
+
+WRITERS: dict[str, Callable[[Transcript], str]] = {
+    "txt": to_txt,
+    "json": to_json,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "ctm": to_ctm,
+    "tsv": to_tsv,
+}
+"""The writer of each format; its name is also the extension of the file."""
+
+
+def alignment_to_json(aligned: AlignedText, level: Level) -> str:
+    """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
+
+    Keys: text; sentences, words and characters (text, start, end, confidence), as far down as the level; untimed
+    (words that have no time), score, duration, model.
+    """
+    document: dict[str, object] = {"text": aligned.text}
+    for tier, segments in _tiers(aligned, level):
+        document[tier] = [
+            {
+                "text": segment.text,
+                "start": _milliseconds(segment.start) / 1000,
+                "end": _milliseconds(segment.end) / 1000,
+                "confidence": round(segment.confidence, 4),
+            }
+            for segment in segments
+        ]
+    document |= {
+        "untimed": list(aligned.untimed),
+        "score": round(aligned.score, 4),
+        "duration": _milliseconds(aligned.timeline.duration_seconds) / 1000,
+        "model": aligned.model,
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def alignment_to_srt(aligned: AlignedText, level: Level) -> str:
+    """SubRip subtitles as `to_srt` writes them: no cue has parts of two sentences, or two words, or two characters.
+
+    A word without a time is shown with the one before it, but has no cue of its own.
+    """
+    return _srt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
+
+
+def alignment_to_vtt(aligned: AlignedText, level: Level) -> str:
+    """WebVTT subtitles as `to_vtt` writes them, with the cues of `alignment_to_srt`."""
+    return _vtt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
+
+
+def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
+    """One line a word or character, as `to_ctm` writes them.
+
+    Raises:
+        ConfigError: the level is that of sentences, for whose spaces ctm has no room.
+    """
+    if level == "sentence":
+        raise ConfigError("ctm must have the level word or character; it has no room for the spaces of a sentence")
+    return _ctm(aligned.name, aligned.segments(level))
+
+
+def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
+    """A TextGrid for Praat, in its long form: tiers of sentences, words and characters, as far down as the level.
+
+    Intervals touch, as Praat wants them: what lies between two segments is an interval without text.
+
+    Source: Praat manual, "TextGrid file formats".
+    """
+    duration = f"{_milliseconds(aligned.timeline.duration_seconds) / 1000:.3f}"
+    tiers = list(_tiers(aligned, level))
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, segments) in enumerate(tiers, start=1):
+        intervals = list(_intervals(segments, _milliseconds(aligned.timeline.duration_seconds)))
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {duration}", f"        intervals: size = {len(intervals)}"]
+        for index, (start, end, text) in enumerate(intervals, start=1):
+            lines += [f"        intervals [{index}]:", f"            xmin = {start / 1000:.3f}"]
+            lines += [
+                f"            xmax = {end / 1000:.3f}",
+                f'            text = "{text.replace(chr(34), chr(34) * 2)}"',
+            ]
+    return "\n".join(lines) + "\n"
+
+
+ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
+    "ctm": alignment_to_ctm,
+    "json": alignment_to_json,
+    "TextGrid": alignment_to_textgrid,
+    "srt": alignment_to_srt,
+    "vtt": alignment_to_vtt,
+}
+"""The writer of each format of an aligned text; its name is also the extension of the file."""
+
+
+def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:
+    """A hypothesis as JSON values, without what it has not."""
+    values: dict[str, object] = {"text": hypothesis.text}
+    for name in ("score", "acoustic", "lm", "rnn", "source"):
+        if (value := getattr(hypothesis, name)) is not None:
+            values[name] = round(value, 4)
+    for name in ("word_score", "hotword_score"):
+        if value := getattr(hypothesis, name):
+            values[name] = round(value, 4)
+    if hypothesis.hotwords:
+        values["hotwords"] = [
+            {
+                "text": spotted.text,
+                "start": _milliseconds(timeline.seconds(spotted.start_frame)) / 1000,
+                "end": _milliseconds(timeline.seconds(spotted.end_frame)) / 1000,
+            }
+            for spotted in hypothesis.hotwords
+        ]
+    return values
+
+
+def _tiers(aligned: AlignedText, level: Level) -> Iterator[tuple[str, tuple[Segment, ...]]]:
+    """Names and segments of the tiers, from the sentences down to the level."""
+    levels: tuple[Level, ...] = ("sentence", "word", "character")
+    for name in levels[: levels.index(level) + 1]:
+        yield f"{name}s", aligned.segments(name)
+
+
+def _passages(aligned: AlignedText, level: Level) -> Iterator[tuple[str, Sequence[Segment]]]:
+    """What has cues of its own: a text and the words in it."""
+    for segment in aligned.segments(level):
+        yield segment.text, segment.parts if level == "sentence" else (segment,)
+
+
+def _intervals(segments: Sequence[Segment], duration: int) -> Iterator[tuple[int, int, str]]:
+    """The segments and the silence around them: start and end in milliseconds, text."""
+    last_end = 0
+    for segment in segments:
+        start, end = _milliseconds(segment.start), _milliseconds(segment.end)
+        if start > last_end:
+            yield last_end, start, ""
+        yield start, end, segment.text
+        last_end = end
+    if last_end < duration:
+        yield last_end, duration, ""
+
+
+def _srt(cues: Iterable[tuple[int, int, str]]) -> str:
+    lines = (
+        f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text.replace('-->', '->')}\n\n"
+        for number, (start, end, text) in enumerate(cues, start=1)
+    )
+    return "".join(lines)
+
+
+def _vtt(cues: Iterable[tuple[int, int, str]]) -> str:
+    lines = (
+        f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{escape(text, quote=False)}\n\n"
+        for start, end, text in cues
+    )
+    return "WEBVTT\n\n" + "".join(lines)
+
+
+def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
+    utterance = "_".join(_PRINTED.findall(name)) or "audio"
+    lines = []
+    for word in words:
+        start, end = _milliseconds(word.start), _milliseconds(word.end)
+        duration = (end - start) / 1000
+        lines.append(f"{utterance} 1 {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
+    return "".join(lines)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A word, or as much of one as fits a line, with what parts it from the one before."""
+
+    gap: str  # "" or " "
+    text: str
+    width: int
+    start: int  # milliseconds
+    end: int
+
+
+def _subtitles(
+    passages: Iterable[tuple[str, Sequence[Word | Segment]]], duration_seconds: float
+) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds, and one or two lines, of each cue; none has parts of two passages.
+
+    A short cue stays to be read for a second, if the next one and the end of the recording leave it that.
+    """
+    cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
+    for number, cue in enumerate(cues, start=1):
+        start, end = cue[0].start, cue[-1].end
+        limit = cues[number][0].start if number < len(cues) else _milliseconds(duration_seconds)
+        end = max(end, min(start + _SHORTEST_CUE, limit))
+        yield start, min(end, start + _LONGEST_CUE), "\n".join(_lines(cue))
+
+
+def _cues(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
+    """The pieces in groups that follow each other without a pause, and fit two lines and the longest time."""
+    cues: list[list[_Piece]] = []
+    for piece in pieces:
+        cue = cues[-1] if cues else None
+        if (
+            cue is not None
+            and piece.start - cue[-1].end < _PAUSE
+            and piece.end - cue[0].start <= _LONGEST_CUE
+            and _fits([*cue, piece])
+        ):
+            cue.append(piece)
+        else:
+            cues.append([piece])
+    return cues
+
+
+def _pieces(text: str, words: Sequence[Word | Segment]) -> Iterator[_Piece]:
+    """The words; what else the text has between them has no time, and is there from the end of the word before."""
+    position = 0
+    last_end = _milliseconds(words[0].start) if words else 0
+    for word in words:
+        found = text.index(word.text, position)
+        *untimed, gap = _GAP.split(text[position:found])
+        for before, other in zip(untimed[::2], untimed[1::2], strict=True):
+            yield from _parts(before, other, last_end, last_end)
+        position = found + len(word.text)
+        last_end = _milliseconds(word.end)
+        yield from _parts(gap, word.text, _milliseconds(word.start), last_end)
+    *untimed, _ = _GAP.split(text[position:])
+    for before, other in zip(untimed[::2], untimed[1::2], strict=True):
+        yield from _parts(before, other, last_end, last_end)
+
+
+def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
+    """A word; one too wide for a line is cut, and its time shared out."""
+    taken = 0
+    for part in _cut(word):
+        first, taken = taken, taken + len(part)
+        yield _Piece(
+            gap="" if first else gap,
+            text=part,
+            width=_width(part),
+            start=start + (end - start) * first // len(word),
+            end=start + (end - start) * taken // len(word),
+        )
+
+
+def _cut(word: str) -> list[str]:
+    """The word in parts that each fit a line; nearly always the word itself."""
+    parts = [""]
+    for character in word:
+        if _width(parts[-1] + character) > _LINE_WIDTH:
+            parts.append("")
+        parts[-1] += character
+    return parts
+
+
+def _fits(pieces: list[_Piece]) -> bool:
+    """Whether the pieces fit two lines, each filled as far as it goes."""
+    num_lines, width = 1, 0
+    for piece in pieces:
+        width += (len(piece.gap) if width else 0) + piece.width
+        if width > _LINE_WIDTH:
+            num_lines, width = num_lines + 1, piece.width
+    return num_lines <= 2
+
+
+def _lines(pieces: list[_Piece]) -> list[str]:
+    """One line if it is short enough, else two of widths as equal as can be, rather the lower longer."""
+    if len(pieces) == 1 or _width(_text(pieces)) <= _LINE_WIDTH:
+        return [_text(pieces)]
+    halves = ([_text(pieces[:middle]), _text(pieces[middle:])] for middle in range(1, len(pieces)))
+    return min(halves, key=lambda lines: max(map(_width, lines)))
+
+
+def _text(pieces: list[_Piece]) -> str:
+    return "".join(piece.gap + piece.text for piece in pieces).strip()
+
+
+def _width(text: str) -> int:
+    """Columns on the screen: Chinese, Japanese and Korean characters take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000 + 0.5)
+
+
+def _timestamp(milliseconds: int, mark: str) -> str:
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{mark}{milliseconds:03d}"

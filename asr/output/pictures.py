@@ -1,0 +1,186 @@
+"""Every picture; matplotlib is loaded when one is drawn."""
+
+from __future__ import annotations
+
+import math
+import os
+from bisect import bisect_left
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.errors import ConfigError
+from asr.files.writing import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from asr.recognition.aligner import Segment
+    from asr.text.transcript import Timeline, Word
+
+MOST_SECONDS = 60.0
+"""What `transcript_picture` draws of a longer recording: labels and words could not be read in less room."""
+
+_WINDOW, _HOP = 0.025, 0.01  # of the spectrogram, in seconds
+_DYNAMIC_RANGE = 70.0  # dB below the loudest, which is as far as speech goes
+_VISIBLE = 0.05  # probability
+_OTHERS = (".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".eps", ".ps", ".tif", ".tiff")
+_COLORS = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown", "pink", "olive", "cyan")]
+
+
+def check_picture(path: Path) -> None:
+    """Nothing, if a picture can be drawn there; for a command to ask before it begins.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the name is that of another kind of picture.
+    """
+    if path.suffix.lower() in _OTHERS:
+        raise ConfigError(f"a picture is a PNG, whose name ends in .png; got {path}")
+    if find_spec("matplotlib") is None:
+        raise ConfigError("a picture needs matplotlib, which is not installed: pip install matplotlib")
+
+
+def training_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draw loss and dev error rates over the epochs of a run as a PNG.
+
+    Args:
+        records: what `asr.training.log.read_log` gives, one epoch at least; figures that are None are left out.
+        path: where the picture goes.
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    with replacing(path) as file:
+        _training_figure(records).savefig(file, dpi=120, format="png")
+
+
+def _training_figure(records: Sequence[dict[str, Any]]) -> Figure:
+    """Two axes, losses above and error rates below."""
+    from matplotlib.figure import Figure
+
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    numbers = range(1, len(epochs) + 1)
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    losses, errors = figure.subplots(2, 1, sharex=True)
+    training = _epoch_means(records, [record["step"] for record in epochs])
+    losses.plot(numbers, training, marker=".", label="training, per character")
+    losses.plot(numbers, [_number(record["loss"]) for record in epochs], marker=".", label="dev, per character")
+    losses.set(ylabel="CTC loss (nats)", yscale="log")
+    for name in ("wer", "cer"):
+        rates = [100 * record[name] for record in epochs]
+        errors.plot(numbers, rates, marker=".", label=f"dev {name.upper()}, best {min(rates):.1f} %")
+    errors.set(xlabel="epoch", ylabel="error rate (%)", ylim=(0, 100))
+    errors.locator_params(axis="x", integer=True)
+    for axes in (losses, errors):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _epoch_means(records: Sequence[dict[str, Any]], ends: Sequence[int]) -> list[float]:
+    """Mean training loss of the steps of each epoch, given the step that each epoch ends at; skipped steps apart."""
+    losses: list[list[float]] = [[] for _ in ends]
+    for record in records:
+        if record["kind"] == "step" and record["loss"] is not None and record["step"] <= ends[-1]:
+            losses[bisect_left(ends, record["step"])].append(record["loss"])
+    return [fmean(epoch) if epoch else math.nan for epoch in losses]
+
+
+def _number(value: float | None) -> float:
+    """What matplotlib leaves a gap for, where there is no number."""
+    return math.nan if value is None else value
+
+
+def transcript_picture(
+    path: str | os.PathLike[str],
+    *,
+    waveform: np.ndarray,
+    sample_rate: int,
+    emission: np.ndarray,
+    characters: Sequence[str],
+    words: Sequence[Word | Segment],
+    timeline: Timeline,
+) -> None:
+    """Draw what a model heard and when as a PNG: spectrogram, probabilities of the labels, words, over one time axis.
+
+    Of a recording longer than `MOST_SECONDS`, this much is drawn, and its title says so.
+
+    Args:
+        path: where the picture goes.
+        waveform: (N,) samples in [-1, 1]; of a long recording, what comes after `MOST_SECONDS` may be missing.
+        sample_rate: samples per second.
+        emission: (T, V) natural log-probabilities, as far as the waveform at least; column 0 is Φ.
+        characters: V - 1, those of the labels from 1 on.
+        words: with start and end in seconds.
+        timeline: of the recording.
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    seconds = max(min(timeline.duration_seconds, MOST_SECONDS), timeline.frame_seconds)
+    width = max(8.0, 1.5 * seconds)
+    figure = Figure(figsize=(width, 6), layout="constrained")
+    sound, labels, text = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 3, 1)})
+    _draw_spectrogram(sound, waveform[: math.ceil(seconds * sample_rate)], sample_rate)
+    _draw_spikes(labels, emission[: math.ceil(seconds / timeline.frame_seconds)], characters, timeline.frame_seconds)
+    _draw_words(text, [word for word in words if word.start < seconds])
+    text.set(xlim=(0, seconds), xlabel="seconds")
+    text.locator_params(axis="x", nbins=round(width))
+    if timeline.duration_seconds > seconds:
+        sound.set_title(f"the first {seconds:g} of {timeline.duration_seconds:.0f} seconds", loc="left")
+    with replacing(path) as file:
+        figure.savefig(file, dpi=100, format="png")
+
+
+def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> None:
+    """Power in dB."""
+    window = round(_WINDOW * sample_rate)
+    if len(waveform) < window:
+        waveform = np.pad(waveform, (0, window - len(waveform)))
+    starts = np.arange(0, len(waveform) - window + 1, round(_HOP * sample_rate))
+    frames = waveform[starts[:, None] + np.arange(window)] * np.hanning(window)
+    power = 10 * np.log10(np.abs(np.fft.rfft(frames, axis=1)) ** 2 + 1e-10)
+    axes.imshow(
+        power.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, (starts[-1] + window) / sample_rate, 0, sample_rate / 2000),
+        vmin=power.max() - _DYNAMIC_RANGE,
+        cmap="magma",
+    )
+    axes.set(ylabel="kHz")
+
+
+def _draw_spikes(axes: Axes, emission: np.ndarray, characters: Sequence[str], frame_seconds: float) -> None:
+    """One line a label that is ever probable, with its character above each of its peaks; Φ grey."""
+    times = (np.arange(len(emission)) + 0.5) * frame_seconds
+    probabilities = np.exp(emission)
+    axes.plot(times, probabilities[:, 0], color="0.8", label="Φ")
+    axes.set_prop_cycle(color=_COLORS)
+    best = emission.argmax(axis=1)
+    for label, character in enumerate(characters, start=1):
+        if probabilities[:, label].max(initial=0.0) < _VISIBLE:
+            continue
+        shown = "␣" if character == " " else character
+        (line,) = axes.plot(times, probabilities[:, label], label=shown)
+        heard = best == label
+        edges = np.flatnonzero(np.diff(heard, prepend=False, append=False))
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            peak = start + int(emission[start:end, label].argmax())
+            place = times[peak], probabilities[peak, label]
+            axes.annotate(shown, place, ha="center", va="bottom", fontsize=8, color=line.get_color(), parse_math=False)
+    axes.set(ylabel="probability (grey: Φ)", ylim=(0, 1.15))
+
+
+def _draw_words(axes: Axes, words: Sequence[Word | Segment]) -> None:
+    """A bar for each word, the paler the less sure, with the word in it."""
+    for row, word in enumerate(words):
+        axes.barh(0, word.end - word.start, left=word.start, alpha=0.2 + 0.6 * word.confidence, color="C0")
+        place = word.start, 0.5 + 0.35 * (row % 2)  # two heights, so that neighbours do not run into each other
+        axes.annotate(word.text, place, ha="left", va="bottom", fontsize=8, clip_on=True, parse_math=False)
+    axes.set(ylim=(-0.5, 1.3), yticks=[], ylabel="words")

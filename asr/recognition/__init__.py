@@ -1,0 +1,1 @@
+"""The recogniser: recordings of any length, many recordings, alignment of a known text."""

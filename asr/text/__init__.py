@@ -1,0 +1,1 @@
+"""Text: normalisation, alphabet, marks, error rates, and the transcript."""

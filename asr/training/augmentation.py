@@ -1,0 +1,464 @@
+"""Harder training data from the data there is: speed, rooms, noise, level, codecs on waveforms, masks on features.
+
+    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ spec_augment
+
+The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level, a line carries
+what was recorded, a file keeps it. Functions over waveforms are numpy in, numpy out; whatever they draw comes from the
+generator they are given, so equal generators give equal results, and what comes in is never written to.
+
+Source: Ko et al. 2015 (speed), Ko et al. 2017 (reverberation and noise), Park et al. 2019 (SpecAugment).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.waveform import Waveform, read_audio
+from asr.errors import ConfigError, DataError, InputError
+
+Choice = TypeVar("Choice")
+
+TELEPHONE_RATE = 8000  # Hz: what a telephone line samples at, so that nothing above 4 kHz passes
+
+# libsndfile's scale from 0 (best) to below 1, at which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
+MP3_COMPRESSION = (0.5, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """What is done to training data, and how often; the defaults need no files.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    speeds: tuple[float, ...] = field(
+        default=(0.9, 1.0, 1.1), metadata={"help": "speeds to choose from, each as likely; 1.1 is shorter and higher"}
+    )
+    reverb_probability: float = field(default=0.0, metadata={"help": "share of utterances put into a room"})
+    noise_probability: float = field(default=0.0, metadata={"help": "share of utterances that noise is added to"})
+    noise_snr_db: tuple[float, float] = field(
+        default=(5.0, 20.0), metadata={"help": "lowest and highest signal-to-noise ratio in dB"}
+    )
+    gain_db: tuple[float, float] = field(
+        default=(0.0, 0.0), metadata={"help": "lowest and highest change of level in dB"}
+    )
+    telephone_probability: float = field(
+        default=0.0, metadata={"help": "share of utterances passed through a telephone line: 8 kHz, G.711"}
+    )
+    mp3_probability: float = field(
+        default=0.0, metadata={"help": "share of utterances passed through MP3 of a low bit rate"}
+    )
+    pause_seconds: float = field(
+        default=0.0, metadata={"help": "longest pause, silent or faintly noisy, put before or after an utterance"}
+    )
+    background_probability: float = field(
+        default=0.0, metadata={"help": "share of utterances replaced by noise alone, in which nothing is said"}
+    )
+    time_masks: int = field(default=2, metadata={"help": "stretches of frames masked in each utterance"})
+    time_mask_max_frames: int = field(default=50, metadata={"help": "frames of the longest time mask"})
+    time_mask_max_fraction: float = field(
+        default=0.2, metadata={"help": "share of an utterance that its time masks hide at most, all together"}
+    )
+    frequency_masks: int = field(default=2, metadata={"help": "bands of mel bins masked in each utterance"})
+    frequency_mask_max_bins: int = field(default=20, metadata={"help": "mel bins of the widest frequency mask"})
+
+    def __post_init__(self) -> None:
+        if not self.speeds or not all(0.1 <= speed <= 10 for speed in self.speeds):
+            raise ConfigError(f"speeds must be one or more factors between 0.1 and 10, not {self.speeds}")
+        for name in (
+            "reverb_probability",
+            "noise_probability",
+            "telephone_probability",
+            "mp3_probability",
+            "background_probability",
+            "time_mask_max_fraction",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        for name in ("noise_snr_db", "gain_db"):
+            low, high = getattr(self, name)
+            if not -math.inf < low <= high < math.inf:
+                raise ConfigError(f"{name} must be a lower and a higher finite number, not {low} and {high}")
+        if not 0 <= self.pause_seconds < math.inf:
+            raise ConfigError(f"pause_seconds must be 0 or more, not {self.pause_seconds}")
+        for name in ("time_masks", "time_mask_max_frames", "frequency_masks", "frequency_mask_max_bins"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+
+
+def augment_waveform(
+    waveform: Waveform,
+    options: AugmentOptions,
+    noises: Sequence[Waveform],
+    impulse_responses: Sequence[Waveform],
+    rng: np.random.Generator,
+    *,
+    sample_rate: int = 16000,
+) -> Waveform:
+    """The waveform as it might have been recorded another time: `options` says how, `rng` decides.
+
+    Args:
+        waveform: (N,) float32; may be empty.
+        options: probabilities and ranges.
+        noises: waveforms at the same rate, none of them empty; one is drawn for each utterance that gets noise.
+        impulse_responses: the same for rooms.
+        rng: decides everything; two in the same state give the same result.
+        sample_rate: of the waveform, in Hz; only the telephone and MP3 depend on it.
+    Returns:
+        (N',) float32, N' = round(N / speed); the array that came where nothing was drawn for it.
+    Raises:
+        ConfigError: noise or reverberation has a probability but there is nothing to draw from.
+        InputError: the waveform is not (N,) floating point.
+    """
+    for name, probability, sounds in (
+        ("noise_probability", options.noise_probability, noises),
+        ("reverb_probability", options.reverb_probability, impulse_responses),
+    ):
+        if probability > 0 and not sounds:
+            raise ConfigError(f"{name} is {probability}, which needs sounds to draw from, but there are none")
+    waveform = change_speed(waveform, _draw(options.speeds, rng))
+    if rng.random() < options.reverb_probability:
+        waveform = reverberate(waveform, _draw(impulse_responses, rng))
+    if rng.random() < options.noise_probability:
+        snr_db = rng.uniform(*options.noise_snr_db)
+        waveform = add_noise(waveform, _draw(noises, rng), snr_db, rng)
+    waveform = random_gain(waveform, options.gain_db, rng)
+    # An option that is off draws nothing, so that adding it to this module changed no training that is without it.
+    if options.telephone_probability and rng.random() < options.telephone_probability:
+        waveform = telephone(waveform, sample_rate)
+    if options.mp3_probability and rng.random() < options.mp3_probability:
+        waveform = mp3(waveform, sample_rate, compression=rng.uniform(*MP3_COMPRESSION))
+    return waveform
+
+
+def change_speed(waveform: Waveform, factor: float) -> Waveform:
+    """The waveform played `factor` times as fast: shorter and higher above 1, as a tape would (sox `speed`).
+
+    Args:
+        waveform: (N,) float32.
+        factor: above 0.
+    Returns:
+        (round(N / factor),) float32, band-limited so that nothing folds back; the array that came if factor is 1.
+    Raises:
+        InputError: the waveform is not (N,) floating point, or factor is not above 0.
+    """
+    _check("waveform", waveform)
+    if not 0 < factor < math.inf:
+        raise InputError(f"a speed must be above 0, not {factor}")
+    return waveform if factor == 1 else soxr.resample(waveform, factor, 1.0)
+
+
+def add_noise(waveform: Waveform, noise: Waveform, snr_db: float, rng: np.random.Generator) -> Waveform:
+    """The waveform plus a stretch of the noise, scaled so that their energies differ by `snr_db`.
+
+        snr_db = 10 log10 (sum speech^2 / sum noise^2), over the whole waveform and the stretch that is added to it
+
+    The stretch starts at random; a noise shorter than the waveform is looped. Where either of them is silent, no scale
+    gives that ratio, and the waveform stays as it is.
+
+    Args:
+        waveform: (N,) float32.
+        noise: (K,) float32 at the same rate, K > 0.
+        snr_db: signal-to-noise ratio in dB.
+        rng: decides where the stretch starts.
+    Returns:
+        (N,) float32; it may exceed [-1, 1].
+    Raises:
+        InputError: an array is not one-dimensional floating point, or the noise is empty.
+    """
+    _check("waveform", waveform)
+    _check("noise", noise, empty=False)
+    stretch = _stretch(noise, len(waveform), rng)
+    speech_energy, noise_energy = _energy(waveform), _energy(stretch)
+    if speech_energy == 0 or noise_energy == 0:
+        return waveform
+    scale = math.sqrt(speech_energy / noise_energy) * 10 ** (-snr_db / 20)
+    return waveform + np.float32(scale) * stretch
+
+
+def reverberate(waveform: Waveform, impulse_response: Waveform) -> Waveform:
+    """The waveform as heard in the room of the impulse response, at the same times, of the same length and energy.
+
+    The convolution is cut so that the peak of the response, the direct sound, falls on lag 0: words stay where they
+    were, and what rings on after the end is lost.
+
+    Args:
+        waveform: (N,) float32.
+        impulse_response: (K,) float32 at the same rate, K > 0, not silent; any level.
+    Returns:
+        (N,) float32.
+    Raises:
+        InputError: an array is not one-dimensional floating point, or the response is empty or silent.
+    """
+    _check("waveform", waveform)
+    _check("impulse_response", impulse_response, empty=False)
+    peak = int(np.abs(impulse_response).argmax())
+    if impulse_response[peak] == 0:
+        raise InputError("an impulse response must not be silent, but all its samples are 0")
+    full_length = len(waveform) + len(impulse_response) - 1
+    fft_length = 1 << (full_length - 1).bit_length()
+    spectrum = np.fft.rfft(waveform, fft_length) * np.fft.rfft(impulse_response, fft_length)
+    wet = np.fft.irfft(spectrum, fft_length)[peak : peak + len(waveform)]
+    wet_energy = _energy(wet)
+    if wet_energy == 0:
+        return waveform
+    return (wet * math.sqrt(_energy(waveform) / wet_energy)).astype(np.float32)
+
+
+def add_pause(waveform: Waveform, max_samples: int, rng: np.random.Generator) -> Waveform:
+    """The waveform with a pause before or after it: what says nothing must be transcribed as nothing.
+
+    Half of the pauses are digital silence, as editors leave it; the rest white noise of -90 to -50 dB of full scale.
+
+    Args:
+        waveform: (N,) float32.
+        max_samples: the pause lasts 0 to so many samples, each number as likely; 0 gives the waveform back.
+        rng: decides length, place and noise.
+    Returns:
+        (N',) float32, N' >= N.
+    Raises:
+        InputError: the waveform is not (N,) floating point.
+    """
+    _check("waveform", waveform)
+    if not max_samples:
+        return waveform
+    num_samples = rng.integers(max_samples + 1)
+    level = 0.0 if rng.random() < 0.5 else 10.0 ** (rng.uniform(-90.0, -50.0) / 20.0)
+    pause = (level * rng.standard_normal(num_samples)).astype(np.float32)
+    return np.concatenate((pause, waveform) if rng.random() < 0.5 else (waveform, pause))
+
+
+def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Generator) -> Waveform:
+    """Noise without speech, to learn to say nothing from: made, or where there are some, half the time one of `noises`.
+
+    What is made has a power that falls with frequency to a power of 0 (white) to 2 (brown), evenly drawn. The level is
+    -90 to -10 dB of full scale (root mean square), evenly drawn.
+
+    Args:
+        num_samples: how long.
+        noises: waveforms, none of them empty or silent; a stretch is looped where it is too short.
+        rng: decides everything.
+    Returns:
+        (num_samples,) float32.
+    """
+    if not num_samples:
+        return np.zeros(0, dtype=np.float32)
+    noise: NDArray[np.floating]
+    if noises and rng.random() < 0.5:
+        noise = _stretch(_draw(noises, rng), num_samples, rng)
+    else:
+        spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+        frequency = np.maximum(np.arange(len(spectrum)), 1.0)
+        noise = np.fft.irfft(spectrum * frequency ** (-rng.uniform(0.0, 2.0) / 2.0), num_samples)
+    level = 10.0 ** (rng.uniform(-90.0, -10.0) / 20.0)
+    power = _energy(noise) / num_samples
+    return (noise * (level / math.sqrt(power) if power else 0.0)).astype(np.float32)
+
+
+def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random.Generator) -> Waveform:
+    """The waveform louder or softer by a number of dB drawn evenly from the range; it may exceed [-1, 1].
+
+    Args:
+        waveform: (N,) float32.
+        gain_db: lowest and highest gain in dB.
+        rng: decides the gain.
+    Returns:
+        (N,) float32; the array that came if the gain is 0 dB.
+    """
+    _check("waveform", waveform)
+    gain = rng.uniform(*gain_db)
+    return waveform if gain == 0 else waveform * np.float32(10 ** (gain / 20))
+
+
+def telephone(waveform: Waveform, sample_rate: int) -> Waveform:
+    """The waveform as it comes out of a telephone line: nothing above 4 kHz, 8 bits a sample on G.711's scale (mu-law).
+
+    Its lower edge, 300 Hz in a handset and none in a computer, is left to the masks of `spec_augment`.
+
+    Args:
+        waveform: (N,) float32; what exceeds [-1, 1] is clipped.
+        sample_rate: in Hz, at least 8000.
+    Returns:
+        (N,) float32 at the same rate.
+    Raises:
+        InputError: the waveform is not (N,) floating point, or the rate is below the line's.
+    Source: ITU-T Recommendation G.711.
+    """
+    _check("waveform", waveform)
+    if sample_rate < TELEPHONE_RATE:
+        raise InputError(f"a telephone line needs at least {TELEPHONE_RATE} Hz, not {sample_rate}")
+    if not len(waveform):
+        return waveform
+    line = soxr.resample(waveform, sample_rate, TELEPHONE_RATE)
+    coding = {"samplerate": TELEPHONE_RATE, "format": "RAW", "subtype": "ULAW"}
+    coded = io.BytesIO()
+    soundfile.write(coded, line, **coding)
+    coded.seek(0)
+    heard, _ = soundfile.read(coded, dtype="float32", channels=1, **coding)
+    return _fit(soxr.resample(heard, TELEPHONE_RATE, sample_rate), len(waveform))
+
+
+def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform:
+    """The waveform as an MP3 file keeps it, at the same times.
+
+    Args:
+        waveform: (N,) float32.
+        sample_rate: in Hz, one that MP3 has (8000, 11025, 12000 and their doubles and fourfolds).
+        compression: 0 (best) to 0.99, libsndfile's scale.
+    Returns:
+        (N,) float32.
+    Raises:
+        InputError: the waveform is not (N,) floating point, or libsndfile cannot write such a file.
+    """
+    _check("waveform", waveform)
+    if not len(waveform):
+        return waveform
+    file = io.BytesIO()
+    try:
+        soundfile.write(file, waveform, sample_rate, format="MP3", compression_level=compression)
+        file.seek(0)
+        heard, _ = soundfile.read(file, dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise InputError(
+            f"MP3 of {sample_rate} Hz at compression {compression:g} must be something that libsndfile "
+            f"{soundfile.__libsndfile_version__} writes: {error.error_string}"
+        ) from error
+    return _fit(heard, len(waveform))
+
+
+def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
+    """Features with bands and stretches hidden behind 0, which after normalisation is the mean.
+
+    Each utterance draws its own masks: widths evenly from 0 to the largest allowed, places evenly from those where the
+    mask fits into the utterance, never into its padding. Its time masks hide at most `time_mask_max_frames` frames each
+    and `time_mask_max_fraction` of all together. Masks may overlap. Time is not warped. Bands are meant for log-mel
+    features: across deltas or cepstra a band has no such meaning.
+
+    Args:
+        features: (B, T, M) floating point, normalised to mean 0.
+        lengths: (B,) int64 frames, on any device.
+        options: numbers and sizes of masks.
+        generator: on any device; those of one device in the same state give the same masks.
+    Returns:
+        (B, T, M) on the device of `features`, a new tensor.
+    Raises:
+        InputError: shapes do not agree.
+    """
+    return hide(features, *draw_masks(features, lengths, options, generator))
+
+
+def draw_masks(
+    features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The masks of `spec_augment`, on the generator's device: hidden frames (B, T) and hidden bins (B, M), bool."""
+    if features.ndim != 3 or lengths.shape != features.shape[:1]:
+        raise InputError(
+            f"features must be (batch, frames, bins) with one length each, not {tuple(features.shape)} and "
+            f"{tuple(lengths.shape)}"
+        )
+    batch, num_frames, num_bins = features.shape
+    lengths = lengths.to(generator.device)
+    frames, bins = (
+        torch.zeros(batch, size, dtype=torch.bool, device=generator.device) for size in (num_frames, num_bins)
+    )
+    if options.time_masks:
+        largest = (lengths * options.time_mask_max_fraction / options.time_masks).long()
+        largest = largest.clamp(max=options.time_mask_max_frames)
+        frames = _masks(lengths, largest, options.time_masks, num_frames, generator)
+    if options.frequency_masks:
+        all_bins = torch.full_like(lengths, num_bins)
+        largest = all_bins.clamp(max=options.frequency_mask_max_bins)
+        bins = _masks(all_bins, largest, options.frequency_masks, num_bins, generator)
+    return frames, bins
+
+
+def hide(features: Tensor, frames: Tensor, bins: Tensor) -> Tensor:
+    """Features (B, T, M) with 0 in the frames (B, T) and the bins (B, M) that are marked."""
+    frames, bins = frames.to(features.device), bins.to(features.device)
+    return features.masked_fill(frames[:, :, None] | bins[:, None, :], 0.0)
+
+
+def read_sounds(folder: str | Path, sample_rate: int) -> list[Waveform]:
+    """The sound files below a folder (noises, impulse responses), in the order of their paths; none for "".
+
+    All are held in memory: at 16 kHz an hour is 230 MB. A file counts by its suffix, one of `SOUND_SUFFIXES`.
+
+    Args:
+        folder: searched with its subfolders.
+        sample_rate: what they are resampled to, in Hz.
+    Raises:
+        DataError: there is no such folder, no sound file in it, or one that is damaged, empty or silent.
+    """
+    if not folder:
+        return []
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError("this must be a folder of sound files, but there is none here", path=folder)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
+    if not paths:
+        raise DataError("this folder must hold sound files (.wav, .flac, .opus ...), but it holds none", path=folder)
+    sounds = []
+    for path in paths:
+        sound = read_audio(path, sample_rate=sample_rate)
+        if not sound.any():
+            raise DataError("a noise or impulse response must not be silent or empty; take this file out", path=path)
+        sounds.append(sound)
+    return sounds
+
+
+def _stretch(noise: Waveform, length: int, rng: np.random.Generator) -> Waveform:
+    """`length` samples of the noise from a random start; a shorter noise is looped."""
+    if len(noise) < length:
+        return np.resize(np.roll(noise, -rng.integers(len(noise))), length)
+    start = rng.integers(len(noise) - length + 1)
+    return noise[start : start + length]
+
+
+def _fit(waveform: Waveform, length: int) -> Waveform:
+    """`length` samples: a few are cut off, or zeros put behind, where a codec or a resampler rounded."""
+    return np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
+
+
+def _masks(lengths: Tensor, largest: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """(B, size) bool: the union of `count` stretches in each [0, length), each of 0 to `largest` (B,) positions."""
+    width = _uniform(largest[:, None].expand(-1, count), generator)
+    start = _uniform(lengths[:, None] - width, generator)  # (B, count)
+    position = torch.arange(size, device=lengths.device)[None, None]
+    return ((position >= start[:, :, None]) & (position < (start + width)[:, :, None])).any(dim=1)
+
+
+def _uniform(highest: Tensor, generator: torch.Generator) -> Tensor:
+    """Integers drawn evenly from 0 to `highest`, included, each element with its own; exact, unlike scaled floats."""
+    draws = torch.randint(2**62, highest.shape, generator=generator, device=generator.device)
+    return draws.to(highest.device) % (highest + 1)
+
+
+def _draw(choices: Sequence[Choice], rng: np.random.Generator) -> Choice:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _energy(waveform: NDArray[np.floating]) -> float:
+    """Sum of squares, in float64."""
+    samples = waveform.astype(np.float64)
+    return float(samples @ samples)
+
+
+def _check(name: str, waveform: Waveform, *, empty: bool = True) -> None:
+    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        raise InputError(f"{name} must be (samples,) floating point, not {waveform.shape} {waveform.dtype}")
+    if not empty and not len(waveform):
+        raise InputError(f"{name} must hold at least one sample, but it is empty")
