@@ -60,7 +60,7 @@ _HOME = {
     "wer": "text.metrics",
     "Recognizer": "recognition.recognizer",
     "load": "recognition.recognizer",
-    "Alphabet": "text.normalization",
+    "Alphabet": "text.alphabet",
     "TextOptions": "text.normalization",
     "normalize": "text.normalization",
     "Hypothesis": "text.transcript",

@@ -47,32 +47,73 @@ def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
-def check_choices(options: Any) -> None:
-    """Nothing, if the fields of the dataclass `options` hold what their declarations allow; for `__post_init__`.
+def option(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field of an option dataclass: its default, its help text and its limits, from which flag and check are made.
 
-    A `Literal` holds one of its choices; a number, or each of a tuple, lies within the "bounds" of its metadata.
+    Args:
+        default: the value if none is given; without it the option is required.
+        help: what the option does, in the imperative; a field without help has no flag.
+        least, most: lowest and highest value allowed, of the number or of each number of a tuple.
+        above, below: values that it must be above or below.
+    """
+    limits = {"least": least, "most": most, "above": above, "below": below}
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help, "limits": {name: limit for name, limit in limits.items() if limit is not None}},
+    )
+
+
+def check_options(options: Any) -> None:
+    """Check the fields of the dataclass `options` against their declarations; for `__post_init__`.
+
+    A `Literal` must hold one of its choices, an int a whole number, and each number lie within the limits of its
+    `option`. None is within all limits.
 
     Raises:
-        ConfigError: one does not; it is named, with its choices or bounds.
+        ConfigError: one does not; it is named, with its choices or limits.
     """
-    for name, hint in typing.get_type_hints(type(options)).items():
-        if typing.get_origin(hint) is typing.Literal:
-            _convert(hint, getattr(options, name), name=name)
+    hints = typing.get_type_hints(type(options))
     for entry in dataclasses.fields(options):
-        if (bounds := entry.metadata.get("bounds")) is not None:
-            value = getattr(options, entry.name)
+        value, hint = getattr(options, entry.name), hints[entry.name]
+        if typing.get_origin(hint) is typing.Literal:
+            _convert(hint, value, name=entry.name)
+        if hint in (int, int | None) and value is not None and type(value) is not int:
+            raise ConfigError(f"{entry.name} must be a whole number, not {shown(value)}")
+        if limits := entry.metadata.get("limits"):
             for number in value if isinstance(value, tuple) else (value,):
-                check_bounds(entry.name, number, *bounds)
+                if number is not None:
+                    check_limits(entry.name, number, **limits)
 
 
-def check_bounds(name: str, number: float, low: float, high: float) -> None:
-    """Nothing, if low <= number <= high.
+def check_limits(
+    name: str,
+    number: float,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """Check that the number of the option `name` lies within limits, as those of `option`.
 
     Raises:
-        ConfigError: it is not; the option is named.
+        ConfigError: it does not.
     """
-    if not low <= number <= high:
-        raise ConfigError(f"{name} must be between {low} and {high}, not {number}")
+    if least <= number <= most and (above < number or above == -math.inf) and (number < below or below == math.inf):
+        return
+    words = {"at least": least, "above": above, "at most": most, "below": below}
+    stated = [f"{word} {limit:.15g}" for word, limit in words.items() if math.isfinite(limit)]
+    if math.isfinite(least) and math.isfinite(most):
+        stated = [f"between {least:.15g} and {most:.15g}"]
+    raise ConfigError(f"{name} must be {' and '.join(stated)}, not {shown(number)}")
 
 
 def first_difference(before: Any, after: Any, *, where: str = "") -> str:

@@ -29,13 +29,14 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from asr.corpora.archives import extract
 from asr.corpora.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 from asr.errors import ConfigError, DataError
+from asr.options import option
 
 URL = "https://www.openslr.org/resources/33/data_aishell.tgz"
 CHECKSUM = "md5:2f494334227864a8a8fec932999db9d8"
@@ -49,7 +50,7 @@ _COLUMNS = ("path", "transcript", "speaker")
 class Options:
     """How to split the sample of AISHELL-1."""
 
-    held_out: str = field(default="", metadata={"help": "of the sample: test on this speaker only, S0150 or S0252"})
+    held_out: str = option("", "of the sample: test on this speaker only, S0150 or S0252")
 
 
 def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:

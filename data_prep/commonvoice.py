@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from asr.corpora.corpus import Corpus, Entry, with_options
 from asr.errors import ConfigError, DataError
 from asr.files.reading import open_regular
 from asr.files.texts import lines_with_ends
+from asr.options import option
 
 HOME = "https://commonvoice.mozilla.org/datasets"
 _COLUMNS = ("client_id", "path", "sentence")
@@ -39,7 +40,7 @@ _COLUMNS = ("client_id", "path", "sentence")
 class Options:
     """Which language of Common Voice to prepare."""
 
-    language: str = field(default="", metadata={"help": "where the source has several: de, pt, zh-CN, ..."})
+    language: str = option("", "where the source has several: de, pt, zh-CN, ...")
 
 
 def _corpus(options: Options, _: object) -> Corpus:

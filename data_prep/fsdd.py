@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from asr.corpora.corpus import Archive, Corpus, Entry, find, with_options
 from asr.errors import ConfigError
+from asr.options import option
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/1306d2c6da002dfb2fd1f113d8596d801648a085.tar.gz"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -44,7 +45,7 @@ class Options:
         ConfigError: the speaker is none of `SPEAKERS`.
     """
 
-    held_out: str = field(default="", metadata={"help": "test on all of this speaker's recordings, and on no others"})
+    held_out: str = option("", "test on all of this speaker's recordings, and on no others")
 
     def __post_init__(self) -> None:
         if self.held_out not in ("", *SPEAKERS):

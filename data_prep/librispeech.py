@@ -24,12 +24,13 @@ Parts, each of which becomes a manifest of that name; no speaker is in two of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from asr.corpora.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
 from asr.errors import ConfigError, DataError
+from asr.options import option
 
 _URL = "https://www.openslr.org/resources/12"
 ARCHIVES = {
@@ -66,9 +67,7 @@ class Options:
         ConfigError: a part is none of `SIZES`.
     """
 
-    parts: tuple[str, ...] = field(
-        default=(), metadata={"help": f"some of {', '.join(SIZES)} (default: those in the source, or all)"}
-    )
+    parts: tuple[str, ...] = option((), f"some of {', '.join(SIZES)} (default: those in the source, or all)")
 
     def __post_init__(self) -> None:
         if unknown := [part for part in self.parts if part not in SIZES]:

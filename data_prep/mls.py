@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from asr.corpora.corpus import Archive, Corpus, Entry, find, read_lines, with_options
 from asr.errors import ConfigError, DataError
+from asr.options import option
 
 URL = "https://dl.fbaipublicfiles.com/mls"
 LANGUAGES = ("dutch", "english", "french", "german", "italian", "polish", "portuguese", "spanish")
@@ -40,8 +41,8 @@ class Options:
         ConfigError: the language is none of `LANGUAGES`.
     """
 
-    language: str = field(default="", metadata={"help": f"one of {', '.join(LANGUAGES)}; to download it, or to choose"})
-    audio: Literal["opus", "flac"] = field(default="opus", metadata={"help": "kind of files to download"})
+    language: str = option("", f"one of {', '.join(LANGUAGES)}; to download it, or to choose")
+    audio: Literal["opus", "flac"] = option("opus", "kind of files to download")
 
     def __post_init__(self) -> None:
         if self.language not in ("", *LANGUAGES):

@@ -17,12 +17,13 @@ Splits: none are official, so that there is one manifest, "all".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from asr.corpora.corpus import Archive, Corpus, Entry, find, lhotse_entries, read_by_lhotse, with_options
+from asr.options import option
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip"
 CHECKSUM = "sha256:f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c"
@@ -33,9 +34,7 @@ ARCHIVES = (Archive(url=URL, checksum=CHECKSUM),)
 class Options:
     """Which recordings of VCTK to take."""
 
-    microphone: Literal["mic1", "mic2"] = field(
-        default="mic2", metadata={"help": "mic1: omni-directional; mic2: small diaphragm condenser"}
-    )
+    microphone: Literal["mic1", "mic2"] = option("mic2", "mic1: omni-directional; mic2: small diaphragm condenser")
 
 
 def _corpus(options: Options, _: object) -> Corpus:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from asr.errors import ConfigError
-from asr.options import check_choices, first_difference, from_json, to_json
+from asr.options import check_options, first_difference, from_json, option, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +129,11 @@ def test_the_first_difference_is_named_with_both_values(before: Any, after: Any,
 
 @dataclass(frozen=True, kw_only=True)
 class Bounded:
-    size: int = field(default=3, metadata={"bounds": (1, 9)})
-    shares: tuple[float, ...] = field(default=(), metadata={"bounds": (0, 1)})
+    size: int = option(3, least=1, most=9)
+    shares: tuple[float, ...] = option((), least=0, most=1)
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
 
 
 def test_bounds_are_those_of_the_declaration() -> None:

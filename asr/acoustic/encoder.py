@@ -13,7 +13,7 @@ Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_len
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from asr.compute.cells import Cell, make_cell
 from asr.errors import ConfigError
-from asr.options import check_choices
+from asr.options import check_options, option
 
 Length = TypeVar("Length", int, Tensor)
 MOST_STRIDES = 8
@@ -31,33 +31,24 @@ MOST_STRIDES = 8
 class EncoderOptions:
     """Shape of the recurrent stack."""
 
-    reduction: Literal["conv", "stack"] = field(
-        default="conv", metadata={"help": "reduce time by strided convolutions or by stacking frames"}
+    reduction: Literal["conv", "stack"] = option("conv", "reduce time by strided convolutions or by stacking frames")
+    time_strides: tuple[int, ...] = option(
+        (2, 1), "time stride of each convolution, or the number of frames stacked", least=1, most=100
     )
-    time_strides: tuple[int, ...] = field(
-        default=(2, 1),
-        metadata={"help": "time stride of each convolution, or the number of frames stacked", "bounds": (1, 100)},
-    )
-    conv_channels: int = field(default=32, metadata={"help": "channels of each convolution", "bounds": (1, 1024)})
-    cell: Cell = field(default="lstm", metadata={"help": "recurrent cell"})
-    num_layers: int = field(default=4, metadata={"help": "recurrent layers", "bounds": (1, 256)})
-    hidden_size: int = field(
-        default=256, metadata={"help": "units of each direction of each layer", "bounds": (1, 65536)}
-    )
-    bidirectional: bool = field(default=True, metadata={"help": "read the utterance in both directions"})
-    merge: Literal["sum", "concat"] = field(default="sum", metadata={"help": "how the two directions are joined"})
-    projection: int = field(
-        default=0, metadata={"help": "width after each layer's linear projection; 0: none", "bounds": (0, 65536)}
-    )
-    pool_after_layer: int = field(
-        default=1, metadata={"help": "halve the frames by max pooling after this layer; 0: nowhere"}
-    )
-    residual: bool = field(default=True, metadata={"help": "add a layer's input to its output where widths agree"})
-    layer_norm: bool = field(default=True, metadata={"help": "layer normalisation after each layer"})
-    dropout: float = field(default=0.35, metadata={"help": "dropout after the reduction and after each layer"})
+    conv_channels: int = option(32, "channels of each convolution", least=1, most=1024)
+    cell: Cell = option("lstm", "recurrent cell")
+    num_layers: int = option(4, "recurrent layers", least=1, most=256)
+    hidden_size: int = option(256, "units of each direction of each layer", least=1, most=65536)
+    bidirectional: bool = option(True, "read the utterance in both directions")
+    merge: Literal["sum", "concat"] = option("sum", "how the two directions are joined")
+    projection: int = option(0, "width after each layer's linear projection; 0: none", least=0, most=65536)
+    pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere")
+    residual: bool = option(True, "add a layer's input to its output where widths agree")
+    layer_norm: bool = option(True, "layer normalisation after each layer")
+    dropout: float = option(0.35, "dropout after the reduction and after each layer")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if not 1 <= len(self.time_strides) <= MOST_STRIDES:
             raise ConfigError(f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}")
         if self.reduction == "stack" and len(self.time_strides) != 1:

@@ -29,14 +29,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from asr.errors import ConfigError, InputError
-from asr.options import check_bounds, check_choices
+from asr.options import check_limits, check_options, option
 
 SAMPLE_SCALE = 2.0**15  # Kaldi's unit: one step of a 16-bit sample
 
@@ -66,58 +66,36 @@ class FrontendOptions:
             hold no frequency of the FFT.
     """
 
-    kind: Kind = field(default="log-mel", metadata={"help": "log-mel energies, or MFCCs made from them"})
-    sample_rate: int = field(
-        default=16000, metadata={"help": "samples per second of the waveforms", "bounds": (1, 1_000_000)}
+    kind: Kind = option("log-mel", "log-mel energies, or MFCCs made from them")
+    sample_rate: int = option(16000, "samples per second of the waveforms", least=1, most=1_000_000)
+    frame_length_ms: float = option(25.0, "length of a frame in milliseconds", least=0, most=1000)
+    frame_shift_ms: float = option(
+        10.0, "from one frame to the next in milliseconds; a whole number of samples", least=0, most=1000
     )
-    frame_length_ms: float = field(
-        default=25.0, metadata={"help": "length of a frame in milliseconds", "bounds": (0, 1000)}
+    num_mel_bins: int = option(80, "triangular mel filters", least=1, most=10_000)
+    num_ceps: int = option(13, "cepstral coefficients, C0 included (mfcc)")
+    cepstral_lifter: float = option(22.0, "raises the higher cepstra; 0 turns it off (mfcc)", least=0, most=10_000)
+    low_frequency: float = option(20.0, "lower edge of the first mel filter in Hz")
+    high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or negative counts from Nyquist")
+    window: Window = option("povey", "window that each frame is multiplied by")
+    preemphasis: float = option(0.97, "share of the sample before that is subtracted", least=0, most=1)
+    remove_dc_offset: bool = option(True, "subtract from each frame its mean")
+    snip_edges: bool = option(False, "only frames that lie within the audio; otherwise its ends are reflected")
+    dither: float = option(
+        0.0, "deviation of the noise added in training, in steps of a 16-bit sample", least=0, most=32768
     )
-    frame_shift_ms: float = field(
-        default=10.0,
-        metadata={"help": "from one frame to the next in milliseconds; a whole number of samples", "bounds": (0, 1000)},
-    )
-    num_mel_bins: int = field(default=80, metadata={"help": "triangular mel filters", "bounds": (1, 10_000)})
-    num_ceps: int = field(default=13, metadata={"help": "cepstral coefficients, C0 included (mfcc)"})
-    cepstral_lifter: float = field(
-        default=22.0, metadata={"help": "raises the higher cepstra; 0 turns it off (mfcc)", "bounds": (0, 10_000)}
-    )
-    low_frequency: float = field(default=20.0, metadata={"help": "lower edge of the first mel filter in Hz"})
-    high_frequency: float = field(
-        default=0.0, metadata={"help": "upper edge of the last mel filter in Hz; 0 or negative counts from Nyquist"}
-    )
-    window: Window = field(default="povey", metadata={"help": "window that each frame is multiplied by"})
-    preemphasis: float = field(
-        default=0.97, metadata={"help": "share of the sample before that is subtracted", "bounds": (0, 1)}
-    )
-    remove_dc_offset: bool = field(default=True, metadata={"help": "subtract from each frame its mean"})
-    snip_edges: bool = field(
-        default=False, metadata={"help": "only frames that lie within the audio; otherwise its ends are reflected"}
-    )
-    dither: float = field(
-        default=0.0,
-        metadata={
-            "help": "deviation of the noise added in training, in steps of a 16-bit sample",
-            "bounds": (0, 32768),
-        },
-    )
-    energy_floor: float = field(
-        default=1.0, metadata={"help": "smallest energy of a mel bin before the logarithm, for 16-bit samples"}
-    )
-    delta_order: int = field(
-        default=0, metadata={"help": "1 appends differences over time, 2 also theirs", "bounds": (0, 2)}
-    )
-    normalization: Normalization = field(
-        default="utterance",
-        metadata={"help": "mean 0 and deviation 1: over each utterance, by fixed statistics, or not at all"},
+    energy_floor: float = option(1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples")
+    delta_order: int = option(0, "1 appends differences over time, 2 also theirs", least=0, most=2)
+    normalization: Normalization = option(
+        "utterance", "mean 0 and deviation 1: over each utterance, by fixed statistics, or not at all"
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_bounds("num_ceps", self.num_ceps, 1, self.num_mel_bins if self.kind == "mfcc" else 10_000)
+        check_options(self)
+        check_limits("num_ceps", self.num_ceps, least=1, most=self.num_mel_bins if self.kind == "mfcc" else 10_000)
         if not self.energy_floor > 0:
             raise ConfigError(f"energy_floor must be above 0, since its logarithm is taken, not {self.energy_floor}")
-        check_bounds("energy_floor", self.energy_floor, 1e-30, 1e30)  # as float32 has it
+        check_limits("energy_floor", self.energy_floor, least=1e-30, most=1e30)  # as float32 has it
         shift = self.sample_rate * self.frame_shift_ms / 1000
         if not math.isclose(shift, round(shift), abs_tol=1e-6) or shift < 0.5:
             raise ConfigError(

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from asr.audio.c_streams import silenced
 from asr.audio.excerpts import Excerpt
 from asr.audio.sound_parts import SoundPart
 from asr.errors import ConfigError
+from asr.options import option
 
 # A damaged header may state any rate; beyond these a resampler would multiply the samples, and nothing records there.
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
@@ -34,10 +35,10 @@ BLOCK_SAMPLES = 2**18  # over all channels, that are decoded at a time: 1 MB of 
 class RawFormat:
     """How to read a file of bare samples without a header, which no program can guess."""
 
-    sample_rate: int = field(metadata={"help": "samples per second of a headerless file"})
-    channels: int = field(default=1, metadata={"help": "interleaved channels of a headerless file"})
-    subtype: str = field(default="PCM_16", metadata={"help": "sample type of a headerless file, as soundfile names it"})
-    endian: Literal["LITTLE", "BIG"] = field(default="LITTLE", metadata={"help": "byte order of a headerless file"})
+    sample_rate: int = option(help="samples per second of a headerless file")
+    channels: int = option(1, "interleaved channels of a headerless file")
+    subtype: str = option("PCM_16", "sample type of a headerless file, as soundfile names it")
+    endian: Literal["LITTLE", "BIG"] = option("LITTLE", "byte order of a headerless file")
 
     def __post_init__(self) -> None:
         if not LOWEST_SAMPLE_RATE <= self.sample_rate <= HIGHEST_SAMPLE_RATE:

@@ -1,6 +1,6 @@
 """Command-line flags, made from the frozen option dataclasses, so that a name, a default and a help text stand once.
 
-beam_width: int = field(default=1, metadata={"help": "..."})   ->   --beam-width INT   ... (default: 1)
+beam_width: int = option(1, "...")                             ->   --beam-width INT   ... (default: 1)
 TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size INT
 """
 
@@ -122,7 +122,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str,
         if is_dataclass(hint):
             assert isinstance(hint, type)
             add_options(parser, hint, title=name, prefix=f"{name}.")
-        elif "help" in entry.metadata:
+        elif entry.metadata.get("help"):
             group.add_argument(
                 "--" + name.replace("_", "-"),
                 dest=name,

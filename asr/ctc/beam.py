@@ -36,7 +36,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -45,6 +45,7 @@ from asr.compute.machine_code import KernelModule
 from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
 from asr.ctc.trie import Lexicon
 from asr.errors import ConfigError, InputError
+from asr.options import option
 
 if TYPE_CHECKING:
     from asr.ctc.ngram_arrays import NgramTables
@@ -97,36 +98,24 @@ class BeamOptions:
     With all pruning off and a beam wide enough for every prefix, the n best are exact.
     """
 
-    beam_width: int = field(default=16, metadata={"help": "prefixes kept while decoding"})
-    token_threshold: float | None = field(
-        default=None,
-        metadata={
-            "help": "labels below this log-probability in a frame begin no new prefix, but for the frame's best; "
-            "none: all do"
-        },
+    beam_width: int = option(16, "prefixes kept while decoding")
+    token_threshold: float | None = option(
+        None, "labels below this log-probability in a frame begin no new prefix, but for the frame's best; none: all do"
     )
-    score_threshold: float | None = field(
-        default=None, metadata={"help": "prefixes this many nats or more below the best are dropped; none: kept"}
+    score_threshold: float | None = option(
+        None, "prefixes this many nats or more below the best are dropped; none: kept"
     )
-    blank_threshold: float | None = field(
-        default=None,
-        metadata={"help": "frames whose blank is more probable than this count as nothing but blank; none: no frame"},
+    blank_threshold: float | None = option(
+        None, "frames whose blank is more probable than this count as nothing but blank; none: no frame"
     )
-    open_tokens: int | None = field(
-        default=1000,
-        metadata={
-            "help": "prefixes that part from the best one before its last tokens, this many, are dropped; none: kept"
-        },
+    open_tokens: int | None = option(
+        1000, "prefixes that part from the best one before its last tokens, this many, are dropped; none: kept"
     )
-    lm_weight: float = field(default=0.5, metadata={"help": "factor of the language model's log-probabilities"})
-    word_bonus: float = field(default=0.0, metadata={"help": "added for each word, in nats"})
-    unknown_word_score: float = field(
-        default=-5.0, metadata={"help": "added for each word that is not in the lexicon, in nats"}
-    )
-    unknown_letter_score: float = field(
-        default=0.0, metadata={"help": "added for each letter of such a word, in nats, at most 0"}
-    )
-    only_lexicon: bool = field(default=False, metadata={"help": "spell words of the lexicon and no others"})
+    lm_weight: float = option(0.5, "factor of the language model's log-probabilities")
+    word_bonus: float = option(0.0, "added for each word, in nats")
+    unknown_word_score: float = option(-5.0, "added for each word that is not in the lexicon, in nats")
+    unknown_letter_score: float = option(0.0, "added for each letter of such a word, in nats, at most 0")
+    only_lexicon: bool = option(False, "spell words of the lexicon and no others")
 
     def __post_init__(self) -> None:
         if type(self.beam_width) is not int or not 1 <= self.beam_width <= WIDEST_BEAM:

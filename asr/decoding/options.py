@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from asr.ctc.beam import LARGEST_SCORE, BeamOptions
 from asr.errors import ConfigError
-from asr.options import from_json, to_json
+from asr.options import from_json, option, to_json
 
 HOTWORD_WEIGHT = 6.0  # nats, where none is given
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
@@ -33,70 +33,40 @@ class DecodingOptions(BeamOptions):
     label, Φ first; and `confidence_calibration`, coefficients of `asr.decoding.confidence.calibrated`, none or three.
     """
 
-    beam_width: int = field(default=1, metadata={"help": "prefixes kept while decoding; 1 is greedy"})
-    num_best: int = field(default=1, metadata={"help": "hypotheses to give, the best first"})
-    lm: str = field(
-        default="", metadata={"help": "n-gram language model of words or characters: .arpa, .gz, .xz, or .safetensors"}
+    beam_width: int = option(1, "prefixes kept while decoding; 1 is greedy")
+    num_best: int = option(1, "hypotheses to give, the best first")
+    lm: str = option("", "n-gram language model of words or characters: .arpa, .gz, .xz, or .safetensors")
+    fuse_lm: str = option(
+        "",
+        "recurrent language model of characters inside the search, in place of lm: a name or folder; "
+        "dearer than one that ranks the hypotheses anew",
     )
-    fuse_lm: str = field(
-        default="",
-        metadata={
-            "help": "recurrent language model of characters inside the search, in place of lm: a name or folder; "
-            "dearer than one that ranks the hypotheses anew"
-        },
+    lexicon: str = option("", "file with a word a line: the lexicon, in place of the language model's words")
+    hotwords: tuple[str, ...] = option(
+        (), f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"
     )
-    lexicon: str = field(
-        default="", metadata={"help": "file with a word a line: the lexicon, in place of the language model's words"}
+    rescore_lm: str = option("", "recurrent language model that ranks the hypotheses anew: a name or folder")
+    rescore_weight: float = option(0.5, "factor of the recurrent language model's log-probabilities")
+    rescore_word_bonus: float = option(0.0, "added for each word when the hypotheses are ranked anew, in nats")
+    rescore_lm_weight: float | None = option(None, "takes the place of lm_weight when the hypotheses are ranked anew")
+    source_lm: str = option(
+        "",
+        "n-gram language model of characters, of the texts that the acoustic model learnt from, taken "
+        "off when the hypotheses are ranked anew",
     )
-    hotwords: tuple[str, ...] = field(
-        default=(),
-        metadata={"help": f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"},
+    source_weight: float = option(0.3, "factor of the source language model's log-probabilities, which are taken off")
+    rescore_count: int = option(100, "hypotheses that are ranked anew, at most")
+    rescore_within: float = option(10.0, "hypotheses this many nats or more behind the best are not ranked anew")
+    confidence_temperature: float = option(
+        1.0, "of a beam: scores are divided by this for confidences; above 1 makes them humbler"
     )
-    rescore_lm: str = field(
-        default="", metadata={"help": "recurrent language model that ranks the hypotheses anew: a name or folder"}
-    )
-    rescore_weight: float = field(
-        default=0.5, metadata={"help": "factor of the recurrent language model's log-probabilities"}
-    )
-    rescore_word_bonus: float = field(
-        default=0.0, metadata={"help": "added for each word when the hypotheses are ranked anew, in nats"}
-    )
-    rescore_lm_weight: float | None = field(
-        default=None, metadata={"help": "takes the place of lm_weight when the hypotheses are ranked anew"}
-    )
-    source_lm: str = field(
-        default="",
-        metadata={
-            "help": "n-gram language model of characters, of the texts that the acoustic model learnt from, taken "
-            "off when the hypotheses are ranked anew"
-        },
-    )
-    source_weight: float = field(
-        default=0.3, metadata={"help": "factor of the source language model's log-probabilities, which are taken off"}
-    )
-    rescore_count: int = field(default=100, metadata={"help": "hypotheses that are ranked anew, at most"})
-    rescore_within: float = field(
-        default=10.0, metadata={"help": "hypotheses this many nats or more behind the best are not ranked anew"}
-    )
-    confidence_temperature: float = field(
-        default=1.0,
-        metadata={"help": "of a beam: scores are divided by this for confidences; above 1 makes them humbler"},
-    )
-    confidence_power: float = field(
-        default=1.0,
-        metadata={
-            "help": "of a beam: power of the posteriors of a word's characters in its confidence; 0 leaves them out"
-        },
+    confidence_power: float = option(
+        1.0, "of a beam: power of the posteriors of a word's characters in its confidence; 0 leaves them out"
     )
     confidence_calibration: tuple[float, ...] = ()
-    greedy_confidence_power: float = field(
-        default=1.0, metadata={"help": "the same of greedy decoding; above 1 makes confidences humbler"}
-    )
-    prior_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "of a beam: power of the labels' prior that posteriors are divided by, in a model that has one"
-        },
+    greedy_confidence_power: float = option(1.0, "the same of greedy decoding; above 1 makes confidences humbler")
+    prior_weight: float = option(
+        0.0, "of a beam: power of the labels' prior that posteriors are divided by, in a model that has one"
     )
     prior: tuple[float, ...] = ()
 

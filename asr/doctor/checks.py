@@ -20,6 +20,7 @@ from asr.data.manifest import Declared, Utterance
 from asr.data.splits import Split
 from asr.doctor.listening import FileFacts, SoundFacts, decibels
 from asr.errors import ConfigError, InputError
+from asr.options import option
 from asr.text.alphabet import Alphabet
 from asr.text.marks import find_marks
 from asr.text.normalization import Marks, TextOptions, is_han
@@ -90,22 +91,16 @@ class DoctorOptions:
     """What counts as wrong."""
 
     text: TextOptions = field(default_factory=TextOptions)
-    characters: str = field(
-        default="", metadata={"help": "the alphabet, without spaces; without it, the model's or that of train"}
-    )
-    tolerance: float = field(
-        default=0.1, metadata={"help": "seconds by which a stated duration may differ from the file's"}
-    )
-    shortest: float = field(default=0.1, metadata={"help": "seconds below which an utterance is too short"})
-    longest: float = field(default=30.0, metadata={"help": "seconds above which an utterance is too long"})
-    silence: float = field(default=-50.0, metadata={"help": "dB of full scale that the loudest 25 ms must reach"})
-    clipped: float = field(default=0.5, metadata={"help": "percent of samples cut off at which sound is clipped"})
-    offset: float = field(default=2.0, metadata={"help": "percent of full scale that the mean sample may differ by"})
-    slowest: float = field(default=0.5, metadata={"help": "least letters a second (a Chinese character counts as 3)"})
-    fastest: float = field(default=30.0, metadata={"help": "most letters a second"})
-    leak_letters: int = field(
-        default=20, metadata={"help": "fewest letters of a sentence that train and test cannot share by chance"}
-    )
+    characters: str = option("", "the alphabet, without spaces; without it, the model's or that of train")
+    tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's")
+    shortest: float = option(0.1, "seconds below which an utterance is too short")
+    longest: float = option(30.0, "seconds above which an utterance is too long")
+    silence: float = option(-50.0, "dB of full scale that the loudest 25 ms must reach")
+    clipped: float = option(0.5, "percent of samples cut off at which sound is clipped")
+    offset: float = option(2.0, "percent of full scale that the mean sample may differ by")
+    slowest: float = option(0.5, "least letters a second (a Chinese character counts as 3)")
+    fastest: float = option(30.0, "most letters a second")
+    leak_letters: int = option(20, "fewest letters of a sentence that train and test cannot share by chance")
 
     def __post_init__(self) -> None:
         for name in ("tolerance", "clipped", "offset", "slowest", "leak_letters"):

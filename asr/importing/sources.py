@@ -10,7 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from asr.files.writing import write_whole
 from asr.importing.hugging_face import is_dataset, read_rows, sound_suffix
 from asr.importing.segments import SEGMENT_SUFFIXES, read_segments
 from asr.importing.tables import TABLE_SUFFIXES, table_rows
-from asr.options import check_choices
+from asr.options import check_options, option
 
 PROBLEMS = "problems.txt"  # in the output: what was left out, and why
 _LONGEST_PATH = 1000
@@ -47,19 +47,16 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 class SourceOptions:
     """How sources are read."""
 
-    speakers: Literal["column", "folder", "tier"] = field(
-        default="column",
-        metadata={"help": "who speaks: a table's column or a subtitle's voice; the name of the folder; of the tier"},
+    speakers: Literal["column", "folder", "tier"] = option(
+        "column", "who speaks: a table's column or a subtitle's voice; the name of the folder; of the tier"
     )
-    columns: tuple[str, ...] = field(
-        default=(), metadata={"help": "what a table's columns are called, as text=Satz,path=Datei"}
-    )
-    encoding: str = field(default="utf-8", metadata={"help": "of texts and tables without a byte-order mark"})
-    audio: str = field(default="", metadata={"help": "folder that a table's paths start from, if not its own"})
-    tier: str = field(default="", metadata={"help": "of a TextGrid; if not its first one of intervals"})
+    columns: tuple[str, ...] = option((), "what a table's columns are called, as text=Satz,path=Datei")
+    encoding: str = option("utf-8", "of texts and tables without a byte-order mark")
+    audio: str = option("", "folder that a table's paths start from, if not its own")
+    tier: str = option("", "of a TextGrid; if not its first one of intervals")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         for entry in self.columns:
             name, mark, column = entry.partition("=")
             if not (mark and column and name in _COLUMNS):

@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from asr.errors import ConfigError, DataError
 from asr.files.writing import write_whole
 from asr.importing.cutting import make_utterances
 from asr.importing.sources import PROBLEMS, Candidate, SourceOptions, find_candidates
-from asr.options import check_choices
+from asr.options import check_options, option
 from asr.text.marks import find_marks
 
 SPLITS = ("train", "dev", "test")
@@ -34,16 +34,15 @@ SPLITS = ("train", "dev", "test")
 class SplitOptions:
     """What goes to train, dev and test."""
 
-    dev: float = field(default=0.1, metadata={"help": "share of speakers, or else of recordings, that go to dev"})
-    test: float = field(default=0.1, metadata={"help": "share of speakers, or else of recordings, that go to test"})
-    split_by: Literal["auto", "speaker", "recording", "utterance"] = field(
-        default="auto",
-        metadata={"help": "what is never in two splits; auto: speakers if every one is known and there are several"},
+    dev: float = option(0.1, "share of speakers, or else of recordings, that go to dev")
+    test: float = option(0.1, "share of speakers, or else of recordings, that go to test")
+    split_by: Literal["auto", "speaker", "recording", "utterance"] = option(
+        "auto", "what is never in two splits; auto: speakers if every one is known and there are several"
     )
-    seed: int = field(default=0, metadata={"help": "another number gives other splits"})
+    seed: int = option(0, "another number gives other splits")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
             raise ConfigError(
                 f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}; "

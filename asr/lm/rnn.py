@@ -40,7 +40,7 @@ from asr.files.model_folder import (
 )
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
-from asr.options import check_choices
+from asr.options import check_options, option
 from asr.text.normalization import TextOptions, normalize
 
 KIND: Final = "language model"
@@ -55,31 +55,22 @@ CELLS = 1 << 23  # values of the largest array of one pass: 32 MB
 class NetworkOptions:
     """Shape of a recurrent language model."""
 
-    cell: Literal["rnn-tanh", "gru", "lstm"] = field(default="lstm", metadata={"help": "recurrent cell"})
-    num_layers: int = field(default=1, metadata={"help": "recurrent layers", "bounds": (1, 256)})
-    hidden_size: int = field(default=512, metadata={"help": "units of each layer", "bounds": (1, 65536)})
-    embedding_size: int = field(
-        default=256,
-        metadata={
-            "help": "width of embeddings and of the softmax; the last layer is projected to it",
-            "bounds": (1, 65536),
-        },
+    cell: Literal["rnn-tanh", "gru", "lstm"] = option("lstm", "recurrent cell")
+    num_layers: int = option(1, "recurrent layers", least=1, most=256)
+    hidden_size: int = option(512, "units of each layer", least=1, most=65536)
+    embedding_size: int = option(
+        256, "width of embeddings and of the softmax; the last layer is projected to it", least=1, most=65536
     )
-    tied: bool = field(default=True, metadata={"help": "one set of weights for embedding and softmax"})
-    cutoffs: tuple[int, ...] = field(
-        default=(2000, 10000),
-        metadata={
-            "help": "where clusters of rarer tokens begin in an adaptive softmax; those past the last are ignored"
-        },
+    tied: bool = option(True, "one set of weights for embedding and softmax")
+    cutoffs: tuple[int, ...] = option(
+        (2000, 10000), "where clusters of rarer tokens begin in an adaptive softmax; those past the last are ignored"
     )
-    divisor: int = field(
-        default=4, metadata={"help": "each cluster's tokens have so many times fewer weights", "bounds": (1, 65536)}
-    )
-    layer_norm: bool = field(default=False, metadata={"help": "layer normalisation after each layer"})
-    dropout: float = field(default=0.1, metadata={"help": "dropout after the embedding and after each layer"})
+    divisor: int = option(4, "each cluster's tokens have so many times fewer weights", least=1, most=65536)
+    layer_norm: bool = option(False, "layer normalisation after each layer")
+    dropout: float = option(0.1, "dropout after the embedding and after each layer")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if len(self.cutoffs) > MOST_CUTOFFS:
             raise ConfigError(f"cutoffs must be at most {MOST_CUTOFFS} numbers, not {len(self.cutoffs)}")
         if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 1}):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from asr.errors import ConfigError
 from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import EOS, UNK
+from asr.options import option
 from asr.text.normalization import normalize
 
 ROWS = 64  # sentences made side by side
@@ -21,15 +22,12 @@ ROWS = 64  # sentences made side by side
 class SamplingOptions:
     """How sentences are drawn."""
 
-    count: int = field(default=1, metadata={"help": "sentences to draw"})
-    temperature: float = field(
-        default=1.0,
-        metadata={"help": "log-probabilities are divided by this: below 1 more common, above 1 more daring"},
-    )
-    top_k: int = field(default=0, metadata={"help": "draw each token from so many of the likeliest; 0: from all"})
-    max_length: int = field(default=200, metadata={"help": "most tokens of a sentence, the prompt not counted"})
-    seed: int = field(default=0, metadata={"help": "another seed, other sentences"})
-    prompt: str = field(default="", metadata={"help": "what every sentence begins with"})
+    count: int = option(1, "sentences to draw")
+    temperature: float = option(1.0, "log-probabilities are divided by this: below 1 more common, above 1 more daring")
+    top_k: int = option(0, "draw each token from so many of the likeliest; 0: from all")
+    max_length: int = option(200, "most tokens of a sentence, the prompt not counted")
+    seed: int = option(0, "another seed, other sentences")
+    prompt: str = option("", "what every sentence begins with")
 
     def __post_init__(self) -> None:
         for name in ("count", "max_length"):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, get_args
 
 import numpy as np
 
 from asr.errors import ConfigError, DataError, InputError
-from asr.options import check_choices
+from asr.options import check_options, option
 
 Unit = Literal["word", "character"]
 
@@ -32,14 +32,12 @@ MOST_TYPES = 4_000_000  # different words in memory while a text is counted, abo
 class VocabularyOptions:
     """What tokens are, and which of those in the text a model knows."""
 
-    unit: Unit = field(default="word", metadata={"help": "what a token is"})
-    max_size: int = field(default=40000, metadata={"help": "keep so many of the most frequent words; 0: all"})
-    min_count: int = field(
-        default=2, metadata={"help": "leave out words that come less often; <unk> is learnt from them"}
-    )
+    unit: Unit = option("word", "what a token is")
+    max_size: int = option(40000, "keep so many of the most frequent words; 0: all")
+    min_count: int = option(2, "leave out words that come less often; <unk> is learnt from them")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if self.max_size < 0:
             raise ConfigError(f"max_size must be 0 (no limit) or a number of words, not {self.max_size}")
         if self.min_count < 1:

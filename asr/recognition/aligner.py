@@ -10,13 +10,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from asr.ctc.alignment import Alignment, align
 from asr.ctc.collapse import minimum_frames
 from asr.errors import ConfigError, InputError
-from asr.options import check_choices
+from asr.options import check_options, option
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.marks import find_marks
 from asr.text.normalization import TextOptions, normalize, refuse_marks
@@ -43,28 +43,22 @@ _INITIAL = re.compile(r"\W*[^\W\d_]\.")
 class AlignmentOptions:
     """How a text is laid over a recording."""
 
-    gaps: Gaps = field(
-        default="edges",
-        metadata={
-            "help": "where there may be speech that is not in the text: before and after it, "
-            "between its sentences too, or nowhere"
-        },
+    gaps: Gaps = option(
+        "edges",
+        "where there may be speech that is not in the text: before and after it, between its sentences too, or nowhere",
     )
-    gap_score: float = field(
-        default=-1.0,
-        metadata={"help": "log-probability of a frame of such speech: the lower, the more of it is taken for text"},
+    gap_score: float = option(
+        -1.0, "log-probability of a frame of such speech: the lower, the more of it is taken for text"
     )
-    sentence_end: SentenceEnd = field(
-        default="punctuation",
-        metadata={"help": "what ends a sentence: its punctuation or an empty line, or the end of each line"},
+    sentence_end: SentenceEnd = option(
+        "punctuation", "what ends a sentence: its punctuation or an empty line, or the end of each line"
     )
-    unknown: Unknown = field(
-        default="drop",
-        metadata={"help": "characters that the model does not know: leave them out and say so, or refuse the text"},
+    unknown: Unknown = option(
+        "drop", "characters that the model does not know: leave them out and say so, or refuse the text"
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if not -math.inf < self.gap_score <= 0:
             raise ConfigError(f"gap_score must be a finite log-probability, at most 0; got {self.gap_score}")
 

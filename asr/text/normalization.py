@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from asr.errors import ConfigError, InputError
-from asr.options import check_choices
+from asr.options import check_options, option
 from asr.text.marks import find_marks, without_marks
 
 _CHINESE = frozenset({"zh", "cmn", "yue"})
@@ -30,18 +30,13 @@ Marks = Literal["drop", "keep", "refuse"]
 class TextOptions:
     """How transcripts are spelled before they become labels or are scored; see `normalize`."""
 
-    language: str = field(
-        default="en", metadata={"help": "language of the text: a BCP-47 primary tag such as en or zh"}
+    language: str = option("en", "language of the text: a BCP-47 primary tag such as en or zh")
+    case: Case = option("upper", "letters all upper case, all lower case, or as written")
+    punctuation: Punctuation = option(
+        "drop", "drop punctuation and symbols (apostrophes inside words stay), or keep all"
     )
-    case: Case = field(default="upper", metadata={"help": "letters all upper case, all lower case, or as written"})
-    punctuation: Punctuation = field(
-        default="drop", metadata={"help": "drop punctuation and symbols (apostrophes inside words stay), or keep all"}
-    )
-    marks: Marks = field(
-        default="drop",
-        metadata={
-            "help": "drop what nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep its words, or refuse it"
-        },
+    marks: Marks = option(
+        "drop", "drop what nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep its words, or refuse it"
     )
 
     def __post_init__(self) -> None:
@@ -50,7 +45,7 @@ class TextOptions:
                 "language must be a BCP-47 primary tag of two or three lower-case letters, "
                 f"without a region or script; got {self.language!r}; give for example 'en' or 'zh'"
             )
-        check_choices(self)
+        check_options(self)
 
 
 def normalize(text: str, options: TextOptions) -> str:

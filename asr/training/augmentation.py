@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from torch import Tensor
 from asr.audio.sound_files import SOUND_SUFFIXES
 from asr.audio.waveform import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
+from asr.options import option
 
 Choice = TypeVar("Choice")
 
@@ -45,36 +46,22 @@ class AugmentOptions:
         ConfigError: a value is out of range.
     """
 
-    speeds: tuple[float, ...] = field(
-        default=(0.9, 1.0, 1.1), metadata={"help": "speeds to choose from, each as likely; 1.1 is shorter and higher"}
+    speeds: tuple[float, ...] = option(
+        (0.9, 1.0, 1.1), "speeds to choose from, each as likely; 1.1 is shorter and higher"
     )
-    reverb_probability: float = field(default=0.0, metadata={"help": "share of utterances put into a room"})
-    noise_probability: float = field(default=0.0, metadata={"help": "share of utterances that noise is added to"})
-    noise_snr_db: tuple[float, float] = field(
-        default=(5.0, 20.0), metadata={"help": "lowest and highest signal-to-noise ratio in dB"}
-    )
-    gain_db: tuple[float, float] = field(
-        default=(0.0, 0.0), metadata={"help": "lowest and highest change of level in dB"}
-    )
-    telephone_probability: float = field(
-        default=0.0, metadata={"help": "share of utterances passed through a telephone line: 8 kHz, G.711"}
-    )
-    mp3_probability: float = field(
-        default=0.0, metadata={"help": "share of utterances passed through MP3 of a low bit rate"}
-    )
-    pause_seconds: float = field(
-        default=0.0, metadata={"help": "longest pause, silent or faintly noisy, put before or after an utterance"}
-    )
-    background_probability: float = field(
-        default=0.0, metadata={"help": "share of utterances replaced by noise alone, in which nothing is said"}
-    )
-    time_masks: int = field(default=2, metadata={"help": "stretches of frames masked in each utterance"})
-    time_mask_max_frames: int = field(default=50, metadata={"help": "frames of the longest time mask"})
-    time_mask_max_fraction: float = field(
-        default=0.2, metadata={"help": "share of an utterance that its time masks hide at most, all together"}
-    )
-    frequency_masks: int = field(default=2, metadata={"help": "bands of mel bins masked in each utterance"})
-    frequency_mask_max_bins: int = field(default=20, metadata={"help": "mel bins of the widest frequency mask"})
+    reverb_probability: float = option(0.0, "share of utterances put into a room")
+    noise_probability: float = option(0.0, "share of utterances that noise is added to")
+    noise_snr_db: tuple[float, float] = option((5.0, 20.0), "lowest and highest signal-to-noise ratio in dB")
+    gain_db: tuple[float, float] = option((0.0, 0.0), "lowest and highest change of level in dB")
+    telephone_probability: float = option(0.0, "share of utterances passed through a telephone line: 8 kHz, G.711")
+    mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate")
+    pause_seconds: float = option(0.0, "longest pause, silent or faintly noisy, put before or after an utterance")
+    background_probability: float = option(0.0, "share of utterances replaced by noise alone, in which nothing is said")
+    time_masks: int = option(2, "stretches of frames masked in each utterance")
+    time_mask_max_frames: int = option(50, "frames of the longest time mask")
+    time_mask_max_fraction: float = option(0.2, "share of an utterance that its time masks hide at most, all together")
+    frequency_masks: int = option(2, "bands of mel bins masked in each utterance")
+    frequency_mask_max_bins: int = option(20, "mel bins of the widest frequency mask")
 
     def __post_init__(self) -> None:
         if not self.speeds or not all(0.1 <= speed <= 10 for speed in self.speeds):

@@ -12,7 +12,7 @@ from asr.ctc.loss import Backend
 from asr.errors import ConfigError
 from asr.lm.rnn import NetworkOptions
 from asr.lm.vocabulary import Unit, VocabularyOptions
-from asr.options import check_choices
+from asr.options import check_options, option
 from asr.text.normalization import TextOptions
 from asr.training.augmentation import AugmentOptions
 
@@ -21,34 +21,27 @@ from asr.training.augmentation import AugmentOptions
 class LoopOptions:
     """How any model is trained: epochs, optimiser, schedule, checkpoints."""
 
-    epochs: int = field(default=80, metadata={"help": "passes over the training data"})
-    seed: int = field(default=0, metadata={"help": "decides initial weights, batches, augmentation and dropout"})
-    optimizer: Literal["adamw", "sgd"] = field(
-        default="adamw", metadata={"help": "AdamW, or plain gradient descent with Nesterov's momentum"}
+    epochs: int = option(80, "passes over the training data")
+    seed: int = option(0, "decides initial weights, batches, augmentation and dropout")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or plain gradient descent with Nesterov's momentum")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    warmup_epochs: float = option(2.0, "epochs of linear warm-up from zero")
+    schedule: Literal["cosine", "plateau"] = option(
+        "cosine", "half a cosine, or half the rate after each epoch that is not the best"
     )
-    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate"})
-    warmup_epochs: float = field(default=2.0, metadata={"help": "epochs of linear warm-up from zero"})
-    schedule: Literal["cosine", "plateau"] = field(
-        default="cosine", metadata={"help": "half a cosine, or half the rate after each epoch that is not the best"}
-    )
-    final_learning_rate: float = field(default=0.01, metadata={"help": "share of the peak rate that the decay ends at"})
-    weight_decay: float = field(default=0.01, metadata={"help": "weight decay, for matrices only"})
-    clip_norm: float = field(default=5.0, metadata={"help": "gradients are scaled down to this norm"})
-    patience_steps: int = field(
-        default=20, metadata={"help": "stop after so many steps in a row with a loss or gradient that is not finite"}
-    )
-    early_stop_epochs: int = field(
-        default=0, metadata={"help": "stop after so many epochs in a row without a better one; 0: never"}
-    )
-    average_best: int = field(default=5, metadata={"help": "average the weights of so many of the best epochs"})
-    checkpoint_minutes: float = field(default=5.0, metadata={"help": "minutes between checkpoints inside an epoch"})
-    precision: Precision = field(
-        default="auto",
-        metadata={"help": "format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only"},
+    final_learning_rate: float = option(0.01, "share of the peak rate that the decay ends at")
+    weight_decay: float = option(0.01, "weight decay, for matrices only")
+    clip_norm: float = option(5.0, "gradients are scaled down to this norm")
+    patience_steps: int = option(20, "stop after so many steps in a row with a loss or gradient that is not finite")
+    early_stop_epochs: int = option(0, "stop after so many epochs in a row without a better one; 0: never")
+    average_best: int = option(5, "average the weights of so many of the best epochs")
+    checkpoint_minutes: float = option(5.0, "minutes between checkpoints inside an epoch")
+    precision: Precision = option(
+        "auto", "format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only"
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         check_precision(self.precision)
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
@@ -73,24 +66,19 @@ class LoopOptions:
 class DataOptions:
     """Where the utterances are and how they are batched."""
 
-    train: tuple[str, ...] = field(
-        metadata={"help": "training manifests (Lhotse CutSets), or folders of shards (Lhotse Shar), which can be URLs"}
+    train: tuple[str, ...] = option(
+        help="training manifests (Lhotse CutSets), or folders of shards (Lhotse Shar), which can be URLs"
     )
-    dev: tuple[str, ...] = field(metadata={"help": "the same, that choices are made on"})
-    batch_seconds: float = field(default=60.0, metadata={"help": "seconds of sound in a batch, padding counted"})
-    join_probability: float = field(
-        default=0.0,
-        metadata={"help": "chance that an utterance is followed by another in one recording; drawn each epoch"},
+    dev: tuple[str, ...] = option(help="the same, that choices are made on")
+    batch_seconds: float = option(60.0, "seconds of sound in a batch, padding counted")
+    join_probability: float = option(
+        0.0, "chance that an utterance is followed by another in one recording; drawn each epoch"
     )
-    max_seconds: float = field(default=30.0, metadata={"help": "longer training utterances are left out, and counted"})
-    shards_together: int = field(
-        default=4, metadata={"help": "shards whose utterances are mixed; so many more are read ahead, into memory"}
-    )
-    unknown_characters: str = field(
-        default="", metadata={"help": "characters to leave out of transcripts, and count, instead of an error"}
-    )
-    noise: str = field(default="", metadata={"help": "folder of background noises for augmentation"})
-    impulse_responses: str = field(default="", metadata={"help": "folder of room impulse responses for augmentation"})
+    max_seconds: float = option(30.0, "longer training utterances are left out, and counted")
+    shards_together: int = option(4, "shards whose utterances are mixed; so many more are read ahead, into memory")
+    unknown_characters: str = option("", "characters to leave out of transcripts, and count, instead of an error")
+    noise: str = option("", "folder of background noises for augmentation")
+    impulse_responses: str = option("", "folder of room impulse responses for augmentation")
 
     def __post_init__(self) -> None:
         for name in ("train", "dev"):
@@ -110,11 +98,9 @@ class DataOptions:
 class AuxiliaryOptions:
     """A second CTC target, phones from a lexicon, on a middle layer; only in training, gone from the model folder."""
 
-    lexicon: str = field(
-        default="", metadata={"help": "pronunciations, `WORD PH PH ...` a line; empty: no second target"}
-    )
-    layer: int = field(default=2, metadata={"help": "recurrent layer that the phones are read from, 1 the first"})
-    weight: float = field(default=0.5, metadata={"help": "share of the phones' loss in the sum with the characters'"})
+    lexicon: str = option("", "pronunciations, `WORD PH PH ...` a line; empty: no second target")
+    layer: int = option(2, "recurrent layer that the phones are read from, 1 the first")
+    weight: float = option(0.5, "share of the phones' loss in the sum with the characters'")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < 1.0:
@@ -134,25 +120,18 @@ class TrainingConfig:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
-    ctc_backend: Backend = field(
-        default="auto", metadata={"help": "CTC kernel on a GPU: PyTorch's, cuDNN's, or the faster one, measured"}
+    ctc_backend: Backend = option("auto", "CTC kernel on a GPU: PyTorch's, cuDNN's, or the faster one, measured")
+    deterministic: bool = option(False, "the same losses from the same GPU, bit for bit, but slower")
+    init: str = option("", "model folder to start from instead of random weights")
+    init_alphabet: Literal["keep", "extend", "replace"] = option(
+        "keep", "of the model to start from: as it is, with the texts' new characters, or only the texts'"
     )
-    deterministic: bool = field(
-        default=False, metadata={"help": "the same losses from the same GPU, bit for bit, but slower"}
-    )
-    init: str = field(default="", metadata={"help": "model folder to start from instead of random weights"})
-    init_alphabet: Literal["keep", "extend", "replace"] = field(
-        default="keep",
-        metadata={"help": "of the model to start from: as it is, with the texts' new characters, or only the texts'"},
-    )
-    frozen_layers: int = field(
-        default=0, metadata={"help": "recurrent layers, from the first, that stay as in the model to start from"}
-    )
-    name: str = field(default="", metadata={"help": "name of the model"})
-    description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
+    frozen_layers: int = option(0, "recurrent layers, from the first, that stay as in the model to start from")
+    name: str = option("", "name of the model")
+    description: str = option("", "what the model is good for, in a sentence")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if self.deterministic and self.ctc_backend == "native":
             raise ConfigError("deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not")
         if not self.init and (self.init_alphabet != "keep" or self.frozen_layers):
@@ -166,9 +145,9 @@ class TrainingConfig:
                 f"auxiliary.layer must be one of the encoder's {self.encoder.num_layers} layers, "
                 f"not {self.auxiliary.layer}"
             )
-        for option, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
-            if getattr(self.augment, option) > 0 and not getattr(self.data, folder):
-                raise ConfigError(f"augment.{option} needs a folder of sounds in data.{folder}, but there is none")
+        for name, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
+            if getattr(self.augment, name) > 0 and not getattr(self.data, folder):
+                raise ConfigError(f"augment.{name} needs a folder of sounds in data.{folder}, but there is none")
 
 
 def _loop(name: str, default: Any) -> Any:
@@ -192,12 +171,10 @@ class LanguageLoopOptions(LoopOptions):
 class TextDataOptions:
     """Where the text is and how it is batched."""
 
-    train: tuple[str, ...] = field(metadata={"help": "texts, a sentence a line: plain, .gz or .xz; or manifests"})
-    dev: tuple[str, ...] = field(metadata={"help": "texts that choices are made on"})
-    batch_size: int = field(default=32, metadata={"help": "rows of text that are read side by side"})
-    chunk_length: int = field(
-        default=32, metadata={"help": "tokens of each row in a step; the state is carried on, gradients are not"}
-    )
+    train: tuple[str, ...] = option(help="texts, a sentence a line: plain, .gz or .xz; or manifests")
+    dev: tuple[str, ...] = option(help="texts that choices are made on")
+    batch_size: int = option(32, "rows of text that are read side by side")
+    chunk_length: int = option(32, "tokens of each row in a step; the state is carried on, gradients are not")
 
     def __post_init__(self) -> None:
         for name in ("train", "dev"):
@@ -217,28 +194,24 @@ class LanguageTrainingConfig:
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
-    deterministic: bool = field(
-        default=False, metadata={"help": "the same losses from the same GPU, bit for bit, but slower"}
-    )
-    name: str = field(default="", metadata={"help": "name of the model"})
-    description: str = field(default="", metadata={"help": "what the model is good for, in a sentence"})
+    deterministic: bool = option(False, "the same losses from the same GPU, bit for bit, but slower")
+    name: str = option("", "name of the model")
+    description: str = option("", "what the model is good for, in a sentence")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NgramTrainingConfig:
     """Everything that decides an n-gram model."""
 
-    train: tuple[str, ...] = field(metadata={"help": "texts, a sentence a line: plain, .gz or .xz; or manifests"})
+    train: tuple[str, ...] = option(help="texts, a sentence a line: plain, .gz or .xz; or manifests")
     text: TextOptions = field(default_factory=TextOptions)
-    unit: Unit = field(default="word", metadata={"help": "what the n-grams are made of"})
-    order: int = field(default=3, metadata={"help": "words or characters in the longest n-grams"})
-    prune: tuple[int, ...] = field(
-        default=(), metadata={"help": "leave out n-grams that come so often at most, by length: 0,0,1,..."}
-    )
-    max_words: int = field(default=0, metadata={"help": "know so many of the most frequent words; 0: all"})
+    unit: Unit = option("word", "what the n-grams are made of")
+    order: int = option(3, "words or characters in the longest n-grams")
+    prune: tuple[int, ...] = option((), "leave out n-grams that come so often at most, by length: 0,0,1,...")
+    max_words: int = option(0, "know so many of the most frequent words; 0: all")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_options(self)
         if not self.train or isinstance(self.train, str):
             raise ConfigError(f"train must be a tuple of at least one text, not {self.train!r}")
         if self.max_words < 0:
