@@ -30,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_an_example_is_short_and_shows_its_call(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert len(source.splitlines()) < 30
-    assert f"    python examples/{path.name} " in source
+    assert f"python examples/{path.name} " in source
 
 
 def test_words_have_times_in_order(run: Callable[..., list[str]]) -> None:
