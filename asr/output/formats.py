@@ -12,14 +12,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
+from asr.text.aligned_text import AlignedText, Level, Segment
 from asr.text.metrics import align
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
-
-if TYPE_CHECKING:
-    from asr.recognition.aligner import AlignedText, Level, Segment
 
 # Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
 _LINE_WIDTH = 42

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from asr.recognition.aligner import Segment
+    from asr.text.aligned_text import Segment
     from asr.text.transcript import Timeline, Word
 
 MOST_SECONDS = 60.0

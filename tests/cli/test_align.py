@@ -158,7 +158,7 @@ def test_plot_of_a_long_recording_says_that_it_shows_a_part(align, tmp_path, rng
     status, out, errors = align(path, "--text", "cab ac", "--plot", tmp_path / "long.png")
     assert (status, len(out.splitlines())) == (0, 2)
     seconds = soundfile.info(path).duration
-    assert errors == [f"asr-align: note: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"]
+    assert errors == [f"asr-align: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"]
     assert align(path, "--text", "cab ac", "--plot", tmp_path / "long.png", "--quiet") == (0, out, [])
 
 
