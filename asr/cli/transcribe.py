@@ -24,7 +24,7 @@ from asr.recognition.recordings import find_recordings, is_folder
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
 _CONCATENABLE = ("txt", "json", "ctm")  # formats of which several results can follow each other
-_OPTION_NAMES = re.compile(r"(?<![-\w])(output|resume|nproc|plot)(?= )")
+_OPTION_NAMES = re.compile(r"(?<![-\w])(output|resume|nproc|plot)(?=[ ,])")
 
 _EXAMPLES = """\
 what is written:

@@ -516,10 +516,10 @@ def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(tr
 # Slow to read; and one recording is the death of whatever reads it. Processes that this one starts read it again.
 MOUNTAIN = """
 import os, signal, sys, time
-import asr.recognition.recognizer
+import asr.recognition.pieces
 from asr.cli.transcribe import main
 
-plain = asr.recognition.recognizer.stream_audio
+plain = asr.recognition.pieces.stream_audio
 
 def stream_audio(source, **options):
     time.sleep(0.05)
@@ -527,7 +527,7 @@ def stream_audio(source, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(source, **options)
 
-asr.recognition.recognizer.stream_audio = stream_audio
+asr.recognition.pieces.stream_audio = stream_audio
 if __name__ == "__main__":
     sys.exit(main())
 """
