@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     options = given_options(args, AlignmentOptions)
     level: Level = args.level or ("sentence" if args.format in _SUBTITLES else "word")
     if args.format == "ctm" and level == "sentence":
-        raise ConfigError("--format ctm needs --level word or character; it has no room for the spaces of a sentence")
+        raise ConfigError("--format ctm needs --level word or character; it cannot write the spaces of a sentence")
     if args.plot is not None:
         check_picture(args.plot)
     if args.output is not None and args.output.is_dir():

@@ -1,4 +1,4 @@
-"""What was said and when: `Transcript`, with its `Word`s and `Hypothesis`es, in whole frames of a `Timeline`."""
+"""The text of a recording with its times: `Transcript`, with `Word`s and `Hypothesis`es, in frames of a `Timeline`."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ class SpottedHotword:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """One reading of an utterance.
+    """One possible text of an utterance.
 
     Args:
         text: what the tokens spell.
-        score: what hypotheses are ranked by, in nats; the higher the better.
+        score: in nats, higher is better.
         tokens: U labels, without blanks.
         spans: U pairs, the frames [start, end) in which each token was seen.
         acoustic: natural log-probability of the tokens, summed over alignments; None where greedy, as score is all.
@@ -121,7 +121,7 @@ class Hypothesis:
         source: natural log-probability in the source language model, unweighted; None without one.
         word_score: what its words add to the score, known and unknown.
         hotword_score: what its hotwords add to the score.
-        hotwords: those that the hypothesis was ranked higher for, in order.
+        hotwords: in the hypothesis, in order.
     Raises:
         InputError: there are not as many spans as tokens.
     """

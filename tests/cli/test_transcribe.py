@@ -167,7 +167,7 @@ def test_plot_shows_what_was_decoded_of_a_long_recording(transcribe, recognizer,
     [
         ("- --plot x.png", "--plot needs a file: standard input cannot be read again"),
         ("x.wav y.wav --plot x.png", "--plot must be a folder for several recordings, not a file; got x.png"),
-        ("x.wav --plot x.pdf", "a picture is a PNG, whose name ends in .png; got x.pdf"),
+        ("x.wav --plot x.pdf", "a picture must be a PNG, whose name ends in .png; got x.pdf"),
         (f"x.wav --plot {__file__}", "--plot must be a folder or a file that ends in .png; "),
     ],
 )
