@@ -19,7 +19,7 @@ from asr.files.texts import MOST_BYTES, decode_text, read_text
 from asr.files.writing import write_whole
 from asr.output.formats import ALIGNMENT_WRITERS
 from asr.output.pictures import check_picture
-from asr.recognition.aligner import AlignmentOptions, align_text
+from asr.recognition.aligner import AlignmentOptions, align_recording
 from asr.text.aligned_text import AlignedText, Level
 
 PROG = "asr-align"
@@ -114,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
 def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> AlignedText:
     from tqdm import tqdm
 
+    from asr.recognition.picture import draw_recording
+
     recognizer = load_recognizer(args, args.model, decoding=DecodingOptions())  # no language model: the text is known
     model = recognizer.model
     if args.quiet:
@@ -126,24 +128,13 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
 
         source, sound = (read_audio(source, sample_rate=model.sample_rate, **sound), model.sample_rate), {}
     with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
-        log_probs, duration_seconds = recognizer.long_log_probs(
-            source, **sound, progress=lambda seconds: bar.update(round(seconds))
+        aligned = align_recording(
+            recognizer, source, text, options, progress=lambda seconds: bar.update(round(seconds)), **sound
         )
-    aligned = align_text(
-        log_probs,
-        text,
-        model.alphabet,
-        options,
-        text_options=model.config.text,
-        frame_seconds=model.frame_seconds,
-        duration_seconds=duration_seconds,
-    )
     if args.plot is not None:
-        from asr.recognition.picture import draw_recording
-
-        words, timeline, note = aligned.words, aligned.timeline, noter(args, prog=PROG)
-        draw_recording(args.plot, recognizer, source, words, timeline, emission=log_probs, note=note, **sound)
-    return replace(aligned, model=model.config.name)
+        note = noter(args, prog=PROG)
+        draw_recording(args.plot, recognizer, source, aligned.words, aligned.timeline, note=note, **sound)
+    return aligned
 
 
 def _read_text(args: argparse.Namespace) -> str:

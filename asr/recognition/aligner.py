@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from asr.ctc.alignment import Alignment, align
 from asr.ctc.collapse import minimum_frames
@@ -69,9 +69,8 @@ def align_recording(
     text: str,
     options: AlignmentOptions | None = None,
     *,
-    channel: int | None = None,
-    track: int | None = None,
     progress: Callable[[float], None] | None = None,
+    **sound: Any,
 ) -> AlignedText:
     """The times of a text in a recording of any length, an hour in less than 1.5 GB.
 
@@ -80,15 +79,14 @@ def align_recording(
         source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
         text: what is said in it; see `align_text`.
         options: None means the defaults.
-        channel: number of the channel, from 0; None averages all.
-        track: number of the sound track, from 0; None takes the one flagged default.
         progress: called after each batch with its seconds of sound.
+        sound: channel, track and max_input_bytes as for `Recognizer.transcribe`.
     Raises:
         DataError: the source cannot be read.
         InputError: as for `align_text`.
     """
-    log_probs, duration_seconds = recognizer.long_log_probs(source, channel=channel, track=track, progress=progress)
-    return align_text(
+    log_probs, duration_seconds = recognizer.long_log_probs(source, progress=progress, **sound)
+    aligned = align_text(
         log_probs,
         text,
         recognizer.model.alphabet,
@@ -97,6 +95,7 @@ def align_recording(
         frame_seconds=recognizer.model.frame_seconds,
         duration_seconds=duration_seconds,
     )
+    return replace(aligned, model=recognizer.model.config.name)
 
 
 def align_text(

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal
 
 from asr.audio.source import MAX_INPUT_BYTES
 from asr.decoding.options import DecodingOptions
@@ -23,7 +23,7 @@ from asr.options import check_options, option, shown
 from asr.output.formats import WRITERS, to_json
 from asr.output.pictures import check_picture
 from asr.recognition.output_folder import claim, names_in
-from asr.recognition.recordings import Recording, find_recordings, name_recordings
+from asr.recognition.recordings import Recording, find_recordings
 from asr.text.transcript import Transcript
 
 if TYPE_CHECKING:  # this loads torch, which the options do not need
@@ -152,28 +152,34 @@ def transcribe_recordings(
 ) -> Generator[FileResult, None, None]:
     """`transcribe_files` for the recordings that `find_recordings` gives."""
     _check(recordings, options)
-    prepare = cache(partial(_prepare, options))  # only if there is something to transcribe
     with ExitStack() as stack:
-        if options.output is not None:
-            before = names_in(Path(options.output), recordings) if options.resume else recordings
-            if options.resume:
-                note(f"{sum(_is_done(item, options) for item in before)} of {len(before)} were done before")
-            if any(isinstance(item, Recording) and not _is_done(item, options) for item in before):
-                prepare()  # before the folder is made: what is wrong with the model leaves none behind
-            recordings = stack.enter_context(claim(Path(options.output), recordings))
+        named = recordings
+        if options.resume and options.output is not None:
+            named = names_in(Path(options.output), recordings)
+        done = [_is_done(item, options) for item in named]
+        if options.resume:
+            note(f"{sum(done)} of {len(named)} were done before")
+        recognizer = None
+        if any(isinstance(item, Recording) and not is_done for item, is_done in zip(named, done, strict=True)):
+            if options.nproc == 1:
+                recognizer = _load(options)
+            else:
+                options = choose_precision_once(options)
+        if options.output is not None:  # after the model: one that cannot be used leaves no folder behind
+            named = stack.enter_context(claim(Path(options.output), recordings))
             if not options.resume:
-                _note_renamed(recordings, note)
-        for item in recordings:
-            if _is_done(item, options):
+                _note_renamed(recordings, named, note)
+        for item, is_done in zip(named, done, strict=True):
+            if is_done and isinstance(item, Recording):
                 yield FileResult(path=item.path, name=item.name, files=tuple(_files(item, options)))
-        rest = [item for item in recordings if not _is_done(item, options)]
-        for item, transcript in _transcripts(rest, options, prepare, progress):
+        rest = [item for item, is_done in zip(named, done, strict=True) if not is_done]
+        for item, transcript in _transcripts(rest, options, recognizer, progress):
             if isinstance(transcript, AsrError):
                 name = item.name if isinstance(item, Recording) else ""
                 yield FileResult(path=item.path or "", name=name, error=transcript)
             else:
                 assert isinstance(item, Recording)
-                yield _write(item, replace(transcript, name=item.name), options, prepare, note)
+                yield _write(item, replace(transcript, name=item.name), options, recognizer, note)
 
 
 def format_transcript(transcript: Transcript, path: str, name: str) -> str:
@@ -223,11 +229,6 @@ def _check(recordings: Sequence[Recording | DataError], options: TranscribeOptio
         raise ConfigError(f"plot must be a folder for several recordings, not a file; got {options.plot}")
 
 
-def _prepare(options: TranscribeOptions) -> Recognizer | TranscribeOptions:
-    """The recogniser of this process, or the options of several."""
-    return _load(options) if options.nproc == 1 else choose_precision_once(options)
-
-
 def _load(options: TranscribeOptions) -> Recognizer:
     import torch
 
@@ -247,34 +248,33 @@ def _load(options: TranscribeOptions) -> Recognizer:
 def _transcripts(
     recordings: Sequence[Recording | DataError],
     options: TranscribeOptions,
-    prepare: Callable[[], Recognizer | TranscribeOptions],
+    recognizer: Recognizer | None,
     progress: Callable[[float], None] | None,
 ) -> Iterator[tuple[Recording | DataError, Transcript | AsrError]]:
     """Each recording with its transcript or error: in order, unless several processes write files."""
     sounds = [item for item in recordings if isinstance(item, Recording)]
     sources = [item.source for item in sounds]
-    ready = prepare() if sounds else None
-    if not isinstance(ready, TranscribeOptions):
-        transcripts = ready.results(sources, **options.sound, progress=progress) if ready else iter(())
+    if recognizer is not None:
+        transcripts = recognizer.results(sources, **options.sound, progress=progress)
         for item in recordings:
             yield item, next(transcripts) if isinstance(item, Recording) else item
         return
     yield from ((item, item) for item in recordings if isinstance(item, DataError))
+    if sounds:
+        from asr.processes import in_order
+        from asr.recognition.workers import transcribe_in_processes
 
-    from asr.processes import in_order
-    from asr.recognition.workers import transcribe_in_processes
-
-    make = partial(load_in_process, ready)
-    numbered = transcribe_in_processes(make, sources, processes=ready.nproc, **ready.sound, progress=progress)
-    for number, transcript in numbered if options.output is not None else enumerate(in_order(numbered)):
-        yield sounds[number], transcript
+        make = partial(load_in_process, options)
+        numbered = transcribe_in_processes(make, sources, processes=options.nproc, **options.sound, progress=progress)
+        for number, transcript in numbered if options.output is not None else enumerate(in_order(numbered)):
+            yield sounds[number], transcript
 
 
 def _write(
     recording: Recording,
     transcript: Transcript,
     options: TranscribeOptions,
-    prepare: Callable[[], Recognizer | TranscribeOptions],
+    recognizer: Recognizer | None,
     note: Callable[[str], object],
 ) -> FileResult:
     """The result of a recording, once its files and its picture are written."""
@@ -291,9 +291,10 @@ def _write(
         from asr.recognition.picture import draw_recording
 
         picture = Path(options.plot) if _is_picture(options.plot) else Path(options.plot) / f"{recording.name}.png"
-        recognizer, words, timeline = prepare(), transcript.words, transcript.timeline
-        assert not isinstance(recognizer, TranscribeOptions)
-        draw_recording(picture, recognizer, recording.path, words, timeline, note=note, **options.sound)
+        assert recognizer is not None
+        draw_recording(
+            picture, recognizer, recording.path, transcript.words, transcript.timeline, note=note, **options.sound
+        )
         files.append(picture)
     return FileResult(path=recording.path, name=recording.name, transcript=transcript, files=tuple(files))
 
@@ -305,21 +306,21 @@ def _files(recording: Recording, options: TranscribeOptions) -> list[Path]:
     return [Path(options.output) / f"{recording.name}.{name}" for name in options.formats]
 
 
-def _is_done(item: Recording | DataError, options: TranscribeOptions) -> TypeGuard[Recording]:
+def _is_done(item: Recording | DataError, options: TranscribeOptions) -> bool:
     """Whether `resume` skips the recording."""
     return options.resume and isinstance(item, Recording) and all(map(os.path.exists, _files(item, options)))
 
 
-def _note_renamed(recordings: Sequence[Recording | DataError], note: Callable[[str], object]) -> None:
+def _note_renamed(
+    recordings: Sequence[Recording | DataError],
+    named: Sequence[Recording | DataError],
+    note: Callable[[str], object],
+) -> None:
     """Note the results that have other names than in an empty folder."""
-    renamed = [
-        item
-        for item, alone in zip(recordings, name_recordings(recordings, names={}), strict=True)
-        if isinstance(item, Recording) and isinstance(alone, Recording) and item.name != alone.name
-    ]
-    if renamed:
-        example = f"the result of {renamed[0].path} is {renamed[0].name}"
-        note(f"{len(renamed)} of {len(recordings)} results were renamed, as their names are in use: {example}")
+    renamed = [item for item, other in zip(named, recordings, strict=True) if item != other]
+    if renamed and isinstance(first := renamed[0], Recording):
+        example = f"the result of {first.path} is {first.name}"
+        note(f"{len(renamed)} of {len(named)} results were renamed, as their names are in use: {example}")
 
 
 def _is_picture(path: str | os.PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ from asr.text.transcript import Timeline, Word
 
 if TYPE_CHECKING:
     from asr.audio.waveform import Source
-    from asr.recognition.recognizer import Emission, Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 
 def draw_recording(
@@ -25,7 +25,6 @@ def draw_recording(
     words: Sequence[Word | Segment],
     timeline: Timeline,
     *,
-    emission: Emission | None = None,
     note: Callable[[str], object] = lambda sentence: None,
     **sound: Any,
 ) -> None:
@@ -33,9 +32,8 @@ def draw_recording(
 
     Args:
         path: file of the picture.
-        source: the recording, which is read again.
+        source: the recording, which is read again, as far as the picture goes.
         words, timeline: of its transcript or aligned text.
-        emission: log_probs of the recording; None computes them for the part in the picture.
         note: called with a sentence if the picture shows only the beginning.
         sound: as for `read_audio`.
     """
@@ -44,8 +42,7 @@ def draw_recording(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AsrWarning)  # the first reading has given them
         waveform = next(blocks)
-    if emission is None:
-        emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
+    emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
     transcript_picture(
         path,
         waveform=waveform,
