@@ -32,9 +32,8 @@ what is written:
   The words as they stand in the text, with their times: ctm has one line a
   word (or character); json and TextGrid have sentences, words and characters
   down to --level; srt and vtt have subtitles of a sentence or less, or words
-  or characters. The times of a word are those of its first and last
-  character; a model sees a character for a moment only, so a word's end may
-  come early.
+  or characters. A word lasts from its first to its last character; a model
+  sees a character for a moment only, so a word's end may come early.
 
   Words that the model cannot spell, such as 1961 or a dash, are not aligned
   and get no time; they stay in their sentence. Write numbers as they are
@@ -53,7 +52,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-align` with these arguments, those of the process if None."""
+    """The exit status of `asr-align` with these arguments, or the arguments of the process."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 

@@ -46,7 +46,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-evaluate` with these arguments, those of the process if None."""
+    """The exit status of `asr-evaluate` with these arguments, or the arguments of the process."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 

@@ -24,7 +24,7 @@ from asr.recognition.recordings import find_recordings, is_folder
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
 _CONCATENABLE = ("txt", "json", "ctm")  # formats of which several results can follow each other
-_OPTION_NAMES = re.compile(r"(?<![-\w])(output|resume|nproc|plot)(?=[ ,])")
+_OPTION_NAMES = re.compile(r"(?<![-\w])(output|resume|nproc|plot)(?=[ ,]|$)")
 
 _EXAMPLES = """\
 what is written:
@@ -70,7 +70,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-transcribe` with these arguments, those of the process if None."""
+    """The exit status of `asr-transcribe` with these arguments, or the arguments of the process."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 

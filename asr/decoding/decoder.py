@@ -218,7 +218,7 @@ def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -
 
 
 def _effective(options: DecodingOptions) -> dict[str, Any]:
-    """The options of a transcript: those that have an effect."""
+    """The options that have an effect, for a transcript."""
     if options.beam_width == 1:
         return {"beam_width": 1}
     return {name: value for name, value in asdict(options).items() if name != "prior"}

@@ -1,6 +1,6 @@
 """Many recordings to files: what `asr-transcribe` does, from Python.
 
-paths ─▶ recordings with names ─▶ those without results ─▶ transcripts, from one process or several ─▶ files, pictures
+paths ─▶ recordings with names ─▶ recordings to do ─▶ transcripts, from one process or several ─▶ files, pictures
 """
 
 from __future__ import annotations

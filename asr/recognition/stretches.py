@@ -59,7 +59,7 @@ def join_pieces(pieces: Iterable[tuple[Piece, Emission]], model: AcousticModel) 
     Two pieces overlap around their cut; the seam lies where both have Φ for longest.
 
     Raises:
-        AsrError: that of a piece.
+        AsrError: the error of a piece.
     """
     seam = 0
     left: tuple[Piece, Emission] | None = None
@@ -108,7 +108,7 @@ def stretch_seconds(stretch: Stretch, model: AcousticModel) -> float | None:
 def join_stretches(
     stretches: Iterable[tuple[Stretch, Transcript | None]], model: AcousticModel
 ) -> Transcript | AsrError:
-    """The transcript of one source from those of its stretches, or its error."""
+    """The transcript of one source from the transcripts of its stretches, or its error."""
     transcripts, offsets = [], []
     for stretch, transcript in stretches:
         if transcript is None:
