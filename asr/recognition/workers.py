@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from asr.audio.source import MAX_INPUT_BYTES
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
 from asr.processes import WorkerDied, Workers
@@ -34,10 +33,8 @@ def transcribe_in_processes(
     sources: Sequence[SourceOrUtterance],
     *,
     processes: int,
-    channel: int | None = None,
-    track: int | None = None,
-    max_input_bytes: int = MAX_INPUT_BYTES,
     progress: Callable[[float], None] | None = None,
+    **sound: Any,
 ) -> Iterator[tuple[int, Transcript | AsrError]]:
     """The number of each source with its transcript or error, as they come.
 
@@ -48,15 +45,14 @@ def transcribe_in_processes(
         make: called in each process with the number of the process, from 0; importable by its name, or a `partial`.
         sources: as for `Recognizer.results`, without open files, which cannot be sent to another process.
         processes: how many, at most; the calling script needs its `if __name__ == "__main__"`.
-        channel, track, max_input_bytes: as for `Recognizer.transcribe`.
         progress: called with the seconds of sound of each finished chunk.
+        sound: channel, track and max_input_bytes as for `Recognizer.transcribe`.
     Raises:
         AsrError, OSError: raised by `make`.
         WorkerDied: a process did not survive `make`.
     """
     waiting = deque(chunks(sources, processes=processes))
     alone: set[int] = set()
-    sound = {"channel": channel, "track": track, "max_input_bytes": max_input_bytes}
     with Workers(partial(_ready, make, sound), processes=min(processes, len(waiting))) as workers:
         while waiting:  # the chunk of a worker that dies comes back
             for chunk, outcome in workers.results(_pop_all(waiting)):

@@ -141,7 +141,7 @@ class Hypothesis:
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.spans):
             raise InputError(
-                f"a hypothesis must have a span for each token; got {len(self.tokens)} tokens and {len(self.spans)} spans"
+                f"a hypothesis must have as many spans as tokens; got {len(self.spans)} spans, {len(self.tokens)} tokens"
             )
 
 
