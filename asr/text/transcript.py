@@ -141,7 +141,7 @@ class Hypothesis:
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.spans):
             raise InputError(
-                f"a hypothesis must have as many spans as tokens; got {len(self.spans)} spans, {len(self.tokens)} tokens"
+                f"a hypothesis must have as many spans as tokens; got {len(self.spans)} and {len(self.tokens)}"
             )
 
 

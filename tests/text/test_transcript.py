@@ -170,7 +170,7 @@ def test_impossible_words_are_refused(change, message):
 
 
 def test_a_hypothesis_without_its_spans_is_refused():
-    with pytest.raises(InputError, match="as many spans as tokens; got 1 spans, 2 tokens"):
+    with pytest.raises(InputError, match="as many spans as tokens; got 1 and 2"):
         Hypothesis(text="AB", score=-1.0, tokens=(1, 2), spans=((0, 1),))
 
 
