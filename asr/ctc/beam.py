@@ -158,7 +158,7 @@ class BeamHypothesis:
         unknown_letters: labels of these words.
         hotword_score: sum of the weights of the matches.
         hotwords: the matches, from left to right.
-        words: spelled out; empty as the search gives it, which knows no characters.
+        text, words: spelled out; empty as the search gives it, which knows no characters.
         rnn_score, source_score: unweighted log-probabilities in the language models of rescoring; None before it.
     """
 
@@ -171,6 +171,7 @@ class BeamHypothesis:
     unknown_letters: int = 0
     hotword_score: float = 0.0
     hotwords: tuple[HotwordMatch, ...] = ()
+    text: str = ""
     words: tuple[str, ...] = ()
     rnn_score: float | None = None
     source_score: float | None = None

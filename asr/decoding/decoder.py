@@ -90,7 +90,7 @@ class Decoder:
         Args:
             emissions: (T, V) natural log-probabilities, which are not checked.
         Returns:
-            At least one hypothesis for each, perhaps an empty one, with its words.
+            At least one hypothesis for each, perhaps an empty one, with its text.
         """
         lists = self._search_all(emissions)
         return lists if self._rescorer is None else self._rescorer.rescore(lists)
@@ -125,11 +125,13 @@ class Decoder:
         ]
 
     def _spell(self, hypothesis: BeamHypothesis) -> BeamHypothesis:
-        """A hypothesis of the search with its words; unknown words of hotwords do not count, nor does their price."""
+        """A hypothesis of the search with its text; unknown words of hotwords do not count, nor does their price."""
+        text = self.alphabet.decode(hypothesis.tokens)
         expected = [self._hotwords[match.index] for match in hypothesis.hotwords]
         return replace(
             hypothesis,
-            words=tuple(split_words(self.alphabet.decode(hypothesis.tokens))),
+            text=text,
+            words=tuple(split_words(text)),
             num_unknown=hypothesis.num_unknown - sum(hotword.num_unknown for hotword in expected),
             unknown_letters=hypothesis.unknown_letters - sum(hotword.unknown_letters for hotword in expected),
             hotword_score=sum(hotword.weight for hotword in expected),
@@ -137,7 +139,7 @@ class Decoder:
 
     def _transcript(self, hypotheses: Sequence[BeamHypothesis], emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of hypotheses, the best first."""
-        options, spelled = self.options, self.alphabet.decode(hypotheses[0].tokens)
+        options, spelled = self.options, hypotheses[0].text
         n_best = hypotheses[: options.num_best]
         spans, character_confidences = zip(
             *(place_tokens(emission, hypothesis.tokens) for hypothesis in n_best), strict=True
@@ -157,7 +159,7 @@ class Decoder:
         """The hypothesis for a transcript, with its text and the spans of its tokens."""
         options = self.options
         return Hypothesis(
-            text=" ".join(self.alphabet.decode(hypothesis.tokens).split()),
+            text=" ".join(hypothesis.text.split()),
             score=hypothesis.score,
             tokens=tuple(hypothesis.tokens.tolist()),
             spans=tuple((start, end) for start, end in spans),

@@ -147,7 +147,7 @@ def tune_decoding(
         lists = [rerank(row, options) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
-    return _fit_confidences(options, lists, emissions, recognizer.model.alphabet, references)
+    return _fit_confidences(options, lists, emissions, references)
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
@@ -289,7 +289,6 @@ def _fit_confidences(
     options: DecodingOptions,
     lists: Sequence[Sequence[BeamHypothesis]],
     emissions: Sequence[Emission],
-    alphabet: Alphabet,
     references: Sequence[str],
 ) -> DecodingOptions:
     """The options with what makes confidences surprise the least, where a word is right and where not."""
@@ -297,8 +296,7 @@ def _fit_confidences(
     scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
     best = [hypotheses[0] for hypotheses in lists]
     characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
-    texts = [alphabet.decode(hypothesis.tokens) for hypothesis in best]
-    heard = np.concatenate([of_words(text, sure) for text, sure in zip(texts, characters, strict=True)])
+    heard = np.concatenate([of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)])
     utterances = np.repeat([of_utterance(sure) for sure in characters], [len(each.words) for each in best])
     right = _right([each.words for each in best], references)
 

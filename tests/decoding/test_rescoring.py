@@ -31,6 +31,7 @@ def make_hypothesis(
 ) -> BeamHypothesis:
     return BeamHypothesis(
         tokens=np.array(FRUIT.encode(text), dtype=np.int64),
+        text=text,
         words=tuple(text.split()),
         score=score,
         acoustic_score=score if acoustic_score is None else acoustic_score,
