@@ -220,10 +220,8 @@ def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev,
     (tmp_path / "m.jsonl").write_text("\n".join([*lines, "", ""]))
     assert main([model, str(tmp_path / "m.jsonl"), "--output", str(tmp_path / "o.json")]) == 1
     printed = capsys.readouterr()
-    assert (
-        "       6 utterances" in printed.out
-        and "2 lines of the manifest cannot be used, and count in no figure" in printed.out
-    )
+    assert "       6 utterances" in printed.out
+    assert "2 lines of the manifest cannot be used, and count in no figure" in printed.out
     first, second = printed.err.splitlines()
     assert first.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:2: ")
     assert second.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:4: 'id' of the cut must have no NUL")
