@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from asr.compute.machine_code import KernelModule
+from asr import ctc
+from asr.compute.machine_code import Kernels
 from asr.ctc.collapse import minimum_frames
 from asr.errors import InputError
 
@@ -37,12 +38,19 @@ if TYPE_CHECKING:
 
 _HIGHEST = 0.01  # half precision rounds a log-probability of 0 that far; logits and probabilities go further
 _LOG_ZERO = -math.inf
-_kernels = KernelModule("asr.ctc.alignment_kernel", depends_on=("asr.compute.addresses",))
-
 _Results: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Of a batch: paths (B, T) int64, spans (B, U, 2) int64, token_scores (B, U) float64, scores (B,) float64."""
 _FEW = 2**16  # so many pairs of scores, 1 MB, are all kept
 _WORTH_A_THREAD = 2**19  # frames x labels, half a millisecond
+
+
+def _compiled_functions() -> Sequence[Any]:
+    from asr.ctc.alignment_kernel import KERNELS
+
+    return KERNELS
+
+
+_kernels = Kernels(_compiled_functions, room=ctc)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -37,21 +37,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from asr.compute.machine_code import KernelModule
-from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
-from asr.ctc.trie import Lexicon
-from asr.errors import ConfigError, InputError
-from asr.options import option
-
-if TYPE_CHECKING:
-    from asr.ctc.ngram_arrays import NgramTables
-from asr.ctc.records import (
-    _LM_ARRAYS,
-    _LM_NUMBERS,
+from asr import ctc
+from asr.compute.machine_code import Kernels
+from asr.ctc.beam_records import (
     ACTIVE,
     CANDIDATE,
     FINAL,
@@ -69,6 +61,11 @@ from asr.ctc.records import (
     RULES,
     STATE,
 )
+from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
+from asr.ctc.ngram_tables import NgramTables, contiguous, field_values
+from asr.ctc.trie import Lexicon
+from asr.errors import ConfigError, InputError
+from asr.options import option
 
 WIDEST_BEAM = 10_000  # 25 MB for each emission
 LARGEST_SCORE = 1e6  # nats, of an option: sums of them are far from where numbers end
@@ -76,16 +73,15 @@ MOST_ROW_BYTES = 1 << 30  # of a label model
 TOGETHER = 32  # emissions that share the steps of a label model
 _LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after some other word
 _BLOCK_FRAMES = 1024
-_kernels = KernelModule(
-    "asr.ctc.beam_kernel",
-    depends_on=(
-        "asr.compute.addresses",
-        "asr.ctc.hotwords",
-        "asr.ctc.ngram_arrays",
-        "asr.ctc.records",
-        "asr.ctc.trie",
-    ),
-)
+
+
+def _compiled_functions() -> Sequence[Any]:
+    from asr.ctc.beam_kernel import KERNELS
+
+    return KERNELS
+
+
+_kernels = Kernels(_compiled_functions, room=ctc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +269,7 @@ class BeamSearch:
         num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
         self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * num_prefixes, next_free=0)
         root = self._first_nodes[ROOT]
-        root["label"], root["closing_state"], root["lm_state"] = -1, -1, self._rules[0]["lm_start_state"]
+        root["label"], root["closing_state"], root["lm_state"] = -1, -1, lm.start_state if lm is not None else 0
         self._first_beam = np.zeros(num_prefixes, dtype=ACTIVE)
         self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
         if label_model is not None:
@@ -404,16 +400,14 @@ class BeamSearch:
         if lexicon is not None and lm is not None and lm_units == LM_OF_WORDS:
             rules["unknown_ahead"], arrays["LEXICON"]["ahead"] = _look_ahead(lexicon, lm, options)
         rules["lm_units"] = lm_units
-        if lm is not None:
-            for name in _LM_NUMBERS:
-                rules[f"lm_{name}"] = getattr(lm, name)
-            for name, dtype in _LM_ARRAYS.items():
-                arrays[f"LM_{name.upper()}"] = np.ascontiguousarray(getattr(lm, name), dtype=dtype)
         self._rules, self._arrays = rules, arrays
+        self._lm = None if lm is None else contiguous(lm)
         self._set_addresses()
 
     def _set_addresses(self) -> None:
-        """They hold for as long as the arrays are kept."""
+        """Write the addresses of the arrays into the rules; they hold as long as the arrays exist."""
+        no_lm = np.zeros(len(NgramTables._fields), dtype=np.int64)
+        self._arrays["LM"] = no_lm if self._lm is None else field_values(self._lm)
         for name, values in self._arrays.items():
             self._rules[name] = values.ctypes.data
         self._rules_at = self._rules.ctypes.data

@@ -10,9 +10,7 @@ from numba.extending import register_jitable
 
 from asr.compute.addresses import array_from as _array
 from asr.compute.addresses import compiled as _compiled
-from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
-from asr.ctc.ngram_arrays import NgramTables, query
-from asr.ctc.records import (
+from asr.ctc.beam_records import (
     ACTIVE,
     CANDIDATE,
     FINAL,
@@ -30,9 +28,11 @@ from asr.ctc.records import (
     RULES,
     STATE,
 )
+from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
+from asr.ctc.ngram_kernel import query, tables_at
+from asr.ctc.ngram_tables import NgramTables
 from asr.ctc.trie import LEXICON_NODE, find_child
 
-_query = _compiled(query)
 for _function in (find_child, spot, spot_end):
     register_jitable(_function)
 
@@ -52,20 +52,8 @@ class _Tables(NamedTuple):
 
 @_compiled
 def _tables(rules, state):
-    lm = NgramTables(
-        _array(rules.LM_WORDS, np.int32),
-        _array(rules.LM_LOG_PROBS, np.float32),
-        _array(rules.LM_NEXT_STATES, np.int32),
-        _array(rules.LM_BACK_OFFS, np.float32),
-        _array(rules.LM_BACK_OFF_STATES, np.int32),
-        _array(rules.LM_FIRST_CHILDREN, np.int32),
-        rules.lm_num_words,
-        rules.lm_start_state,
-        rules.lm_empty_state,
-        rules.lm_end_word,
-    )
     lexicon, hotwords = _array(rules.LEXICON, LEXICON_NODE), _array(rules.HOTWORDS, HOTWORD_NODE)
-    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, lm, _array(state.ROWS, np.float32))
+    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, tables_at(rules.LM), _array(state.ROWS, np.float32))
 
 
 @_compiled
@@ -349,7 +337,7 @@ def _extend(nodes, parent, label, node, tables, rules):
                 unknown_letters += known_letters + 1
                 spelling = OFF
     if rules.lm_units == LM_OF_LABELS:
-        log_prob, lm_state = _query(tables.lm, lm_state, tables.labels[label].word)
+        log_prob, lm_state = query(tables.lm, lm_state, tables.labels[label].word)
         lm_score += log_prob
     elif rules.lm_units == LM_OF_ROWS:
         lm_score += tables.rows[parent * rules.num_labels + label]
@@ -391,7 +379,7 @@ def _close(nodes, node, tables, rules):
             unknown_letters += tables.lexicon[prefix.spelling].depth
     if rules.lm_units == LM_OF_WORDS:
         if prefix.closing_state < 0:
-            prefix.closing_score, prefix.closing_state = _query(tables.lm, lm_state, word)
+            prefix.closing_score, prefix.closing_state = query(tables.lm, lm_state, word)
         lm_score += prefix.closing_score
         lm_state = prefix.closing_state
     return True, num_words + 1, num_unknown, unknown_letters, lm_score, lm_state
@@ -527,7 +515,7 @@ def finish(rules_at, state_at, finals_at):
         if rules.lm_units == LM_OF_ROWS:
             lm_score += tables.rows[node * rules.num_labels + rules.blank]
         elif rules.lm_units != NO_LM and tables.lm.end_word > 0:
-            log_prob, lm_state = _query(tables.lm, lm_state, tables.lm.end_word)
+            log_prob, lm_state = query(tables.lm, lm_state, tables.lm.end_word)
             lm_score += log_prob
         hotword_score = nodes[node].hotword_score + spot_end(tables.hotwords, nodes[node].hotword)
         total = beam[slot].total

@@ -34,7 +34,7 @@ from typing import IO, Final, NamedTuple, cast
 
 import numpy as np
 
-from asr.ctc.ngram_arrays import NgramTables
+from asr.ctc.ngram_tables import NgramTables
 from asr.errors import AsrWarning, DataError
 from asr.files.reading import open_regular
 from asr.files.writing import replacing

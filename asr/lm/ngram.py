@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from asr.compute.machine_code import KernelModule
-from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables
+from asr import ctc
+from asr.compute.machine_code import Kernels
+from asr.ctc.ngram_tables import ARRAY_TYPES, NgramTables, contiguous, field_values
 from asr.errors import InputError
 from asr.files.caches import open_cache, user_cache_folder, writing_cache
 from asr.files.reading import Identity, identity
@@ -40,7 +41,15 @@ _PREFIX = 32  # bytes before the header
 _NAME_LENGTH = 40  # of a file's name in that of its cache
 _NUMBERS = NgramTables._fields[len(ARRAY_TYPES) :]
 _ALIGNMENT = 64
-_kernels = KernelModule("asr.ctc.ngram_kernel", depends_on=("asr.compute.addresses", "asr.ctc.ngram_arrays"))
+
+
+def _compiled_functions() -> Sequence[Any]:
+    from asr.ctc.ngram_kernel import KERNELS
+
+    return KERNELS
+
+
+_kernels = Kernels(_compiled_functions, room=ctc)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +58,7 @@ class NgramModel:
 
     Args:
         words: the vocabulary, by number; words[0] is <unk>.
-        tables: the n-grams, as `asr.ctc.ngram_arrays.query` takes them.
+        tables: the n-grams, as `asr.ctc.ngram_tables.query` takes them.
     """
 
     words: tuple[str, ...]
@@ -182,14 +191,11 @@ class NgramModel:
         return child_keys(self.tables)
 
     def _score(self, numbers: np.ndarray, *, begin: bool = True) -> np.ndarray:
-        fields = [
-            np.ascontiguousarray(value, ARRAY_TYPES[name]) if name in ARRAY_TYPES else value
-            for name, value in self.tables._asdict().items()
-        ]
-        places = np.array([value.ctypes.data if isinstance(value, np.ndarray) else value for value in fields])
+        tables = contiguous(self.tables)
+        fields = field_values(tables)
         numbers, log_probs = np.ascontiguousarray(numbers, np.int32), np.empty(len(numbers))
-        state = self.tables.start_state if begin else self.tables.empty_state
-        _kernels["score_words"](places.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
+        state = tables.start_state if begin else tables.empty_state
+        _kernels["score_words"](fields.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
         return log_probs
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> TextScore:

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from asr.ctc.ngram_arrays import NgramTables
+from asr.ctc.ngram_tables import NgramTables
 from asr.errors import DataError
 from asr.files.reading import open_regular
 from asr.files.writing import write_whole

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables
+from asr.ctc.ngram_tables import ARRAY_TYPES, NgramTables
 
 
 class Level(NamedTuple):
@@ -80,7 +80,7 @@ def child_keys(tables: NgramTables) -> np.ndarray:
 def query_together(
     tables: NgramTables, keys: np.ndarray, states: np.ndarray, words: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `asr.ctc.ngram_arrays.query` says of many states and words, all at once and without compiled code.
+    """What `asr.ctc.ngram_tables.query` says of many states and words, all at once and without compiled code.
 
     Args:
         keys: as `child_keys` gives them.

@@ -631,6 +631,8 @@ def test_a_search_and_its_state_can_be_copied_and_sent_to_other_processes(rng):
     for other, half in (copy.deepcopy((search, state)), pickle.loads(content)):
         for array in (*other._arrays.values(), *half._arrays.values()):
             assert array.ctypes.data in {*other._rules[0].item(), *half._state[0].item()}
+        lm_arrays = [field for field in other._lm if isinstance(field, np.ndarray)]
+        assert other._arrays["LM"].tolist()[: len(lm_arrays)] == [array.ctypes.data for array in lm_arrays]
         half.advance(emission[30:])
         assert [summary(h) for h in half.finish(num_best=8)] == expected
         assert [summary(h) for h in other.decode(emission, num_best=8)] == expected

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from asr.ctc.ngram_arrays import query
+from asr.ctc.ngram_tables import query
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK_DISCOUNTS, estimate_ngram

@@ -18,7 +18,7 @@ from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.loss import ctc_loss
-from asr.ctc.ngram_arrays import query
+from asr.ctc.ngram_tables import query
 from asr.ctc.trie import Lexicon
 from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions

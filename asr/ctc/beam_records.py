@@ -1,4 +1,4 @@
-"""Records that the beam search shares with its compiled code; a field in CAPITALS is the address of an array."""
+"""Records that the beam search shares with its compiled code. A field in CAPITALS holds the address of an array."""
 
 from __future__ import annotations
 
@@ -46,22 +46,13 @@ FINAL = np.dtype(
     [(name, "i8") for name in ("node", "num_words", "num_unknown", "unknown_letters")]
     + [(name, "f8") for name in ("acoustic_score", "lm_score", "hotword_score", "score")]
 )
-_LM_ARRAYS = {
-    "words": np.int32,
-    "log_probs": np.float32,
-    "next_states": np.int32,
-    "back_offs": np.float32,
-    "back_off_states": np.int32,
-    "first_children": np.int32,
-}
-_LM_NUMBERS = ("num_words", "start_state", "empty_state", "end_word")
 RULES = np.dtype(
     [(name, "i8") for name in ("num_labels", "blank", "beam_width", "num_guests", "open_tokens")]
     + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
-    + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
+    + [("lm_units", "i8")]
     + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
     + [(name, "f8") for name in ("lm_weight", "word_bonus")]
     + [(f"unknown_{name}", "f8") for name in ("word_score", "letter_score", "ahead")]
-    + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
+    + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", "LM")]  # LM: `field_values` of an `NgramTables`
 )
 NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3
