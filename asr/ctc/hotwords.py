@@ -161,7 +161,7 @@ class Hotwords:
 
 
 def spot(records, state, boundary, label):
-    """The node after one more label, and the weight of the matches that the label completes.
+    """The node after one more label, and the weight of the matches that it ends.
 
     Plain Python that numba can compile.
 

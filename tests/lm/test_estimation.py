@@ -298,7 +298,7 @@ def test_discounts_of_equation_26():
         ({"prune": (0, 0, 0, 1)}, "at most 3 integers"),
         ({"prune": (0, 0.5)}, "at most 3 integers"),
         ({"vocabulary": 0}, "must have at least one word; got 0"),
-        ({"vocabulary": "the cat"}, "must be a list of words or how many; got the str 'the cat'"),
+        ({"vocabulary": "the cat"}, "must be a list of words or their number; got the str 'the cat'"),
         ({"fallback": (0.5, 1.0)}, "must be three, 0 < D <= 1, 2 and 3; got"),
         ({"fallback": (0.0, 1.0, 1.5)}, "must be three, 0 < D <= 1, 2 and 3; got"),
         ({"fallback": (0.5, 2.5, 1.5)}, "must be three, 0 < D <= 1, 2 and 3; got"),
