@@ -142,9 +142,7 @@ def test_marks_go_stay_or_are_refused() -> None:
     assert normalize("我【音乐】们", CHINESE) == "我们"
     refusing = TextOptions(marks="refuse")
     assert normalize("the cat (he said)", refusing) == "THE CAT HE SAID"
-    with pytest.raises(
-        InputError, match=r"must have no marks, but has '\[noise\]' in 'the \[noise\] cat'; correct the"
-    ):
+    with pytest.raises(InputError, match=r"must have no marks, but has '\[noise\]' in .*; correct the text, or drop"):
         normalize("the [noise] cat", refusing)
 
 
