@@ -251,7 +251,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be int, not '6'"),
         ({"encoder": {"num_layers": 0}}, "encoder: num_layers must be between 1 and 256, not 0"),
         ({"frontend": {"window": "kaiser"}}, "frontend.window must be one of povey, .*, not 'kaiser'"),
-        ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; more than once came 'A'"),
+        ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; repeated: 'A'"),
         ({"characters": []}, "an alphabet must be a tuple of at least one character"),
     ],
 )
@@ -322,7 +322,7 @@ def test_weights_of_another_model_are_refused(folder: Path, name: str, tensor: T
 def test_a_second_of_sound_has_bounds_in_a_model() -> None:
     with pytest.raises(
         ConfigError,
-        match="a second of sound must become 16777216 values at most, and becomes 163840000: frames a second x",
+        match="a second of sound must become at most 16777216 values, but becomes 163840000: frames a second x",
     ):
         ModelConfig(
             characters=("A",),

@@ -213,7 +213,7 @@ def test_what_cannot_be_used_is_refused(config, tmp_path):
     with pytest.raises(DataError, match=r"empty.txt: texts must hold sentences, but there are none"):
         read_dev((str(tmp_path / "empty.txt"),), config.text, vocabulary)
     train_file = replace(config.data, train=(str(tmp_path / "empty.txt"),))
-    with pytest.raises(DataError, match="the text must have a word that comes at least 2 times"):
+    with pytest.raises(DataError, match="the text must have a word that occurs at least 2 times"):
         train(replace(config, data=train_file), tmp_path / "run")
     notes: list[str] = []
     with pytest.raises(DataError, match=r"none.txt: the text cannot be read: No such file or directory"):
