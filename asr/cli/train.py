@@ -103,9 +103,9 @@ def set_threads(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains as the arguments say; the exit status."""
     config = read_training_config(args)
+    from asr.training.acoustic import train_acoustic_model
     from asr.training.distributed import is_first
     from asr.training.loop import Interrupted
-    from asr.training.run import train_acoustic_model
 
     set_threads(args)
 

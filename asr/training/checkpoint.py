@@ -13,6 +13,7 @@ from asr.errors import DataError
 from asr.files.reading import open_regular
 from asr.files.writing import write_whole
 
+CHECKPOINTS = "checkpoints"  # their folder in the run folder
 KEEP = 2
 
 

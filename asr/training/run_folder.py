@@ -18,8 +18,8 @@ from asr.files import locks
 from asr.files.reading import read_json
 from asr.files.writing import write_whole
 from asr.options import first_difference, from_json, to_json
+from asr.training.checkpoint import CHECKPOINTS
 from asr.training.config import LoopOptions
-from asr.training.loop import CHECKPOINTS
 
 
 class TrainingOptions(Protocol):
