@@ -92,8 +92,8 @@ def _train(
     task = prepare_acoustic_task(config, device=device, note=note, workers=workers)
     millions = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
     note(
-        f"{len(task.train_examples)} utterances, {task.train_hours():.2f} hours, to train on, "
-        f"{len(task.dev_examples)} to choose by; {millions:.1f} M weights, {config.loop.precision} on {device}"
+        f"{len(task.train_examples)} utterances ({task.train_hours():.2f} hours) to train on, "
+        f"{len(task.dev_examples)} for dev; {millions:.1f} M weights, {config.loop.precision} on {device}"
         + (f" in {num_processes()} processes" if num_processes() > 1 else "")
     )
     task.rehearse()

@@ -149,8 +149,8 @@ class LanguageTask:
             rates = f", without them {unknown}" if self.dev_counts.unknown else ""
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         return (
-            f"{counts.num_sentences} sentences, {len(counts.tokens)} tokens, to train on, {self.dev_counts.sentences} "
-            f"sentences for dev; {self.model.vocabulary.size} tokens in the vocabulary{rates}; {millions:.1f} M "
+            f"{counts.num_sentences} sentences ({len(counts.tokens)} tokens) to train on, {self.dev_counts.sentences} "
+            f"for dev; {self.model.vocabulary.size} tokens in the vocabulary{rates}; {millions:.1f} M "
             f"weights, {self.config.loop.precision} on {self.device}"
             + (f" in {num_processes()} processes" if num_processes() > 1 else "")
         )

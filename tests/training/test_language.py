@@ -77,9 +77,7 @@ def test_a_model_learns_the_language_and_its_folder_says_how(config, tmp_path):
     assert provenance["tokens"] == 2000
     # Four animals and three adverbs, each as likely: 12 sentences, of which the model foretells four words and an end.
     assert 12 ** (1 / 5) < provenance["dev"]["perplexity"] < 12 ** (1 / 5) + 0.8
-    assert any(
-        "400 sentences, 2000 tokens, to train on, 61 sentences to choose by; 14 tokens" in note for note in notes
-    )
+    assert any("400 sentences (2000 tokens) to train on, 61 for dev; 14 tokens" in note for note in notes)
     assert any("<unk> 0.00% of train and 0.41% of dev" in note for note in notes)
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"config.json", "log.jsonl", "text", "model"}
 

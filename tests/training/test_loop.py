@@ -153,16 +153,26 @@ def test_the_time_that_batches_are_waited_for_is_in_the_log(tmp_path: Path, monk
     assert any(note.endswith("% of epoch 1 was spent waiting for data: see --workers") for note in notes)
 
 
-def test_only_waiting_is_timed() -> None:
-    def items():
-        time.sleep(0.02)
-        yield "a"
-        yield "b"
+def test_only_waiting_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that stands still but for the seconds that are added here."""
+    clock = 0.0
 
+    def work(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    def items():
+        work(2.0)
+        yield "a"
+        work(3.0)
+        yield "b"
+        work(4.0)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
     timed = Timed(items())
     for _ in timed:
-        time.sleep(0.05)
-    assert 0.02 <= timed.seconds < 0.04
+        work(100.0)
+    assert timed.seconds == 9.0 and clock == 209.0
 
 
 def test_memory_that_runs_out_names_what_was_computed() -> None:
