@@ -88,16 +88,16 @@ def _take(temporary: Path) -> IO[bytes]:
     """The file, made or emptied, and locked. Raises OSError if it belongs to another user or is in use."""
     if sys.platform == "win32":
         raise OSError(errno.ENOTSUP, "a locked file cannot be renamed")
-    flags, made = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, True
+    flags, is_new = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, True
     try:
         file = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
-        file, made = os.open(temporary, flags), False
+        file, is_new = os.open(temporary, flags), False
     try:
         try:
             locked = try_lock(file)
         except OSError:  # no locks here
-            if made:
+            if is_new:
                 temporary.unlink()
             raise
         status = os.fstat(file)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run folder: written whole, checked when read, the one before kept as a spare."""
+"""Checkpoints of a run folder: written completely, checked when read; the one before is kept."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ KEEP = 2
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Path:
-    """Write `state` as the checkpoint of `step`, then drop all but this and the one before.
+    """Write `state` as the checkpoint of `step`, then delete all but this one and the one before.
 
-    Checkpoints of later steps, which a run has that fell back to an earlier one, go as well, and so does what a kill
-    in the middle of writing left.
+    Checkpoints of later steps, which exist after a return to an earlier one, are deleted too, and so are files that a
+    killed process left half written.
 
     Args:
         folder: the run's `checkpoints`; made if missing.
         state: tensors, numbers, strings, and lists and dicts of them.
-        step: optimiser steps done; orders the files.
+        step: optimiser steps done; the order of the files.
     Returns:
         The file of the checkpoint.
     """
@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Path:
     write_whole(path.with_suffix(".sha256"), hashlib.sha256(buffer.getbuffer()).hexdigest())
     write_whole(path, buffer.getbuffer())
     steps = sorted(other.stem for other in folder.glob("step-*.pt") if other.stem <= path.stem)
-    for other in folder.glob("*step-*"):  # .step-* are files half written
+    for other in folder.glob("*step-*"):  # .step-* are half-written files
         if other.stem not in steps[-KEEP:]:
             other.unlink()
     return path
@@ -59,19 +59,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise DataError("the checkpoint is damaged: its checksum does not agree", path=path)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception:  # what torch says of it is advice to run what it holds
+    except Exception:  # torch's message advises to run code in the file
         raise DataError(
-            "the checkpoint must hold tensors, numbers, strings, lists and dicts, and holds something else, which is "
-            "not run; delete it, and the run goes on from the one before",
+            "the checkpoint must hold only tensors, numbers, strings, lists and dicts, but holds something else, which "
+            "is not run; delete it to resume from the checkpoint before",
             path=path,
         ) from None
 
 
 def latest_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest state that can be read, None if there is no checkpoint, and what is wrong with newer ones.
+    """The newest readable state, None without checkpoints, and a sentence about each newer damaged one.
 
     Raises:
-        DataError: there are checkpoints, and none can be read.
+        DataError: no checkpoint can be read.
     """
     faults: list[str] = []
     for path in sorted(folder.glob("step-*.pt"), reverse=True):

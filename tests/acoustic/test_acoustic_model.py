@@ -187,7 +187,7 @@ def test_a_folder_that_is_no_model_is_never_overwritten(model: AcousticModel, tm
     """Also not one with a config.json of its own, such as a run folder."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / content).write_text("years of work")
-    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder; it is left as it is: choose"):
+    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder; so it is not replaced: choose"):
         model.save(tmp_path / "precious")
     assert (tmp_path / "precious" / content).read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
@@ -334,7 +334,7 @@ def test_a_second_of_sound_has_bounds_in_a_model() -> None:
 def test_weights_without_end_are_refused_unread(folder: Path) -> None:
     with open(folder / "weights.safetensors", "ab") as file:
         file.truncate(1 << 40)  # which takes no place on the disk
-    with pytest.raises(DataError, match=r"the configured model has [0-9]+ bytes of weights at most, and this file has"):
+    with pytest.raises(DataError, match=r"the configured model has at most [0-9]+ bytes of weights, but this file has"):
         AcousticModel.load(folder)
 
 

@@ -82,8 +82,8 @@ def test_merged_goes_into_groups_and_changes_neither():
     ("line", "message"),
     [
         ("--run r", NO_MANIFESTS),
-        ("--run r --data.train a", "the manifests to choose the best epochs by must be given: --data.dev"),
-        ("--run old", f"{NO_MANIFESTS}; or --resume, to go on with the run in old"),
+        ("--run r --data.train a", "the manifests to choose the best epochs must be given: --data.dev"),
+        ("--run old", f"{NO_MANIFESTS}; to resume the run in old, use --resume"),
         ("--run r --resume", "no run to resume in r: it has no config.json"),
         ("--run r --resume --config c.json", "--resume takes the configuration from the run folder"),
         ("--run r --config c.json", "c.json cannot be read: No such file or directory"),

@@ -60,10 +60,10 @@ def test_text_of_any_encoding(tmp_path: Path) -> None:
 
 def test_utf_16_without_a_mark_is_refused_by_name() -> None:
     content = "one\ntwo\n".encode("utf-16-le")
-    with pytest.raises(DataError, match=r"-:1: must be text, but has NUL.*UTF-16 without a byte-order mark has: save"):
+    with pytest.raises(DataError, match=r"-:1: must be text, but has NUL.*UTF-16 without a byte-order mark: save"):
         decode_text(content, "-")
     assert decode_text(content, "-", "utf-16-le") == "one\ntwo\n"
-    with pytest.raises(DataError, match="say --encoding utf-16-le, or save"):
+    with pytest.raises(DataError, match="use --encoding utf-16-le, or save"):
         decode_text(content, "-", flag="--encoding")
     with pytest.raises(DataError, match=r"a:1: must be text, but has NUL"):
         list(text_lines(io.BytesIO(content), "a"))
@@ -75,7 +75,7 @@ def test_utf_16_without_a_mark_is_refused_by_name() -> None:
 
 def test_a_text_has_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(text_files, "MOST_BYTES", 3 << 20)
-    with pytest.raises(DataError, match=r"big: a text must have at most 3 MB, this one has more"):
+    with pytest.raises(DataError, match=r"big: a text must have at most 3 MB, but this file has more"):
         decode_text(b"a" * ((3 << 20) + 1), "big")
     monkeypatch.setattr(text_files, "MOST_LINE", 10)
     assert list(text_lines(io.BytesIO(b"a" * 9 + b"\nb"), "a")) == ["a" * 9, "b"]

@@ -125,7 +125,9 @@ def test_a_run_goes_on_in_float32_where_its_format_does_not_run(tone_config, tmp
     for precision in ("auto", "bfloat16"):
         train(tone_config(epochs=1, precision=precision), tmp_path)
     monkeypatch.setattr("asr.training.run_folder.can_run", lambda *_, **__: False)
-    with pytest.warns(AsrWarning, match="was trained in bfloat16, which this processor cannot run: float32 from here"):
+    with pytest.warns(
+        AsrWarning, match="was trained in bfloat16, which this processor cannot run: continuing in float32"
+    ):
         train(tone_config(epochs=1, precision="auto"), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["loop"]["precision"] == "bfloat16"
 
@@ -172,7 +174,7 @@ def test_what_the_device_lacks_is_refused_before_there_is_a_folder(tone_config, 
 
 def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tmp_path):
     train(tone_config(epochs=1), tmp_path)
-    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); resume it with the same"):
+    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); use the same options"):
         train(tone_config(epochs=1, seed=5), tmp_path)
 
 
