@@ -42,27 +42,6 @@ class WorkerDied(AsrError):
 
 
 @dataclass(frozen=True)
-class Channel:
-    """The end of the pipe in a started process."""
-
-    connection: Connection
-    lock: Lock
-
-    def send(self, message: object) -> None:
-        """Send a message; any thread may do so."""
-        with self.lock:
-            self.connection.send(message)
-
-    def send_warnings(self, send: Callable[[Warning], None] | None = None) -> None:
-        """Send all further warnings of this process, by `send` if given, instead of printing them."""
-
-        def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-            (send or self.send)(message if isinstance(message, Warning) else category(message))
-
-        warnings.showwarning = show  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
 class Child:
     """A started process, and our end of its pipe."""
 
@@ -103,10 +82,10 @@ class Child:
 
 
 def start(function: Callable[..., None], *args: Any, name: str, daemon: bool = False) -> Child:
-    """Start a process that calls `function(channel, *args)`. It ignores Ctrl-C, which is left to this process.
+    """Start a process that calls `function(send, receive, *args)`. It ignores Ctrl-C, which is left to this process.
 
     Args:
-        function: importable by its name; all arguments must be picklable.
+        function: importable by its name; all arguments must be picklable. It can `send` messages and `receive` answers.
         name: of the process, for messages.
         daemon: end the process when this one ends; the process may then start no processes.
     """
@@ -121,14 +100,28 @@ def start(function: Callable[..., None], *args: Any, name: str, daemon: bool = F
 def _run(function: Callable[..., None], args: tuple[Any, ...], name: str, connection: Connection) -> None:
     """Call the function in a new process, and send the error that it raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = Channel(connection, Lock())
+    lock = Lock()
+
+    def send(message: object) -> None:
+        with lock:  # warnings come from threads too
+            connection.send(message)
+
     with suppress(EOFError, ConnectionError):  # nobody listens any more
         try:
-            function(channel, *args)
+            function(send, connection.recv, *args)
         except (AsrError, OSError) as error:
-            channel.send(error)
+            send(error)
         except Exception:
-            channel.send(RuntimeError(f"{name} failed\n{traceback.format_exc()}"))
+            send(RuntimeError(f"{name} failed\n{traceback.format_exc()}"))
+
+
+def send_warnings(send: Callable[[Warning], None]) -> None:
+    """Send all further warnings of this process, instead of printing them."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        send(message if isinstance(message, Warning) else category(message))
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 @contextmanager
@@ -266,11 +259,16 @@ def _end(workers: list[_Worker]) -> None:
         worker.child.kill()
 
 
-def _work(channel: Channel, make: Callable[[int], Callable[[Any], Any]], number: int) -> None:
+def _work(
+    send: Callable[[object], None],
+    receive: Callable[[], Any],
+    make: Callable[[int], Callable[[Any], Any]],
+    number: int,
+) -> None:
     """Do tasks until the process that started this one is gone."""
     warnings.simplefilter("always")  # the other process filters them
-    channel.send_warnings()
+    send_warnings(send)
     function = make(number)
-    channel.send(_Done(None))
+    send(_Done(None))
     while True:
-        channel.send(_Done(function(channel.connection.recv())))
+        send(_Done(function(receive())))

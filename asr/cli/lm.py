@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values, show_progress
-from asr.cli.command import INTERRUPTED, noter, say, write_result
+from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
+from asr.cli.command import noter, say, write_result
 from asr.cli.subcommands import Commands, run_subcommand
-from asr.cli.train import add_processes, check_data, configured_values, set_threads
+from asr.cli.train import add_run, check_data, configured_values, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
 from asr.options import from_json
@@ -148,17 +149,13 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         )
         add_options(parser, NgramTrainingConfig, title="model")
         return parser
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if missing")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON; flags override them")
-    parser.add_argument("--resume", action="store_true", help="resume the run in DIR with its own config.json")
-    add_processes(parser)
+    add_run(parser)
     add_options(parser, LanguageTrainingConfig, title="model")
     return parser
 
 
 def train(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
-    note = noter(args, prog=f"{PROG} train")
     if args.kind == "ngram":
         from asr.training.config import NgramTrainingConfig
         from asr.training.ngram import train_ngram
@@ -166,31 +163,13 @@ def train(args: argparse.Namespace) -> int:
         values = given_values(args, NgramTrainingConfig)
         if "train" not in values:
             raise ConfigError("the texts to train on must be given: --train TEXT,...")
-        train_ngram(from_json(NgramTrainingConfig, values), args.output, note=note)
+        train_ngram(from_json(NgramTrainingConfig, values), args.output, note=noter(args, prog=f"{PROG} train"))
         write_result(f"{args.output}\n")
         return 0
     config = read_training_config(args)
-    from asr.training.distributed import is_first
     from asr.training.language import train_language_model
-    from asr.training.loop import Interrupted
 
-    set_threads(args)
-    try:
-        train_language_model(
-            config,
-            args.run,
-            device=args.device,
-            note=note,
-            progress=show_progress(args),
-            processes=args.nproc,
-        )
-    except Interrupted as interrupted:
-        if is_first():
-            say(interrupted, prog=f"{PROG} train")
-        return INTERRUPTED
-    if is_first():
-        write_result(f"{args.run / 'model'}\n")
-    return 0
+    return train_in_folder(partial(train_language_model, config), args, prog=f"{PROG} train")
 
 
 def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +63,18 @@ def make_parser() -> Parser:
         description="Train an acoustic model, or resume an interrupted training.",
         examples=_EXAMPLES,
     )
+    add_run(parser)
+    add_workers(parser)
+    add_options(parser, TrainingConfig, title="model")
+    return parser
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a training in a run folder: --run, --config, --resume and --nproc."""
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if missing")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON; flags override them")
     parser.add_argument("--resume", action="store_true", help="resume the run in DIR with its own config.json")
     add_processes(parser)
-    add_workers(parser)
-    add_options(parser, TrainingConfig, title="model")
-    return parser
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +101,9 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def set_threads(args: argparse.Namespace) -> None:
     """Give torch the threads of all processes together."""
-    import torch
-
     if args.threads:
+        import torch
+
         torch.set_num_threads(args.threads * args.nproc)
 
 
@@ -105,25 +111,22 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     config = read_training_config(args)
     from asr.training.acoustic import train_acoustic_model
+
+    return train_in_folder(partial(train_acoustic_model, config, workers=args.workers), args, prog=PROG)
+
+
+def train_in_folder(train: Callable[..., object], args: argparse.Namespace, *, prog: str) -> int:
+    """Train in the run folder and print the path of the model; returns the exit status."""
     from asr.training.distributed import is_first
     from asr.training.loop import Interrupted
 
     set_threads(args)
-
-    note = noter(args, prog=PROG)
+    note, progress = noter(args, prog=prog), show_progress(args)
     try:
-        train_acoustic_model(
-            config,
-            args.run,
-            device=args.device,
-            note=note,
-            progress=show_progress(args),
-            processes=args.nproc,
-            workers=args.workers,
-        )
+        train(args.run, device=args.device, note=note, progress=progress, processes=args.nproc)
     except Interrupted as interrupted:
         if is_first():
-            say(interrupted, prog=PROG)
+            say(interrupted, prog=prog)
         return INTERRUPTED
     if is_first():
         write_result(f"{args.run / 'model'}\n")

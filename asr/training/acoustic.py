@@ -21,7 +21,7 @@ from asr.options import to_json
 from asr.output.pictures import training_curve
 from asr.training.acoustic_task import prepare_acoustic_task
 from asr.training.config import TrainingConfig
-from asr.training.distributed import from_first, is_first, joined, num_processes
+from asr.training.distributed import from_first, is_first, joined, num_processes, only_first
 from asr.training.launch import launch
 from asr.training.log import read_log
 from asr.training.loop import fit
@@ -71,9 +71,8 @@ def train_acoustic_model(
         if config.ctc_backend == "cudnn" and own_device.type != "cuda":
             raise ConfigError(f"ctc_backend cudnn needs a CUDA device, not {own_device}: try auto")
         from_first(lambda: stack.enter_context(locked(folder)))
-        if not is_first():
-            note, progress = _nothing, False
-        return _train(config, folder, device=own_device, note=note, progress=progress, workers=workers)
+        progress = progress if is_first() else False
+        return _train(config, folder, device=own_device, note=only_first(note), progress=progress, workers=workers)
 
 
 def _train(
@@ -97,7 +96,7 @@ def _train(
         + (f" in {num_processes()} processes" if num_processes() > 1 else "")
     )
     task.rehearse()
-    after_epoch = partial(draw_curve, folder) if is_first() else _nothing
+    after_epoch = only_first(partial(draw_curve, folder))
     figures = fit(task, config.loop, folder, note=note, progress=progress, after_epoch=after_epoch)
     provenance = {
         "training": to_json(without_folders(config)),
@@ -110,10 +109,6 @@ def _train(
     if is_first():
         model.save(folder / "model", files_from=config.init or None)
     return model.eval()
-
-
-def _nothing(*_: object) -> None:
-    """Do nothing, where the first process writes."""
 
 
 def draw_curve(folder: Path) -> None:

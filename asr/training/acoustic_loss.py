@@ -35,14 +35,7 @@ class RowSums:
 
 
 class AcousticLoss:
-    """The loss of a batch, per character; with the module "phones", a mean of both targets' losses.
-
-    Args:
-        modules: "model", and optionally "phones", the output layer of the second target.
-        config: of the training.
-        device: of the modules.
-        precision: of the matrix products.
-    """
+    """The loss of a batch, per character; with the module "phones", a weighted mean of both targets' losses."""
 
     def __init__(self, modules: nn.ModuleDict, config: TrainingConfig, *, device: torch.device, precision: torch.dtype):
         model = modules["model"]

@@ -42,17 +42,7 @@ from asr.training.task import BatchLoss, naming
 
 @dataclass(kw_only=True)
 class AcousticTask:
-    """The acoustic model and its data; `prepare_acoustic_task` makes it.
-
-    Args:
-        config: the whole configuration.
-        modules: "model", and optionally "phones".
-        train_examples, dev_examples: with their targets.
-        data_digest: of the training set.
-        augmentation: of the training set.
-        objective: the loss.
-        workers: processes that read and augment sound; None: a thread of this process does.
-    """
+    """The acoustic model and its data, from `prepare_acoustic_task`; without workers, a thread reads the sound."""
 
     config: TrainingConfig
     modules: nn.ModuleDict

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from asr.errors import DataError
 from asr.files.writing import write_whole
-from asr.training.checkpoint import CHECKPOINTS
+from asr.training.checkpoint import CHECKPOINTS, Position
 from asr.training.config import LoopOptions
 from asr.training.distributed import from_first, is_first
-from asr.training.position import Position
 from asr.training.task import Task
 
 

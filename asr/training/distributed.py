@@ -38,6 +38,11 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def only_first(function: Callable[..., None]) -> Callable[..., None]:
+    """The function in the first process; a function that does nothing in the others."""
+    return function if is_first() else lambda *_, **__: None
+
+
 def rank() -> int:
     """The number of this process in the group, from 0; 0 outside a group."""
     return dist.get_rank() if dist.is_initialized() else 0

@@ -77,17 +77,12 @@ def label_examples(
     dropped: Counter[str],
     optional: str | None = None,
 ) -> list[Example]:
-    """The utterances with their labels.
+    """The utterances with the labels of their normalised texts.
 
-    Args:
-        utterances: to label.
-        texts: their normalised texts.
-        alphabet: of the characters; other characters are left out and counted.
-        lexicon: of the phones; None: no phones.
-        dropped: where the characters are counted.
-        optional: characters that may be left out; None: all.
+    Characters outside the alphabet are left out, and counted in `dropped`.
+
     Raises:
-        DataError: another character is not in the alphabet.
+        DataError: such a character is not among the `optional` ones; None: all are.
     """
     examples = []
     for utterance, text in zip(utterances, texts, strict=True):

@@ -17,7 +17,7 @@ from asr.compute.device import check_precision, deterministic, find_device
 from asr.lm.rnn import LanguageModel
 from asr.options import to_json
 from asr.training.config import LanguageTrainingConfig
-from asr.training.distributed import from_first, is_first, joined
+from asr.training.distributed import from_first, is_first, joined, only_first
 from asr.training.language_task import LanguageTask, prepare_language_task, read_text
 from asr.training.launch import launch
 from asr.training.loop import fit
@@ -66,8 +66,7 @@ def train_language_model(
     with deterministic(config.deterministic), joined(device) as own_device, ExitStack() as stack:
         check_precision(config.loop.precision, own_device)
         from_first(lambda: stack.enter_context(locked(folder)))
-        if not is_first():
-            note, progress = _nothing, False
+        note, progress = only_first(note), progress if is_first() else False
         config = from_first(lambda: claim_run_folder(folder, config, device=own_device, make_cell=cell))
         torch.manual_seed(config.loop.seed)
         task = prepare_language_task(config, folder, device=own_device, note=note)
@@ -77,10 +76,6 @@ def train_language_model(
         if is_first():
             model.save(folder / "model")
     return model.eval()
-
-
-def _nothing(_: str) -> None:
-    """Do nothing, where the first process notes."""
 
 
 def provenance(config: LanguageTrainingConfig, task: LanguageTask, figures: dict[str, float]) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -42,40 +42,22 @@ class Carried(nn.Module):
         self.register_buffer("state", start_state)
 
 
+@dataclass(kw_only=True)
 class LanguageTask:
-    """The language model and its data; `prepare_language_task` makes it.
+    """The language model and its data, from `prepare_language_task`; `dev` has the tokens of each sentence."""
 
-    Args:
-        config: the whole configuration.
-        model: what is trained, on its device.
-        text: the training text.
-        dev: (tokens,) of each dev sentence.
-        dev_counts: over all dev sentences.
-        precision: of the matrix products.
-    """
-
-    criterion = "perplexity"
-    waiting_remedy = ""
-    data_digest = ""  # the index of the text detects other data
-
-    def __init__(
-        self,
-        config: LanguageTrainingConfig,
-        model: LanguageModel,
-        text: Text,
-        dev: list[np.ndarray],
-        dev_counts: TextScore,
-        *,
-        precision: torch.dtype,
-    ):
-        self.config, self.text, self.dev, self.dev_counts, self.precision = config, text, dev, dev_counts, precision
-        self.num_rows, self.row_length = plan_rows(
-            len(text.tokens), batch_size=config.data.batch_size, chunk_length=config.data.chunk_length
-        )
-        self.own_rows = own(range(self.num_rows))
-        start_state = model.start_state(self.num_rows)
-        self.device = start_state.device
-        self.modules = nn.ModuleDict({"model": model, "carried": Carried(start_state)})
+    config: LanguageTrainingConfig
+    modules: nn.ModuleDict
+    text: Text
+    num_rows: int  # of all processes
+    row_length: int
+    dev: list[np.ndarray]
+    dev_counts: TextScore
+    device: torch.device
+    precision: torch.dtype
+    criterion: str = "perplexity"
+    waiting_remedy: str = ""
+    data_digest: str = ""  # the index of the text detects other data
 
     @property
     def model(self) -> LanguageModel:
@@ -91,7 +73,7 @@ class LanguageTask:
         """This process's rows of an epoch's chunks from number `start` on."""
         return read_chunks(
             self.text,
-            rows=self.own_rows,
+            rows=own(range(self.num_rows)),
             row_length=self.row_length,
             chunk_length=self.config.data.chunk_length,
             seed=self.config.loop.seed,
@@ -110,7 +92,7 @@ class LanguageTask:
             carried.state.zero_()
         loss = torch.zeros((), device=self.device, requires_grad=True)
         state = carried.state[rank() :: num_processes()].clone()  # the backward pass needs it unchanged
-        if len(self.own_rows):
+        if batch.inputs.shape[0]:
             with autocast(self.precision, self.device):
                 hidden, state = self.model(batch.inputs.to(self.device), state)
                 log_probs = self.model.target_log_probs(hidden.flatten(0, 1), batch.targets.to(self.device).flatten())
@@ -184,7 +166,21 @@ def prepare_language_task(
     precision = choose_precision(
         config.loop.precision, device, make_cell=partial(make_cell, config.network.cell), training=True
     )
-    task = LanguageTask(config, model.to(device), text, dev, dev_counts, precision=precision)
+    num_rows, row_length = plan_rows(
+        len(text.tokens), batch_size=config.data.batch_size, chunk_length=config.data.chunk_length
+    )
+    modules = nn.ModuleDict({"model": model, "carried": Carried(model.start_state(num_rows))})
+    task = LanguageTask(
+        config=config,
+        modules=modules.to(device),
+        text=text,
+        num_rows=num_rows,
+        row_length=row_length,
+        dev=dev,
+        dev_counts=dev_counts,
+        device=device,
+        precision=precision,
+    )
     note(task.description())
     return task
 

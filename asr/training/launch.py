@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -24,24 +24,11 @@ import torch
 from tqdm import tqdm
 
 from asr.errors import ConfigError
-from asr.processes import Channel, Child, WorkerDied, start
+from asr.processes import Child, WorkerDied, send_warnings, start
 from asr.training.distributed import MEETING, PeerLost
 from asr.training.signals import stop_signals
 
 GRACE_SECONDS = 5.0  # for the messages of the others, after one has failed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """The number of a process in its group, and the call that it makes."""
-
-    number: int
-    processes: int
-    meeting: str
-    threads: int
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    options: dict[str, Any]
 
 
 def launch(
@@ -67,18 +54,12 @@ def launch(
         raise ConfigError(f"this is one of several processes already, so it must not start {processes} more")
     children: list[Child] = []
     with TemporaryDirectory() as meeting, stop_signals() as stop:
+        store, threads = (Path(meeting) / "store").as_uri(), max(1, torch.get_num_threads() // processes)
         try:
             for number in range(processes):
-                work = Work(
-                    number=number,
-                    processes=processes,
-                    meeting=(Path(meeting) / "store").as_uri(),
-                    threads=max(1, torch.get_num_threads() // processes),
-                    function=function,
-                    args=args,
-                    options=options,
-                )
-                children.append(start(_work, work, name=f"process {number + 1} of {processes}"))
+                group = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": processes, MEETING: store}
+                call = partial(function, *args, **options)
+                children.append(start(_work, group, threads, call, name=f"process {number + 1} of {processes}"))
             failures = _attend(children, note, stop)
         finally:
             for child in children:
@@ -124,25 +105,30 @@ def _death(child: Child) -> WorkerDied:
     return WorkerDied(child.process.name, f"{death.how}; the same command goes on from the last checkpoint")
 
 
-def _work(channel: Channel, work: Work) -> None:
-    """Make the call in a new process."""
+def _work(
+    send: Callable[[object], None],
+    receive: Callable[[], Any],
+    group: dict[str, object],
+    threads: int,
+    call: Callable[..., Any],
+) -> None:
+    """Make the call in a new process, whose place in the group is in the environment."""
     Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(RANK=str(work.number), LOCAL_RANK=str(work.number), WORLD_SIZE=str(work.processes))
-    os.environ[MEETING] = work.meeting
+    os.environ.update({name: str(value) for name, value in group.items()})
     if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # no other machine can connect
-    torch.set_num_threads(work.threads)
+    torch.set_num_threads(threads)
     tqdm.set_lock(RLock())  # the default lock is shared between processes; a killed one causes a warning
     lock = Lock()
 
-    def send(message: object) -> None:
+    def send_and_wait(message: object) -> None:
         """Send a note or warning; take progress bars off the terminal until it is written."""
         with lock, tqdm.external_write_mode(file=sys.stderr):
-            channel.send(message)
-            channel.connection.recv()
+            send(message)
+            receive()
 
-    channel.send_warnings(send)
-    work.function(*work.args, note=send, **work.options)
+    send_warnings(send_and_wait)
+    call(note=send_and_wait)
 
 
 def _end_with_parent() -> None:

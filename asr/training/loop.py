@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from asr.errors import AsrError
 from asr.training.best_weights import average_best, drop_others, keep_best, stalled
+from asr.training.checkpoint import Position, resume, save
 from asr.training.config import LoopOptions
 from asr.training.distributed import agreed, is_first, num_processes, rank, total
 from asr.training.log import TrainingLog
 from asr.training.optimizer import learning_rate, make_optimizer, make_scaler, update
-from asr.training.position import Position, resume, save
 from asr.training.signals import stop_signals
 from asr.training.task import BatchLoss, Task, naming, seed_of, whole_batch
 
@@ -68,7 +68,7 @@ def fit(
     scaler = make_scaler(task.modules, options)
     position = resume(task, optimizer, scaler, folder, note)
     saved_at = time.monotonic()
-    with stop_signals() as stop, closing(open_log(folder, position)) as log:
+    with stop_signals() as stop, open_log(folder, position) as log:
         for epoch in range(position.epoch, options.epochs):
             if stalled(position, options):
                 note(f"no epoch after {position.best[0][2]} was better: training ends early")
@@ -102,7 +102,7 @@ def fit(
                 result = whole_batch(share)
                 position.batch += 1
                 position.step += 1
-                log.write("step", step=position.step, **result.figures, rate=rate, gradient_norm=norm)
+                log("step", step=position.step, **result.figures, rate=rate, gradient_norm=norm)
                 bar.set_postfix(loss=f"{result.figures['loss']:.3f}", refresh=False)
                 overflowed = 1.0 <= scaler.get_scale() < scale
                 report_faults(position, result, norm, options, note, log, overflowed=overflowed)
@@ -115,10 +115,8 @@ def fit(
                     raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
             waited, spent = total(timed.seconds, time.perf_counter() - began)
             figures = task.evaluate()
-            log.write(
-                "time", step=position.step, epoch=epoch + 1, seconds=spent / num_processes(), waiting=waited / spent
-            )
-            log.write("epoch", step=position.step, epoch=epoch + 1, **figures)
+            log("time", step=position.step, epoch=epoch + 1, seconds=spent / num_processes(), waiting=waited / spent)
+            log("epoch", step=position.step, epoch=epoch + 1, **figures)
             best_before = position.best
             keep_best(task, position, figures, epoch, options, folder)
             position.epoch, position.batch = epoch + 1, 0
@@ -142,7 +140,7 @@ def report_faults(
     norm: float,
     options: LoopOptions,
     note: Callable[[str], None],
-    log: TrainingLog | NoLog,
+    log: Callable[..., None],
     *,
     overflowed: bool,
 ) -> None:
@@ -150,7 +148,7 @@ def report_faults(
 
     def say(sentence: str) -> None:
         note(sentence)
-        log.write("note", step=position.step, text=sentence)
+        log("note", step=position.step, text=sentence)
 
     for sentence in result.notes:
         say(sentence)
@@ -199,16 +197,11 @@ class Timed(Generic[Item]):
             self.seconds += time.perf_counter() - start
 
 
-class NoLog:
-    """The log of all processes but the first: none."""
-
-    def write(self, kind: str, *, step: int, **figures: Any) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def open_log(folder: Path, position: Position) -> TrainingLog | NoLog:
-    """The log, continued from `position`; only the first process writes one."""
-    return TrainingLog(folder, step=position.step) if is_first() else NoLog()
+@contextmanager
+def open_log(folder: Path, position: Position) -> Iterator[Callable[..., None]]:
+    """Yield the function that writes to the log; in all processes but the first, it does nothing."""
+    if not is_first():
+        yield lambda *_, **__: None
+        return
+    with closing(TrainingLog(folder, step=position.step)) as log:
+        yield log.write

@@ -30,10 +30,10 @@ from asr.compute.device import autocast, find_device
 from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
 from asr.training.augmentation import spec_augment
 from asr.training.batches import Batch
+from asr.training.checkpoint import Position, save
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.loop import fit
 from asr.training.optimizer import NO_SCALING, make_optimizer
-from asr.training.position import Position, save
 
 TARGET_SHARE = 0.85
 

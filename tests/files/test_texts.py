@@ -113,7 +113,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
         assert len(content.read()) == 5_000_000  # which is soon read, whatever it is packed to
     path.write_bytes(compress(b"\n" * 15_000_000))
     with open(path, "rb") as file, unpacked(file, path) as content:
-        with pytest.raises(DataError, match=f"{path.name}: a compressed text must unpack to 200 times its size at mo"):
+        with pytest.raises(DataError, match=f"{path.name}: a compressed text must unpack to at most 200 times its size"):
             list(iter(lambda: content.read(1 << 20), b""))
         assert content.raw._num_unpacked < 14_000_000  # type: ignore[attr-defined]
 
