@@ -52,7 +52,7 @@ def test_text_of_any_encoding(tmp_path: Path) -> None:
     assert read_text(path, "latin-1") == "one\nGrüße"
     with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8: invalid"):
         read_text(path)
-    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8, or say .* with --encoding: invalid"):
+    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8, or set its encoding with --encoding: invalid"):
         read_text(path, flag="--encoding")
     with pytest.raises(DataError, match=r"none.txt: cannot be read: No such file"):
         read_text(tmp_path / "none.txt")
