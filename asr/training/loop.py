@@ -75,11 +75,11 @@ def fit(
                 break
             task.modules.train()
             num_batches = task.num_batches(epoch)
-            began = time.perf_counter()
+            start_time = time.perf_counter()
             batches = task.batches(epoch, start=position.batch)
-            timed = Timed(batches)
+            timer = Timed(batches)
             bar = tqdm(
-                timed,
+                timer,
                 desc=f"epoch {epoch + 1}/{options.epochs}",
                 total=num_batches,
                 initial=position.batch,
@@ -113,9 +113,15 @@ def fit(
                 if stopping and position.batch < num_batches:
                     batches.close()  # type: ignore[attr-defined]
                     raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
-            waited, spent = total(timed.seconds, time.perf_counter() - began)
+            waiting, seconds = total(timer.seconds, time.perf_counter() - start_time)
             figures = task.evaluate()
-            log("time", step=position.step, epoch=epoch + 1, seconds=spent / num_processes(), waiting=waited / spent)
+            log(
+                "time",
+                step=position.step,
+                epoch=epoch + 1,
+                seconds=seconds / num_processes(),
+                waiting=waiting / seconds,
+            )
             log("epoch", step=position.step, epoch=epoch + 1, **figures)
             best_before = position.best
             keep_best(task, position, figures, epoch, options, folder)
@@ -125,8 +131,8 @@ def fit(
                 drop_others([*best_before, *position.best], folder)
             saved_at = time.monotonic()
             after_epoch()
-            if waited > max(WAITING_SHARE * spent, WAITING_SECONDS * num_processes()):
-                note(f"{waited / spent:.0%} of epoch {epoch + 1} was spent waiting for data{task.waiting_remedy}")
+            if waiting > max(WAITING_SHARE * seconds, WAITING_SECONDS * num_processes()):
+                note(f"{waiting / seconds:.0%} of epoch {epoch + 1} was spent waiting for data{task.waiting_remedy}")
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
             (stopping,) = agreed(stop())
             if stopping and position.epoch < options.epochs:

@@ -52,7 +52,9 @@ def test_text_of_any_encoding(tmp_path: Path) -> None:
     assert read_text(path, "latin-1") == "one\nGrüße"
     with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8: invalid"):
         read_text(path)
-    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8, or set its encoding with --encoding: invalid"):
+    with pytest.raises(
+        DataError, match=r"a.txt:2: must be text in utf-8, or set its encoding with --encoding: invalid"
+    ):
         read_text(path, flag="--encoding")
     with pytest.raises(DataError, match=r"none.txt: cannot be read: No such file"):
         read_text(tmp_path / "none.txt")
@@ -113,7 +115,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
         assert len(content.read()) == 5_000_000  # which is soon read, whatever it is packed to
     path.write_bytes(compress(b"\n" * 15_000_000))
     with open(path, "rb") as file, unpacked(file, path) as content:
-        with pytest.raises(DataError, match=f"{path.name}: a compressed text must unpack to at most 200 times its size"):
+        with pytest.raises(
+            DataError, match=f"{path.name}: a compressed text must unpack to at most 200 times its size"
+        ):
             list(iter(lambda: content.read(1 << 20), b""))
         assert content.raw._num_unpacked < 14_000_000  # type: ignore[attr-defined]
 
