@@ -49,7 +49,7 @@ class Child:
     connection: Connection
 
     def receive(self) -> Any:
-        """The next message; None for a warning, which is raised as a warning of this process.
+        """The next message; None for a warning, which becomes a warning of this process.
 
         Raises:
             EOFError: the process has ended.

@@ -115,13 +115,8 @@ def fit(
                     raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
             waiting, seconds = total(timer.seconds, time.perf_counter() - start_time)
             figures = task.evaluate()
-            log(
-                "time",
-                step=position.step,
-                epoch=epoch + 1,
-                seconds=seconds / num_processes(),
-                waiting=waiting / seconds,
-            )
+            shares = {"seconds": seconds / num_processes(), "waiting": waiting / seconds}
+            log("time", step=position.step, epoch=epoch + 1, **shares)
             log("epoch", step=position.step, epoch=epoch + 1, **figures)
             best_before = position.best
             keep_best(task, position, figures, epoch, options, folder)
