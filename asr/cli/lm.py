@@ -140,12 +140,10 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         else "Train a recurrent language model, or resume an interrupted training.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument(
-        "--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; each has its own options"
-    )
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model, each with own options")
     if ngram:
         parser.add_argument(
-            "--output", type=Path, required=True, metavar="FILE", help=".arpa, .arpa.gz or .safetensors"
+            "--output", type=Path, required=True, metavar="FILE", help="write here: .arpa, .arpa.gz or .safetensors"
         )
         add_options(parser, NgramTrainingConfig, title="model")
         return parser
@@ -242,9 +240,7 @@ def make_score_parser(arguments: Sequence[str]) -> Parser:
         description="Print the log-probability of sentences: the arguments, or the lines of standard input.",
         examples=_SCORE_EXAMPLES,
     )
-    parser.add_argument(
-        "sentences", nargs="*", metavar="SENTENCE", help="a sentence (default: the lines of standard input)"
-    )
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="(default: standard input, a sentence a line)")
     parser.add_argument("--tokens", action="store_true", help="print the log-probability of each token too")
     _add_model(parser)
     return parser

@@ -71,9 +71,9 @@ def make_parser() -> Parser:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a training in a run folder: --run, --config, --resume and --nproc."""
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if missing")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; created if missing")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON; flags override them")
-    parser.add_argument("--resume", action="store_true", help="resume the run in DIR with its own config.json")
+    parser.add_argument("--resume", action="store_true", help="continue the run in DIR with its own config.json")
     add_processes(parser)
 
 
@@ -84,7 +84,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="train in N processes, each with --threads threads (default: its share of the processor) or a GPU",
+        help="train in N processes, each on --threads threads (default: its share of the processor) or a GPU",
     )
 
 
@@ -95,7 +95,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=0,
         metavar="N",
-        help="read and augment sound in N more processes per training process; 0: in a thread (default: %(default)s)",
+        help="read and augment sound in N more processes for each; 0: in a thread (default: %(default)s)",
     )
 
 

@@ -1,7 +1,7 @@
-"""Model folders: `config.json` and `weights.safetensors`, written completely or not at all, and never unpickled.
+"""Model folders: `config.json` and `weights.safetensors`, complete or not at all, and nothing in them is unpickled.
 
-A new folder is written beside the old one, then renamed. A damaged folder is refused with the reason. Every config.json
-but that of an acoustic model has its kind under "kind".
+A folder is written beside its place and renamed. Whatever is wrong with one that is read is refused with the reason.
+An acoustic model's config.json says nothing of its kind; that of any other has it under "kind".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from asr.options import from_json, shown, to_json
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
-EMBEDDED = Path(__file__).parents[1] / "models"  # models in the package
+EMBEDDED = Path(__file__).parents[1] / "models"  # those that come with the package
 
 STEPS = ".steps"  # suffix of the tensor with the step size of each row of an int8 tensor
 INT8_STEPS = 127  # on either side of 0
@@ -72,8 +72,8 @@ def write_model_folder(
 
 def write_model_config(folder: str | os.PathLike[str], config: Any, *, kind: Kind) -> None:
     """Write the config.json of a model folder; arguments as for `write_model_folder`."""
-    named_kind = {} if kind == "acoustic model" else {"kind": kind}
-    values = {"format_version": FORMAT_VERSION, **named_kind, **to_json(config)}
+    said = {} if kind == "acoustic model" else {"kind": kind}
+    values = {"format_version": FORMAT_VERSION, **said, **to_json(config)}
     write_whole(Path(folder) / CONFIG_FILE, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
 
 
@@ -117,7 +117,7 @@ def read_model_config(folder: str | os.PathLike[str], config_type: type[Config],
     """The config.json of a model folder.
 
     Raises:
-        DataError: the file is missing, not JSON, of a newer format or another kind, or has an unknown or wrong option.
+        DataError: it is missing, not JSON, of a newer format or another kind, or has an unknown or wrong option.
     """
     path = Path(folder) / CONFIG_FILE
     values = _read_values(path)
@@ -126,8 +126,8 @@ def read_model_config(folder: str | os.PathLike[str], config_type: type[Config],
         newer = isinstance(version, int) and version > FORMAT_VERSION
         advice = "; install a newer version of asr" if newer else ""
         raise DataError(f"format_version must be {FORMAT_VERSION}, not {shown(version)}{advice}", path=path)
-    if (stored_kind := values.pop("kind", "acoustic model")) != kind:
-        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(stored_kind)}", path=path)
+    if (found := values.pop("kind", "acoustic model")) != kind:
+        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(found)}", path=path)
     try:
         return from_json(config_type, values)
     except AsrError as error:
@@ -190,13 +190,13 @@ def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
 
 
 def embedded_folders(kind: Kind) -> dict[str, Path]:
-    """The models of a kind in the package: name to folder, sorted by name."""
+    """The models of a kind that come with the package: name to folder, sorted by name."""
     paths = sorted(EMBEDDED.glob(f"*/{CONFIG_FILE}"))
     return {path.parent.name: path.parent for path in paths if holds(path.parent, kind)}
 
 
 def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
-    """Whether the folder is a model folder of this kind.
+    """Whether there is a model folder of that kind.
 
     Raises:
         DataError: its configuration cannot be read.
@@ -206,7 +206,7 @@ def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
 
 
 def _read_values(path: Path) -> dict[str, Any]:
-    """The values in a config.json."""
+    """What a config.json holds."""
     if not path.is_file():
         raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)
     try:
