@@ -187,7 +187,7 @@ def test_a_folder_that_is_no_model_is_never_overwritten(model: AcousticModel, tm
     """Also not one with a config.json of its own, such as a run folder."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / content).write_text("years of work")
-    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder; so it is not replaced: choose"):
+    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder, so it is not replaced: choose"):
         model.save(tmp_path / "precious")
     assert (tmp_path / "precious" / content).read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
