@@ -299,8 +299,8 @@ def edit_weights(folder: Path, **changes: Tensor | None) -> None:
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are\)"),
-        ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are\)"),
+        ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are missing\)"),
+        ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are missing\)"),
         ("phones.bias", torch.zeros(2), r"tensor 'phones.bias' does not belong to the configured model \(1 do not\)"),
         ("encoder.output.bias", torch.zeros(4), r"'encoder.output.bias' must have shape \(5,\), not \(4,\)"),
         ("encoder.output.bias", torch.zeros(5, 1), r"'encoder.output.bias' must have shape \(5,\), not \(5, 1\)"),
