@@ -187,7 +187,7 @@ def test_a_folder_that_is_no_model_is_never_overwritten(model: AcousticModel, tm
     """Also not one with a config.json of its own, such as a run folder."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / content).write_text("years of work")
-    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder; it is left as it is: choose"):
+    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder, so it is not replaced: choose"):
         model.save(tmp_path / "precious")
     assert (tmp_path / "precious" / content).read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
@@ -299,8 +299,8 @@ def edit_weights(folder: Path, **changes: Tensor | None) -> None:
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are\)"),
-        ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are\)"),
+        ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are missing\)"),
+        ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are missing\)"),
         ("phones.bias", torch.zeros(2), r"tensor 'phones.bias' does not belong to the configured model \(1 do not\)"),
         ("encoder.output.bias", torch.zeros(4), r"'encoder.output.bias' must have shape \(5,\), not \(4,\)"),
         ("encoder.output.bias", torch.zeros(5, 1), r"'encoder.output.bias' must have shape \(5,\), not \(5, 1\)"),
@@ -334,7 +334,7 @@ def test_a_second_of_sound_has_bounds_in_a_model() -> None:
 def test_weights_without_end_are_refused_unread(folder: Path) -> None:
     with open(folder / "weights.safetensors", "ab") as file:
         file.truncate(1 << 40)  # which takes no place on the disk
-    with pytest.raises(DataError, match=r"the configured model has [0-9]+ bytes of weights at most, and this file has"):
+    with pytest.raises(DataError, match=r"the configured model has at most [0-9]+ bytes of weights, but this file has"):
         AcousticModel.load(folder)
 
 

@@ -431,7 +431,7 @@ def test_a_wrong_configuration_is_refused(folder: Path, changes: dict[str, Any],
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("projection.bias", None, r"tensor 'projection.bias' is missing \(1 of 9 are\)"),
+        ("projection.bias", None, r"tensor 'projection.bias' is missing \(1 of 9 are missing\)"),
         ("embedding.weight", torch.zeros(9, 6), "tensor 'embedding.weight' does not belong"),
         ("projection.bias", torch.zeros(7), r"'projection.bias' must have shape \(6,\), not \(7,\)"),
         ("projection.bias", torch.full((6,), torch.nan), "'projection.bias' holds values that are not finite"),

@@ -16,10 +16,10 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.training.acoustic import train_acoustic_model
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
 from asr.training.log import read_log
-from asr.training.run import train_acoustic_model
 
 Configure = Callable[..., TrainingConfig]
 
