@@ -2,8 +2,8 @@
 
 A *kernel* is a function of integers, some of them addresses of arrays. Numba makes LLVM code of it and LLVM makes
 machine code, which is stored in a file. Later processes load the file with llvmlite alone, on which numba stands. The
-first decode of a process then takes 0.06 s. With the same kernels in numba's own cache it takes 0.6 s, most of it the
-import of numba; without a cache, 10 s (`tests/benchmarks/bench_decode.py`, "start"). Calls take as long, within 5 %.
+first decode of a process then takes 0.08 s. With the same kernels in numba's own cache it takes 0.6 s, most of it the
+import of numba; without a cache, 12 s (`tests/benchmarks/bench_decode.py`, "start"). Calls take about as long.
 
 A stored file is executed as it is: its checksum detects damage, not forgery. So files are only read and written where
 no other user can write (`asr.files.caches`). Numba's own cache has no such check.
