@@ -80,18 +80,17 @@ def _parquet(folder: Path) -> list[Path]:
 
 
 def _batches(path: Path) -> Iterator[Any]:
-    import pyarrow
+    with open_regular(path) as file:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
 
-    open_regular(path).close()  # or it could be waited for without an end
+            with pyarrow.parquet.ParquetFile(file) as table:
+                yield from table.iter_batches(batch_size=64)
+        else:
+            import pyarrow
 
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as table:
-            yield from table.iter_batches(batch_size=64)
-    else:
-        with pyarrow.memory_map(os.fspath(path)) as source, pyarrow.ipc.open_stream(source) as stream:
-            yield from stream
+            with pyarrow.ipc.open_stream(file) as stream:
+                yield from stream
 
 
 def _stored(path: Path, get: Callable[[Any], Value]) -> Value:

@@ -18,6 +18,7 @@ from asr.audio.waveform import read_audio
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.waveforms import read_waveform
 from asr.errors import ChoiceWarning, ConfigError, DataError
+from asr.files.reading import open_regular
 from asr.importing.sources import SourceOptions
 from asr.importing.utterances import Imported, SplitOptions, choose_split, import_recordings
 from tests.doctor.voices import SAMPLE_RATE, voice
@@ -727,6 +728,31 @@ def test_a_row_without_sound_does_not_spoil_the_others(folder: Path, rng) -> Non
     assert made.problems == [
         f"{folder}/train-0.parquet:1: the row has no sound", f"{folder}/train-1.parquet:3: the row has no sound",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_is_read_from_the_file_that_was_opened(folder: Path, rng, monkeypatch, suffix: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sound = {"bytes": record(folder.parent / "a.wav", rng).read_bytes(), "path": None}
+    table = pyarrow.Table.from_pylist([{"audio": sound, "text": "one"}])
+    path = folder / f"x.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with pyarrow.ipc.new_stream(path, table.schema) as stream:
+            stream.write_table(table)
+        (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": path.name}], "_split": None}))
+
+    def open_and_replace(path: Path):
+        file = open_regular(path)
+        path.unlink()
+        os.mkfifo(path)
+        return file
+
+    monkeypatch.setattr("asr.importing.hugging_face.open_regular", open_and_replace)
+    utterances, _ = imported(folder)
+    assert [utterance.text for utterance in utterances] == ["one"]
 
 
 def test_parquet_files(folder: Path, rng) -> None:
