@@ -308,7 +308,7 @@ def test_the_default_track_is_heard_and_the_others_are_named(film: Path) -> None
     with pytest.warns(AsrWarning) as caught:
         assert pitch(read_audio(film)) == 880
     (message,) = (str(warning.message) for warning in caught)
-    heard = f'{film}: has 2 sound tracks: track 1 (eng, "[error] a title", aac) is heard'
+    heard = f'{film}: has 2 sound tracks: track 1 (eng, "[error] a title", aac) is used'
     assert message == f"{heard}, --track takes another: track 0 (deu, aac)"
 
 

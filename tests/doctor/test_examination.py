@@ -119,7 +119,7 @@ PLANTED: list[tuple[str, dict[str, str], Callable[[Corpus], None]]] = [
     ("a web page", {"not-sound": "must be sound; libsndfile cannot read it"},
      lambda c: c.sound("train", LINE).write_text("<html>404 not found</html>\n" * 9)),
     ("a damaged header", {"corrupt": "must be sound; libsndfile cannot read it"}, damage_header),
-    ("the end cut off", {"truncated": r"truncated or damaged: 1\.\d+ s of 2\.\d+ s are missing; what is there is used"},
+    ("the end cut off", {"truncated": r"truncated or damaged: 1\.\d+ s of 2\.\d+ s are missing; the rest is used"},
      cut_off),
     ("NaN", {"not-finite": r"1 of \d+ samples"}, change_sound(with_nan, subtype="FLOAT")),
     ("a channel too many", {"channel": r"channel 1 of 1 \(the first is 0\)"}, second_channel),

@@ -116,7 +116,7 @@ def test_several_sounds_in_a_file_are_heard_and_bytes_of_none_are_told(
     path.write_bytes(content + rng.bytes(20_000))
     file = heard(path, (0.0, 2.0)).file
     assert (file.damage, file.duration_seconds) == ("truncated", 2.0)
-    assert file.reason == "20000 bytes that belong to no sound, among the rest or behind it, are not read"
+    assert file.reason == "20000 bytes that belong to no sound, within the sound or after it, are not read"
 
 
 @pytest.mark.parametrize("count", range(10_000, 10_576, 144))
