@@ -51,7 +51,7 @@ class RawFormat:
             raise ConfigError(f"endian must be LITTLE or BIG; got {self.endian!r}")
         if not soundfile.check_format("RAW", self.subtype, self.endian):
             known = ", ".join(soundfile.available_subtypes("RAW"))
-            raise ConfigError(f"subtype must be one of {known} that exists {self.endian} endian; got {self.subtype!r}")
+            raise ConfigError(f"subtype must be one of {known}, that exists {self.endian} endian; got {self.subtype!r}")
 
 
 def rate_range() -> str:

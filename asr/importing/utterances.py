@@ -46,7 +46,7 @@ class SplitOptions:
         if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
             raise ConfigError(
                 f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}; "
-                "to import a test set only, give the table a column `split`"
+                "for a test set alone, a table may have a column split"
             )
 
 
