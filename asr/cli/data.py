@@ -170,7 +170,7 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument("--model", metavar="NAME|DIR", help="compare texts with sounds by this model or model folder")
+    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
@@ -179,13 +179,13 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and these to MANIFEST.quarantine.jsonl",
     )
     parser.add_argument(
-        "--quarantine", default="", metavar="KIND,...", help="remove these kinds of findings with --fix, too"
+        "--quarantine", default="", metavar="KIND,...", help="with --fix, take out findings of these kinds too"
     )
     parser.add_argument(
         "--most", type=at_least(0), default=10, metavar="N", help="show N findings of each kind; 0: all (default: 10)"
     )
     parser.add_argument(
-        "--processes", type=at_least(1), metavar="N", help="decode with N processes (default: one per processor)"
+        "--processes", type=at_least(1), metavar="N", help="decode in N processes (default: one per processor)"
     )
     add_options(parser, DoctorOptions, title="limits")
     return parser
@@ -247,7 +247,7 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument(
         "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances per shard (default: %(default)s)"
     )
-    parser.add_argument("--shuffle", action="store_true", help="shuffle the utterances")
+    parser.add_argument("--shuffle", action="store_true", help="shuffle the utterances first")
     return parser
 
 

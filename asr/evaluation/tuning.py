@@ -47,24 +47,24 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-TRIED_WIDTH = 100  # largest beam for trials of the prior's weight
-_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights of the terms that rescoring adds
-LEAST_PRIOR = 1e-5  # of labels that never occur in the utterances for tuning
+TRIED_WIDTH = 100  # of the beam, at most
+_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights of what ranking readings anew adds
+LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
 
 
 def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
-    """The weights whose best hypotheses have the fewest errors, and the number of these errors.
+    """The weights with which the best readings of all utterances have the fewest errors, and how many those are.
 
-    All weights of the `GRID` are tried. On a tie, the lowest expected number of errors wins, over all hypotheses in
-    proportion to their probability: so the weights are far from values at which a small change costs an error.
+    All of the `GRID` are tried. Of those with equally few errors it takes the one with which readings are expected to
+    have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
 
     Args:
-        base: for each utterance, (n,) scores without the weighted terms, in nats.
-        terms: for each weight by its name, and each utterance, (n,) values to multiply.
-        errors: for each utterance, (n,) errors of each hypothesis.
+        base: for each utterance (n,) what is not weighed, in nats.
+        terms: for each utterance (n,) what each weight, by its name, is a factor of.
+        errors: for each utterance (n,) errors of each reading.
     Raises:
         InputError: there are no utterances.
     """
@@ -146,7 +146,7 @@ def tune_decoding(
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
-    """The names of the options that `tune_decoding` sets."""
+    """The names of the options that `tune_decoding` finds a number for."""
     if options.beam_width == 1:
         return ["greedy_confidence_power"]
     ranking = weights_of_ranking(options) * bool(options.rescore_lm)
@@ -155,7 +155,7 @@ def tuned_options(options: DecodingOptions) -> list[str]:
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
-    """The names of the weights of a search with these options."""
+    """The names of the weights that a search with these options has to be given."""
     unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
     return [
         *["lm_weight"] * bool(options.lm or options.fuse_lm),
@@ -185,7 +185,7 @@ Search = Callable[[DecodingOptions], list[list[Reading]]]
 
 
 def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights of the search whose best hypotheses have the fewest errors.
+    """The options with the weights that give the best first readings.
 
     The weight of the prior is tried in a beam of `TRIED_WIDTH`, with the weights that are best without a prior. Then
     the other weights are tuned again with the whole beam.
@@ -204,7 +204,7 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the `weights_of_search` whose best hypotheses have the fewest errors."""
+    """The options with the weights of `weights_of_search` that give the best first readings."""
     if not weights_of_search(options):
         return options
     found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
@@ -227,7 +227,7 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these hypotheses best, and the number of errors with them.
+    """The weights of the search that rank these readings best, and how many errors that leaves.
 
     The score of unknown letters is tuned last, together with that of unknown words.
     """
@@ -270,11 +270,11 @@ def _hear(
 
 
 def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> list[list[int]]:
-    """Word errors of each hypothesis."""
-    spoken = (" ".join(split_words(reference)) for reference in references)
+    """Word errors of each reading."""
+    said = (" ".join(split_words(reference)) for reference in references)
     return [
         [word_errors(reference, " ".join(reading.words)).errors for reading in row]
-        for reference, row in zip(spoken, lists, strict=True)
+        for reference, row in zip(said, lists, strict=True)
     ]
 
 
@@ -284,7 +284,7 @@ def _fit_confidences(
     emissions: Sequence[Emission],
     references: Sequence[str],
 ) -> DecodingOptions:
-    """The options with the calibration under which the right and wrong words are most likely."""
+    """The options with what makes confidences surprise the least, where a word is right and where not."""
     agreed = [agreements([reading.words for reading in readings]) for readings in lists]
     scores = [np.array([reading.score for reading in readings]) for readings in lists]
     best = [readings[0] for readings in lists]
