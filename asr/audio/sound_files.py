@@ -50,7 +50,6 @@ class SoundHeader:
 
     @property
     def seconds(self) -> float:
-        """The duration."""
         return self.num_samples / self.sample_rate
 
 

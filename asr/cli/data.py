@@ -113,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_import_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data import`."""
     from asr.importing.sources import SourceOptions
     from asr.importing.utterances import SplitOptions
 
@@ -160,7 +159,6 @@ _MOST_PROBLEMS = 20  # lines on the terminal
 
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data check`."""
     from asr.doctor.checks import DoctorOptions
 
     parser = Parser(
@@ -235,7 +233,6 @@ def check(args: argparse.Namespace) -> int:
 
 
 def make_shard_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data shard`."""
     parser = Parser(
         f"{PROG} shard",
         usage="asr-data shard MANIFEST --output DIR [--shard-size N] [--shuffle]",

@@ -23,7 +23,6 @@ _SEEKABLE = frozenset(("AIFF", "AU", "FLAC", "NIST", "RF64", "W64", "WAV", "WAVE
 _FAR = 2.0  # seconds after which seeking is faster
 _MARGIN = 0.1  # seconds around a stretch for the filter of the resampler
 
-
 Sounds: TypeAlias = Mapping[tuple[str, str], bytes]
 """The content of sound files in archives, by `Utterance.place`."""
 

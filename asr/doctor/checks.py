@@ -163,7 +163,6 @@ class Case:
 
     @property
     def letters(self) -> int:
-        """Letters of the text; see `count_letters`."""
         return count_letters(self.text)
 
     @property
@@ -196,7 +195,6 @@ class Finding:
 
     @property
     def level(self) -> Level:
-        """The level of its kind."""
         return KINDS[self.kind].level
 
 

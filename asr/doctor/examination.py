@@ -72,7 +72,6 @@ class Examination:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all findings are notes."""
         return all(finding.level == "note" for finding in self.findings)
 
     def counts(self) -> dict[str, int]:

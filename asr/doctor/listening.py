@@ -79,7 +79,6 @@ class FileFacts:
 
     @property
     def duration_seconds(self) -> float:
-        """Of the decoded sound."""
         return self.num_samples / self.sample_rate if self.sample_rate else 0.0
 
 

@@ -83,7 +83,6 @@ class Evaluation:
 
     @cached_property
     def wer(self) -> ErrorRate:
-        """Word errors."""
         return self._rate([utterance.words for utterance in self.utterances])
 
     @cached_property
@@ -107,7 +106,6 @@ class Evaluation:
 
     @property
     def audio_seconds(self) -> float:
-        """Total duration of all utterances."""
         return sum(utterance.duration_seconds for utterance in self.utterances)
 
     @property

@@ -286,9 +286,7 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
             yield error
 
 
-def _candidate(
-    values: Mapping[str, Any], location: str, audio: Path, relative: Path, options: SourceOptions
-) -> Candidate:
+def _candidate(values: dict[str, Any], location: str, audio: Path, relative: Path, options: SourceOptions) -> Candidate:
     """A row of a table as a candidate. Raises: DataError: a value is wrong."""
     path, _, line = location.rpartition(":")
 
