@@ -10,7 +10,7 @@ Publisher: https://www.openslr.org/33/ (data_aishell.tgz, 15 GB); the MD5 sum is
 Layout:
     data_aishell/transcript/aishell_transcript_v0.8.txt     BAC009S0002W0122 而 对 楼市 成交 抑制 作用 最 大 的 限 购
     data_aishell/wav/S0002.tar.gz                           SPLIT/S0002/BAC009S0002W0122.wav, one archive per speaker
-Each speaker's archive is unpacked to a folder beside it, if it is not unpacked already. Lhotse's recipe is not used: it
+Each speaker's archive is unpacked to a folder of its name, unless this folder exists. Lhotse's recipe is not used: it
 does not find these folders. The 325 recordings without a transcript are left out. Spaces between words are removed from
 the text; letters, some of full width, become plain capitals.
 

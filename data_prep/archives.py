@@ -124,7 +124,7 @@ def _check_name(archive: Path, name: str, links: set[PurePosixPath]) -> None:
         raise _unsafe(archive, f"{shown(name)!r} has a name of {len(os.fsencode(name))} bytes")
     path = PurePosixPath(name)
     if len(path.parts) > _MOST_FOLDERS:
-        raise _unsafe(archive, f"{shown(name)!r} lies in {len(path.parts) - 1} folders")
+        raise _unsafe(archive, f"{shown(name)!r} is in {len(path.parts) - 1} nested folders")
     if path.is_absolute() or ".." in path.parts:
         raise _unsafe(archive, f"{shown(name)!r} leads out of the folder")
     if "\0" in name:

@@ -80,7 +80,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
             path=name,
         )
     if _is_encrypted(file):
-        raise DataError("must not be encrypted; its sound can be heard only with the key of its seller", path=name)
+        raise DataError("must not be encrypted; decoding it needs the key of its seller", path=name)
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # /dev/fd/N starts from this position on some systems
     chosen, decoded, rate, report = track or 0, 0, 0, ""
     while True:

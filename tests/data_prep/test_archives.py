@@ -109,8 +109,8 @@ HOSTILE = {
         "'a' leads out of the folder",
     ),
     "a long name": ([member("n" * 5000)], r"'n+\.\.\.' has a name of 5000 bytes"),
-    "deep": ([member("d/" * 1500 + "x")], r"'(d/)+\.\.\.' lies in 1500 folders"),
-    "parent at the end of a long name": ([member("d/" * 60 + "../" * 61 + "x")], "lies in 121 folders"),
+    "deep": ([member("d/" * 1500 + "x")], r"'(d/)+\.\.\.' is in 1500 nested folders"),
+    "parent at the end of a long name": ([member("d/" * 60 + "../" * 61 + "x")], "is in 121 nested folders"),
     "pipe": ([member("a", tarfile.FIFOTYPE)], "'a' is a special file"),
     "device": ([member("a", tarfile.CHRTYPE)], "'a' is a special file"),
 }
@@ -280,7 +280,7 @@ def test_a_zip_with_names_of_all_lengths(tmp_path: Path) -> None:
     for name, message in {
         "n" * 300: r"x: cannot be extracted: 'n+\.\.\.': File name too long",
         "n" * 5000: "x: is not safe to extract: 'n+...' has a name of 5000 bytes",
-        "d/" * 1500 + "x": r"x: is not safe to extract: '(d/)+\.\.\.' lies in 1500 folders",
+        "d/" * 1500 + "x": r"x: is not safe to extract: '(d/)+\.\.\.' is in 1500 nested folders",
     }.items():
         with pytest.raises(DataError, match=message):
             extract(zip_of(tmp_path / "x", {name: b"1"}), tmp_path / "out")
