@@ -18,7 +18,7 @@ from asr.text.metrics import (
     AlignedPair,
     ErrorCounts,
     PairedTest,
-    align,
+    align_tokens,
     bootstrap_interval,
     calibration_error,
     character_errors,
@@ -116,8 +116,8 @@ class Evaluation:
     def aligned(self, utterance: ScoredUtterance) -> list[AlignedPair]:
         """Alignment of reference and hypothesis, in words or characters as `headline`."""
         if self.headline == "wer":
-            return align(utterance.reference.split(), utterance.hypothesis.split())
-        return align("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
+            return align_tokens(utterance.reference.split(), utterance.hypothesis.split())
+        return align_tokens("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
 
     def worst(self, count: int) -> list[ScoredUtterance]:
         """At most `count` utterances with the most errors in the unit of `headline`; all have errors."""
