@@ -48,24 +48,24 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-TRIED_WIDTH = 100  # of the beam, at most
+TRIED_WIDTH = 100  # largest beam for trials of the prior's weight
 _ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights that only rescoring adds
-LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
+LEAST_PRIOR = 1e-5  # of labels that never occur in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
 
 
 def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
-    """The weights with which the best hypotheses of all utterances have the fewest errors, and how many those are.
+    """The weights whose best hypotheses have the fewest errors, and the number of these errors.
 
-    All of the `GRID` are tried. Of those with equally few errors it takes the one with which hypotheses are expected to
-    have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
+    All weights of the `GRID` are tried. On a tie, the lowest expected number of errors wins, over all hypotheses in
+    proportion to their probability: so the weights are far from values at which a small change costs an error.
 
     Args:
-        base: for each utterance (n,) what is not weighed, in nats.
-        terms: for each utterance (n,) what each weight, by its name, is a factor of.
-        errors: for each utterance (n,) errors of each hypothesis.
+        base: for each utterance, (n,) scores without the weighted terms, in nats.
+        terms: for each weight by its name, and each utterance, (n,) values to multiply.
+        errors: for each utterance, (n,) errors of each hypothesis.
     Raises:
         InputError: there are no utterances.
     """
@@ -150,7 +150,7 @@ def tune_decoding(
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
-    """The names of the options that `tune_decoding` finds a number for."""
+    """The names of the options that `tune_decoding` sets."""
     if options.beam_width == 1:
         return ["greedy_confidence_power"]
     ranking = weights_of_ranking(options) * bool(options.rescore_lm)
@@ -159,7 +159,7 @@ def tuned_options(options: DecodingOptions) -> list[str]:
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
-    """The names of the weights that a search with these options has to be given."""
+    """The names of the weights of a search with these options."""
     unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
     return [
         *["lm_weight"] * bool(options.lm or options.fuse_lm),
@@ -189,7 +189,7 @@ Search = Callable[[DecodingOptions], list[list[BeamHypothesis]]]
 
 
 def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights that give the best first hypotheses.
+    """The options with the weights of the search whose best hypotheses have the fewest errors.
 
     The weight of the prior is tried in a beam of `TRIED_WIDTH`, with the weights that are best without a prior. Then
     the other weights are tuned again with the whole beam.
@@ -208,7 +208,7 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights of `weights_of_search` that give the best first hypotheses."""
+    """The options with the `weights_of_search` whose best hypotheses have the fewest errors."""
     if not weights_of_search(options):
         return options
     pools: list[dict[tuple[str, ...], tuple[BeamHypothesis, int]]]  # hypotheses of all rounds, with their errors
@@ -233,7 +233,7 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[BeamHypothesis]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these hypotheses best, and how many errors that leaves.
+    """The weights of the search that rank these hypotheses best, and the number of errors with them.
 
     The score of unknown letters is tuned last, together with that of unknown words.
     """
@@ -277,10 +277,10 @@ def _hear(
 
 def _errors(lists: Sequence[Sequence[BeamHypothesis]], references: Sequence[str]) -> list[list[int]]:
     """Word errors of each hypothesis."""
-    said = (" ".join(split_words(reference)) for reference in references)
+    spoken = (" ".join(split_words(reference)) for reference in references)
     return [
         [word_errors(reference, " ".join(hypothesis.words)).errors for hypothesis in row]
-        for reference, row in zip(said, lists, strict=True)
+        for reference, row in zip(spoken, lists, strict=True)
     ]
 
 
@@ -290,7 +290,7 @@ def _fit_confidences(
     emissions: Sequence[Emission],
     references: Sequence[str],
 ) -> DecodingOptions:
-    """The options with what makes confidences surprise the least, where a word is right and where not."""
+    """The options with the calibration under which the right and wrong words are most likely."""
     agreed = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
     scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
     best = [hypotheses[0] for hypotheses in lists]
