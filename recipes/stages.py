@@ -189,7 +189,7 @@ class Recipe:
             name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in wanted)
         }
         evaluations: dict[str, Evaluation] = {}
-        own = read_config(model).decoding  # from the model that training started from, if any
+        own = read_config(model).decoding  # which comes from the model that it began with, if at all
         kept_ways = {"": GREEDY} | ({f", beam of {own.beam_width}": None} if own.beam_width > 1 else {})
         for way, options in kept_ways.items():
             if config.init:

@@ -150,7 +150,7 @@ def tune_decoding(
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
-    """The names of the options that `tune_decoding` sets."""
+    """The names of the options that `tune_decoding` finds a number for."""
     if options.beam_width == 1:
         return ["greedy_confidence_power"]
     ranking = weights_of_ranking(options) * bool(options.rescore_lm)
@@ -159,7 +159,7 @@ def tuned_options(options: DecodingOptions) -> list[str]:
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
-    """The names of the weights of a search with these options."""
+    """The names of the weights that a search with these options has to be given."""
     unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
     return [
         *["lm_weight"] * bool(options.lm or options.fuse_lm),
