@@ -1,4 +1,4 @@
-"""The weights of decoding, and what makes its confidences true, from utterances with known text."""
+"""Tune the weights of decoding and the calibration of confidences on utterances with known text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from asr.text.alphabet import BLANK, Alphabet
 from asr.text.metrics import right_words, word_errors
 from asr.text.transcript import split_words
 
-ROUNDS = 6  # searches, at most, until their weights stay as they are
+ROUNDS = 6  # most searches until the weights stop changing
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
 _BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 GRID: dict[str, tuple[float, ...]] = {
@@ -48,24 +48,24 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-TRIED_WIDTH = 100  # of the beam, at most
+TRIED_WIDTH = 100  # largest beam for trials of the prior's weight
 _ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights that only rescoring adds
-LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
+LEAST_PRIOR = 1e-5  # of labels that never occur in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
 
 
 def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
-    """The weights with which the best hypotheses of all utterances have the fewest errors, and how many those are.
+    """The weights whose best hypotheses have the fewest errors, and the number of these errors.
 
-    All of the `GRID` are tried. Of those with equally few errors it takes the one with which hypotheses are expected to
-    have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
+    All weights of the `GRID` are tried. On a tie, the lowest expected number of errors wins, over all hypotheses in
+    proportion to their probability: so the weights are far from values at which a small change costs an error.
 
     Args:
-        base: for each utterance (n,) what is not weighed, in nats.
-        terms: for each utterance (n,) what each weight, by its name, is a factor of.
-        errors: for each utterance (n,) errors of each hypothesis.
+        base: for each utterance, (n,) scores without the weighted terms, in nats.
+        terms: for each weight by its name, and each utterance, (n,) values to multiply.
+        errors: for each utterance, (n,) errors of each hypothesis.
     Raises:
         InputError: there are no utterances.
     """
@@ -101,14 +101,13 @@ def tune_decoding(
 ) -> DecodingOptions:
     """The recogniser's options with the weights that give the fewest word errors on some utterances.
 
-    First those of the search: of its language model, of words, of words outside of its lexicon and their letters, and
-    of the labels' prior; then those with which a recurrent model ranks what it finds; and what makes the confidences of
-    words say best whether they are right, which is all that greedy decoding has to tune. What a search finds depends on
-    its weights, so it is made again with those that do best on all it has found so far, until they stay as they are;
-    the search with the fewest errors counts.
+    Three steps: the weights of the search (language model, word bonus, unknown words and letters, prior of labels),
+    the weights of rescoring by a recurrent model, and the calibration of word confidences. Greedy decoding has only the
+    last step. The hypotheses of a search depend on its weights, so the search is repeated with the weights that are
+    best on all hypotheses so far, until they stop changing. The search with the fewest errors wins.
 
     Args:
-        utterances: with known text, which training has not seen. Those that cannot be read are left out.
+        utterances: with known text, not seen in training. Unreadable ones are left out.
         progress: called after each utterance.
     Raises:
         InputError: no utterance can be read.
@@ -170,7 +169,7 @@ def weights_of_search(options: DecodingOptions) -> list[str]:
 
 
 def weights_of_ranking(options: DecodingOptions) -> list[str]:
-    """The names of the weights that ranking what a search finds anew has to be given."""
+    """The names of the weights of rescoring with these options."""
     return [
         "rescore_weight",
         "rescore_word_bonus",
@@ -183,17 +182,17 @@ def prior_of(emissions: Sequence[Emission]) -> tuple[float, ...]:
     """The average posterior of each label over all frames, at least `LEAST_PRIOR`."""
     total = sum(np.exp(emission.astype(np.float64)).sum(axis=0) for emission in emissions)
     average = total / max(sum(map(len, emissions)), 1)
-    return tuple(round(float(each), 6) for each in np.clip(average, LEAST_PRIOR, 1.0))
+    return tuple(round(float(prior), 6) for prior in np.clip(average, LEAST_PRIOR, 1.0))
 
 
 Search = Callable[[DecodingOptions], list[list[BeamHypothesis]]]
 
 
 def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights that give the best first hypotheses.
+    """The options with the weights of the search whose best hypotheses have the fewest errors.
 
-    How much the prior counts is tried out in a beam of `TRIED_WIDTH`, with the weights that are best without it, which
-    are then found anew for the whole beam.
+    The weight of the prior is tried in a beam of `TRIED_WIDTH`, with the weights that are best without a prior. Then
+    the other weights are tuned again with the whole beam.
     """
     width = min(options.beam_width, TRIED_WIDTH)
     tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
@@ -209,7 +208,7 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights of `weights_of_search` that give the best first hypotheses."""
+    """The options with the `weights_of_search` whose best hypotheses have the fewest errors."""
     if not weights_of_search(options):
         return options
     pools: list[dict[tuple[str, ...], tuple[BeamHypothesis, int]]]  # hypotheses of all rounds, with their errors
@@ -234,9 +233,9 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[BeamHypothesis]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these hypotheses best, and how many errors that leaves.
+    """The weights of the search that rank these hypotheses best, and the number of errors with them.
 
-    The price of unknown letters stays as it is until the others are found, and is then found with that of the words.
+    The score of unknown letters is tuned last, together with that of unknown words.
     """
     base = [np.array([hypothesis.acoustic_score + hypothesis.hotword_score for hypothesis in row]) for row in lists]
     terms: dict[str, Rows] = {
@@ -278,10 +277,10 @@ def _hear(
 
 def _errors(lists: Sequence[Sequence[BeamHypothesis]], references: Sequence[str]) -> list[list[int]]:
     """Word errors of each hypothesis."""
-    said = (" ".join(split_words(reference)) for reference in references)
+    spoken = (" ".join(split_words(reference)) for reference in references)
     return [
         [word_errors(reference, " ".join(hypothesis.words)).errors for hypothesis in row]
-        for reference, row in zip(said, lists, strict=True)
+        for reference, row in zip(spoken, lists, strict=True)
     ]
 
 
@@ -291,7 +290,7 @@ def _fit_confidences(
     emissions: Sequence[Emission],
     references: Sequence[str],
 ) -> DecodingOptions:
-    """The options with what makes confidences surprise the least, where a word is right and where not."""
+    """The options with the calibration under which the right and wrong words are most likely."""
     agreed = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
     scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
     best = [hypotheses[0] for hypotheses in lists]
@@ -317,7 +316,7 @@ def _fit_confidences(
 def _fit_greedy_confidences(
     options: DecodingOptions, emissions: Sequence[Emission], alphabet: Alphabet, references: Sequence[str]
 ) -> DecodingOptions:
-    """The options with the power that surprises the least in greedy decoding; see `_fit_confidences`."""
+    """The options with the best power of confidences in greedy decoding; see `_fit_confidences`."""
     paths = [best_path(emission, blank=BLANK) for emission in emissions]
     texts = [alphabet.decode(path.tokens) for path in paths]
     heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
@@ -326,41 +325,41 @@ def _fit_greedy_confidences(
 
 
 def _right(hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> np.ndarray:
-    """Whether each word of each hypothesis, one utterance after the other, is in its place."""
+    """Whether each word of each hypothesis is right, all utterances in one array."""
     pairs = zip(references, hypotheses, strict=True)
-    return np.array([each for said, found in pairs for each in right_words(split_words(said), found)], dtype=bool)
+    return np.array([right for words, row in pairs for right in right_words(split_words(words), row)], dtype=bool)
 
 
 def _surprise(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Nats that it takes to learn of all words which are right, from one who believes the confidences."""
+    """-log P(which words are right) by the confidences, in nats."""
     return float(-np.log(np.maximum(np.where(right, confidences, 1.0 - confidences), 1e-6)).sum())
 
 
 def check_own(model: str | os.PathLike[str]) -> None:
-    """Nothing, if the model may be changed.
+    """Check that a model may be changed.
 
     Raises:
-        ConfigError: it is one that comes with the package.
+        ConfigError: the model is part of the package.
     """
     folder = find_model(model).resolve()
     if folder in (embedded.resolve() for embedded in embedded_models().values()):
-        raise ConfigError(f"an embedded model must stay as it is; copy {folder} to a place of your own, and tune that")
+        raise ConfigError(f"an embedded model must not be changed; copy {folder} to a folder of your own and tune that")
 
 
 def store_decoding(
     model: str | os.PathLike[str], options: DecodingOptions, *, tuned_on: str, word_error_rate: float
 ) -> Path:
-    """Writes options into a model folder, whose own they become; gives the folder.
+    """Store options as a model folder's own; the folder.
 
-    Files inside of the folder are named relative to it, so that it can move. A model that comes with a beam keeps it:
-    of greedy options it takes the confidences. Hotwords and the number of hypotheses stay as the model has them.
+    Files in the folder are named relative to it, so it can be moved. A model with a beam keeps it: greedy options only
+    change its confidences. The model's hotwords and number of hypotheses do not change.
 
     Args:
         model: a folder.
-        tuned_on: what the weights were chosen on, for the provenance.
-        word_error_rate: what they gave there, a fraction.
+        tuned_on: name of the utterances for tuning, for the provenance.
+        word_error_rate: on these utterances, a fraction.
     Raises:
-        ConfigError: the model comes with the package.
+        ConfigError: the model is part of the package.
     """
     folder = find_model(model)
     check_own(model)

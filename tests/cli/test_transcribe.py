@@ -203,7 +203,7 @@ def test_track(transcribe, recognizer, rng, tmp_path):
     subprocess.run(["ffmpeg", "-v", "error", *inputs, tmp_path / "a.mkv"], check=True)
     for number, text in enumerate(texts):
         assert transcribe(tmp_path / "a.mkv", "--track", number) == (0, [text], [])
-    note = f"asr-transcribe: warning: {tmp_path / 'a.mkv'}: has 2 sound tracks: track 0 (pcm_f32le) is heard, "
+    note = f"asr-transcribe: warning: {tmp_path / 'a.mkv'}: has 2 sound tracks: track 0 (pcm_f32le) is used, "
     assert transcribe(tmp_path / "a.mkv") == (0, texts[:1], [note + "--track takes another: track 1 (pcm_f32le)"])
     status, _, errors = transcribe(tmp_path / "a.mkv", "--track", 2)
     assert status == 1 and "track must be below the number of sound tracks, 2; got 2" in errors[0]

@@ -276,7 +276,7 @@ def test_what_greedy_decoding_is_tuned_for_leaves_a_beam_and_its_models_in_place
 
 def test_an_embedded_model_is_left_as_it_is(tone_corpus, capsys):
     assert main(["an4", str(tone_corpus / "dev.jsonl.gz"), "--tune"]) == 2
-    assert "an embedded model must stay as it is; copy " in capsys.readouterr().err
+    assert "an embedded model must not be changed; copy " in capsys.readouterr().err
 
 
 def test_what_a_model_brings_can_be_turned_off(folder):
