@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from asr.audio.waveform import duration_seconds as duration_seconds
     from asr.audio.waveform import read_audio as read_audio
     from asr.ctc.alignment import align as align
+    from asr.ctc.beam import BeamOptions as BeamOptions
     from asr.ctc.loss import ctc_loss as ctc_loss
     from asr.decoding.decoder import Decoder as Decoder
     from asr.decoding.decoder import decode as decode
     from asr.decoding.label_decoder import build_decoder as build_decoder
+    from asr.decoding.options import ConfidenceOptions as ConfidenceOptions
     from asr.decoding.options import DecodingOptions as DecodingOptions
+    from asr.decoding.options import LanguageOptions as LanguageOptions
+    from asr.decoding.options import RescoringOptions as RescoringOptions
     from asr.errors import AsrError as AsrError
     from asr.errors import AsrWarning as AsrWarning
     from asr.errors import ConfigError as ConfigError
@@ -46,9 +50,13 @@ _HOME = {
     "duration_seconds": "audio.waveform",
     "read_audio": "audio.waveform",
     "align": "ctc.alignment",
+    "BeamOptions": "ctc.beam",
     "ctc_loss": "ctc.loss",
     "Decoder": "decoding.decoder",
+    "ConfidenceOptions": "decoding.options",
     "DecodingOptions": "decoding.options",
+    "LanguageOptions": "decoding.options",
+    "RescoringOptions": "decoding.options",
     "decode": "decoding.decoder",
     "AsrError": "errors",
     "AsrWarning": "errors",

@@ -208,7 +208,7 @@ def recognition(device: torch.device, folder: Path) -> list[float]:
     emission = recognizer.log_probs(speech)
     found = align(torch.from_numpy(emission).to(device), [1, 2, 3], blank=0)
     rescore_lm = recognizer.decoder.options.rescore_lm
-    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": "none"})
+    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": None})
     scores = [each.transcribe(speech).hypotheses[0].score for each in (recognizer, fused)]
     return [*emission.ravel().tolist(), *found.spans.ravel().tolist(), *scores]
 

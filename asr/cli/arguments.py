@@ -2,6 +2,8 @@
 
 beam_width: int = option(1, "...")                             ->   --beam-width INT   ... (default: 1)
 TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size INT
+
+The word `none` gives an option that may be None that value, and one with several values no value.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
 import asr
 from asr.audio.source import MAX_INPUT_BYTES
 from asr.errors import visible
-from asr.options import from_json
+from asr.options import from_json, is_group
 
 Options = TypeVar("Options")
 
@@ -52,11 +54,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The arguments; a flag that is none of them is an error, with the one that was perhaps meant."""
+        """The arguments, and the flag of each as `flags`; an unknown flag is an error that proposes a similar one."""
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
             self.error(f"unknown argument {unknown[0]!r}" + (f": did you mean {near[0]}?" if near else ""))
+        parsed.flags = {action.dest: action.option_strings[0] for action in self._actions if action.option_strings}
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -113,34 +116,43 @@ def disable_progress(args: argparse.Namespace) -> bool | None:
     return None if shown is None else not shown
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "") -> None:
-    """Add a flag for each field of `kind` with a help text, and under dotted names for those of dataclasses inside."""
+def add_options(
+    parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "", defaults: Any = None
+) -> None:
+    """Add a flag for each field of `kind` with a help text, and under dotted names for those of dataclasses inside.
+
+    Help shows the values of the instance `defaults`; None: the defaults of `kind`. Options of a `group` have no dot.
+    """
     group = parser.add_argument_group(title, "\n".join(textwrap.wrap(_first_line(kind), 76)))
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
         name, hint = prefix + entry.name, hints[entry.name]
+        default = getattr(defaults, entry.name, entry.default)
         if is_dataclass(hint):
             assert isinstance(hint, type)
-            add_options(parser, hint, title=name, prefix=f"{name}.")
+            inner = prefix if is_group(entry) else f"{name}."
+            add_options(parser, hint, title=name, prefix=inner, defaults=None if default is MISSING else default)
         elif entry.metadata.get("help"):
             group.add_argument(
                 "--" + name.replace("_", "-"),
                 dest=name,
                 default=argparse.SUPPRESS,
-                help=_help(entry),
+                help=_help(entry.metadata["help"], default).replace("%", "%%"),
                 **_reading(hint),
             )
 
 
 def given_values(args: argparse.Namespace, kind: type[Any], *, prefix: str = "") -> dict[str, Any]:
-    """The values that flags of `add_options` were given, nested as `asr.options.from_json` wants them."""
+    """The values that flags of `add_options` were given, named as `asr.options.from_json` wants them."""
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
         name = prefix + entry.name
         if is_dataclass(hint := hints[entry.name]):
             assert isinstance(hint, type)
-            if inner := given_values(args, hint, prefix=f"{name}."):
+            if is_group(entry):
+                values |= given_values(args, hint, prefix=prefix)
+            elif inner := given_values(args, hint, prefix=f"{name}."):
                 values[entry.name] = inner
         elif hasattr(args, name):
             values[entry.name] = getattr(args, name)
@@ -160,17 +172,16 @@ def _first_line(kind: type[Any]) -> str:
     return (kind.__doc__ or "").partition("\n")[0]
 
 
-def _help(entry: Field[Any]) -> str:
-    text = entry.metadata["help"].replace("%", "%%")
-    if entry.default is MISSING:
+def _help(text: str, default: Any) -> str:
+    if default is MISSING:
         return f"{text} (required)"
-    if entry.default in ("", None, ()):
+    if default in ("", None, ()):
         return text
-    if isinstance(entry.default, bool):
-        return f"{text} (default: {'yes' if entry.default else 'no'})"
-    if isinstance(entry.default, tuple):
-        return f"{text} (default: {','.join(map(str, entry.default))})"
-    return f"{text} (default: {entry.default})"
+    if isinstance(default, bool):
+        return f"{text} (default: {'yes' if default else 'no'})"
+    if isinstance(default, tuple):
+        return f"{text} (default: {','.join(map(str, default))})"
+    return f"{text} (default: {default})"
 
 
 def _reading(hint: Any) -> dict[str, Any]:
@@ -178,7 +189,8 @@ def _reading(hint: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _reading(inner)
+        reading = _reading(inner)
+        return {**reading, "type": _none_or(reading["type"])}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if origin is typing.Literal:
@@ -191,10 +203,18 @@ def _reading(hint: Any) -> dict[str, Any]:
 _METAVARS: dict[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT"}
 
 
+def _none_or(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return None if text == "none" else read(text)
+
+    parse.__name__ = read.__name__  # argparse names it in errors
+    return parse
+
+
 def _sequence_of(kind: type[Any]) -> Callable[[str], tuple[Any, ...]]:
     def parse(text: str) -> tuple[Any, ...]:
         try:
-            return tuple(kind(part) for part in text.split(",") if part)
+            return tuple(kind(part) for part in text.split(",") if part) if text != "none" else ()
         except ValueError:
             raise argparse.ArgumentTypeError(
                 f"must be {_METAVARS[kind]}s with commas between them, not {text!r}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, sound_flags
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.output_folder import claimed, names_in
-from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
+from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle, shown_decoding
 from asr.cli.recordings import Recording, find_recordings, is_folder, name_recordings
 from asr.data.manifest import is_manifest
 from asr.errors import AsrError, ConfigError, DataError
@@ -79,11 +79,14 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `asr-transcribe` with these arguments, those of the process if None."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda given: make_parser(given).parse(given), run, argv)
 
 
-def make_parser() -> Parser:
-    """The command line of `asr-transcribe`."""
+def make_parser(arguments: Sequence[str] = ()) -> Parser:
+    """The command line of `asr-transcribe`; help shows how the model of the arguments decodes."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--model", nargs="?")
+    model = early.parse_known_args(arguments)[0].model
     parser = Parser(
         PROG,
         usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
@@ -126,7 +129,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--list-models", action="store_true", help="show the embedded models and what they are good for"
     )
-    add_recognizer_flags(parser)
+    add_recognizer_flags(parser, shown_decoding(arguments, model))
     return parser
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +17,7 @@ from asr.decoding.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
 from asr.decoding.search_setup import file_versions, load_language_model, make_search, named_files, read_source
 from asr.errors import ConfigError, InputError
 from asr.files.reading import Identity
+from asr.options import to_json
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
@@ -55,9 +55,9 @@ class Decoder:
             )
         self._search: BeamSearch | None = None
         self._rescorer: Rescorer | None = None
-        if self.options.beam_width > 1:
+        if not self.options.greedy:
             self._search, self._hotwords, lexicon = make_search(alphabet, self.options, device=device)
-            if self.options.rescore_lm:
+            if self.options.rescoring.rescore_lm:
                 self._rescorer = self._make_rescorer(lexicon, device, dtype)
 
     def decode(
@@ -106,17 +106,17 @@ class Decoder:
             tokens=tuple(best.tokens.tolist()),
             spans=tuple((start, end) for start, end in best.spans.tolist()),
         )
-        confidences = of_words(spelled, best.confidences) ** self.options.greedy_confidence_power
+        confidences = of_words(spelled, best.confidences) ** self.options.confidence.greedy_confidence_power
         return self._of_hypotheses([hypothesis], spelled, confidences.tolist(), timeline)
 
     def _found(self, emissions: Sequence[np.ndarray]) -> list[list[Reading]]:
         """What the search finds in each emission, the best first; at least one reading, be it empty."""
         assert self._search is not None
         options = self.options
-        within = options.rescore_within if self._rescorer else math.inf
+        within = options.rescoring.rescore_within if self._rescorer else math.inf
         if options.num_best == 1 and self._rescorer is None:  # then no others are needed but for confidences
-            within = _NEGLIGIBLE * options.confidence_temperature
-        wanted = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
+            within = _NEGLIGIBLE * options.confidence.confidence_temperature
+        wanted = max(options.num_best, options.rescoring.rescore_count if self._rescorer else _NUM_WEIGHED)
         if options.prior_weight:
             emissions = [without_prior(each, options.prior, options.prior_weight) for each in emissions]
         found = self._search.decode_many(emissions, num_best=wanted, within=within)
@@ -130,7 +130,7 @@ class Decoder:
 
     def _reading(self, found: BeamHypothesis) -> Reading:
         """What the search found, without the price of unknown words where they are expected."""
-        options, expected = self.options, [self._hotwords[match.index] for match in found.hotwords]
+        weights, expected = self.options.search, [self._hotwords[match.index] for match in found.hotwords]
         num_unknown = found.num_unknown - sum(each.num_unknown for each in expected)
         unknown_letters = found.unknown_letters - sum(each.unknown_letters for each in expected)
         return Reading(
@@ -141,17 +141,17 @@ class Decoder:
             lm=found.lm_score,
             num_unknown=num_unknown,
             unknown_letters=unknown_letters,
-            word_score=options.word_bonus * found.num_words
-            + options.unknown_word_score * num_unknown
-            + options.unknown_letter_score * unknown_letters,
+            word_score=weights.word_bonus * found.num_words
+            + weights.unknown_word_score * num_unknown
+            + weights.unknown_letter_score * unknown_letters,
             hotword_score=sum(each.weight for each in expected),
             hotwords=found.hotwords,
         )
 
     def _transcript(self, readings: Sequence[Reading], emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of readings, the best first."""
-        best, options = readings[0], self.options
-        shown = readings[: options.num_best]
+        best, options = readings[0], self.options.confidence
+        shown = readings[: self.options.num_best]
         spans, heard = zip(*(place_tokens(emission, reading.tokens) for reading in shown), strict=True)
         hypotheses = [self._hypothesis(*pair, timeline) for pair in zip(shown, spans, strict=True)]
         scores = np.array([reading.score for reading in readings]) / options.confidence_temperature
@@ -170,7 +170,7 @@ class Decoder:
             tokens=tuple(reading.tokens.tolist()),
             spans=tuple((start, end) for start, end in spans),
             acoustic=reading.acoustic,
-            lm=reading.lm if self.options.lm or self.options.fuse_lm else None,
+            lm=reading.lm if self.options.language.lm or self.options.language.fuse_lm else None,
             rnn=reading.rnn,
             source=reading.source,
             word_score=reading.word_score,
@@ -199,11 +199,12 @@ class Decoder:
         )
 
     def _make_rescorer(self, lexicon: frozenset[str], device: str, dtype: Any) -> Rescorer:
-        options = self.options
+        options = self.options.rescoring
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
+        assert options.rescore_lm
         model = load_language_model(options.rescore_lm, device)
         dtype = dtype if model.can_run(dtype) else None
-        return Rescorer(model, options, source=source, lexicon=lexicon, dtype=dtype)
+        return Rescorer(model, self.options, source=source, lexicon=lexicon, dtype=dtype)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:
@@ -224,10 +225,10 @@ def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -
 
 
 def _said(options: DecodingOptions) -> dict[str, Any]:
-    """The options that a transcript says it was made with: those that do something."""
-    if options.beam_width == 1:
+    """The options that a transcript says it was made with, those that have an effect, as JSON values."""
+    if options.greedy:
         return {"beam_width": 1}
-    return {name: value for name, value in asdict(options).items() if name != "prior"}
+    return {name: value for name, value in to_json(options).items() if name != "prior"}
 
 
 def decode(

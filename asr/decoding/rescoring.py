@@ -117,7 +117,7 @@ class Rescorer:
         dtype: torch.dtype | None = None,
     ):
         self.model, self.options, self.source, self.dtype = model, options, source, dtype
-        self.lexicon = lexicon if options.unknown_letter_score else frozenset()
+        self.lexicon = lexicon if options.search.unknown_letter_score else frozenset()
 
     def rescore(self, lists: Sequence[Sequence[Reading]]) -> list[list[Reading]]:
         """The readings of each utterance by their new scores, the best first; of equal ones the better one before.
@@ -160,12 +160,15 @@ class Rescorer:
 def ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Reading]:
     """Readings with what ranking them anew adds to their scores, the best first; those without `rnn` get nothing."""
 
+    rescoring = options.rescoring
+
     def added(reading: Reading) -> Reading:
         if reading.rnn is None:
             return reading
-        bonus = options.rescore_word_bonus * len(reading.words)
-        models = (weight_of_lm(options) - options.lm_weight) * reading.lm + options.rescore_weight * reading.rnn
-        models -= options.source_weight * (reading.source or 0.0)
+        bonus = rescoring.rescore_word_bonus * len(reading.words)
+        models = (weight_of_lm(options) - options.search.lm_weight) * reading.lm
+        models += rescoring.rescore_weight * reading.rnn
+        models -= rescoring.source_weight * (reading.source or 0.0)
         return replace(reading, word_score=reading.word_score + bonus, score=reading.score + models + bonus)
 
     return sorted(map(added, readings), key=lambda reading: -reading.score)
@@ -173,7 +176,8 @@ def ranked(readings: Sequence[Reading], options: DecodingOptions) -> list[Readin
 
 def weight_of_lm(options: DecodingOptions) -> float:
     """The weight of the search's language model when readings are ranked anew."""
-    return options.lm_weight if options.rescore_lm_weight is None else options.rescore_lm_weight
+    weight = options.rescoring.rescore_lm_weight
+    return options.search.lm_weight if weight is None else weight
 
 
 def _groups(lists: Sequence[Sequence[Reading]]) -> Iterator[list[int]]:

@@ -11,18 +11,18 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from asr.errors import AsrError, ConfigError, DataError, InputError
 from asr.files.folders import replacing_folder
 from asr.files.reading import read_json
 from asr.files.writing import write_whole
 from asr.options import from_json, shown, to_json
+
+if TYPE_CHECKING:  # torch takes two seconds to load, which a config.json does not need
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
@@ -59,6 +59,8 @@ def write_model_folder(
     Raises:
         ConfigError: there is something else than a model folder in that place.
     """
+    from safetensors.torch import save_file
+
     folder = Path(folder).resolve()
     _check_replaceable(folder)
     with replacing_folder(folder) as new:
@@ -90,6 +92,8 @@ def stored_weights(
     Raises:
         InputError: one is not finite, or too large for float16.
     """
+    import torch
+
     weights = {}
     for name, tensor in state.items():
         values = tensor.detach().to("cpu", torch.float32)
@@ -120,7 +124,7 @@ def read_model_config(folder: str | os.PathLike[str], config_type: type[Config],
         DataError: it is missing, not JSON, of a newer format or another kind, or has an unknown or wrong option.
     """
     path = Path(folder) / CONFIG_FILE
-    values = _read_values(path)
+    values = read_values(folder)
     version = values.pop("format_version", None)
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
@@ -180,6 +184,8 @@ def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], pa
 
 def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
     """One tensor as float32, in memory of its own: what is read lies in the mapped file."""
+    import torch
+
     stored = file.get_tensor(name)
     values = stored.to(torch.float32, copy=True)
     if stored.dtype == torch.int8:
@@ -201,12 +207,16 @@ def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
     Raises:
         DataError: its configuration cannot be read.
     """
+    return (Path(folder) / CONFIG_FILE).is_file() and read_values(folder).get("kind", "acoustic model") == kind
+
+
+def read_values(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON values in the config.json of a model folder.
+
+    Raises:
+        DataError: it is missing, or not a JSON object.
+    """
     path = Path(folder) / CONFIG_FILE
-    return path.is_file() and _read_values(path).get("kind", "acoustic model") == kind
-
-
-def _read_values(path: Path) -> dict[str, Any]:
-    """What a config.json holds."""
     if not path.is_file():
         raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)
     try:

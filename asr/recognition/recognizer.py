@@ -359,7 +359,7 @@ class Recognizer:
     def _decoded(self, stretches: Iterator[_Stretch]) -> Iterator[tuple[_Stretch, Transcript | None]]:
         """Each stretch with its transcript, None if there is an error; some are decoded together where that pays."""
         options = self.decoder.options
-        together = STRETCHES if options.rescore_lm or options.fuse_lm else 1
+        together = STRETCHES if options.rescoring.rescore_lm or options.language.fuse_lm else 1
         while batch := list(islice(stretches, together)):
             heard = [stretch for stretch in batch if stretch.error is None]
             transcripts = iter(

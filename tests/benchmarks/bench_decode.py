@@ -53,7 +53,7 @@ import asr
 from asr.text.normalization import Alphabet
 emission = np.log(np.full((9, 4), 0.25))
 begin = time.perf_counter()
-asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions(beam_width=16))
+asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions.of(beam_width=16))
 print(time.perf_counter() - begin)
 """
 
@@ -290,7 +290,7 @@ class Bench:
 
     def decoder(self, width: int, hotwords: Sequence[str] = ()) -> asr.Decoder:
         """The decoder that `asr.decode` calls."""
-        options = asr.DecodingOptions(beam_width=width, hotwords=tuple(hotwords))
+        options = asr.DecodingOptions.of(beam_width=width, hotwords=tuple(hotwords))
         return asr.Decoder(self.recognizer.model.alphabet, options)
 
     def times(self, decoders: dict[str, asr.Decoder]) -> Rounds:

@@ -47,13 +47,13 @@ def main() -> None:
     sounds = [item.audio for item in read_manifest(args.data / "test.jsonl.gz")]
     emissions = [recognizer.log_probs(sound) for sound in sounds]
     for count in args.counts:
-        options = asr.DecodingOptions(beam_width=max(count, 2), num_best=count)
+        options = asr.DecodingOptions.of(beam_width=max(count, 2), num_best=count)
         decoder = asr.Decoder(recognizer.model.alphabet, options)
         texts = [each.text for emission in emissions for each in decoder.decode(emission).hypotheses]
         difference = float(np.abs(score_together(model, texts) - model.score_batch(texts)).max())
         assert difference < 1e-3, difference
         report(f"n = {count}", recognizer, sounds, model, texts, rounds=args.rounds)
-    options = asr.DecodingOptions(beam_width=100, num_best=100)
+    options = asr.DecodingOptions.of(beam_width=100, num_best=100)
     decoder = asr.Decoder(recognizer.model.alphabet, options)
     near = []
     for emission in emissions:

@@ -8,8 +8,9 @@ from typing import Literal, get_args, get_type_hints
 import pytest
 
 import asr
+from asr.acoustic import model
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options, given_values
-from asr.cli.recognizer import BATCH_SIZE, PRECISIONS
+from asr.cli.recognizer import BATCH_SIZE, DEFAULT_MODEL, PRECISIONS
 from asr.compute.device import Precision
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
@@ -154,5 +155,6 @@ def test_flags_of_the_recognizer_have_its_defaults():
     parameters = inspect.signature(asr.load).parameters
     assert parameters["batch_size"].default == BATCH_SIZE
     assert parameters["precision"].default == PRECISIONS[0]
+    assert model.DEFAULT_MODEL == DEFAULT_MODEL
     assert parameters["device"].default == make_parser().parse([]).device
     assert get_args(Precision) == PRECISIONS

@@ -114,7 +114,7 @@ def decoding(init: str, tmp_path: Path) -> Path:
     (start / "words.txt").write_text("AB\nC\n")
     network = NetworkOptions(hidden_size=8, embedding_size=8)
     LanguageModel(LanguageModelConfig(unit="character", entries=tuple("ABC "), network=network)).save(start / "lm")
-    options = DecodingOptions(beam_width=9, lexicon="words.txt", rescore_lm="lm", confidence_temperature=2.0)
+    options = DecodingOptions.of(beam_width=9, lexicon="words.txt", rescore_lm="lm", confidence_temperature=2.0)
     write_config(start, replace(read_config(init), decoding=options, provenance={"hours": 1000}))
     return start
 
