@@ -11,7 +11,8 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -93,6 +94,9 @@ def group(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"group": True})
 
 
+type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)  # which is slow
+
+
 def is_group(entry: dataclasses.Field[Any]) -> bool:
     """Whether a field was declared by `group`."""
     return entry.metadata.get("group", False)
@@ -100,7 +104,7 @@ def is_group(entry: dataclasses.Field[Any]) -> bool:
 
 def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """The fields of the dataclass `kind` by name, with those of a group in its place."""
-    hints = typing.get_type_hints(kind)
+    hints = type_hints(kind)
     entries: dict[str, dataclasses.Field[Any]] = {}
     for entry in dataclasses.fields(kind):
         entries |= flat_fields(hints[entry.name]) if is_group(entry) else {entry.name: entry}
@@ -116,7 +120,7 @@ def check_options(options: Any) -> None:
     Raises:
         ConfigError: one does not; it is named, with its choices or limits.
     """
-    hints = typing.get_type_hints(type(options))
+    hints = type_hints(type(options))
     for entry in dataclasses.fields(options):
         value, hint = getattr(options, entry.name), hints[entry.name]
         if typing.get_origin(hint) is typing.Literal:
@@ -145,10 +149,11 @@ def check_limits(
     """
     if least <= number <= most and (above < number or above == -math.inf) and (number < below or below == math.inf):
         return
-    words = {"at least": least, "above": above, "at most": most, "below": below}
-    stated = [f"{word} {limit:.15g}" for word, limit in words.items() if math.isfinite(limit)]
+    limits = {"at least": least, "above": above, "at most": most, "below": below}
+    digits = {word: f"{limit:.15g}" if type(limit) is float else limit for word, limit in limits.items()}
+    stated = [f"{word} {digits[word]}" for word, limit in limits.items() if math.isfinite(limit)]
     if math.isfinite(least) and math.isfinite(most):
-        stated = [f"between {least:.15g} and {most:.15g}"]
+        stated = [f"between {digits['at least']} and {digits['at most']}"]
     raise ConfigError(f"{name} must be {' and '.join(stated)}, not {shown(number)}", name)
 
 
@@ -176,7 +181,7 @@ def _instance(kind: type[Options], values: Any, *, name: str, before: Options | 
     place, prefix = (f"{name}: ", f"{name}.") if name else ("", "")
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name or 'the configuration'} must be an object of options, not {shown(values)}")
-    hints, known = typing.get_type_hints(kind), flat_fields(kind)
+    hints, known = type_hints(kind), flat_fields(kind)
     for key in values:
         if key not in known:
             raise ConfigError(f"{place}unknown option {shown(key)}; known are {', '.join(sorted(known))}")

@@ -172,8 +172,8 @@ class DecodingOptions:
     @property
     def files(self) -> dict[str, str]:
         """The files and folders that the options name, by option."""
-        values, entries = to_json(self), flat_fields(DecodingOptions)
-        return {name: values[name] for name, entry in entries.items() if entry.metadata.get("file") and values[name]}
+        values = vars(self.language) | vars(self.rescoring)
+        return {name: values[name] for name in _FILES if values[name]}
 
     def changed(self, changes: Mapping[str, Any]) -> DecodingOptions:
         """These options with others in their place, by name: a model's own, as a person wants them.
@@ -218,6 +218,9 @@ class DecodingOptions:
             if not needed and (idle := [name for name in options if name in names]):
                 message = f"{idle[0]} needs {' or '.join(models)}; give one, or leave it out"
                 raise ConfigError(message, idle[0], *models)
+
+
+_FILES = tuple(name for name, entry in flat_fields(DecodingOptions).items() if entry.metadata.get("file"))
 
 
 def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:

@@ -195,8 +195,8 @@ def _read_version(path: str, version: Identity | None) -> NgramModel:
 
 def named_files(options: DecodingOptions) -> list[str]:
     """The files that decoding options name; for a folder, the files of the recurrent model in it."""
-    names = list(options.files.values())
-    folders = [name for name in names if name in (options.language.fuse_lm, options.rescoring.rescore_lm)]
+    folders = list(filter(None, (options.language.fuse_lm, options.rescoring.rescore_lm)))
+    names = [name for name in options.files.values() if name not in folders]
     names += [os.path.join(folder, inner, file) for folder in folders for inner in ("", "lm") for file in _MODEL_FILES]
     return names + [entry[1:] for entry in options.language.hotwords if entry.startswith("@")]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from asr.ctc.alignment import Alignment, align
 from asr.ctc.collapse import minimum_frames
-from asr.errors import ConfigError, InputError
+from asr.errors import InputError
 from asr.options import check_options, option
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.marks import find_marks
@@ -45,22 +45,18 @@ class AlignmentOptions:
 
     gaps: Gaps = option(
         "edges",
-        "where there may be speech that is not in the text: before and after it, between its sentences too, or nowhere",
+        "allow speech outside the text before and after it, also between its sentences, or nowhere",
     )
     gap_score: float = option(
-        -1.0, "log-probability of a frame of such speech: the lower, the more of it is taken for text"
+        -1.0, "log-probability of a frame of such speech; lower: take more of it for text", least=-1e6, most=0
     )
     sentence_end: SentenceEnd = option(
-        "punctuation", "what ends a sentence: its punctuation or an empty line, or the end of each line"
+        "punctuation", "end a sentence at its punctuation or an empty line, or at the end of each line"
     )
-    unknown: Unknown = option(
-        "drop", "characters that the model does not know: leave them out and say so, or refuse the text"
-    )
+    unknown: Unknown = option("drop", "leave out characters that the model lacks, and report them, or refuse the text")
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not -math.inf < self.gap_score <= 0:
-            raise ConfigError(f"gap_score must be a finite log-probability, at most 0; got {self.gap_score}")
 
 
 @dataclass(frozen=True, kw_only=True)

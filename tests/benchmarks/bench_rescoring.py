@@ -40,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     recognizer = asr.load(args.model, device="cpu", decoding={"beam_width": 1})
     print(f"{machine('torch', 'numpy')}; {recognizer.dtype}")
-    own = asr.load(args.model, device="cpu").decoder.options.rescore_lm
+    own = asr.load(args.model, device="cpu").decoder.options.rescoring.rescore_lm
     model = LanguageModel.load(find_language_model(args.lm or own))
     weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"language model of {model.config.unit}s, {model.vocabulary.size} tokens, {weights:.2f} M weights")
@@ -58,7 +58,8 @@ def main() -> None:
     near = []
     for emission in emissions:
         hypotheses = decoder.decode(emission).hypotheses
-        near += [each.text for each in hypotheses if each.score >= hypotheses[0].score - options.rescore_within]
+        least = hypotheses[0].score - options.rescoring.rescore_within
+        near += [each.text for each in hypotheses if each.score >= least]
     report("near", recognizer, sounds, model, near, rounds=args.rounds)
 
 

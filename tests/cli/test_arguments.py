@@ -12,6 +12,7 @@ from asr.acoustic import model
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options, given_values
 from asr.cli.recognizer import BATCH_SIZE, DEFAULT_MODEL, PRECISIONS
 from asr.compute.device import Precision
+from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
 from asr.training.config import DataOptions, TrainingConfig
@@ -57,6 +58,24 @@ def test_only_what_was_given_is_a_value():
     assert given_values(make_parser().parse([]), Outer) == {}
     args = make_parser().parse(["--inner.weight=0.25", "--deep"])
     assert given_values(args, Outer) == {"deep": True, "inner": {"weight": 0.25}}
+
+
+def test_the_word_none_is_no_value():
+    args = make_parser().parse(["--width", "none", "--inner.sizes", "none"])
+    assert given_values(args, Outer) == {"width": None, "inner": {"sizes": ()}}
+
+
+def test_options_of_a_group_have_flags_without_dots():
+    parser = Parser("prog", usage="", description="", examples="")
+    mine = DecodingOptions.of(beam_width=4, lm="a.arpa", hotwords=("A", "B"))
+    add_options(parser, DecodingOptions, title="decoding", defaults=mine)
+    values = given_values(
+        parser.parse(["--rescore-lm", "none", "--beam-width", "8", "--hotwords", "X,Y"]), DecodingOptions
+    )
+    assert values == {"rescore_lm": None, "beam_width": 8, "hotwords": ("X", "Y")}
+    text = " ".join(parser.format_help().split())
+    assert "prefixes; 1: decode greedily (default: 4)" in text
+    assert "safetensors (default: a.arpa)" in text and "(6) (default: A,B)" in text
 
 
 def test_an_options_own_check_is_kept():

@@ -91,7 +91,7 @@ def test_merged_goes_into_groups_and_changes_neither():
         ("--run r --config list.json", "list.json must hold a JSON object of options, not a list"),
         (f"--run r --config odd.json {DATA}", "encoder: unknown option 'hidden'; known are"),
         (f"--run r --config datalist.json {DATA}", "unknown option 'oops'"),
-        (f"--run r {DATA} --encoder.dropout 1", "encoder: dropout must be in [0, 1), not 1.0"),
+        (f"--run r {DATA} --encoder.dropout 1", "encoder.dropout must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_configurations_that_are_refused(folder, line, message):

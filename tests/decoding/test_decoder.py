@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -340,14 +339,15 @@ def test_posteriors_divided_by_a_power_of_the_prior(rng):
     divided /= divided.sum(axis=1, keepdims=True)
     plain = DecodingOptions.of(beam_width=16, num_best=3)
     expected = decode(np.log(divided), ENGLISH, plain)
-    found = decode(emission, ENGLISH, replace(plain, prior=tuple(prior), prior_weight=0.4))
+    found = decode(emission, ENGLISH, replace_options(plain, prior=tuple(map(float, prior)), prior_weight=0.4))
     assert [each.tokens for each in found.hypotheses] == [each.tokens for each in expected.hypotheses]
     assert [each.score for each in found.hypotheses] == pytest.approx([each.score for each in expected.hypotheses])
     assert found.text != decode(emission, ENGLISH, plain).text
     assert found.options["prior_weight"] == 0.4 and "prior" not in found.options
     unweighed, greedy = {"prior": tuple(prior), "prior_weight": 0.0}, {"prior": tuple(prior)}
     assert (
-        decode(emission, ENGLISH, replace(plain, **unweighed)).hypotheses == decode(emission, ENGLISH, plain).hypotheses
+        decode(emission, ENGLISH, replace_options(plain, **unweighed)).hypotheses
+        == decode(emission, ENGLISH, plain).hypotheses
     )
     assert decode(emission, ENGLISH, DecodingOptions.of(**greedy)) == decode(emission, ENGLISH)
 
@@ -413,7 +413,7 @@ def test_a_hotword_is_no_unknown_word(tmp_path):
     (tmp_path / "words.txt").write_text("A\nBA\n")
     emission = emission_of("-BB--A-AC-", ENGLISH, peak=0.6)
     lexicon = DecodingOptions.of(beam_width=16, lexicon=str(tmp_path / "words.txt"), unknown_word_score=-20.0)
-    for options in (lexicon, replace(lexicon, only_lexicon=True)):
+    for options in (lexicon, replace_options(lexicon, only_lexicon=True)):
         assert decode(emission, ENGLISH, options).text != "BAAC"
         best = decode(emission, ENGLISH, replace_options(options, hotwords=("BAAC:1",))).hypotheses[0]
         assert (best.text, best.hotword_score, best.word_score) == ("BAAC", 1.0, 0.0)

@@ -152,7 +152,7 @@ def test_nothing_is_frozen_by_nothing(init: str) -> None:
         ({"init_alphabet": "extend"}, "init_alphabet and frozen_layers need a model to start from, init"),
         ({"frozen_layers": 1}, "init_alphabet and frozen_layers need a model to start from, init"),
         ({"init": "x", "frozen_layers": 3}, "frozen_layers must be at most the encoder's 2, not 3"),
-        ({"init": "x", "frozen_layers": -1}, "frozen_layers must be at most the encoder's 2, not -1"),
+        ({"init": "x", "frozen_layers": -1}, "frozen_layers must be at least 0, not -1"),
         ({"init": "x", "init_alphabet": "new"}, "init_alphabet must be one of keep, extend, replace"),
     ],
 )
