@@ -33,7 +33,7 @@ def to_json(options: Any) -> Any:
         values: dict[str, Any] = {}
         for entry in dataclasses.fields(options):
             value = to_json(getattr(options, entry.name))
-            values |= value if is_group(entry) else {entry.name: value}
+            values |= value if entry.metadata.get("group") else {entry.name: value}
         return values
     if isinstance(options, list | tuple):
         return [to_json(entry) for entry in options]
@@ -97,17 +97,12 @@ def group(default: Any) -> Any:
 type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)  # which is slow
 
 
-def is_group(entry: dataclasses.Field[Any]) -> bool:
-    """Whether a field was declared by `group`."""
-    return entry.metadata.get("group", False)
-
-
 def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """The fields of the dataclass `kind` by name, with those of a group in its place."""
     hints = type_hints(kind)
     entries: dict[str, dataclasses.Field[Any]] = {}
     for entry in dataclasses.fields(kind):
-        entries |= flat_fields(hints[entry.name]) if is_group(entry) else {entry.name: entry}
+        entries |= flat_fields(hints[entry.name]) if entry.metadata.get("group") else {entry.name: entry}
     return entries
 
 
@@ -188,7 +183,7 @@ def _instance(kind: type[Options], values: Any, *, name: str, before: Options | 
     converted: dict[str, Any] = {}
     for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
         key, hint = entry.name, hints[entry.name]
-        if is_group(entry):
+        if entry.metadata.get("group"):
             inner = {inside: values[inside] for inside in flat_fields(hint) if inside in values}
             old = entry.default if before is None else getattr(before, key)
             converted[key] = _instance(hint, inner, name=name, before=old) if inner else old
@@ -232,7 +227,7 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
         raise ConfigError(f"{name} must have {LONGEST_TEXT} characters at most, not {len(value)}", name)
     if type(value) is int and hint in (int, float) and abs(value) > LARGEST_INTEGER:
         raise ConfigError(f"{name} must be a number between -2^53 and 2^53, not {shown(value)}", name)
-    if hint is float and type(value) in (int, float) and not math.isnan(value):
+    if hint is float and (type(value) is int or isinstance(value, float)) and not math.isnan(value):
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 import asr
 from asr.audio.source import MAX_INPUT_BYTES
 from asr.errors import visible
-from asr.options import from_json, is_group
+from asr.options import from_json
 
 Options = TypeVar("Options")
 
@@ -130,7 +130,7 @@ def add_options(
         default = getattr(defaults, entry.name, entry.default)
         if is_dataclass(hint):
             assert isinstance(hint, type)
-            inner = prefix if is_group(entry) else f"{name}."
+            inner = prefix if entry.metadata.get("group") else f"{name}."
             add_options(parser, hint, title=name, prefix=inner, defaults=None if default is MISSING else default)
         elif entry.metadata.get("help"):
             group.add_argument(
@@ -150,7 +150,7 @@ def given_values(args: argparse.Namespace, kind: type[Any], *, prefix: str = "")
         name = prefix + entry.name
         if is_dataclass(hint := hints[entry.name]):
             assert isinstance(hint, type)
-            if is_group(entry):
+            if entry.metadata.get("group"):
                 values |= given_values(args, hint, prefix=prefix)
             elif inner := given_values(args, hint, prefix=f"{name}."):
                 values[entry.name] = inner

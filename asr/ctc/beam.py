@@ -72,6 +72,8 @@ from asr.ctc.records import (
 
 WIDEST_BEAM = 10_000  # 25 MB for each emission
 LARGEST_SCORE = 1e6  # nats, of an option: sums of them are far from where numbers end
+WEIGHT: dict[str, Any] = {"least": 0, "most": LARGEST_SCORE}  # limits of options
+BONUS: dict[str, Any] = {"least": -LARGEST_SCORE, "most": LARGEST_SCORE}
 MOST_ROW_BYTES = 1 << 30  # of a label model
 TOGETHER = 32  # emissions that share the steps of a label model
 _LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after some other word
@@ -102,9 +104,7 @@ class BeamOptions:
 
     beam_width: int = option(16, "keep this many prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
-        None,
-        "begin no new prefix with labels below this log-probability, except the best of the frame; none: with any",
-        most=0,
+        None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
     )
     score_threshold: float | None = option(
         None, "drop prefixes this many nats or more behind the best; none: keep all", above=0
@@ -115,13 +115,9 @@ class BeamOptions:
     open_tokens: int | None = option(
         1000, "drop prefixes that diverged from the best one more than N tokens ago; none: keep all", least=1
     )
-    lm_weight: float = option(
-        0.5, "weight of the language model's log-probability in the search", least=0, most=LARGEST_SCORE
-    )
-    word_bonus: float = option(0.0, "add this for each word, in nats", least=-LARGEST_SCORE, most=LARGEST_SCORE)
-    unknown_word_score: float = option(
-        -5.0, "add this for each word outside the lexicon, in nats", least=-LARGEST_SCORE, most=LARGEST_SCORE
-    )
+    lm_weight: float = option(0.5, "weight of the language model's log-probability in the search", **WEIGHT)
+    word_bonus: float = option(0.0, "add this for each word, in nats", **BONUS)
+    unknown_word_score: float = option(-5.0, "add this for each word outside the lexicon, in nats", **BONUS)
     unknown_letter_score: float = option(
         0.0, "add this for each letter of such a word, in nats, at most 0", least=-LARGEST_SCORE, most=0
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from asr.ctc.beam import LARGEST_SCORE, BeamOptions
+from asr.ctc.beam import BONUS, LARGEST_SCORE, WEIGHT, BeamOptions
 from asr.errors import ConfigError
 from asr.options import check_options, flat_fields, group, option, replace_options, to_json
 
@@ -21,18 +21,13 @@ class LanguageOptions:
     In Python `hotwords` may also be a mapping of words to weights.
     """
 
-    lm: str | None = option(
-        None, "n-gram language model of words or characters: .arpa, .gz, .xz, or .safetensors", file=True
-    )
+    lm: str | None = option(None, "n-gram model of words or characters: .arpa, .gz, .xz, or .safetensors", file=True)
     fuse_lm: str | None = option(
         None,
-        "recurrent language model of characters, a name or folder, in the search in place of an n-gram model; slower "
-        "than rescoring",
+        "recurrent model of characters, a name or folder, instead of an n-gram model; slower than rescoring",
         file=True,
     )
-    lexicon: str | None = option(
-        None, "lexicon, a file with a word a line, in place of the language model's words", file=True
-    )
+    lexicon: str | None = option(None, "file with a word a line, in place of the language model's words", file=True)
     hotwords: tuple[str, ...] = option(
         (), f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"
     )
@@ -44,8 +39,8 @@ class LanguageOptions:
             raise ConfigError(f"hotwords must be a tuple of words, not {self.hotwords!r}", "hotwords")
         if self.lm and self.fuse_lm:
             raise ConfigError(
-                f"lm and fuse_lm must not both be given, a search has one language model: leave one out, or give "
-                f"rescore_lm in place of fuse_lm; got {self.lm!r} and {self.fuse_lm!r}",
+                "lm and fuse_lm must not both be given: leave one out, or give rescore_lm in place of fuse_lm; got "
+                f"{self.lm!r} and {self.fuse_lm!r}",
                 *("lm", "fuse_lm", "rescore_lm"),
             )
 
@@ -54,37 +49,23 @@ class LanguageOptions:
 class RescoringOptions:
     """How a recurrent language model rescores the hypotheses of a beam search."""
 
-    rescore_lm: str | None = option(
-        None, "rescore the hypotheses with this recurrent language model, a name or folder", file=True
-    )
-    rescore_weight: float = option(
-        0.5, "weight of the recurrent language model's log-probability", least=0, most=LARGEST_SCORE
-    )
-    rescore_word_bonus: float = option(
-        0.0, "add this for each word in rescoring, in nats", least=-LARGEST_SCORE, most=LARGEST_SCORE
-    )
+    rescore_lm: str | None = option(None, "rescore with this recurrent language model, a name or folder", file=True)
+    rescore_weight: float = option(0.5, "weight of the recurrent language model's log-probability", **WEIGHT)
+    rescore_word_bonus: float = option(0.0, "add this for each word in rescoring, in nats", **BONUS)
     rescore_lm_weight: float | None = option(
-        None, "weight of the search's language model in rescoring; none: as in the search", least=0, most=LARGEST_SCORE
+        None, "weight of the search's language model in rescoring; none: as in the search", **WEIGHT
     )
     source_lm: str | None = option(
-        None,
-        "source model, an n-gram model of characters from the acoustic model's training texts, to subtract in "
-        "rescoring",
-        file=True,
+        None, "source model to subtract: n-gram model of characters, of the acoustic model's training texts", file=True
     )
-    source_weight: float = option(
-        0.3, "weight with which the source model's log-probability is subtracted", least=0, most=LARGEST_SCORE
-    )
-    rescore_count: int = option(100, "rescore at most this many hypotheses", least=1)
+    source_weight: float = option(0.3, "weight with which the source model's log-probability is subtracted", **WEIGHT)
+    rescore_count: int = option(100, "rescore at most N hypotheses", least=1)
     rescore_within: float = option(10.0, "rescore only hypotheses less than this many nats behind the best", above=0)
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.source_lm and not self.rescore_lm:
-            raise ConfigError(
-                f"source_lm needs rescoring: give rescore_lm, or leave it out: {self.source_lm!r}",
-                *("source_lm", "rescore_lm"),
-            )
+            raise ConfigError("source_lm needs rescore_lm; give one, or leave it out", "source_lm", "rescore_lm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,21 +77,13 @@ class ConfidenceOptions:
     """
 
     confidence_temperature: float = option(
-        1.0,
-        "divide scores by this for confidences of a beam; above 1 lowers them",
-        least=1 / LARGEST_SCORE,
-        most=LARGEST_SCORE,
+        1.0, "divide a beam's scores by this for confidences; above 1 lowers them", least=1e-6, most=LARGEST_SCORE
     )
     confidence_power: float = option(
-        1.0,
-        "power of the posteriors of a word's characters in its confidence in a beam; 0: leave them out",
-        least=0,
-        most=LARGEST_SCORE,
+        1.0, "power of the posteriors of a word's characters in its confidence in a beam; 0: leave them out", **WEIGHT
     )
-    greedy_confidence_power: float = option(
-        1.0, "the same in greedy decoding; above 1 lowers confidences", least=0, most=LARGEST_SCORE
-    )
-    confidence_calibration: tuple[float, ...] = option((), least=-LARGEST_SCORE, most=LARGEST_SCORE)
+    greedy_confidence_power: float = option(1.0, "the same in greedy decoding; above 1 lowers confidences", **WEIGHT)
+    confidence_calibration: tuple[float, ...] = option((), **BONUS)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -130,34 +103,27 @@ class DecodingOptions:
     language: LanguageOptions = group(LanguageOptions())
     rescoring: RescoringOptions = group(RescoringOptions())
     confidence: ConfidenceOptions = group(ConfidenceOptions())
-    num_best: int = option(1, "give this many hypotheses, the best first", least=1)
+    num_best: int = option(1, "give the N best hypotheses", least=1)
     prior_weight: float = option(
-        0.0,
-        "divide the posteriors by the labels' prior to this power in a beam, if the model has a prior",
-        least=0,
-        most=LARGEST_SCORE,
+        0.0, "divide a beam's posteriors by the labels' prior to this power, if the model has a prior", **WEIGHT
     )
     prior: tuple[float, ...] = option((), above=0, most=1)
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.prior_weight and not self.prior:
-            raise ConfigError(
-                "prior_weight needs a prior, which this model lacks: asr-evaluate --tune finds one", "prior_weight"
-            )
+            message = "prior_weight needs a prior, which this model lacks: asr-evaluate --tune finds one"
+            raise ConfigError(message, "prior_weight")
         if self.search.only_lexicon and not (self.language.lexicon or self.language.lm):
-            raise ConfigError(
-                "only_lexicon needs lexicon, or an lm of words; give one, or leave it out",
-                *("only_lexicon", "lexicon", "lm"),
-            )
+            message = "only_lexicon needs lexicon, or an lm of words; give one, or leave it out"
+            raise ConfigError(message, "only_lexicon", "lexicon", "lm")
         needs = [entry.name for entry in fields(self.language) if getattr(self.language, entry.name)]
         needs += ["rescore_lm"] * bool(self.rescoring.rescore_lm) + ["num_best"] * (self.num_best > 1)
         if self.greedy and needs:
-            raise ConfigError(
-                f"{' and '.join(needs)} need{'s' * (len(needs) == 1)} a beam: set beam_width to 2 or more, for example "
-                f"{BEAM_WIDTH}, not 1 (greedy)",
-                *(*needs, "beam_width"),
+            message = (
+                f"{' and '.join(needs)} need{'s' * (len(needs) == 1)} a beam: set beam_width to 2 or more, for example"
             )
+            raise ConfigError(f"{message} {BEAM_WIDTH}, not 1 (greedy)", *needs, "beam_width")
 
     @classmethod
     def of(cls, **options: Any) -> DecodingOptions:
@@ -216,8 +182,7 @@ class DecodingOptions:
             (("rescore_lm",), rescoring.rescore_lm, [entry.name for entry in fields(rescoring)]),
         ):
             if not needed and (idle := [name for name in options if name in names]):
-                message = f"{idle[0]} needs {' or '.join(models)}; give one, or leave it out"
-                raise ConfigError(message, idle[0], *models)
+                raise ConfigError(f"{idle[0]} needs {' or '.join(models)}; give one, or leave it out", idle[0], *models)
 
 
 _FILES = tuple(name for name, entry in flat_fields(DecodingOptions).items() if entry.metadata.get("file"))

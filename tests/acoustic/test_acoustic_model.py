@@ -249,7 +249,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"layers": 3}, "unknown option 'layers'; known are characters, decoding, description"),
         ({"encoder": {"units": 3}}, "encoder: unknown option 'units'"),
         ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be int, not '6'"),
-        ({"encoder": {"num_layers": 0}}, "encoder: num_layers must be between 1 and 256, not 0"),
+        ({"encoder": {"num_layers": 0}}, "encoder.num_layers must be between 1 and 256, not 0"),
         ({"frontend": {"window": "kaiser"}}, "frontend.window must be one of povey, .*, not 'kaiser'"),
         ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; more than once came 'A'"),
         ({"characters": []}, "an alphabet must be a tuple of at least one character"),

@@ -282,7 +282,7 @@ def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
             {"beam_width": 9, "source_weight": -0.1},
             "source_weight must be between 0 and 1000000, not -0.1",
         ),
-        ({"beam_width": 9, "source_lm": "x"}, "source_lm needs rescoring: give rescore_lm, or leave it out"),
+        ({"beam_width": 9, "source_lm": "x"}, "source_lm needs rescore_lm; give one, or leave it out"),
         ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be at least 1, not 0"),
     ],
 )

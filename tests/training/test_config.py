@@ -140,7 +140,7 @@ def test_a_configuration_comes_back_from_json(config: TrainingConfig) -> None:
     ("group", "values", "message"),
     [
         ("loop", {"epoch": 3}, "loop: unknown option 'epoch'; known are average_best, checkpoint_minutes, "),
-        ("loop", {"epochs": 0}, "loop: epochs must be at least 1, not 0"),
+        ("loop", {"epochs": 0}, "loop.epochs must be at least 1, not 0"),
         ("encoder", {"cell": "transformer"}, "encoder.cell must be one of rnn-tanh, .*, not 'transformer'"),
         ("augment", {"noise_snr_db": [5]}, r"augment.noise_snr_db must hold 2 values, not \[5\]"),
         ("data", {"train": ["a"]}, "data: option 'dev' is missing"),

@@ -16,6 +16,7 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.options import replace_options
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
 from asr.training.log import read_log
@@ -126,7 +127,7 @@ def test_what_it_decodes_with_comes_along(decoding: Path, tone_config: Configure
     own = tmp_path / "run" / "model"
     recognizer = asr.load(own, device="cpu")
     places = {"lexicon": str(own / "words.txt"), "rescore_lm": str(own / "lm")}
-    assert recognizer.decoder.options == replace(before, **places)
+    assert recognizer.decoder.options == replace_options(before, **places)
     assert recognizer.model.config.provenance["hours"] < 1
 
 
