@@ -1,7 +1,7 @@
 """Command-line flags, made from the frozen option dataclasses, so that a name, a default and a help text stand once.
 
-beam_width: int = option(1, "...")                             ->   --beam-width INT   ... (default: 1)
-TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size INT
+beam_width: int = option(1, "...")                             ->   --beam-width N   ... (default: 1)
+TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size N
 
 The word `none` gives an option that may be None that value, and one with several values no value.
 """
@@ -39,18 +39,20 @@ class Parser(argparse.ArgumentParser):
         )
         group = self.add_argument_group("options of every command")
         group.add_argument("--version", action="version", version=f"asr {asr.__version__}")
-        group.add_argument("--quiet", action="store_true", help="no progress, notes or warnings; errors still show")
+        group.add_argument("--quiet", action="store_true", help="show no progress, notes or warnings, only errors")
         group.add_argument(
             "--progress",
             action=argparse.BooleanOptionalAction,
-            help="show a progress bar on stderr (default: where that is a terminal)",
+            help="show a progress bar on stderr (default: on a terminal)",
         )
         group.add_argument("--debug", action="store_true", help="show the traceback of an error, and all warnings")
         group.add_argument(
-            "--device", default="auto", help="cpu, cuda, cuda:1 ...; auto: CUDA where there is one (default: auto)"
+            "--device",
+            default="auto",
+            help="compute on cpu, cuda, cuda:1 ...; auto: on CUDA if there is one (default: auto)",
         )
         group.add_argument(
-            "--threads", type=at_least(1), metavar="N", help="processor threads (default: as many as torch finds best)"
+            "--threads", type=at_least(1), metavar="N", help="use N processor threads (default: as torch chooses)"
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -84,19 +86,21 @@ def at_least(least: int) -> Callable[[str], int]:
 def add_sound_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say what of a recording is heard; `sound_flags` reads them."""
     group = parser.add_argument_group("sound")
-    group.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    group.add_argument(
+        "--channel", type=at_least(0), metavar="N", help="use channel N, from 0 (default: the mix of all)"
+    )
     group.add_argument(
         "--track",
         type=at_least(0),
         metavar="N",
-        help="the sound track to hear, from 0, of a file with several (default: the one it flags as default)",
+        help="use sound track N, from 0, of a file with several (default: the one flagged as default)",
     )
     group.add_argument(
         "--max-input-bytes",
         type=at_least(1),
         default=MAX_INPUT_BYTES,
         metavar="N",
-        help="refuse standard input, a pipe or a URL that holds more, as it is copied to a disk (default: %(default)s)",
+        help="refuse more than N bytes from standard input, a pipe or a URL (default: %(default)s)",
     )
 
 
@@ -200,7 +204,7 @@ def _reading(hint: Any) -> dict[str, Any]:
     return {"type": hint, "metavar": _METAVARS[hint]}
 
 
-_METAVARS: dict[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT"}
+_METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
 def _none_or(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -217,7 +221,7 @@ def _sequence_of(kind: type[Any]) -> Callable[[str], tuple[Any, ...]]:
             return tuple(kind(part) for part in text.split(",") if part) if text != "none" else ()
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"must be {_METAVARS[kind]}s with commas between them, not {text!r}"
+                f"must be {'whole ' * (kind is int)}numbers with commas between them, not {text!r}"
             ) from None
 
     return parse

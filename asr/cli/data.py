@@ -124,7 +124,7 @@ def make_import_parser(arguments: Sequence[str]) -> Parser:
         examples=_IMPORT_EXAMPLES,
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder of recordings, a table, or a data set")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the manifests here")
     add_options(parser, SourceOptions, title="reading")
     add_options(parser, SplitOptions, title="splits")
     return parser
@@ -170,22 +170,24 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder, which listens too")
+    parser.add_argument(
+        "--model", metavar="NAME|DIR", help="also compare with what this embedded model or model folder hears"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="write MANIFEST.clean.jsonl(.gz) without what is broken, and that to MANIFEST.quarantine.jsonl, beside it",
+        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and these to MANIFEST.quarantine.jsonl",
     )
     parser.add_argument(
-        "--quarantine", default="", metavar="KIND,...", help="kinds that are not broken to take out with --fix, too"
+        "--quarantine", default="", metavar="KIND,...", help="with --fix, take out findings of these kinds too"
     )
     parser.add_argument(
-        "--most", type=at_least(0), default=10, metavar="N", help="findings to show of each kind; 0: all (default: 10)"
+        "--most", type=at_least(0), default=10, metavar="N", help="show N findings of each kind; 0: all (default: 10)"
     )
     parser.add_argument(
-        "--processes", type=at_least(1), metavar="N", help="that decode (default: as many as processors)"
+        "--processes", type=at_least(1), metavar="N", help="decode in N processes (default: one per processor)"
     )
     add_options(parser, DoctorOptions, title="limits")
     return parser
@@ -242,11 +244,15 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
         examples=_SHARD_EXAMPLES,
     )
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the shards to this new folder")
     parser.add_argument(
-        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances in a shard (default: %(default)s)"
+        "--shard-size",
+        type=at_least(1),
+        default=1000,
+        metavar="N",
+        help="put N utterances into a shard (default: %(default)s)",
     )
-    parser.add_argument("--shuffle", action="store_true", help="put the utterances into another order first")
+    parser.add_argument("--shuffle", action="store_true", help="shuffle the utterances first")
     return parser
 
 

@@ -78,7 +78,7 @@ def make_prepare_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument("corpus", metavar="CORPUS", help=", ".join(CORPORA))
     where = "the corpus as published: a folder or archive (default: download it)"
     parser.add_argument("--source", type=Path, metavar="PATH", help=where)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="to write to (default: data/CORPUS)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the manifests here (default: data/CORPUS)")
     if module is not None and hasattr(module, "Options"):
         add_options(parser, module.Options, title=f"options of {arguments[0]}")
     return parser

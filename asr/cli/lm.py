@@ -139,16 +139,22 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         else "Train a recurrent language model, or go on with a training that was interrupted.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="of model; each has its own options")
+    parser.add_argument(
+        "--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; each has its own options"
+    )
     if ngram:
         parser.add_argument(
-            "--output", type=Path, required=True, metavar="FILE", help=".arpa, .arpa.gz or .safetensors"
+            "--output",
+            type=Path,
+            required=True,
+            metavar="FILE",
+            help="write the model here: .arpa, .arpa.gz or .safetensors",
         )
         add_options(parser, NgramTrainingConfig, title="model")
         return parser
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; created if missing")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
+    parser.add_argument("--resume", action="store_true", help="continue the run in DIR with its own config.json")
     add_processes(parser)
     add_options(parser, LanguageTrainingConfig, title="model")
     return parser
@@ -262,7 +268,7 @@ def make_score_parser(arguments: Sequence[str]) -> Parser:
         description="The log-probability of sentences: the arguments, or the lines of standard input.",
         examples=_SCORE_EXAMPLES,
     )
-    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="none: standard input, a sentence a line")
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="(default: standard input, a sentence a line)")
     parser.add_argument("--tokens", action="store_true", help="show the log-probability of each token too")
     _add_model(parser)
     return parser

@@ -50,14 +50,13 @@ def add_computing_flags(parser: Parser) -> None:
         type=at_least(1),
         default=BATCH_SIZE,
         metavar="N",
-        help="stretches of sound, at most 22 s each, that are computed together (default: %(default)s)",
+        help="compute N stretches of sound, of at most 22 s each, together (default: %(default)s)",
     )
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only "
-        "(default: %(default)s)",
+        help="format of matrix products; auto: bfloat16 where it is faster; float16: GPUs only (default: %(default)s)",
     )
 
 

@@ -61,9 +61,9 @@ def make_parser() -> Parser:
         description="Train an acoustic model, or go on with a training that was interrupted.",
         examples=_EXAMPLES,
     )
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; created if missing")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
+    parser.add_argument("--resume", action="store_true", help="continue the run in DIR with its own config.json")
     add_processes(parser)
     add_workers(parser)
     add_options(parser, TrainingConfig, title="model")
@@ -77,7 +77,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="train in N processes, each with --threads threads (default: its part of the processor) or a GPU",
+        help="train in N processes, each on --threads threads (default: its share of the processor) or a GPU",
     )
 
 
@@ -88,7 +88,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=0,
         metavar="N",
-        help="read and augment sound in N more processes for each of those; 0: in a thread (default: %(default)s)",
+        help="read and augment sound in N more processes for each; 0: in a thread (default: %(default)s)",
     )
 
 

@@ -102,7 +102,7 @@ class BeamOptions:
     With all pruning off and a beam wide enough for every prefix, the n best are exact.
     """
 
-    beam_width: int = option(16, "keep this many prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
+    beam_width: int = option(16, "keep N prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
         None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
     )

@@ -86,11 +86,11 @@ def test_an_options_own_check_is_kept():
 def test_help_has_the_defaults_the_choices_and_the_groups():
     text = " ".join(make_parser().format_help().split())
     assert "--inner.weight NUMBER share of 100 % (default: 0.5)" in text
-    assert "--inner.sizes INT,... sizes (default: 2,1)" in text
+    assert "--inner.sizes N,... sizes (default: 2,1)" in text
     assert "--cell {gru,lstm} kind of cell (default: lstm)" in text
     assert "--deep, --no-deep whether deep (default: yes)" in text
     assert "--must-be TEXT has no default (required)" in text
-    assert "--width INT width" in text
+    assert "--width N width" in text
     assert "inner: What is inside." in text
     assert text.endswith("examples: prog")
 
@@ -102,7 +102,7 @@ def test_help_has_the_defaults_the_choices_and_the_groups():
         ("--cel gru", "unknown argument '--cel': did you mean --cell? (see prog --help)"),  # no silent abbreviation
         ("--zzz", "unknown argument '--zzz' (see prog --help)"),
         ("--cell rnn", "argument --cell: invalid choice: 'rnn'"),
-        ("--inner.sizes 1,x", "argument --inner.sizes: must be INTs with commas between them, not '1,x'"),
+        ("--inner.sizes 1,x", "argument --inner.sizes: must be whole numbers with commas between them, not '1,x'"),
         ("--inner.weight x", "argument --inner.weight: invalid float value: 'x'"),
         ("--threads 0", "argument --threads: must be at least 1, not 0"),
         ("--threads two", "argument --threads: must be a whole number, not 'two'"),

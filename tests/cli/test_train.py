@@ -203,5 +203,5 @@ def test_help_fits_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert "--encoder.hidden-size INT" in printed and "--auxiliary.lexicon" in printed
+    assert "--encoder.hidden-size N" in printed and "--auxiliary.lexicon" in printed
     assert max(map(len, printed.splitlines())) <= 80
