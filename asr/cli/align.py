@@ -80,9 +80,7 @@ def make_parser() -> Parser:
         help="give times down to sentences, words or characters (default: sentence in srt and vtt, else word)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write here (default: standard output)")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the spectrogram, label probabilities and words as a PNG"
-    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw spectrogram, labels and words as a PNG")
     add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     add_options(parser, AlignmentOptions, title="alignment")

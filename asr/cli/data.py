@@ -170,9 +170,7 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument(
-        "--model", metavar="NAME|DIR", help="also compare with what this embedded model or model folder hears"
-    )
+    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
@@ -246,11 +244,7 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the shards to this new folder")
     parser.add_argument(
-        "--shard-size",
-        type=at_least(1),
-        default=1000,
-        metavar="N",
-        help="put N utterances into a shard (default: %(default)s)",
+        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances per shard (default: %(default)s)"
     )
     parser.add_argument("--shuffle", action="store_true", help="shuffle the utterances first")
     return parser

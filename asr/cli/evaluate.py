@@ -63,14 +63,9 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     parser.add_argument("model", metavar="MODEL", help="an embedded model or a model folder")
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
     parser.add_argument(
-        "--errors",
-        type=at_least(1),
-        metavar="N",
-        help="show the N utterances with most errors, and frequent confusions",
+        "--errors", type=at_least(1), metavar="N", help="show the N utterances with most errors, and confusions"
     )
-    parser.add_argument(
-        "--compare", metavar="OTHER", help="test the difference to another model on the same utterances"
-    )
+    parser.add_argument("--compare", metavar="OTHER", help="compare with this model on the same utterances, paired")
     parser.add_argument(
         "--tune",
         action="store_true",
@@ -78,9 +73,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         "the folder of MODEL",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures and texts to a JSON file too")
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="write this to stdout (default: table)"
-    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of stdout (default: table)")
     add_recognizer_flags(parser, shown_decoding(arguments, arguments[0] if arguments else None))
     return parser
 

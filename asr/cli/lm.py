@@ -139,16 +139,10 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         else "Train a recurrent language model, or go on with a training that was interrupted.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument(
-        "--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; each has its own options"
-    )
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model, each with own options")
     if ngram:
         parser.add_argument(
-            "--output",
-            type=Path,
-            required=True,
-            metavar="FILE",
-            help="write the model here: .arpa, .arpa.gz or .safetensors",
+            "--output", type=Path, required=True, metavar="FILE", help="write here: .arpa, .arpa.gz or .safetensors"
         )
         add_options(parser, NgramTrainingConfig, title="model")
         return parser
