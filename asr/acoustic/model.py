@@ -20,15 +20,8 @@ from asr.acoustic.encoder import Encoder, EncoderOptions
 from asr.acoustic.frontend import Frontend, FrontendOptions
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, InputError
-from asr.files.model_folder import (
-    Stored,
-    embedded_folders,
-    read_model_config,
-    read_weights,
-    stored_weights,
-    write_model_config,
-    write_model_folder,
-)
+from asr.files.model_config import embedded_folders, read_model_config, write_model_config
+from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
 from asr.options import replace_options
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions

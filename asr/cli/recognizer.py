@@ -31,7 +31,7 @@ def shown_decoding(arguments: Sequence[str], model: str | None) -> DecodingOptio
     """The decoding options of a model if the arguments ask for help, and there is such a model."""
     if not {"-h", "--help"} & set(arguments):
         return None
-    from asr.files.model_folder import embedded_folders, read_values
+    from asr.files.model_config import embedded_folders, read_values
 
     try:
         folder = embedded_folders("acoustic model").get(model or DEFAULT_MODEL, Path(model or DEFAULT_MODEL))

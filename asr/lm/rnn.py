@@ -29,15 +29,8 @@ from torch.nn import functional
 from asr.compute.cells import make_cell
 from asr.compute.device import can_run
 from asr.errors import ConfigError, InputError
-from asr.files.model_folder import (
-    Stored,
-    embedded_folders,
-    holds,
-    read_model_config,
-    read_weights,
-    stored_weights,
-    write_model_folder,
-)
+from asr.files.model_config import embedded_folders, holds, read_model_config
+from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
 from asr.options import check_options, option

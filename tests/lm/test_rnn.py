@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from asr.acoustic.model import AcousticModel, embedded_models
 from asr.errors import ConfigError, DataError, InputError
-from asr.files import model_folder
+from asr.files import model_config
 from asr.lm import rnn
 from asr.lm.perplexity import TextScore, interpolate
 from asr.lm.rnn import (
@@ -464,7 +464,7 @@ def test_weights_that_are_not_finite_are_not_saved(folder: Path, tmp_path: Path)
 
 
 def test_models_of_both_kinds_live_side_by_side(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(model_folder, "EMBEDDED", tmp_path / "models")
+    monkeypatch.setattr(model_config, "EMBEDDED", tmp_path / "models")
     with pytest.raises(
         InputError, match=r"no language model 'english-lm': give a model folder, or one of the embedded .*: tiny"
     ):
