@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -62,6 +63,18 @@ def test_type_checkers_and_the_interpreter_see_the_same_names() -> None:
             assert imported.asname == imported.name  # without `as`, type checkers take it for private
             homes[imported.name] = statement.module.removeprefix("asr.")
     assert homes == asr._HOME
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    root = Path(asr.__file__).parents[1]
+    patterns = {
+        "pyproject.toml": r'^version = "(.*)"',
+        "CITATION.cff": r"^version: (.*)",
+        "CHANGELOG.md": r"^## (\S+)",
+    }
+    for name, pattern in patterns.items():
+        version = re.search(pattern, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
+        assert version and version[1] == asr.__version__, name
 
 
 def test_what_unix_alone_has_is_imported_with_a_fallback() -> None:
