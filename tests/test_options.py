@@ -158,16 +158,16 @@ class Sorted:
 
     def __post_init__(self) -> None:
         if self.path and self.bounded.size < 4:
-            raise ConfigError(f"path needs a size of 4, not 'size' {self.bounded.size}", "path", "size")
+            raise ConfigError(f"path needs a size of 4, not 'size a/path size' {self.bounded.size}", "path", "size")
 
 
 def test_options_of_a_group_are_named_without_it() -> None:
-    options = Sorted(bounded=Bounded(size=5, shares=(0.5,)))
-    assert to_json(options) == {"size": 5, "shares": [0.5], "path": None, "whole": {"size": 3, "shares": []}}
+    options = Sorted(bounded=Bounded(size=7, shares=(0.5,)))
+    assert to_json(options) == {"size": 7, "shares": [0.5], "path": None, "whole": {"size": 3, "shares": []}}
     assert from_json(Sorted, to_json(options)) == options
-    assert from_json(Sorted, {"shares": [0.5]}) == options
+    assert from_json(Sorted, {"shares": [0.5]}) == Sorted(bounded=Bounded(size=5, shares=(0.5,)))
     assert replace_options(Sorted(), size=4, path="x") == Sorted(bounded=Bounded(size=4), path="x")
-    assert replace_options(options, shares=()) == Sorted()
+    assert replace_options(options, shares=()) == Sorted(bounded=Bounded(size=7))
     with pytest.raises(ConfigError, match="unknown option 'bounded'; known are path, shares, size, whole"):
         replace_options(options, bounded={})
 
@@ -182,7 +182,11 @@ def test_nothing_was_an_empty_text_in_folders_of_before() -> None:
         ({"size": 0}, "size must be between 1 and 9, not 0", "--size must be between 1 and 9, not 0"),
         ({"size": "0"}, "size must be int, not '0'", "--size must be int, not '0'"),
         ({"whole": {"size": 0}}, "whole.size must be between 1 and 9, not 0", "--whole.size must be between"),
-        ({"path": "x", "size": 1}, "path needs a size of 4, not 'size' 1", "--path needs a --size of 4, not 'size' 1"),
+        (
+            {"path": "x", "size": 1},
+            "path needs a size of 4, not 'size a/path size' 1",
+            "--path needs a --size of 4, not 'size a/path size' 1",
+        ),
         ({"oops": 1}, "unknown option 'oops'; known are path, shares, size, whole", "unknown option 'oops'; known"),
     ],
 )
