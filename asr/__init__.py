@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from asr.errors import ConfigError as ConfigError
     from asr.errors import DataError as DataError
     from asr.errors import InputError as InputError
+    from asr.recognition.many_recordings import FileResult as FileResult
+    from asr.recognition.many_recordings import TranscribeOptions as TranscribeOptions
+    from asr.recognition.many_recordings import transcribe_files as transcribe_files
     from asr.recognition.recognizer import Recognizer as Recognizer
     from asr.recognition.recognizer import load as load
     from asr.text.alphabet import Alphabet as Alphabet
@@ -66,6 +69,9 @@ _HOME = {
     "build_decoder": "decoding.label_decoder",
     "cer": "text.metrics",
     "wer": "text.metrics",
+    "FileResult": "recognition.many_recordings",
+    "TranscribeOptions": "recognition.many_recordings",
+    "transcribe_files": "recognition.many_recordings",
     "Recognizer": "recognition.recognizer",
     "load": "recognition.recognizer",
     "Alphabet": "text.alphabet",

@@ -129,29 +129,35 @@ class BeamOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BeamHypothesis:
-    """One of the n best texts, and what its score is made of, all in nats.
+    """One of the n best texts, and the parts of its score, in nats.
 
     Args:
         tokens: (U,) int64 labels, blanks removed.
-        score: the sum that `BeamOptions` gives.
+        score: the sum of `BeamOptions`, and of rescoring.
         acoustic_score: log-probability of the tokens, over those of their alignments that stayed in the beam.
         lm_score: log-probability of the words (or labels) in the language model with the end of the text, unweighted.
         num_words: complete words; the last one is complete where the text ends.
-        num_unknown: those of them that are not in the lexicon; 0 without one.
-        unknown_letters: labels of those.
+        num_unknown: words that are not in the lexicon; 0 without a lexicon.
+        unknown_letters: labels of these words.
         hotword_score: sum of the weights of the matches.
         hotwords: the matches, from left to right.
+        text, words: spelled out; empty as the search gives it, which knows no characters.
+        rnn_score, source_score: unweighted log-probabilities in the language models of rescoring; None before it.
     """
 
     tokens: np.ndarray
     score: float
     acoustic_score: float
-    lm_score: float
-    num_words: int
-    num_unknown: int
-    unknown_letters: int
-    hotword_score: float
-    hotwords: tuple[HotwordMatch, ...]
+    lm_score: float = 0.0
+    num_words: int = 0
+    num_unknown: int = 0
+    unknown_letters: int = 0
+    hotword_score: float = 0.0
+    hotwords: tuple[HotwordMatch, ...] = ()
+    text: str = ""
+    words: tuple[str, ...] = ()
+    rnn_score: float | None = None
+    source_score: float | None = None
 
 
 class LabelModel(Protocol):

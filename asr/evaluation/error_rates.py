@@ -18,7 +18,7 @@ from asr.text.metrics import (
     AlignedPair,
     ErrorCounts,
     PairedTest,
-    align,
+    align_tokens,
     bootstrap_interval,
     calibration_error,
     character_errors,
@@ -118,8 +118,8 @@ class Evaluation:
     def aligned(self, utterance: ScoredUtterance) -> list[AlignedPair]:
         """Reference and hypothesis side by side, in the headline's words or characters."""
         if self.headline == "wer":
-            return align(utterance.reference.split(), utterance.hypothesis.split())
-        return align("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
+            return align_tokens(utterance.reference.split(), utterance.hypothesis.split())
+        return align_tokens("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
 
     def worst(self, count: int) -> list[ScoredUtterance]:
         """The utterances with most errors in the headline's unit, at most `count`, none without errors."""

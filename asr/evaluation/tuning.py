@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic.model import embedded_models, find_model, out_of_folder, read_config, write_config
+from asr.ctc.beam import BeamHypothesis
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import read_waveform
@@ -25,7 +26,7 @@ from asr.decoding.confidence import (
 )
 from asr.decoding.decoder import place_tokens
 from asr.decoding.options import DecodingOptions
-from asr.decoding.rescoring import Reading, ranked
+from asr.decoding.rescoring import rerank
 from asr.errors import AsrError, ConfigError, InputError
 from asr.options import replace_options
 from asr.recognition.recognizer import Emission, Recognizer
@@ -49,7 +50,7 @@ GRID: dict[str, tuple[float, ...]] = {
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 TRIED_WIDTH = 100  # of the beam, at most
-_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights of what ranking readings anew adds
+_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights that only rescoring adds
 LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
@@ -57,15 +58,15 @@ Rows = Sequence[Sequence[float] | np.ndarray]
 
 
 def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
-    """The weights with which the best readings of all utterances have the fewest errors, and how many those are.
+    """The weights with which the best hypotheses of all utterances have the fewest errors, and how many those are.
 
-    All of the `GRID` are tried. Of those with equally few errors it takes the one with which readings are expected to
+    All of the `GRID` are tried. Of those with equally few errors it takes the one with which hypotheses are expected to
     have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
 
     Args:
         base: for each utterance (n,) what is not weighed, in nats.
         terms: for each utterance (n,) what each weight, by its name, is a factor of.
-        errors: for each utterance (n,) errors of each reading.
+        errors: for each utterance (n,) errors of each hypothesis.
     Raises:
         InputError: there are no utterances.
     """
@@ -123,26 +124,28 @@ def tune_decoding(
     if options.greedy:
         return options
 
-    def search(options: DecodingOptions) -> list[list[Reading]]:
-        return recognizer.with_decoding(options).decoder.readings(emissions)
+    def search(options: DecodingOptions) -> list[list[BeamHypothesis]]:
+        return recognizer.with_decoding(options).decoder.hypotheses(emissions)
 
     options = _tune_search(replace_options(options, prior=prior_of(emissions)), search, references)
     if options.rescoring.rescore_lm:
         names = weights_of_ranking(options)
         lists = search(replace_options(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))
-        asked = [[each.rnn is not None for each in row] for row in lists]
+        asked = [[each.rnn_score is not None for each in row] for row in lists]
         terms: dict[str, Rows] = {
-            "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
+            "rescore_weight": [[each.rnn_score or 0.0 for each in row] for row in lists],
             "rescore_word_bonus": [[len(each.words) for each in row] for row in lists],
-            "rescore_lm_weight": [[each.lm for each in row] for row in lists],
-            "source_weight": [[-(each.source or 0.0) for each in row] for row in lists],
+            "rescore_lm_weight": [[each.lm_score for each in row] for row in lists],
+            "source_weight": [[-(each.source_score or 0.0) for each in row] for row in lists],
         }
         terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
-        lm_weight = options.search.lm_weight
-        base = [[each.score - lm_weight * each.lm * (each.rnn is not None) for each in row] for row in lists]
+        base = [
+            [each.score - options.search.lm_weight * each.lm_score * (each.rnn_score is not None) for each in row]
+            for row in lists
+        ]
         weights, _ = tune(base, terms, _errors(lists, references))
         options = replace_options(options, **weights)
-        lists = [ranked(row, options) for row in lists]
+        lists = [rerank(row, options) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
     return _fit_confidences(options, lists, emissions, references)
@@ -186,11 +189,11 @@ def prior_of(emissions: Sequence[Emission]) -> tuple[float, ...]:
     return tuple(round(float(each), 6) for each in np.clip(average, LEAST_PRIOR, 1.0))
 
 
-Search = Callable[[DecodingOptions], list[list[Reading]]]
+Search = Callable[[DecodingOptions], list[list[BeamHypothesis]]]
 
 
 def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights that give the best first readings.
+    """The options with the weights that give the best first hypotheses.
 
     How much the prior counts is tried out in a beam of `TRIED_WIDTH`, with the weights that are best without it, which
     are then found anew for the whole beam.
@@ -215,39 +218,41 @@ def _without_rescoring(options: DecodingOptions) -> DecodingOptions:
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights of `weights_of_search` that give the best first readings."""
+    """The options with the weights of `weights_of_search` that give the best first hypotheses."""
     if not weights_of_search(options):
         return options
-    found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
-    tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
+    pools: list[dict[tuple[str, ...], tuple[BeamHypothesis, int]]]  # hypotheses of all rounds, with their errors
+    pools = [{} for _ in references]
+    tried: dict[DecodingOptions, int] = {}  # with the errors of their best hypotheses
     while options not in tried and len(tried) < ROUNDS:
         lists = search(_without_rescoring(options))
         errors = _errors(lists, references)
         tried[options] = sum(row[0] for row in errors)
-        for known, *row in zip(found, lists, errors, strict=True):
-            for reading, count in zip(*row, strict=True):
-                if reading.words not in known or known[reading.words][0].acoustic < reading.acoustic:
-                    known[reading.words] = reading, count
-        lists = [[reading for reading, _ in known.values()] for known in found]
-        errors = [[count for _, count in known.values()] for known in found]
+        for pool, *row in zip(pools, lists, errors, strict=True):
+            for hypothesis, count in zip(*row, strict=True):
+                known, _ = pool.get(hypothesis.words, (None, 0))
+                if known is None or known.acoustic_score < hypothesis.acoustic_score:
+                    pool[hypothesis.words] = hypothesis, count
+        lists = [[hypothesis for hypothesis, _ in pool.values()] for pool in pools]
+        errors = [[count for _, count in pool.values()] for pool in pools]
         weights, _ = _best_weights(options, lists, errors)
         options = replace_options(options, **weights)
     return min(tried, key=tried.__getitem__)
 
 
 def _best_weights(
-    options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
+    options: DecodingOptions, lists: Sequence[Sequence[BeamHypothesis]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these readings best, and how many errors that leaves.
+    """The weights of the search that rank these hypotheses best, and how many errors that leaves.
 
     The price of unknown letters stays as it is until the others are found, and is then found with that of the words.
     """
-    base = [np.array([reading.acoustic + reading.hotword_score for reading in row]) for row in lists]
+    base = [np.array([hypothesis.acoustic_score + hypothesis.hotword_score for hypothesis in row]) for row in lists]
     terms: dict[str, Rows] = {
-        "lm_weight": [[reading.lm for reading in row] for row in lists],
-        "word_bonus": [[len(reading.words) for reading in row] for row in lists],
-        "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
-        "unknown_letter_score": [[reading.unknown_letters for reading in row] for row in lists],
+        "lm_weight": [[hypothesis.lm_score for hypothesis in row] for row in lists],
+        "word_bonus": [[len(hypothesis.words) for hypothesis in row] for row in lists],
+        "unknown_word_score": [[hypothesis.num_unknown for hypothesis in row] for row in lists],
+        "unknown_letter_score": [[hypothesis.unknown_letters for hypothesis in row] for row in lists],
     }
     weights = {name: getattr(options.search, name) for name in weights_of_search(options)}
     first = [name for name in weights if name != "unknown_letter_score"]
@@ -280,25 +285,25 @@ def _hear(
     return references, emissions
 
 
-def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> list[list[int]]:
-    """Word errors of each reading."""
+def _errors(lists: Sequence[Sequence[BeamHypothesis]], references: Sequence[str]) -> list[list[int]]:
+    """Word errors of each hypothesis."""
     said = (" ".join(split_words(reference)) for reference in references)
     return [
-        [word_errors(reference, " ".join(reading.words)).errors for reading in row]
+        [word_errors(reference, " ".join(hypothesis.words)).errors for hypothesis in row]
         for reference, row in zip(said, lists, strict=True)
     ]
 
 
 def _fit_confidences(
     options: DecodingOptions,
-    lists: Sequence[Sequence[Reading]],
+    lists: Sequence[Sequence[BeamHypothesis]],
     emissions: Sequence[Emission],
     references: Sequence[str],
 ) -> DecodingOptions:
     """The options with what makes confidences surprise the least, where a word is right and where not."""
-    agreed = [agreements([reading.words for reading in readings]) for readings in lists]
-    scores = [np.array([reading.score for reading in readings]) for readings in lists]
-    best = [readings[0] for readings in lists]
+    agreed = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
+    scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
+    best = [hypotheses[0] for hypotheses in lists]
     characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
     heard = np.concatenate([of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)])
     utterances = np.repeat([of_utterance(sure) for sure in characters], [len(each.words) for each in best])

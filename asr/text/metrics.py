@@ -80,7 +80,7 @@ class ErrorCounts:
         return ErrorCounts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
 
 
-def align(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[AlignedPair]:
+def align_tokens(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[AlignedPair]:
     """A shortest alignment of two token sequences, left to right, each error at cost 1.
 
     Where several cost the same: what both begin and end with is matched; then, walking back from the end, a deletion
@@ -291,7 +291,7 @@ def paired_test(
 
 def right_words(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[bool]:
     """For each word of the hypothesis, whether a shortest alignment pairs it with itself in the reference."""
-    steps = align(reference, hypothesis)
+    steps = align_tokens(reference, hypothesis)
     return [step.operation == "match" for step in steps if step.operation != "deletion"]
 
 
@@ -322,7 +322,7 @@ def calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, 
 
 
 def _errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> ErrorCounts:
-    operations = Counter(step.operation for step in align(reference, hypothesis))
+    operations = Counter(step.operation for step in align_tokens(reference, hypothesis))
     return ErrorCounts(
         substitutions=operations["substitution"],
         insertions=operations["insertion"],

@@ -1,4 +1,4 @@
-"""What was said and when: `Transcript`, with its `Word`s and `Hypothesis`es, in whole frames of a `Timeline`."""
+"""The text of a recording with its times: `Transcript`, with `Word`s and `Hypothesis`es, in frames of a `Timeline`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SHORTEST_REST = 0.002  # seconds; see Timeline.num_frames
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """The seconds of whole frames in one recording; every time is one multiplication away, so none can drift.
+    """The seconds of whole frames in one recording; each time is one multiplication, so that none can drift.
 
     Args:
-        frame_seconds: from the start of one frame of the emission to that of the next; > 0.
+        frame_seconds: from one frame of the emission to the next; > 0.
         duration_seconds: of the recording; >= 0. Its last frame may be cut short by the end.
     Raises:
         InputError: a value is out of its range, infinite or NaN.
@@ -38,23 +38,23 @@ class Timeline:
 
     @property
     def num_frames(self) -> int:
-        """How many frames begin within the recording; the one cut short by its end counts too.
+        """The number of frames that begin within the recording; its end may cut the last one short.
 
-        Not so one that begins in the last two milliseconds (or half a frame, if that is less): it may be a rounding
-        error, and times that are printed in milliseconds could not tell its start from its end.
+        A frame that begins in the last two milliseconds (or in the last half frame, if shorter) does not count: it may
+        be a rounding error, and its start and end could be the same in milliseconds.
         """
         rest = min(_SHORTEST_REST, self.frame_seconds / 2)
-        # The millionth keeps the count of a piece and of the whole alike, whichever way their divisions round.
+        # The millionth gives a piece and the whole recording the same count, however their divisions round.
         return max(math.ceil((self.duration_seconds - rest) / self.frame_seconds - 1e-6), 0)
 
     def seconds(self, frame: int) -> float:
-        """Where a frame begins, or the end of the recording if that comes first."""
+        """The start of a frame, or the end of the recording if this comes first."""
         return min(frame * self.frame_seconds, self.duration_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One word and its place; the frames [start_frame, end_frame) are those of its first to its last character.
+    """One word with its frames [start_frame, end_frame), from its first to its last character.
 
     CTC says when a label is seen, often for one frame only, not how long the sound lasts: an end may come early.
 
@@ -107,11 +107,11 @@ class SpottedHotword:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """One reading of an utterance.
+    """One possible text of an utterance.
 
     Args:
         text: what the tokens spell.
-        score: what hypotheses are ranked by, in nats; the higher the better.
+        score: in nats, higher is better.
         tokens: U labels, without blanks.
         spans: U pairs, the frames [start, end) in which each token was seen.
         acoustic: natural log-probability of the tokens, summed over alignments; None where greedy, as score is all.
@@ -121,7 +121,7 @@ class Hypothesis:
         source: natural log-probability in the source language model, unweighted; None without one.
         word_score: what its words add to the score, known and unknown.
         hotword_score: what its hotwords add to the score.
-        hotwords: those that the hypothesis was ranked higher for, in order.
+        hotwords: in the hypothesis, in order.
     Raises:
         InputError: there are not as many spans as tokens.
     """
@@ -141,7 +141,7 @@ class Hypothesis:
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.spans):
             raise InputError(
-                f"a hypothesis must have one span a token; got {len(self.tokens)} tokens and {len(self.spans)} spans"
+                f"a hypothesis must have as many spans as tokens; got {len(self.spans)} and {len(self.tokens)}"
             )
 
 
@@ -152,14 +152,14 @@ class Transcript:
     Args:
         text: the words in order, with the spaces that the language puts between them.
         words: in order of time, without overlap, within the recording; see `find_words` for what is a word.
-        hypotheses: best first; at least one, whose text is empty if nothing was said.
+        hypotheses: best first, at least one; its text is empty if nothing was said.
         timeline: frames and duration of the recording.
         name: of the recording, for formats that hold several; may be empty.
-        model: that recognised it; may be empty.
-        options: that it was decoded with, as JSON values.
+        model: name of the model; may be empty.
+        options: of decoding, as JSON values.
     Raises:
-        InputError: the words are not those of the text, overlap, reach past the end, or are on another timeline; or
-            there is no hypothesis.
+        InputError: the words differ from the text, overlap, reach past the end, or have another timeline; or there is
+            no hypothesis.
     """
 
     text: str
@@ -172,10 +172,10 @@ class Transcript:
 
     def __post_init__(self) -> None:
         if not self.hypotheses:
-            raise InputError("a transcript must have at least one hypothesis, be it an empty one; got none")
+            raise InputError("a transcript must have at least one hypothesis, perhaps an empty one; got none")
         if "".join(word.text for word in self.words) != "".join(self.text.split()):
             raise InputError(
-                f"the words of a transcript must be those of its text; got {[word.text for word in self.words]} "
+                f"the words of a transcript must be the words of its text; got {[word.text for word in self.words]} "
                 f"for {self.text!r}"
             )
         last_end = 0
@@ -201,9 +201,9 @@ class Transcript:
 
 
 def find_words(text: str) -> Iterator[tuple[int, int]]:
-    """Where each word of a text lies, as [start, end) in characters: what stands between spaces.
+    """The spans [start, end), in characters, of the words of a text: the parts between spaces.
 
-    A Han character is a word by itself, with the marks that follow it, because Chinese puts no spaces between words:
+    A Han character with the marks after it is a word, because Chinese has no spaces between words:
     我用Python写 has four words. Not handled: other scripts without spaces (kana, Thai), which stay whole.
     """
     return (match.span() for match in _WORD.finditer(text))
@@ -215,11 +215,11 @@ def split_words(text: str) -> list[str]:
 
 
 def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], *, timeline: Timeline) -> Transcript:
-    """The transcript of a long recording, from those of successive pieces of it.
+    """The transcript of a long recording, from the transcripts of its successive pieces.
 
-    Pieces are cut at whole frames, so all positions stay exact. Texts are joined by a space, but for Han characters on
-    both sides of a seam. Of each piece the best hypothesis counts: theirs make one, whose score is the sum, and whose
-    tokens lack the spaces at the seams.
+    Pieces are cut at whole frames, so all positions stay exact. A space joins two texts, unless both have a Han
+    character at the seam. The best hypotheses of all pieces make one, with the sum of their scores, whose tokens lack
+    the spaces at the seams.
 
     Args:
         transcripts: one for each piece, all with the frame_seconds of `timeline`; there may be none.
@@ -229,7 +229,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
         One transcript, with the name, model and options of the first piece; empty if there are no pieces.
     Raises:
         InputError: not as many offsets as transcripts, another length of frame, or words that overlap or reach past
-            the end once the pieces lie at their offsets.
+            the end at these offsets.
     """
     if len(transcripts) != len(offsets):
         raise InputError(f"each transcript must have its offset; got {len(transcripts)} and {len(offsets)}")
@@ -276,9 +276,9 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
 
 
 def _sum(scores: Sequence[float | None]) -> float | None:
-    """The sum of the scores, if all are there."""
-    known = [score for score in scores if score is not None]
-    return math.fsum(known) if known and len(known) == len(scores) else None
+    """The sum of the scores; None if one is None, or there are none."""
+    numbers = [score for score in scores if score is not None]
+    return math.fsum(numbers) if numbers and len(numbers) == len(scores) else None
 
 
 def _joined(texts: Iterator[str]) -> str:

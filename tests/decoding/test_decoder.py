@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from asr.ctc.collapse import collapse
-from asr.decoding import search_setup as search
+from asr.decoding import beam_search as search
+from asr.decoding.beam_search import spell
 from asr.decoding.confidence import calibrated, evidence, of_utterance
 from asr.decoding.decoder import Decoder, decode, place_tokens
 from asr.decoding.options import DecodingOptions, LanguageOptions
-from asr.decoding.search_setup import spell
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.options import from_json, replace_options
 from asr.text.alphabet import Alphabet
@@ -165,7 +165,7 @@ def test_what_is_not_log_probabilities_is_refused(convert, log_probs, message):
 
 
 def test_a_sound_too_short_for_its_frames_is_refused():
-    with pytest.raises(InputError, match=r"must reach the last of the 4 frames of 0\.04 s, but one at most; 0\.06 s"):
+    with pytest.raises(InputError, match=r"must cover at least 3 of the 4 frames of 0\.04 s; 0\.06 s"):
         decode(GOOD, ENGLISH, frame_seconds=0.04, duration_seconds=0.06)
     with pytest.raises(InputError, match="frame_seconds must be positive"):
         decode(GOOD, ENGLISH, frame_seconds=0.0)
@@ -339,7 +339,7 @@ def test_posteriors_divided_by_a_power_of_the_prior(rng):
     divided /= divided.sum(axis=1, keepdims=True)
     plain = DecodingOptions.of(beam_width=16, num_best=3)
     expected = decode(np.log(divided), ENGLISH, plain)
-    found = decode(emission, ENGLISH, replace_options(plain, prior=tuple(map(float, prior)), prior_weight=0.4))
+    found = decode(emission, ENGLISH, replace_options(plain, prior=tuple(prior), prior_weight=0.4))
     assert [each.tokens for each in found.hypotheses] == [each.tokens for each in expected.hypotheses]
     assert [each.score for each in found.hypotheses] == pytest.approx([each.score for each in expected.hypotheses])
     assert found.text != decode(emission, ENGLISH, plain).text

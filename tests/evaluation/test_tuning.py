@@ -17,7 +17,7 @@ import asr
 from asr.acoustic.model import read_config, write_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
-from asr.decoding import search_setup as search
+from asr.decoding import beam_search as search
 from asr.decoding.options import DecodingOptions
 from asr.errors import DataError, InputError
 from asr.evaluation import tuning
@@ -58,13 +58,13 @@ def test_no_weights_of_the_grid_have_fewer_errors(rng):
 
 
 def test_among_weights_with_equal_errors_it_takes_the_surest():
-    """The right reading is 2 nats behind, and 10 nats better in the language model: any weight above 0.2 will do."""
+    """The right hypothesis is 2 nats behind, and 10 nats better in the language model: any weight above 0.2 will do."""
     weights, errors = tune([[0.0, -2.0]], {"rescore_weight": [[-10.0, 0.0]], "word_bonus": [[1, 1]]}, [[1, 0]])
     assert errors == 0 and weights["rescore_weight"] == max(GRID["rescore_weight"])
 
 
-def test_impossible_readings_are_readings_all_the_same():
-    """Of the first utterance no reading can be spelled by the language model; both have errors."""
+def test_impossible_hypotheses_are_hypotheses_all_the_same():
+    """Of the first utterance no hypothesis can be spelled by the language model; both have errors."""
     impossible = [[-1e9, -1e9], [-3.0, -1.0, -2.0]]
     _, errors = tune([[0.0, -1.0], [0.0, -1.0, -2.0]], {"rescore_weight": impossible}, [[2, 3], [1, 1, 1]])
     assert errors == 3
@@ -116,7 +116,7 @@ def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, caps
     assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune", *flags]) == 0
     said = capsys.readouterr().err
     assert ", source_weight " in said
-    assert "asr-evaluate: warning: 8 utterances are few: the weights may suit these and no others\n" in said
+    assert "asr-evaluate: warning: 8 utterances are few: the weights may suit no others\n" in said
     assert read_config(folder).decoding.rescoring.source_lm == "source.arpa"
     assert asr.load(folder, device="cpu").decoder.options.rescoring.source_lm == str(source)
     source.unlink()
@@ -149,7 +149,7 @@ def misleading(folder) -> str:
 
 
 def test_weights_that_a_first_search_leads_astray_are_found_by_the_next(folder, misleading, tone_corpus):
-    """A bonus of -2 runs all words together; the readings of that search alone could not say what to do about it."""
+    """A bonus of -2 runs all words together; the hypotheses of that search alone could not say what to do about it."""
     utterances = read_manifest(tone_corpus / "dev.jsonl.gz")
     astray = {"lm": misleading, "beam_width": 16, "lm_weight": 1.5, "word_bonus": -2.0, "unknown_word_score": 0.0}
     recognizer = asr.load(folder, device="cpu", precision="float32", decoding=astray)

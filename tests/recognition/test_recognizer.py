@@ -13,10 +13,11 @@ import soundfile
 import asr
 from asr.acoustic.encoder import EncoderOptions
 from asr.acoustic.model import AcousticModel, ModelConfig, embedded_models, find_model
-from asr.audio.source import MAX_INPUT_BYTES
 from asr.ctc.collapse import collapse
 from asr.errors import ConfigError, DataError, InputError
-from asr.recognition.recognizer import LONGEST_PIECE, Recognizer, quietest_frame
+from asr.recognition.pieces import LONGEST_PIECE, read_pieces
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.stretches import quietest_frame
 from asr.text.metrics import word_errors
 from tests.tones import speak
 
@@ -114,7 +115,7 @@ def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
     transcript = recognizer.transcribe((tone, RATE))
     emission = recognizer.log_probs((tone, RATE))
     whole = recognizer.model.alphabet.decode(collapse(emission.argmax(axis=1), blank=0)).strip()
-    num_cuts = len(list(recognizer._pieces([(tone, RATE)], None, None, MAX_INPUT_BYTES))) - 1
+    num_cuts = len(list(read_pieces([(tone, RATE)], recognizer.model))) - 1
     assert num_cuts > 0
     assert abs(len(transcript.text) - len(whole)) <= num_cuts
 
@@ -122,7 +123,7 @@ def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
 def test_pieces_cover_every_frame_once(recognizer, rng):
     waveform = np.concatenate([speak(sentence(rng, 3), rng) for _ in range(40)])
     step = recognizer.model.samples_per_frame
-    pieces = list(recognizer._pieces([(waveform, RATE)], None, None, MAX_INPUT_BYTES))
+    pieces = list(read_pieces([(waveform, RATE)], recognizer.model))
     assert len(pieces) > 3
     assert pieces[0].start == 0
     assert pieces[-1].end == recognizer.model.output_length(len(waveform))
