@@ -10,11 +10,12 @@ import pytest
 import asr
 from asr.acoustic import model
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options, given_values
-from asr.cli.recognizer import BATCH_SIZE, DEFAULT_MODEL, PRECISIONS
+from asr.cli.recognizer import DEFAULT_MODEL, PRECISIONS
 from asr.compute.device import Precision
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
+from asr.recognition.many_recordings import TranscribeOptions
 from asr.training.config import DataOptions, TrainingConfig
 
 
@@ -172,7 +173,7 @@ def test_every_field_of_a_training_has_a_flag_that_takes_its_default():
 
 def test_flags_of_the_recognizer_have_its_defaults():
     parameters = inspect.signature(asr.load).parameters
-    assert parameters["batch_size"].default == BATCH_SIZE
+    assert parameters["batch_size"].default == TranscribeOptions.batch_size
     assert parameters["precision"].default == PRECISIONS[0]
     assert model.DEFAULT_MODEL == DEFAULT_MODEL
     assert parameters["device"].default == make_parser().parse([]).device
