@@ -27,9 +27,9 @@ from asr.files.writing import write_whole
 from asr.recognition.recognizer import load
 from asr.text.metrics import ErrorCounts
 from asr.text.normalization import normalize
+from asr.training.acoustic import train_acoustic_model
 from asr.training.config import AuxiliaryOptions, TrainingConfig
 from asr.training.loop import Interrupted
-from asr.training.run import train_acoustic_model
 
 GREEDY = DecodingOptions()
 SMOKE = {"train": 48, "other": 8}  # utterances of a smoke test

@@ -4,11 +4,11 @@
                 conv or stack               (max pool)     residual, layer norm, dropout
 
 A backward direction is a forward one over the sequence reversed *within its own length*: padding stays behind the
-last frame in both directions, so an utterance gives the same output alone and in any batch, without packed sequences
-(which are exact too, but leave the fast CPU kernels: an LSTM trains 2 to 3 times slower, see
-`tests/benchmarks/bench_encoder.py`).
+last frame in both directions, so an utterance gives the same output alone and in any batch. Packed sequences would be
+exact, too, but cannot use the fast CPU kernels: an LSTM trains 2 to 3 times slower
+(`tests/benchmarks/bench_encoder.py`).
 
-Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_length` is the whole formula.
+Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_length` is the only formula for lengths.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ class Encoder(nn.Module):
         """Log-probabilities of every label at every output frame.
 
         Args:
-            features: (B, T, M) float; what stands past an utterance's length is ignored.
+            features: (B, T, M) float; frames past an utterance's length are ignored.
             lengths: (B,) int64, 0 <= lengths[b] <= T.
         Returns:
-            log_probs (B, T', V) float32, natural log, also under autocast; frames past an utterance's length mean
-            nothing. Their lengths (B,) int64, by `EncoderOptions.output_length`.
+            log_probs (B, T', V) float32, natural log, also under autocast; frames past an utterance's length are
+            undefined. Lengths (B,) int64, by `EncoderOptions.output_length`.
         """
         log_probs, output_lengths, _ = self.forward_with_layers(features, lengths)
         return log_probs, output_lengths
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
     def forward_with_layers(
         self, features: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """As `forward`, and the output (B, T_k, D) and lengths of each recurrent layer, for an auxiliary loss."""
+        """`forward`, with the output (B, T_k, D) and lengths of each recurrent layer, for an auxiliary loss."""
         num_frames = self.options.output_length(features.shape[1])
         if num_frames == 0:  # the recurrent kernels refuse an empty sequence
             features = nn.functional.pad(features, (0, 0, 0, 1))
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
 
 
 class ConvReduction(nn.Module):
-    """3 x 3 convolutions, each halving the mel axis and striding over time; padding frames are kept at zero."""
+    """3 x 3 convolutions, each halving the mel axis and striding over time; padding frames stay zero."""
 
     def __init__(self, num_features: int, options: EncoderOptions):
         super().__init__()
@@ -149,7 +149,7 @@ class ConvReduction(nn.Module):
 
 
 class StackReduction(nn.Module):
-    """Stacks s successive frames into one; the last one is filled with zeros."""
+    """Stack s successive frames into one; the last one is filled with zeros."""
 
     def __init__(self, num_features: int, options: EncoderOptions):
         super().__init__()
@@ -193,12 +193,12 @@ class RecurrentLayer(nn.Module):
 
 
 def valid(lengths: Tensor, num_frames: int) -> Tensor:
-    """(B, T) bool: which frames belong to the utterance."""
+    """(B, T) bool, true for the frames of the utterance."""
     return torch.arange(num_frames, device=lengths.device) < lengths[:, None]
 
 
 def reversal(lengths: Tensor, num_frames: int) -> Tensor:
-    """(B * T,) int64: for each flat frame its mirror within the utterance's length; padding frames stay put."""
+    """(B * T,) int64: for each flat frame its mirror within the utterance's length; padding frames do not move."""
     frames = torch.arange(num_frames, device=lengths.device)
     mirrored = torch.where(frames < lengths[:, None], lengths[:, None] - 1 - frames, frames)
     rows = torch.arange(len(lengths), device=lengths.device)[:, None] * num_frames
@@ -206,12 +206,12 @@ def reversal(lengths: Tensor, num_frames: int) -> Tensor:
 
 
 def permute_frames(hidden: Tensor, order: Tensor) -> Tensor:
-    """(B, T, D) with its frames taken in the flat `order` (B * T,)."""
+    """(B, T, D) with its frames in the flat `order` (B * T,)."""
     return hidden.flatten(0, 1).index_select(0, order).view_as(hidden)
 
 
 def max_pool_time(hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum over each pair of frames; an odd last frame stands alone. (B, T, D) -> (B, ceil(T / 2), D)."""
+    """Maximum over each pair of frames; an odd last frame is its own. (B, T, D) -> (B, ceil(T / 2), D)."""
     if hidden.shape[1] % 2:
         hidden = nn.functional.pad(hidden, (0, 0, 0, 1))
     first, second = hidden[:, 0::2], hidden[:, 1::2]

@@ -1,7 +1,7 @@
 """The acoustic model: frontend, encoder and alphabet as one thing, and its folder on disk.
 
 A model folder holds `config.json` (format version, options of every part, alphabet, provenance) and
-`weights.safetensors`. It is written beside its place and renamed, and nothing in it is ever unpickled.
+`weights.safetensors`. It is written under another name and then renamed, and nothing in it is unpickled.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything about a model but its weights: the content of config.json.
+    """Everything about a model except its weights: the content of config.json.
 
     Args:
         characters: the alphabet's, label 1 first.
         text: how transcripts were normalised before they became labels.
-        frontend: what the features are.
+        frontend: definition of the features.
         encoder: shape of the recurrent stack.
         decoding: how its log-probabilities become text unless one asks for something else; files are in its folder.
-        name: what `asr.load` calls it.
-        description: what it is good for, in a sentence, for `asr-transcribe --list-models`.
+        name: its name for `asr.load`.
+        description: its purpose, in a sentence, for `asr-transcribe --list-models`.
         provenance: data, licence, seed, versions and measured error rates, as JSON values.
     Raises:
-        InputError: the characters are no alphabet.
+        InputError: the characters are not an alphabet.
         ConfigError: a second of sound would become more than `MOST_VALUES` values in the encoder's first layer.
     """
 
@@ -64,18 +64,18 @@ class ModelConfig:
         values = self.frontend.sample_rate // self.frontend.hop_length * self.frontend.num_features * channels
         if values > MOST_VALUES:
             raise ConfigError(
-                f"a second of sound must become {MOST_VALUES} values at most, and becomes {values}: frames a second x "
+                f"a second of sound must become at most {MOST_VALUES} values, but becomes {values}: frames a second x "
                 "features x conv_channels; lower one of them"
             )
 
 
 class AcousticModel(nn.Module):
-    """Waveforms to log-probabilities of the labels; what a model folder holds.
+    """Waveforms to log-probabilities of the labels; the content of a model folder.
 
     Args:
-        config: what the parts are.
-        initialize: give the encoder random weights; without, it has none (they are on torch's meta device) until
-            `load_state_dict(..., assign=True)`, which is faster and leaves the random state alone.
+        config: its parts.
+        initialize: give the encoder random weights; otherwise its weights stay on torch's meta device until
+            `load_state_dict(..., assign=True)`, which is faster and does not change the random state.
     """
 
     def __init__(self, config: ModelConfig, *, initialize: bool = True):
@@ -90,12 +90,12 @@ class AcousticModel(nn.Module):
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second that `forward` expects."""
+        """Samples per second of the waveforms for `forward`."""
         return self.config.frontend.sample_rate
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples from one frame of log_probs to the next; times are frames x this, divided once when printed."""
+        """Samples from one frame of log_probs to the next; times are exact multiples of it until they are printed."""
         return self.config.frontend.hop_length * self.config.encoder.time_reduction
 
     @property
@@ -104,7 +104,7 @@ class AcousticModel(nn.Module):
         return self.samples_per_frame / self.sample_rate
 
     def output_length(self, num_samples: int) -> int:
-        """Frames of log_probs for so many samples."""
+        """Frames of log_probs for a number of samples."""
         return self.config.encoder.output_length(self.config.frontend.num_frames(num_samples))
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,16 +126,16 @@ class AcousticModel(nn.Module):
         stored: Stored = "float32",
         files_from: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Write the model folder, complete or not at all; an older one in its place is replaced.
+        """Write the model folder, completely or not at all; an older one is replaced.
 
         Args:
-            folder: where; its parent is made.
+            folder: its path; its parent is made.
             stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
                 quarter. The frontend's statistics, which are few and exact, stay float32.
             files_from: a model folder whose own files are copied, as far as the options of decoding name them.
         Raises:
             InputError: a weight is not finite, or too large for float16.
-            ConfigError: there is something else than a model folder in that place.
+            ConfigError: the path exists and is not a model folder.
         """
         weights = stored_weights(self.state_dict(), stored, exact=lambda name: name.startswith("frontend."))
         files = own_files(self.config.decoding, files_from) if files_from else {}
@@ -146,8 +146,8 @@ class AcousticModel(nn.Module):
         """The model in `folder`, in evaluation mode on the CPU.
 
         Raises:
-            DataError: no model there, a newer format, an unknown or wrong option, a missing or extra tensor, a wrong
-                shape, a damaged file; the message says which.
+            DataError: there is no model, a newer format, an unknown or wrong option, a missing or extra tensor, a wrong
+                shape, or a damaged file; the message says which.
         """
         model = cls(read_config(folder), initialize=False)
         model.load_state_dict(read_weights(folder, expected=model.state_dict()), assign=True)
@@ -203,12 +203,12 @@ def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def embedded_models() -> dict[str, Path]:
-    """The models that come with the package: name to folder, sorted by name."""
+    """The models of the package: name to folder, sorted by name."""
     return embedded_folders(KIND)
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a model: one given as such, an embedded one by its name, or None for the default.
+    """The folder of a model, given a folder, the name of an embedded one, or None for the default.
 
     Raises:
         InputError: it is neither a folder nor the name of an embedded model.
@@ -225,5 +225,5 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
 
 
 def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
-    """Write the config.json of a model folder that is there, and nothing else of it."""
+    """Write the config.json of an existing model folder, and nothing else."""
     write_model_config(folder, config, kind=KIND)

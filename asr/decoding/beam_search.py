@@ -16,7 +16,7 @@ import numpy as np
 from asr.ctc import beam
 from asr.ctc.beam import LARGEST_SCORE, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
-from asr.ctc.trie import Lexicon
+from asr.ctc.trie import WordTrie
 from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
@@ -90,7 +90,7 @@ def make_search(
         options=options.search,
         delimiters=[label for label, character in labelled if character == " "],
         standalone=[label for label, character in labelled if is_han(character)],
-        lexicon=Lexicon(list(spellings), list(spellings.values())) if spellings else None,
+        lexicon=WordTrie(list(spellings), list(spellings.values())) if spellings else None,
         lm=None if lm is None else lm.tables,
         label_words=label_words,
         label_model=_label_model(alphabet, language.fuse_lm, device) if language.fuse_lm else None,

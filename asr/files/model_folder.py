@@ -23,8 +23,8 @@ from asr.options import shown
 
 WEIGHTS_FILE = "weights.safetensors"
 
-STEPS = ".steps"  # after the name of a tensor of int8: what one step of each row is
-INT8_STEPS = 127  # to either side of 0
+STEPS = ".steps"  # suffix of the tensor with the step size of each row of an int8 tensor
+INT8_STEPS = 127  # on either side of 0
 
 _HEADER_BYTES = 1 << 24
 _FLOATS = ("F32", "F16", "BF16", "F64")
@@ -40,22 +40,22 @@ def write_model_folder(
     kind: Kind,
     files: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write a model folder, complete or not at all; an older one in its place is replaced.
+    """Write a model folder completely or not at all; an old one at the same place is replaced.
 
     Args:
-        folder: where; its parent is made.
-        config: the dataclass that becomes config.json.
-        weights: as `stored_weights` gives them.
-        kind: what the model is.
-        files: what else is in it, files or folders to copy, by their names there.
+        folder: its path; missing parents are made.
+        config: the dataclass for config.json.
+        weights: from `stored_weights`.
+        kind: of the model.
+        files: other files or folders to copy into it, by their new names.
     Raises:
-        ConfigError: there is something else than a model folder in that place.
+        ConfigError: the path holds something other than a model folder.
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
     with replacing_folder(folder) as new:
         save_file(dict(weights), new / WEIGHTS_FILE)
-        (new / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else
+        (new / WEIGHTS_FILE).chmod(0o644)  # safetensors makes files that only their owner can read
         write_model_config(new, config, kind=kind)
         for name, path in (files or {}).items():
             (new / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,25 +65,25 @@ def write_model_folder(
 def stored_weights(
     state: Mapping[str, Tensor], stored: Stored, *, exact: Callable[[str], bool] = lambda name: False
 ) -> dict[str, Tensor]:
-    """All tensors on the CPU, as they are stored.
+    """All tensors on the CPU, in the format of the file.
 
     Args:
-        state: their names and values.
-        stored: "float32"; "float16", half the size; or "int8", a quarter: each row of a matrix in 255 steps of its
-            largest weight, with what a step is in another tensor, and vectors in float16.
-        exact: whether a tensor of that name stays float32 in any case.
+        state: names and values of the tensors.
+        stored: "float32"; "float16", half the size; or "int8", a quarter of the size: each row of a matrix in 255 steps
+            up to its largest weight, with the step sizes in another tensor, and vectors in float16.
+        exact: whether the tensor of a name stays float32 in any case.
     Raises:
-        InputError: one is not finite, or too large for float16.
+        InputError: a value is not finite, or too large for float16.
     """
     weights = {}
     for name, tensor in state.items():
         values = tensor.detach().to("cpu", torch.float32)
         as_steps = stored == "int8" and values.ndim > 1 and not exact(name)
-        kept = torch.float32 if stored == "float32" or as_steps or exact(name) else torch.float16
-        weights[name] = values.to(kept).contiguous()
+        dtype = torch.float32 if stored == "float32" or as_steps or exact(name) else torch.float16
+        weights[name] = values.to(dtype).contiguous()
         if not weights[name].isfinite().all():
             raise InputError(
-                f"every weight must be finite in {str(kept).removeprefix('torch.')} to be saved, "
+                f"every weight must be finite in {str(dtype).removeprefix('torch.')} to be saved, "
                 f"but tensor {name!r} is not"
             )
         if as_steps:
@@ -94,7 +94,7 @@ def stored_weights(
 
 
 def _by_rows(steps: Tensor, values: Tensor) -> Tensor:
-    """One for each row of the values, in a shape to multiply them by."""
+    """One step for each row of the values, in a shape that broadcasts."""
     return steps.view(-1, *[1] * (values.ndim - 1))
 
 
@@ -102,16 +102,16 @@ def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tenso
     """The weights of a model folder as float32, checked against `expected` by name and shape.
 
     Raises:
-        DataError: a missing, damaged or truncated file, a missing or extra tensor, a wrong shape, a value not finite.
+        DataError: the file is missing or damaged; a tensor is missing, extra or misshapen; or a value is not finite.
     """
     path = Path(folder) / WEIGHTS_FILE
     if not path.is_file():
         raise DataError("the model's weights are missing", path=path)
     most = _HEADER_BYTES + 9 * sum(tensor.numel() for tensor in expected.values())  # F64, or int8 with a step each
     if path.stat().st_size > most:
-        raise DataError(f"the configured model has {most} bytes of weights at most, and this file has more", path=path)
+        raise DataError(f"the configured model has at most {most} bytes of weights, but this file has more", path=path)
     try:
-        with safe_open(path, framework="pt") as file:  # which maps it: what is read is what is asked for
+        with safe_open(path, framework="pt") as file:  # maps the file: only requested tensors are read
             _check_tensors({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
             return {name: _read_tensor(file, name, path) for name in expected}
     except (SafetensorError, OSError) as error:
@@ -119,10 +119,10 @@ def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tenso
 
 
 def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raises DataError unless the file, of which nothing is read yet, has just the tensors expected."""
+    """Check before reading that the file has exactly the expected tensors. Raises: DataError."""
     steps = {name + STEPS for name, values in slices.items() if values.get_dtype() == "I8"}
     if missing := sorted(set(expected) - set(slices)):
-        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are)", path=path)
+        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are missing)", path=path)
     if extra := sorted(set(slices) - set(expected) - steps):
         raise DataError(
             f"tensor {shown(extra[0])} does not belong to the configured model ({len(extra)} do not)", path=path
@@ -136,13 +136,13 @@ def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], pa
                 f"tensor {name!r} must hold {', '.join(_FLOATS)} or I8 numbers, not {shown(dtype)[1:-1]}", path=path
             )
         if dtype == "I8":
-            given = slices.get(name + STEPS)
-            if not shape or given is None or given.get_shape() != shape[:1] or given.get_dtype() not in _FLOATS:
+            sizes = slices.get(name + STEPS)
+            if not shape or sizes is None or sizes.get_shape() != shape[:1] or sizes.get_dtype() not in _FLOATS:
                 raise DataError(f"tensor {name!r} must have as many {STEPS} as rows", path=path)
 
 
 def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
-    """One tensor as float32, in memory of its own: what is read lies in the mapped file."""
+    """One tensor as float32, copied from the mapped file."""
     stored = file.get_tensor(name)
     values = stored.to(torch.float32, copy=True)
     if stored.dtype == torch.int8:
@@ -153,8 +153,8 @@ def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Raises ConfigError if something stands in this place that is neither a model folder nor an empty one."""
+    """Check that the folder is a model folder, empty or missing. Raises: ConfigError."""
     is_model = (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not is_model and not is_free:
-        raise ConfigError(f"{folder} exists and is not a model folder; it is left as it is: choose another place")
+        raise ConfigError(f"{folder} exists and is not a model folder, so it is not replaced: choose another folder")

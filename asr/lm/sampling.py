@@ -1,4 +1,4 @@
-"""Sentences that a recurrent language model makes up."""
+"""Sentences drawn from a recurrent language model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SamplingOptions:
 def sample(model: LanguageModel, options: SamplingOptions) -> Iterator[str]:
     """Sentences drawn from the model's distribution, normalised as its texts were, each with the prompt before it.
 
-    A token is drawn from p^(1 / temperature) over the `top_k` likeliest, <unk> rejected; <eos> ends the sentence.
+    A token is drawn from p^(1 / temperature) over the `top_k` likeliest, never <unk>; <eos> ends the sentence.
 
     Raises:
         InputError: the prompt has a character that the model lacks.
@@ -45,11 +45,11 @@ def sample(model: LanguageModel, options: SamplingOptions) -> Iterator[str]:
     model.eval()
     generator = torch.Generator().manual_seed(options.seed)
     prompt = normalize(options.prompt, model.config.text)
-    tokens = model.vocabulary.encode(prompt)  # a word that the model lacks is read as <unk>, and printed as it is
+    tokens = model.vocabulary.encode(prompt)  # the model reads an unknown word as <unk>; it is printed unchanged
     separator = " " if prompt and model.config.unit == "word" else ""
     for start in range(0, options.count, ROWS):
-        for drawn in _draw(model, tokens, options, rows=min(ROWS, options.count - start), generator=generator):
-            yield f"{prompt}{separator}{model.vocabulary.decode(drawn)}".strip()
+        for tokens_of_row in _draw(model, tokens, options, rows=min(ROWS, options.count - start), generator=generator):
+            yield f"{prompt}{separator}{model.vocabulary.decode(tokens_of_row)}".strip()
 
 
 @torch.inference_mode()
@@ -63,19 +63,19 @@ def _draw(
     sentences: list[list[int]] = [[] for _ in range(rows)]
     open_rows = torch.arange(rows)
     for _ in range(options.max_length):
-        drawn = torch.multinomial(_weights(model, log_probs, options), 1, generator=generator)[:, 0]
-        going_on = drawn != EOS
-        open_rows, drawn = open_rows[going_on], drawn[going_on]
-        for row, token in zip(open_rows.tolist(), drawn.tolist(), strict=True):
+        new_tokens = torch.multinomial(_weights(model, log_probs, options), 1, generator=generator)[:, 0]
+        is_open = new_tokens != EOS
+        open_rows, new_tokens = open_rows[is_open], new_tokens[is_open]
+        for row, token in zip(open_rows.tolist(), new_tokens.tolist(), strict=True):
             sentences[row].append(token)
         if not len(open_rows):
             break
-        log_probs, state = model.step(state[going_on.to(state.device)], drawn.to(state.device))
+        log_probs, state = model.step(state[is_open.to(state.device)], new_tokens.to(state.device))
     return sentences
 
 
 def _weights(model: LanguageModel, log_probs: Tensor, options: SamplingOptions) -> Tensor:
-    """Probabilities (B, V) to draw from, on the CPU; zero for what must not come."""
+    """Probabilities (B, V) for drawing, on the CPU; zero for tokens that are not allowed."""
     scores = log_probs.cpu()
     if model.config.unit == "word":
         scores = scores.index_fill(1, torch.tensor(UNK), -math.inf)

@@ -198,7 +198,7 @@ def test_options_are_those_of_decoding(emission):
         (["<s>", "<pad>", "</s>", "A"], "got '<pad>' in column 1; give blank='<s>' if this is a dictionary of fairseq"),
         (["<s>", "A"], "got none; give blank='<s>' if this is a dictionary of fairseq"),
         (["", "A", "TH"], r"each label must be one character, except a blank .*; labels\[2\] is 'TH'"),
-        (["", "A", "A"], "the characters of an alphabet must differ; more than once came 'A'"),
+        (["", "A", "A"], "the characters of an alphabet must differ; repeated: 'A'"),
     ],
 )
 def test_other_labels_are_refused(labels, message):

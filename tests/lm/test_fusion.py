@@ -18,8 +18,8 @@ from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.loss import ctc_loss
-from asr.ctc.ngram_arrays import query
-from asr.ctc.trie import Lexicon
+from asr.ctc.ngram_tables import query
+from asr.ctc.trie import WordTrie
 from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions, LanguageOptions
 from asr.errors import AsrWarning, ConfigError, InputError
@@ -179,7 +179,7 @@ def both_searches(ngram: NgramModel, **options) -> tuple[BeamSearch, BeamSearch]
         "blank": 0,
         "options": BeamOptions(**{"beam_width": 8, "lm_weight": 0.8, "word_bonus": 0.7, **options}),
         "delimiters": [GAP],
-        "lexicon": Lexicon([[A], [A, B], [C, C, A], [B, A]]),
+        "lexicon": WordTrie([[A], [A, B], [C, C, A], [B, A]]),
         "hotwords": Hotwords([[A, B], [B, GAP, A], [C]], [2.0, 3.0, 1.0]),
     }
     tables = BeamSearch(**parts, lm=ngram.tables, label_words=words)

@@ -416,7 +416,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"kind": "poem"}, "must hold a model of the kind 'language model', not 'poem'"),
         ({"unit": "syllable"}, "unit must be one of word, character"),
         ({"entries": []}, "a vocabulary must have at least one word"),
-        ({"entries": ["A", "A"]}, "must differ; more than once came 'A'"),
+        ({"entries": ["A", "A"]}, "must differ; repeated: 'A'"),
         ({"network": {"hidden_size": 0}}, "network.hidden_size must be between 1 and 65536"),
         ({"network": {"cutoffs": [2, 3], "divisor": 99}}, "embedding_size must be at least divisor"),
         ({"network": {"units": 3}}, "network: unknown option 'units'"),
@@ -431,7 +431,7 @@ def test_a_wrong_configuration_is_refused(folder: Path, changes: dict[str, Any],
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("projection.bias", None, r"tensor 'projection.bias' is missing \(1 of 9 are\)"),
+        ("projection.bias", None, r"tensor 'projection.bias' is missing \(1 of 9 are missing\)"),
         ("embedding.weight", torch.zeros(9, 6), "tensor 'embedding.weight' does not belong"),
         ("projection.bias", torch.zeros(7), r"'projection.bias' must have shape \(6,\), not \(7,\)"),
         ("projection.bias", torch.full((6,), torch.nan), "'projection.bias' holds values that are not finite"),

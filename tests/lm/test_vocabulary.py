@@ -82,7 +82,7 @@ def test_a_token_outside_is_refused() -> None:
     [
         ("syllable", ("A",), "the unit of a vocabulary must be one of word, character, not 'syllable'"),
         ("word", (), "a vocabulary must have at least one word"),
-        ("word", ("A", "B", "A"), "must differ; more than once came 'A'"),
+        ("word", ("A", "B", "A"), "must differ; repeated: 'A'"),
         ("word", ("A B",), "must be one word; got 'A B'"),
         ("word", ("",), "must be one word; got ''"),
         ("word", (3,), "must be one word; got 3"),
@@ -108,7 +108,7 @@ def test_of_characters_all_are_chosen() -> None:
 
 
 def test_a_text_without_words_is_refused() -> None:
-    with pytest.raises(DataError, match="must have a word that comes at least 2 times, but has none"):
+    with pytest.raises(DataError, match="must have a word that occurs at least 2 times, but has none"):
         build_vocabulary(["A B"], VocabularyOptions())
 
 

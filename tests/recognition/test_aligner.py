@@ -272,7 +272,7 @@ def test_one_channel_of_a_file(recognizer, tmp_path, rng):
     soundfile.write(tmp_path / "two.wav", np.stack([left, np.zeros(len(left))], axis=1), 8000)
     aligned = align_recording(recognizer, tmp_path / "two.wav", "AB C", channel=0)
     assert aligned.words[0].confidence > 0.5
-    with pytest.raises(InputError, match="every one of them meets a log-probability of -inf"):
+    with pytest.raises(InputError, match="every path has a log-probability of -inf"):
         align_recording(recognizer, tmp_path / "two.wav", "AB C", channel=1)  # digital silence
 
 

@@ -242,7 +242,7 @@ def test_error_counts_refuse_what_cannot_be() -> None:
         ErrorCounts(insertions=-1)
     with pytest.raises(InputError, match=r"reference_length must be an integer >= 0; got 2\.0"):
         ErrorCounts(reference_length=2.0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"substitutions \+ deletions must not pass the reference_length; got .*=2"):
+    with pytest.raises(InputError, match=r"substitutions \+ deletions must not exceed the reference_length; got .*=2"):
         ErrorCounts(substitutions=1, deletions=2, reference_length=2)
 
 
@@ -380,9 +380,9 @@ def test_the_same_system_twice_does_not_differ() -> None:
 
 def test_statistics_refuse_what_says_nothing() -> None:
     two = [utterance(1, 2), utterance(0, 3)]
-    with pytest.raises(InputError, match="at least two utterances to see how they vary; got 1"):
+    with pytest.raises(InputError, match="at least two utterances to estimate a variation; got 1"):
         bootstrap_interval(two[:1])
-    with pytest.raises(InputError, match="at least two groups to see how they vary; got 1"):
+    with pytest.raises(InputError, match="at least two groups to estimate a variation; got 1"):
         bootstrap_interval(two, groups=["anna", "anna"])
     with pytest.raises(InputError, match="each utterance must have its group; got 1 groups for 2 counts"):
         bootstrap_interval(two, groups=["anna"])

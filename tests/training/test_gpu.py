@@ -13,11 +13,11 @@ import torch
 
 from asr.cli.transcribe import main
 from asr.training import run
-from asr.training.acoustic import AcousticTask
+from asr.training.acoustic import train_acoustic_model
+from asr.training.acoustic_task import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
-from asr.training.loop import OutOfMemory
-from asr.training.run import train_acoustic_model
+from asr.training.task import OutOfMemory
 
 pytestmark = [
     pytest.mark.gpu,

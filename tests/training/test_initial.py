@@ -17,10 +17,10 @@ from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.options import replace_options
+from asr.training.acoustic import train_acoustic_model
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
 from asr.training.log import read_log
-from asr.training.run import train_acoustic_model
 
 Configure = Callable[..., TrainingConfig]
 
