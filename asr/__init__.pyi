@@ -2,11 +2,15 @@ from .acoustic.model import AcousticModel as AcousticModel
 from .audio.waveform import duration_seconds as duration_seconds
 from .audio.waveform import read_audio as read_audio
 from .ctc.alignment import align as align
+from .ctc.beam import BeamOptions as BeamOptions
 from .ctc.loss import ctc_loss as ctc_loss
 from .decoding.decoder import Decoder as Decoder
 from .decoding.decoder import decode as decode
 from .decoding.label_decoder import build_decoder as build_decoder
+from .decoding.options import ConfidenceOptions as ConfidenceOptions
 from .decoding.options import DecodingOptions as DecodingOptions
+from .decoding.options import LanguageOptions as LanguageOptions
+from .decoding.options import RescoringOptions as RescoringOptions
 from .errors import AsrError as AsrError
 from .errors import AsrWarning as AsrWarning
 from .errors import ConfigError as ConfigError

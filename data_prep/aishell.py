@@ -50,7 +50,7 @@ _COLUMNS = ("path", "transcript", "speaker")
 class Options:
     """How to split the sample of AISHELL-1."""
 
-    held_out: str = option("", "of the sample: test on this speaker only, S0150 or S0252")
+    held_out: str = option("", "test on this speaker of the sample only, S0150 or S0252")
 
 
 def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:

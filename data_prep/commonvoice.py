@@ -40,7 +40,7 @@ _COLUMNS = ("client_id", "path", "sentence")
 class Options:
     """Which language of Common Voice to prepare."""
 
-    language: str = option("", "where the source has several: de, pt, zh-CN, ...")
+    language: str = option("", "prepare this language of a source with several: de, pt, zh-CN, ...")
 
 
 def _corpus(options: Options, _: object) -> Corpus:

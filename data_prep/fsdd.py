@@ -45,11 +45,11 @@ class Options:
         ConfigError: the speaker is none of `SPEAKERS`.
     """
 
-    held_out: str = option("", "test on all of this speaker's recordings, and on no others")
+    held_out: str = option("", "test on all recordings of this speaker, and on no others")
 
     def __post_init__(self) -> None:
         if self.held_out not in ("", *SPEAKERS):
-            raise ConfigError(f"held_out must be one of {', '.join(SPEAKERS)}, got {self.held_out!r}")
+            raise ConfigError(f"held_out must be one of {', '.join(SPEAKERS)}, got {self.held_out!r}", "held_out")
 
 
 def _corpus(options: Options, _: object) -> Corpus:

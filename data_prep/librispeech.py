@@ -67,11 +67,11 @@ class Options:
         ConfigError: a part is none of `SIZES`.
     """
 
-    parts: tuple[str, ...] = option((), f"some of {', '.join(SIZES)} (default: those in the source, or all)")
+    parts: tuple[str, ...] = option((), f"prepare some of {', '.join(SIZES)} (default: those in the source, or all)")
 
     def __post_init__(self) -> None:
         if unknown := [part for part in self.parts if part not in SIZES]:
-            raise ConfigError(f"parts must be some of {', '.join(SIZES)}, got {unknown[0]!r}")
+            raise ConfigError(f"parts must be some of {', '.join(SIZES)}, got {unknown[0]!r}", "parts")
 
 
 def _corpus(options: Options, _: object) -> Corpus:

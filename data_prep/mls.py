@@ -41,12 +41,12 @@ class Options:
         ConfigError: the language is none of `LANGUAGES`.
     """
 
-    language: str = option("", f"one of {', '.join(LANGUAGES)}; to download it, or to choose")
+    language: str = option("", f"download or choose this language: {', '.join(LANGUAGES)}")
     audio: Literal["opus", "flac"] = option("opus", "kind of files to download")
 
     def __post_init__(self) -> None:
         if self.language not in ("", *LANGUAGES):
-            raise ConfigError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}")
+            raise ConfigError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}", "language")
 
 
 def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:

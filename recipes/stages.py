@@ -190,7 +190,7 @@ class Recipe:
         }
         evaluations: dict[str, Evaluation] = {}
         own = read_config(model).decoding  # which comes from the model that it began with, if at all
-        kept_ways = {"": GREEDY} | ({f", beam of {own.beam_width}": None} if own.beam_width > 1 else {})
+        kept_ways = {"": GREEDY} | ({} if own.greedy else {f", beam of {own.search.beam_width}": None})
         for way, options in kept_ways.items():
             if config.init:
                 start = find_model(config.init)
@@ -250,7 +250,7 @@ def word_list(model: Path, words: Sequence[str]) -> dict[str, DecodingOptions]:
     """The options of a beam search that writes only these words; their list is stored in the model folder."""
     lexicon, spelling = model / "words.txt", read_config(model).text
     write_whole(lexicon, "".join(f"{normalize(word, spelling)}\n" for word in words))
-    return {"beam of 16": DecodingOptions(beam_width=16, lexicon=str(lexicon), only_lexicon=True)}
+    return {"beam of 16": DecodingOptions.of(beam_width=16, lexicon=str(lexicon), only_lexicon=True)}
 
 
 def some_utterances(manifest: Path, path: Path, *, count: int) -> Path:

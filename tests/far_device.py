@@ -207,8 +207,8 @@ def recognition(device: torch.device, folder: Path) -> list[float]:
     speech = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
     emission = recognizer.log_probs(speech)
     found = align(torch.from_numpy(emission).to(device), [1, 2, 3], blank=0)
-    rescore_lm = recognizer.decoder.options.rescore_lm
-    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": "none"})
+    rescore_lm = recognizer.decoder.options.rescoring.rescore_lm
+    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": None})
     scores = [each.transcribe(speech).hypotheses[0].score for each in (recognizer, fused)]
     return [*emission.ravel().tolist(), *found.spans.ravel().tolist(), *scores]
 

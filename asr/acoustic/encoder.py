@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from asr.compute.cells import Cell, make_cell
 from asr.errors import ConfigError
-from asr.options import check_options, option
+from asr.options import check_limits, check_options, option
 
 Length = TypeVar("Length", int, Tensor)
 MOST_STRIDES = 8
@@ -33,30 +33,30 @@ class EncoderOptions:
 
     reduction: Literal["conv", "stack"] = option("conv", "reduce time by strided convolutions or by stacking frames")
     time_strides: tuple[int, ...] = option(
-        (2, 1), "time stride of each convolution, or the number of frames stacked", least=1, most=100
+        (2, 1), "time stride of each convolution, or number of stacked frames", least=1, most=100
     )
     conv_channels: int = option(32, "channels of each convolution", least=1, most=1024)
     cell: Cell = option("lstm", "recurrent cell")
     num_layers: int = option(4, "recurrent layers", least=1, most=256)
     hidden_size: int = option(256, "units of each direction of each layer", least=1, most=65536)
     bidirectional: bool = option(True, "read the utterance in both directions")
-    merge: Literal["sum", "concat"] = option("sum", "how the two directions are joined")
+    merge: Literal["sum", "concat"] = option("sum", "add or concatenate the two directions")
     projection: int = option(0, "width after each layer's linear projection; 0: none", least=0, most=65536)
-    pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere")
+    pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere", least=0)
     residual: bool = option(True, "add a layer's input to its output where widths agree")
-    layer_norm: bool = option(True, "layer normalisation after each layer")
-    dropout: float = option(0.35, "dropout after the reduction and after each layer")
+    layer_norm: bool = option(True, "normalise after each layer")
+    dropout: float = option(0.35, "dropout after the reduction and after each layer", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
         if not 1 <= len(self.time_strides) <= MOST_STRIDES:
-            raise ConfigError(f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}")
+            raise ConfigError(
+                f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}", "time_strides"
+            )
         if self.reduction == "stack" and len(self.time_strides) != 1:
-            raise ConfigError(f"reduction 'stack' takes one time stride, not {self.time_strides}")
-        if not 0 <= self.pool_after_layer <= self.num_layers:
-            raise ConfigError(f"pool_after_layer must be in 0..{self.num_layers}, not {self.pool_after_layer}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
+            message = f"time_strides must be one number with reduction stack, not {self.time_strides}"
+            raise ConfigError(message, "time_strides", "reduction")
+        check_limits("pool_after_layer", self.pool_after_layer, most=self.num_layers)
 
     @property
     def time_reduction(self) -> int:

@@ -70,40 +70,41 @@ class FrontendOptions:
     sample_rate: int = option(16000, "samples per second of the waveforms", least=1, most=1_000_000)
     frame_length_ms: float = option(25.0, "length of a frame in milliseconds", least=0, most=1000)
     frame_shift_ms: float = option(
-        10.0, "from one frame to the next in milliseconds; a whole number of samples", least=0, most=1000
+        10.0, "milliseconds from one frame to the next; a whole number of samples", least=0, most=1000
     )
     num_mel_bins: int = option(80, "triangular mel filters", least=1, most=10_000)
     num_ceps: int = option(13, "cepstral coefficients, C0 included (mfcc)")
-    cepstral_lifter: float = option(22.0, "raises the higher cepstra; 0 turns it off (mfcc)", least=0, most=10_000)
+    cepstral_lifter: float = option(22.0, "raise the higher cepstra; 0: do not (mfcc)", least=0, most=10_000)
     low_frequency: float = option(20.0, "lower edge of the first mel filter in Hz")
-    high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or negative counts from Nyquist")
-    window: Window = option("povey", "window that each frame is multiplied by")
-    preemphasis: float = option(0.97, "share of the sample before that is subtracted", least=0, most=1)
-    remove_dc_offset: bool = option(True, "subtract from each frame its mean")
-    snip_edges: bool = option(False, "only frames that lie within the audio; otherwise its ends are reflected")
+    high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or below: counted from Nyquist")
+    window: Window = option("povey", "multiply each frame by this window")
+    preemphasis: float = option(0.97, "subtract this share of the previous sample", least=0, most=1)
+    remove_dc_offset: bool = option(True, "subtract the mean from each frame")
+    snip_edges: bool = option(False, "take only frames inside the audio; otherwise reflect its ends")
     dither: float = option(
-        0.0, "deviation of the noise added in training, in steps of a 16-bit sample", least=0, most=32768
+        0.0, "standard deviation of the noise added in training, in 16-bit steps", least=0, most=32768
     )
-    energy_floor: float = option(1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples")
-    delta_order: int = option(0, "1 appends differences over time, 2 also theirs", least=0, most=2)
+    energy_floor: float = option(
+        1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples", least=1e-30, most=1e30
+    )
+    delta_order: int = option(0, "1: append differences over time, 2: also their differences", least=0, most=2)
     normalization: Normalization = option(
-        "utterance", "mean 0 and deviation 1: over each utterance, by fixed statistics, or not at all"
+        "utterance", "normalise mean and deviation over each utterance, by fixed statistics, or not at all"
     )
 
     def __post_init__(self) -> None:
         check_options(self)
         check_limits("num_ceps", self.num_ceps, least=1, most=self.num_mel_bins if self.kind == "mfcc" else 10_000)
-        if not self.energy_floor > 0:
-            raise ConfigError(f"energy_floor must be above 0, since its logarithm is taken, not {self.energy_floor}")
-        check_limits("energy_floor", self.energy_floor, least=1e-30, most=1e30)  # as float32 has it
         shift = self.sample_rate * self.frame_shift_ms / 1000
         if not math.isclose(shift, round(shift), abs_tol=1e-6) or shift < 0.5:
             raise ConfigError(
                 f"frame_shift_ms must be a whole number of samples, at least one, but {self.frame_shift_ms} ms "
-                f"at {self.sample_rate} Hz is {shift:g}"
+                f"at {self.sample_rate} Hz is {shift:g}",
+                "frame_shift_ms",
             )
         if self.window_length < 2:
-            raise ConfigError(f"frame_length_ms must be 2 samples or more, but {self.frame_length_ms} ms is fewer")
+            message = f"frame_length_ms must be 2 samples or more, but {self.frame_length_ms} ms is fewer"
+            raise ConfigError(message, "frame_length_ms")
         self._check_memory()
         bottom, top = self.frequency_range
         nyquist = self.sample_rate / 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +20,9 @@ from asr.acoustic.encoder import Encoder, EncoderOptions
 from asr.acoustic.frontend import Frontend, FrontendOptions
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, InputError
-from asr.files.model_folder import (
-    Stored,
-    embedded_folders,
-    read_model_config,
-    read_weights,
-    stored_weights,
-    write_model_config,
-    write_model_folder,
-)
+from asr.files.model_config import embedded_folders, read_model_config, write_model_config
+from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
+from asr.options import replace_options
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 
@@ -169,39 +163,34 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     return read_model_config(folder, ModelConfig, kind=KIND)
 
 
-_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm", "source_lm")  # options that name a file or folder
-
-
 def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """What the options of a model name that lies in its folder: each by its name there."""
-    names = sorted({value for name in _PLACES if (value := getattr(options, name))})
+    """The files and folders in a model's folder that its options name, by their names there."""
+    names = sorted(set(options.files.values()))
     inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
     return {name: Path(folder) / name for name in inside if (Path(folder) / name).exists()}
 
 
 def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the places of its own files, be they lost; embedded models keep their names."""
-    places, named = own_files(options, folder), embedded_folders("language model")
-    values = {name: value for name in _PLACES if (value := getattr(options, name))}
-    changes = {name: str(folder / value) for name, value in values.items() if value in places or value not in named}
-    return replace(options, **changes)  # type: ignore[arg-type]
+    """The options of a model with the paths of its own files, even lost ones; embedded models keep their names."""
+    own, named = own_files(options, folder), embedded_folders("language model")
+    paths = {name: str(folder / value) for name, value in options.files.items() if value in own or value not in named}
+    return replace_options(options, **paths)
 
 
 def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options with places that hold wherever one stands: inside the folder relative to it, elsewhere absolute.
+    """The options with paths that hold in any working directory: inside the folder relative to it, else absolute.
 
     Names of embedded models stay as they are. `in_folder` undoes it.
     """
     folder = folder.resolve()
-    values = {name: value for name in _PLACES if (value := getattr(options, name))}
     named = embedded_folders("language model")
-    places = {
-        name: Path(value).resolve() for name, value in values.items() if value not in named and Path(value).exists()
+    paths = {
+        name: Path(value).resolve()
+        for name, value in options.files.items()
+        if value not in named and Path(value).exists()
     }
-    changes = {
-        name: str(place.relative_to(folder) if folder in place.parents else place) for name, place in places.items()
-    }
-    return replace(options, **changes)  # type: ignore[arg-type]
+    inside = {name: path.relative_to(folder) for name, path in paths.items() if folder in path.parents}
+    return replace_options(options, **{name: str(path) for name, path in (paths | inside).items()})
 
 
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from asr.audio.c_streams import silenced
 from asr.audio.excerpts import Excerpt
 from asr.audio.sound_parts import SoundPart
 from asr.errors import ConfigError
-from asr.options import option
+from asr.options import check_options, option
 
 # A damaged header may state any rate. Nobody records outside this range, and resampling would multiply the samples.
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
@@ -37,18 +37,15 @@ BLOCK_SAMPLES = 2**18  # samples of all channels in a block: 1 MB of float32
 class RawFormat:
     """The format of a file of samples without a header."""
 
-    sample_rate: int = option(help="samples per second of a headerless file")
-    channels: int = option(1, "interleaved channels of a headerless file")
-    subtype: str = option("PCM_16", "sample type of a headerless file, as soundfile names it")
+    sample_rate: int = option(
+        help="samples per second of a headerless file", least=LOWEST_SAMPLE_RATE, most=HIGHEST_SAMPLE_RATE
+    )
+    channels: int = option(1, "interleaved channels of a headerless file", least=1, most=1024)
+    subtype: str = option("PCM_16", "sample type of a headerless file, by its name in soundfile")
     endian: Literal["LITTLE", "BIG"] = option("LITTLE", "byte order of a headerless file")
 
     def __post_init__(self) -> None:
-        if not LOWEST_SAMPLE_RATE <= self.sample_rate <= HIGHEST_SAMPLE_RATE:
-            raise ConfigError(f"sample_rate must be {rate_range()}; got {self.sample_rate}")
-        if not 1 <= self.channels <= 1024:
-            raise ConfigError(f"channels must be 1 to 1024; got {self.channels}")
-        if self.endian not in ("LITTLE", "BIG"):
-            raise ConfigError(f"endian must be LITTLE or BIG; got {self.endian!r}")
+        check_options(self)
         if not soundfile.check_format("RAW", self.subtype, self.endian):
             known = ", ".join(soundfile.available_subtypes("RAW"))
             raise ConfigError(f"subtype must be one of {known}, that exists {self.endian} endian; got {self.subtype!r}")

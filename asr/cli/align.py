@@ -65,8 +65,8 @@ def make_parser() -> Parser:
         examples=_EXAMPLES,
     )
     parser.add_argument("audio", metavar="AUDIO", help="a sound file, or - for stdin")
-    parser.add_argument("file", nargs="?", metavar="TEXT", help="a text file with what is said, or - for stdin")
-    parser.add_argument("--text", metavar="WORDS", help="what is said, in place of a file")
+    parser.add_argument("file", nargs="?", metavar="TEXT", help="a file with the spoken text, or - for stdin")
+    parser.add_argument("--text", metavar="WORDS", help="spoken text, instead of a file")
     parser.add_argument(
         "--format",
         type=_format,
@@ -80,7 +80,7 @@ def make_parser() -> Parser:
         help="the smallest unit with times (default: sentence in srt and vtt, else word)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write here (default: standard output)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what the model heard, and when, as a PNG")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw spectrogram, labels and words as a PNG")
     add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     add_options(parser, AlignmentOptions, title="alignment")

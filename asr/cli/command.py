@@ -159,6 +159,8 @@ def _attempt(
     except (AsrError, OSError) as error:
         if args.debug:
             traceback.print_exc()
+        if isinstance(error, ConfigError):
+            error = error.renamed(getattr(args, "flags", {}))
         say(f"error: {_sentence(error)}", prog=prog)
         return USAGE_WRONG if isinstance(error, ConfigError | InputError) else DATA_WRONG
 

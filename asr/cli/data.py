@@ -123,7 +123,7 @@ def make_import_parser(arguments: Sequence[str]) -> Parser:
         examples=_IMPORT_EXAMPLES,
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder of recordings, a table, or a data set")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the manifests here")
     add_options(parser, SourceOptions, title="reading")
     add_options(parser, SplitOptions, title="splits")
     return parser
@@ -240,7 +240,7 @@ def make_shard_parser(arguments: Sequence[str]) -> Parser:
         examples=_SHARD_EXAMPLES,
     )
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the shards to this new folder")
     parser.add_argument(
         "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances per shard (default: %(default)s)"
     )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
-from asr.cli.recognizer import add_recognizer_flags, load_recognizer
+from asr.cli.recognizer import add_recognizer_flags, load_recognizer, shown_decoding
 from asr.errors import ConfigError, DataError
 from asr.files.writing import write_whole
+from asr.options import to_json
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
@@ -47,11 +48,11 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `asr-evaluate` with these arguments, or the arguments of the process."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda given: make_parser(given).parse(given), run, argv)
 
 
-def make_parser() -> Parser:
-    """The command line of `asr-evaluate`."""
+def make_parser(arguments: Sequence[str] = ()) -> Parser:
+    """The command line of `asr-evaluate`; help shows how the model decodes if it is the first argument."""
     parser = Parser(
         PROG,
         usage="asr-evaluate MODEL MANIFEST [--errors N] [--compare OTHER] [OPTION...]",
@@ -75,7 +76,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write all figures and texts to a JSON file")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
-    add_recognizer_flags(parser)
+    add_recognizer_flags(parser, shown_decoding(arguments, arguments[0] if arguments else None))
     return parser
 
 
@@ -230,8 +231,8 @@ def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Ut
 
     with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
-    weights = ", ".join(f"{name} {getattr(options, name):g}" for name in tuned_options(options))
-    say(f"tuned: {weights}", prog=PROG)
+    values = to_json(options)
+    say(f"tuned: {', '.join(f'{name} {values[name]:g}' for name in tuned_options(options))}", prog=PROG)
     if len(utterances) < FEW and not args.quiet:
         say(f"warning: {len(utterances)} utterances are few: the weights may suit no others", prog=PROG)
     return recognizer.with_decoding(options)

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values
 from asr.decoding.options import DecodingOptions
+from asr.errors import AsrError
+from asr.options import from_json, replace_options
 from asr.recognition.many_recordings import TranscribeOptions
 
 if TYPE_CHECKING:  # torch takes two seconds to load
     from asr.recognition.recognizer import Recognizer
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")  # a test compares them with `asr.load`, which loads torch
+# A test compares these with `asr.load`, which loads torch.
+DEFAULT_MODEL = "english"
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
-def add_recognizer_flags(parser: Parser) -> None:
-    """Add the flags that `load_recognizer` reads."""
+def add_recognizer_flags(parser: Parser, decoding: DecodingOptions | None = None) -> None:
+    """Add the flags that `load_recognizer` reads; help shows the options of `decoding` as defaults."""
     add_computing_flags(parser)
-    add_options(parser, DecodingOptions, title="decoding")
+    add_options(parser, DecodingOptions, title="decoding", defaults=decoding)
+
+
+def shown_decoding(arguments: Sequence[str], model: str | None) -> DecodingOptions | None:
+    """The decoding options of a model if the arguments ask for help, and there is such a model."""
+    if not {"-h", "--help"} & set(arguments):
+        return None
+    from asr.files.model_config import embedded_folders, read_values
+
+    try:
+        folder = embedded_folders("acoustic model").get(model or DEFAULT_MODEL, Path(model or DEFAULT_MODEL))
+        options = from_json(DecodingOptions, read_values(folder).get("decoding", {}))
+    except AsrError:
+        return None
+    own = {name: value for name, value in options.files.items() if (folder / value).exists()}
+    return replace_options(options, **{name: f"{value} in the model's folder" for name, value in own.items()})
 
 
 def add_computing_flags(parser: Parser) -> None:
@@ -29,14 +50,13 @@ def add_computing_flags(parser: Parser) -> None:
         type=at_least(1),
         default=TranscribeOptions.batch_size,
         metavar="N",
-        help="pieces of sound, at most 22 s each, that are computed together (default: %(default)s)",
+        help="compute N pieces of sound, of at most 22 s each, together (default: %(default)s)",
     )
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only "
-        "(default: %(default)s)",
+        help="format of matrix products; auto: bfloat16 where it is faster; float16: GPUs only (default: %(default)s)",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, given_values, sound_flags
 from asr.cli.command import DATA_WRONG, noter, run_command, say, write_result
-from asr.cli.recognizer import add_recognizer_flags
+from asr.cli.recognizer import add_recognizer_flags, shown_decoding
 from asr.data.manifest import is_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError
@@ -24,7 +23,6 @@ from asr.recognition.recordings import find_recordings, is_folder
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
 _CONCATENABLE = ("txt", "json", "ctm")  # formats of which several results can follow each other
-_OPTION_NAMES = re.compile(r"(?<![-\w])(output|resume|nproc|plot)(?=[ ,]|$)")
 
 _EXAMPLES = """\
 what is written:
@@ -71,11 +69,14 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `asr-transcribe` with these arguments, or the arguments of the process."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda given: make_parser(given).parse(given), run, argv)
 
 
-def make_parser() -> Parser:
-    """The command line of `asr-transcribe`."""
+def make_parser(arguments: Sequence[str] = ()) -> Parser:
+    """The command line of `asr-transcribe`; help shows how the model of the arguments decodes."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--model", nargs="?")
+    model = early.parse_known_args(arguments)[0].model
     parser = Parser(
         PROG,
         usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
@@ -120,7 +121,7 @@ def make_parser() -> Parser:
     add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     parser.add_argument("--list-models", action="store_true", help="show the embedded models and their purposes")
-    add_recognizer_flags(parser)
+    add_recognizer_flags(parser, shown_decoding(arguments, model))
     return parser
 
 
@@ -140,10 +141,7 @@ def run(args: argparse.Namespace) -> int:
             decoding = {"num_best": NUM_EXPLAINED, **decoding}
     elif decoding.get("num_best", 1) > 1 and "json" not in formats:
         raise ConfigError("--num-best needs a place to show them: add --format json, or --explain")
-    try:
-        return _transcribe(args, formats, decoding)
-    except ConfigError as error:  # which names options of Python
-        raise ConfigError(_OPTION_NAMES.sub(lambda match: f"--{match[0]}", str(error))) from None
+    return _transcribe(args, formats, decoding)
 
 
 def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Mapping[str, Any]) -> int:

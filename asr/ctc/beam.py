@@ -65,11 +65,13 @@ from asr.ctc.beam_records import (
 from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
 from asr.ctc.ngram_tables import NgramTables, contiguous, field_values
 from asr.ctc.trie import WordTrie
-from asr.errors import ConfigError, InputError
-from asr.options import option
+from asr.errors import InputError
+from asr.options import check_options, option
 
 WIDEST_BEAM = 10_000  # 25 MB for each emission
 LARGEST_SCORE = 1e6  # nats, of an option: sums of them stay far from the limits of float64
+WEIGHT: dict[str, Any] = {"least": 0, "most": LARGEST_SCORE}  # limits of options
+BONUS: dict[str, Any] = {"least": -LARGEST_SCORE, "most": LARGEST_SCORE}
 MOST_ROW_BYTES = 1 << 30  # of a label model
 TOGETHER = 32  # emissions that share the steps of a label model
 _LEAST_AHEAD = -1e3  # nats: a word with probability 0 by itself may be possible after another word
@@ -87,7 +89,9 @@ _kernels = Kernels(_compiled_functions, room=ctc)
 
 @dataclass(frozen=True, kw_only=True)
 class BeamOptions:
-    """What a beam search keeps, and how it weighs a text y of complete words:
+    """How a beam search prunes and scores.
+
+    The score of a text y of complete words is
 
         score(y) = log p_ctc(y) + lm_weight log p_lm(y) + word_bonus |words| + unknown_word_score |unknown words|
                    + unknown_letter_score |their letters| + weights of its hotwords
@@ -95,50 +99,29 @@ class BeamOptions:
     With all pruning off and a beam wide enough for every prefix, the n best are exact.
     """
 
-    beam_width: int = option(16, "prefixes kept while decoding")
+    beam_width: int = option(16, "keep N prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
-        None, "labels below this log-probability in a frame begin no new prefix, but for the frame's best; none: all do"
+        None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
     )
     score_threshold: float | None = option(
-        None, "prefixes this many nats or more below the best are dropped; none: kept"
+        None, "drop prefixes this many nats or more behind the best; none: keep all", above=0
     )
     blank_threshold: float | None = option(
-        None, "frames whose blank is more probable than this count as nothing but blank; none: no frame"
+        None, "skip frames whose blank has a higher probability than this; none: skip no frame", above=0, below=1
     )
     open_tokens: int | None = option(
-        1000, "prefixes that part from the best one before its last tokens, this many, are dropped; none: kept"
+        1000, "drop prefixes that diverged from the best one more than N tokens ago; none: keep all", least=1
     )
-    lm_weight: float = option(0.5, "factor of the language model's log-probabilities")
-    word_bonus: float = option(0.0, "added for each word, in nats")
-    unknown_word_score: float = option(-5.0, "added for each word that is not in the lexicon, in nats")
-    unknown_letter_score: float = option(0.0, "added for each letter of such a word, in nats, at most 0")
-    only_lexicon: bool = option(False, "spell words of the lexicon and no others")
+    lm_weight: float = option(0.5, "weight of the language model's log-probability in the search", **WEIGHT)
+    word_bonus: float = option(0.0, "add this for each word, in nats", **BONUS)
+    unknown_word_score: float = option(-5.0, "add this for each word outside the lexicon, in nats", **BONUS)
+    unknown_letter_score: float = option(
+        0.0, "add this for each letter of such a word, in nats, at most 0", least=-LARGEST_SCORE, most=0
+    )
+    only_lexicon: bool = option(False, "allow only words of the lexicon")
 
     def __post_init__(self) -> None:
-        if type(self.beam_width) is not int or not 1 <= self.beam_width <= WIDEST_BEAM:
-            raise ConfigError(
-                f"beam_width must be an integer, 1 or above, {WIDEST_BEAM} at most; got {self.beam_width!r}"
-            )
-        if self.token_threshold is not None and not self.token_threshold <= 0:
-            raise ConfigError(f"token_threshold must be a log-probability, at most 0; got {self.token_threshold!r}")
-        if self.score_threshold is not None and not self.score_threshold > 0:
-            raise ConfigError(f"score_threshold must be above 0 nats; got {self.score_threshold!r}")
-        if self.blank_threshold is not None and not 0 < self.blank_threshold < 1:
-            raise ConfigError(
-                f"blank_threshold must be a probability, above 0 and below 1; got {self.blank_threshold!r}"
-            )
-        if self.open_tokens is not None and (type(self.open_tokens) is not int or self.open_tokens < 1):
-            raise ConfigError(f"open_tokens must be an integer, 1 or above; got {self.open_tokens!r}")
-        if not 0 <= self.lm_weight <= LARGEST_SCORE:
-            raise ConfigError(
-                f"lm_weight must be finite, 0 or above, {LARGEST_SCORE:g} at most; got {self.lm_weight!r}"
-            )
-        for name in ("word_bonus", "unknown_word_score"):
-            if not abs(getattr(self, name)) <= LARGEST_SCORE:
-                raise ConfigError(f"{name} must be finite, {LARGEST_SCORE:g} nats at most; got {getattr(self, name)!r}")
-        if not -LARGEST_SCORE <= self.unknown_letter_score <= 0:
-            least = f"{-LARGEST_SCORE:g} at least; got {self.unknown_letter_score!r}"
-            raise ConfigError(f"unknown_letter_score must be 0 or below, {least}")
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

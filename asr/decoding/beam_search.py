@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from asr.ctc import beam
-from asr.ctc.beam import LARGEST_SCORE, BeamSearch, LabelModel
+from asr.ctc.beam import LARGEST_SCORE, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.trie import WordTrie
-from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions
+from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
@@ -60,13 +60,14 @@ def make_search(
         DataError, InputError: as `asr.decoding.decoder.Decoder`.
     """
     _warm_up()
-    lm = _read_lm(options.lm) if options.lm else None
+    language = options.language
+    lm = _read_lm(language.lm) if language.lm else None
     label_words: np.ndarray | None = None
-    if lm is not None and lm.over_characters and not options.lexicon:
+    if lm is not None and lm.over_characters and not language.lexicon:
         label_words = _label_words(lm, alphabet)
     words: Iterable[tuple[str, int]] = ()  # with their numbers
-    if options.lexicon:
-        words = ((word, _number(lm, word)) for word in _read_words(options.lexicon, alphabet))
+    if language.lexicon:
+        words = ((word, _number(lm, word)) for word in _read_words(language.lexicon, alphabet))
     elif lm is not None and label_words is None:
         words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
     spellings: dict[tuple[int, ...], int] = {}
@@ -74,25 +75,25 @@ def make_search(
         if len(word.split()) == 1 and (spelling := spell(word, alphabet)):  # a no-break space would separate two words
             spellings.setdefault(spelling, number)
     if lm is not None:
-        _check_script(lm, options, alphabet, label_words, spellings)
+        _check_script(lm, language, alphabet, label_words, spellings)
     hotword_weights: dict[tuple[int, ...], float] = {}
-    for spelling, weight in _spell_hotwords(options.hotwords, alphabet):
+    for spelling, weight in _spell_hotwords(language.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
-    if options.only_lexicon:  # the search finds no other words
+    if options.search.only_lexicon:  # the search finds no other words
         for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
             spellings.setdefault(spell(word, alphabet), _number(lm, word))
-    expected, hotwords = _expect(hotword_weights, spellings, alphabet, options)
+    expected, hotwords = _expect(hotword_weights, spellings, alphabet, options.search)
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
         num_labels=alphabet.size,
         blank=BLANK,
-        options=options,
+        options=options.search,
         delimiters=[label for label, character in labelled if character == " "],
         standalone=[label for label, character in labelled if is_han(character)],
         lexicon=WordTrie(list(spellings), list(spellings.values())) if spellings else None,
         lm=None if lm is None else lm.tables,
         label_words=label_words,
-        label_model=_label_model(alphabet, options.fuse_lm, device) if options.fuse_lm else None,
+        label_model=_label_model(alphabet, language.fuse_lm, device) if language.fuse_lm else None,
         hotwords=hotwords,
     )
     known = frozenset(map(alphabet.decode, spellings))
@@ -105,7 +106,7 @@ def _expect(
     weights: Mapping[tuple[int, ...], float],
     lexicon: Iterable[tuple[int, ...]],
     alphabet: Alphabet,
-    options: DecodingOptions,
+    options: BeamOptions,
 ) -> tuple[tuple[ExpectedHotword, ...], Hotwords]:
     """Hotwords for the search, which give back the price of their unknown words.
 
@@ -198,11 +199,10 @@ def _read_version(path: str, version: Identity | None) -> NgramModel:
 
 def named_files(options: DecodingOptions) -> list[str]:
     """The files of decoding options; for a recurrent model's folder, the files in it."""
-    names = [options.lm, options.lexicon, options.source_lm]
-    names += [entry[1:] for entry in options.hotwords if entry.startswith("@")]
-    for folder in filter(None, (options.fuse_lm, options.rescore_lm)):
-        names += [os.path.join(folder, inner, file) for inner in ("", "lm") for file in _MODEL_FILES]
-    return [name for name in names if name]
+    folders = list(filter(None, (options.language.fuse_lm, options.rescoring.rescore_lm)))
+    names = [name for name in options.files.values() if name not in folders]
+    names += [os.path.join(folder, inner, file) for folder in folders for inner in ("", "lm") for file in _MODEL_FILES]
+    return names + [entry[1:] for entry in options.language.hotwords if entry.startswith("@")]
 
 
 def file_versions(names: Iterable[str]) -> tuple[Identity | None, ...]:
@@ -250,7 +250,7 @@ def _label_words(lm: NgramModel, alphabet: Alphabet) -> np.ndarray:
 
 def _check_script(
     lm: NgramModel,
-    options: DecodingOptions,
+    options: LanguageOptions,
     alphabet: Alphabet,
     label_words: np.ndarray | None,
     spellings: Mapping[tuple[int, ...], int],

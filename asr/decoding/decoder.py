@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from asr.decoding.options import DecodingOptions
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
 from asr.errors import ConfigError, InputError
 from asr.files.reading import Identity
+from asr.options import to_json
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words, split_words
 
@@ -55,9 +56,9 @@ class Decoder:
             )
         self._search: BeamSearch | None = None
         self._rescorer: Rescorer | None = None
-        if self.options.beam_width > 1:
+        if not self.options.greedy:
             self._search, self._hotwords, lexicon = make_search(alphabet, self.options, device=device)
-            if self.options.rescore_lm:
+            if self.options.rescoring.rescore_lm:
                 self._rescorer = self._make_rescorer(lexicon, device, dtype)
 
     def decode(
@@ -105,17 +106,17 @@ class Decoder:
             tokens=tuple(best.tokens.tolist()),
             spans=tuple((start, end) for start, end in best.spans.tolist()),
         )
-        confidences = of_words(spelled, best.confidences) ** self.options.greedy_confidence_power
+        confidences = of_words(spelled, best.confidences) ** self.options.confidence.greedy_confidence_power
         return self._of_hypotheses([hypothesis], spelled, confidences.tolist(), timeline)
 
     def _search_all(self, emissions: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
         """The hypotheses of the search for each emission, the best first; at least one, perhaps an empty one."""
         assert self._search is not None
         options = self.options
-        within = options.rescore_within if self._rescorer else math.inf
+        within = options.rescoring.rescore_within if self._rescorer else math.inf
         if options.num_best == 1 and self._rescorer is None:  # only confidences need the others
-            within = _NEGLIGIBLE * options.confidence_temperature
-        count = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
+            within = _NEGLIGIBLE * options.confidence.confidence_temperature
+        count = max(options.num_best, options.rescoring.rescore_count if self._rescorer else _NUM_WEIGHED)
         if options.prior_weight:
             emissions = [without_prior(emission, options.prior, options.prior_weight) for emission in emissions]
         lists = self._search.decode_many(emissions, num_best=count, within=within)
@@ -139,8 +140,8 @@ class Decoder:
 
     def _transcript(self, hypotheses: Sequence[BeamHypothesis], emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of hypotheses, the best first."""
-        options, spelled = self.options, hypotheses[0].text
-        n_best = hypotheses[: options.num_best]
+        options, spelled = self.options.confidence, hypotheses[0].text
+        n_best = hypotheses[: self.options.num_best]
         spans, character_confidences = zip(
             *(place_tokens(emission, hypothesis.tokens) for hypothesis in n_best), strict=True
         )
@@ -164,12 +165,12 @@ class Decoder:
             tokens=tuple(hypothesis.tokens.tolist()),
             spans=tuple((start, end) for start, end in spans),
             acoustic=hypothesis.acoustic_score,
-            lm=hypothesis.lm_score if options.lm or options.fuse_lm else None,
+            lm=hypothesis.lm_score if options.language.lm or options.language.fuse_lm else None,
             rnn=hypothesis.rnn_score,
             source=hypothesis.source_score,
-            word_score=options.word_bonus * hypothesis.num_words
-            + options.unknown_word_score * hypothesis.num_unknown
-            + options.unknown_letter_score * hypothesis.unknown_letters
+            word_score=options.search.word_bonus * hypothesis.num_words
+            + options.search.unknown_word_score * hypothesis.num_unknown
+            + options.search.unknown_letter_score * hypothesis.unknown_letters
             + rescoring_bonus(hypothesis, options),
             hotword_score=hypothesis.hotword_score,
             hotwords=tuple(
@@ -195,11 +196,12 @@ class Decoder:
         )
 
     def _make_rescorer(self, lexicon: frozenset[str], device: str, dtype: Any) -> Rescorer:
-        options = self.options
+        options = self.options.rescoring
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
+        assert options.rescore_lm
         model = load_language_model(options.rescore_lm, device)
         dtype = dtype if model.can_run(dtype) else None
-        return Rescorer(model, options, source=source, lexicon=lexicon, dtype=dtype)
+        return Rescorer(model, self.options, source=source, lexicon=lexicon, dtype=dtype)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:
@@ -221,9 +223,9 @@ def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -
 
 def _effective(options: DecodingOptions) -> dict[str, Any]:
     """The options that have an effect, for a transcript."""
-    if options.beam_width == 1:
+    if options.greedy:
         return {"beam_width": 1}
-    return {name: value for name, value in asdict(options).items() if name != "prior"}
+    return {name: value for name, value in to_json(options).items() if name != "prior"}
 
 
 def decode(

@@ -100,8 +100,8 @@ def build_decoder(
     """
     if ngram_path is not None:
         options["lm"] = os.fspath(ngram_path)
-    changed = DecodingOptions().changed({"beam_width": BEAM_WIDTH, **options})
-    return LabelDecoder(labels, changed, blank=blank, logits=logits)
+    decoding = DecodingOptions.of(**{"beam_width": BEAM_WIDTH, **options})
+    return LabelDecoder(labels, decoding, blank=blank, logits=logits)
 
 
 def _checked_labels(labels: object) -> list[str]:

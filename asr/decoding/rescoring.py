@@ -77,7 +77,7 @@ class Rescorer:
         dtype: torch.dtype | None = None,
     ):
         self.model, self.options, self.source, self.dtype = model, options, source, dtype
-        self.lexicon = lexicon if options.unknown_letter_score else frozenset()
+        self.lexicon = lexicon if options.search.unknown_letter_score else frozenset()
 
     def rescore(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
         """The hypotheses of each utterance with their new scores, the best first; equal ones keep their order.
@@ -125,9 +125,9 @@ def rerank(hypotheses: Sequence[BeamHypothesis], options: DecodingOptions) -> li
     def rescored(hypothesis: BeamHypothesis) -> BeamHypothesis:
         if hypothesis.rnn_score is None:
             return hypothesis
-        models = (weight_of_lm(options) - options.lm_weight) * hypothesis.lm_score
-        models += options.rescore_weight * hypothesis.rnn_score
-        models -= options.source_weight * (hypothesis.source_score or 0.0)
+        models = (weight_of_lm(options) - options.search.lm_weight) * hypothesis.lm_score
+        models += options.rescoring.rescore_weight * hypothesis.rnn_score
+        models -= options.rescoring.source_weight * (hypothesis.source_score or 0.0)
         return replace(hypothesis, score=hypothesis.score + models + rescoring_bonus(hypothesis, options))
 
     return sorted(map(rescored, hypotheses), key=lambda hypothesis: -hypothesis.score)
@@ -135,12 +135,13 @@ def rerank(hypotheses: Sequence[BeamHypothesis], options: DecodingOptions) -> li
 
 def rescoring_bonus(hypothesis: BeamHypothesis, options: DecodingOptions) -> float:
     """The part of rescoring for the words of a hypothesis, in nats."""
-    return 0.0 if hypothesis.rnn_score is None else options.rescore_word_bonus * len(hypothesis.words)
+    return 0.0 if hypothesis.rnn_score is None else options.rescoring.rescore_word_bonus * len(hypothesis.words)
 
 
 def weight_of_lm(options: DecodingOptions) -> float:
     """The weight of the search's language model in rescoring."""
-    return options.lm_weight if options.rescore_lm_weight is None else options.rescore_lm_weight
+    weight = options.rescoring.rescore_lm_weight
+    return options.search.lm_weight if weight is None else weight
 
 
 def _groups(lists: Sequence[Sequence[BeamHypothesis]]) -> Iterator[list[int]]:

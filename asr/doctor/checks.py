@@ -19,7 +19,7 @@ from asr.data.manifest import Declared, Utterance
 from asr.data.splits import Split
 from asr.doctor.listening import FileFacts, SoundFacts, decibels
 from asr.errors import ConfigError, InputError
-from asr.options import option
+from asr.options import check_options, option
 from asr.text.alphabet import Alphabet
 from asr.text.marks import find_marks
 from asr.text.normalization import Marks, TextOptions, is_han
@@ -90,26 +90,25 @@ class DoctorOptions:
     """Limits of the checks."""
 
     text: TextOptions = field(default_factory=TextOptions)
-    characters: str = option("", "the alphabet, without spaces; without it, the model's or that of train")
-    tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's")
-    shortest: float = option(0.1, "seconds below which an utterance is too short")
-    longest: float = option(30.0, "seconds above which an utterance is too long")
-    silence: float = option(-50.0, "dB of full scale that the loudest 25 ms must reach")
-    clipped: float = option(0.5, "percent of samples cut off at which sound is clipped")
-    offset: float = option(2.0, "percent of full scale that the mean sample may differ by")
-    slowest: float = option(0.5, "least letters a second (a Chinese character counts as 3)")
-    fastest: float = option(30.0, "most letters a second")
-    leak_letters: int = option(20, "fewest letters of a sentence that train and test cannot share by chance")
+    characters: str = option("", "the alphabet, without spaces (default: that of the model or of train)")
+    tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's", least=0)
+    shortest: float = option(0.1, "report utterances shorter than this, in seconds", least=0)
+    longest: float = option(30.0, "report utterances longer than this, in seconds")
+    silence: float = option(-50.0, "report utterances whose loudest 25 ms are below this, in dB of full scale")
+    clipped: float = option(0.5, "report sound with this percentage of samples cut off", least=0)
+    offset: float = option(2.0, "percent of full scale by which the mean sample may differ from 0", least=0)
+    slowest: float = option(0.5, "report fewer letters a second (a Chinese character counts as 3)", least=0)
+    fastest: float = option(30.0, "report more letters a second")
+    leak_letters: int = option(
+        20, "report sentences in both train and test from N letters on, too long to be there by chance", least=0
+    )
 
     def __post_init__(self) -> None:
-        for name in ("tolerance", "clipped", "offset", "slowest", "leak_letters"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        check_options(self)
         for low, high in (("shortest", "longest"), ("slowest", "fastest")):
-            if not 0 <= getattr(self, low) < getattr(self, high):
-                raise ConfigError(
-                    f"{low} must be 0 or more and less than {high}, not {getattr(self, low)} and {getattr(self, high)}"
-                )
+            if not getattr(self, low) < getattr(self, high):
+                values = f"{getattr(self, low)} and {getattr(self, high)}"
+                raise ConfigError(f"{low} must be less than {high}, not {values}", low, high)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,6 +28,7 @@ from asr.decoding.decoder import place_tokens
 from asr.decoding.options import DecodingOptions
 from asr.decoding.rescoring import rerank
 from asr.errors import AsrError, ConfigError, InputError
+from asr.options import replace_options
 from asr.recognition.recognizer import Emission, Recognizer
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.metrics import right_words, word_errors
@@ -119,16 +120,16 @@ def tune_decoding(
     if not references:
         raise InputError("weights need utterances with known text to be tuned on; got none")
     options = _fit_greedy_confidences(options, emissions, recognizer.model.alphabet, references)
-    if options.beam_width == 1:
+    if options.greedy:
         return options
 
     def search(options: DecodingOptions) -> list[list[BeamHypothesis]]:
         return recognizer.with_decoding(options).decoder.hypotheses(emissions)
 
-    options = _tune_search(replace(options, prior=prior_of(emissions)), search, references)
-    if options.rescore_lm:
+    options = _tune_search(replace_options(options, prior=prior_of(emissions)), search, references)
+    if options.rescoring.rescore_lm:
         names = weights_of_ranking(options)
-        lists = search(replace(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))  # type: ignore[arg-type]
+        lists = search(replace_options(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))
         asked = [[each.rnn_score is not None for each in row] for row in lists]
         terms: dict[str, Rows] = {
             "rescore_weight": [[each.rnn_score or 0.0 for each in row] for row in lists],
@@ -138,11 +139,11 @@ def tune_decoding(
         }
         terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
         base = [
-            [each.score - options.lm_weight * each.lm_score * (each.rnn_score is not None) for each in row]
+            [each.score - options.search.lm_weight * each.lm_score * (each.rnn_score is not None) for each in row]
             for row in lists
         ]
         weights, _ = tune(base, terms, _errors(lists, references))
-        options = replace(options, **weights)  # type: ignore[arg-type]
+        options = replace_options(options, **weights)
         lists = [rerank(row, options) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
@@ -151,19 +152,21 @@ def tune_decoding(
 
 def tuned_options(options: DecodingOptions) -> list[str]:
     """The names of the options that `tune_decoding` finds a number for."""
-    if options.beam_width == 1:
+    if options.greedy:
         return ["greedy_confidence_power"]
-    ranking = weights_of_ranking(options) * bool(options.rescore_lm)
+    ranking = weights_of_ranking(options) * bool(options.rescoring.rescore_lm)
     confidence = ["confidence_temperature", "confidence_power", "greedy_confidence_power"]
     return [*weights_of_search(options), "prior_weight", *ranking, *confidence]
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
     """The names of the weights that a search with these options has to be given."""
-    unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
+    language = options.language
+    has_lm = bool(language.lm or language.fuse_lm)
+    unknown = bool((language.lm or language.lexicon) and not options.search.only_lexicon)
     return [
-        *["lm_weight"] * bool(options.lm or options.fuse_lm),
-        *["word_bonus"] * bool(options.lm or options.fuse_lm or options.lexicon or not options.rescore_lm),
+        *["lm_weight"] * has_lm,
+        *["word_bonus"] * bool(has_lm or language.lexicon or not options.rescoring.rescore_lm),
         *["unknown_word_score", "unknown_letter_score"] * unknown,
     ]
 
@@ -173,8 +176,8 @@ def weights_of_ranking(options: DecodingOptions) -> list[str]:
     return [
         "rescore_weight",
         "rescore_word_bonus",
-        *["rescore_lm_weight"] * bool(options.lm or options.fuse_lm),
-        *["source_weight"] * bool(options.source_lm),
+        *["rescore_lm_weight"] * bool(options.language.lm or options.language.fuse_lm),
+        *["source_weight"] * bool(options.rescoring.source_lm),
     ]
 
 
@@ -194,17 +197,23 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
     The weight of the prior is tried in a beam of `TRIED_WIDTH`, with the weights that are best without a prior. Then
     the other weights are tuned again with the whole beam.
     """
-    width = min(options.beam_width, TRIED_WIDTH)
-    tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
+    width = min(options.search.beam_width, TRIED_WIDTH)
+    tried = _tune_weights(replace_options(options, beam_width=width, prior_weight=0.0), search, references)
 
     def fewest(prior_weight: float) -> int:
-        lists = search(replace(tried, prior_weight=prior_weight, rescore_lm="", source_lm="", num_best=100))
+        lists = search(replace(_without_rescoring(tried), prior_weight=prior_weight))
         return _best_weights(tried, lists, _errors(lists, references))[1]
 
     prior_weight = min(PRIOR_WEIGHTS, key=fewest)
     prior = options.prior if prior_weight else ()
-    found = replace(tried, beam_width=options.beam_width, prior=prior, prior_weight=prior_weight)
-    return found if not prior_weight and width == options.beam_width else _tune_weights(found, search, references)
+    beam_width = options.search.beam_width
+    tuned = replace_options(tried, beam_width=beam_width, prior=prior, prior_weight=prior_weight)
+    return tuned if not prior_weight and width == beam_width else _tune_weights(tuned, search, references)
+
+
+def _without_rescoring(options: DecodingOptions) -> DecodingOptions:
+    """The options of a search for many hypotheses, as weights of a search are tuned on."""
+    return replace_options(options, rescore_lm=None, source_lm=None, num_best=100)
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
@@ -215,7 +224,7 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
     pools = [{} for _ in references]
     tried: dict[DecodingOptions, int] = {}  # with the errors of their best hypotheses
     while options not in tried and len(tried) < ROUNDS:
-        lists = search(replace(options, rescore_lm="", source_lm="", num_best=100))
+        lists = search(_without_rescoring(options))
         errors = _errors(lists, references)
         tried[options] = sum(row[0] for row in errors)
         for pool, *row in zip(pools, lists, errors, strict=True):
@@ -226,7 +235,7 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
         lists = [[hypothesis for hypothesis, _ in pool.values()] for pool in pools]
         errors = [[count for _, count in pool.values()] for pool in pools]
         weights, _ = _best_weights(options, lists, errors)
-        options = replace(options, **weights)  # type: ignore[arg-type]
+        options = replace_options(options, **weights)
     return min(tried, key=tried.__getitem__)
 
 
@@ -244,7 +253,7 @@ def _best_weights(
         "unknown_word_score": [[hypothesis.num_unknown for hypothesis in row] for row in lists],
         "unknown_letter_score": [[hypothesis.unknown_letters for hypothesis in row] for row in lists],
     }
-    weights = {name: getattr(options, name) for name in weights_of_search(options)}
+    weights = {name: getattr(options.search, name) for name in weights_of_search(options)}
     first = [name for name in weights if name != "unknown_letter_score"]
     prices = [name for name in weights if name.startswith("unknown_")]
     for names in (first, prices) if prices else (first,):
@@ -308,7 +317,7 @@ def _fit_confidences(
             calibration = tuple(round(float(each), 4) for each in fit_calibration(seen, right))
             trials.append((_surprise(calibrated(seen, calibration), right), temperature, power, calibration))
     _, temperature, power, calibration = min(trials)
-    return replace(
+    return replace_options(
         options, confidence_temperature=temperature, confidence_power=power, confidence_calibration=calibration
     )
 
@@ -321,7 +330,9 @@ def _fit_greedy_confidences(
     texts = [alphabet.decode(path.tokens) for path in paths]
     heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
     right = _right([split_words(text) for text in texts], references)
-    return replace(options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right)))
+    return replace_options(
+        options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right))
+    )
 
 
 def _right(hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> np.ndarray:
@@ -364,12 +375,13 @@ def store_decoding(
     folder = find_model(model)
     check_own(model)
     config = read_config(folder)
-    if options.beam_width == 1 < config.decoding.beam_width:
-        kept = replace(config.decoding, greedy_confidence_power=options.greedy_confidence_power)
-        write_config(folder, replace(config, decoding=kept))
+    if options.greedy and not config.decoding.greedy:
+        power = options.confidence.greedy_confidence_power
+        own = replace_options(config.decoding, greedy_confidence_power=power)
+        write_config(folder, replace(config, decoding=own))
         return folder
-    wanted_now = {name: getattr(config.decoding, name) for name in ("hotwords", "num_best")}  # of a day, not of a model
-    options = replace(options, **wanted_now)
+    own = config.decoding
+    options = replace_options(options, hotwords=own.language.hotwords, num_best=own.num_best)  # these change by the day
     decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
     provenance = {**config.provenance, "decoding": decoding}
     write_config(folder, replace(config, decoding=out_of_folder(options, folder), provenance=provenance))

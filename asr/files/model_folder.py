@@ -1,33 +1,27 @@
 """Model folders: `config.json` and `weights.safetensors`, complete or not at all, and nothing in them is unpickled.
 
 A folder is written beside its place and renamed. Whatever is wrong with one that is read is refused with the reason.
-An acoustic model's config.json says nothing of its kind; that of any other has it under "kind".
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from asr.errors import AsrError, ConfigError, DataError, InputError
+from asr.errors import ConfigError, DataError, InputError
 from asr.files.folders import replacing_folder
-from asr.files.reading import read_json
-from asr.files.writing import write_whole
-from asr.options import from_json, shown, to_json
+from asr.files.model_config import CONFIG_FILE, Kind, write_model_config
+from asr.options import shown
 
-FORMAT_VERSION = 1
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
-EMBEDDED = Path(__file__).parents[1] / "models"  # those that come with the package
 
 STEPS = ".steps"  # suffix of the tensor with the step size of each row of an int8 tensor
 INT8_STEPS = 127  # on either side of 0
@@ -35,9 +29,7 @@ INT8_STEPS = 127  # on either side of 0
 _HEADER_BYTES = 1 << 24
 _FLOATS = ("F32", "F16", "BF16", "F64")
 
-Kind = Literal["acoustic model", "language model"]
 Stored = Literal["float32", "float16", "int8"]
-Config = TypeVar("Config")
 
 
 def write_model_folder(
@@ -68,13 +60,6 @@ def write_model_folder(
         for name, path in (files or {}).items():
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new / name)
-
-
-def write_model_config(folder: str | os.PathLike[str], config: Any, *, kind: Kind) -> None:
-    """Write the config.json of a model folder; arguments as for `write_model_folder`."""
-    said = {} if kind == "acoustic model" else {"kind": kind}
-    values = {"format_version": FORMAT_VERSION, **said, **to_json(config)}
-    write_whole(Path(folder) / CONFIG_FILE, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
 
 
 def stored_weights(
@@ -111,28 +96,6 @@ def stored_weights(
 def _by_rows(steps: Tensor, values: Tensor) -> Tensor:
     """One step for each row of the values, in a shape that broadcasts."""
     return steps.view(-1, *[1] * (values.ndim - 1))
-
-
-def read_model_config(folder: str | os.PathLike[str], config_type: type[Config], *, kind: Kind) -> Config:
-    """The config.json of a model folder.
-
-    Raises:
-        DataError: it is missing, not JSON, of a newer format or another kind, or has an unknown or wrong option.
-    """
-    path = Path(folder) / CONFIG_FILE
-    values = _read_values(path)
-    version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        advice = "; install a newer version of asr" if newer else ""
-        raise DataError(f"format_version must be {FORMAT_VERSION}, not {shown(version)}{advice}", path=path)
-    if (found := values.pop("kind", "acoustic model")) != kind:
-        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(found)}", path=path)
-    try:
-        return from_json(config_type, values)
-    except AsrError as error:
-        text = str(error)
-        raise DataError(text if len(text) < 2000 else f"{text[:1000]} ...", path=path) from None
 
 
 def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -186,36 +149,6 @@ def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
         values *= _by_rows(file.get_tensor(name + STEPS).to(torch.float32), values)
     if not values.isfinite().all():
         raise DataError(f"tensor {name!r} holds values that are not finite", path=path)
-    return values
-
-
-def embedded_folders(kind: Kind) -> dict[str, Path]:
-    """The models of a kind that come with the package: name to folder, sorted by name."""
-    paths = sorted(EMBEDDED.glob(f"*/{CONFIG_FILE}"))
-    return {path.parent.name: path.parent for path in paths if holds(path.parent, kind)}
-
-
-def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
-    """Whether there is a model folder of that kind.
-
-    Raises:
-        DataError: its configuration cannot be read.
-    """
-    path = Path(folder) / CONFIG_FILE
-    return path.is_file() and _read_values(path).get("kind", "acoustic model") == kind
-
-
-def _read_values(path: Path) -> dict[str, Any]:
-    """What a config.json holds."""
-    if not path.is_file():
-        raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)
-    try:
-        values = read_json(path)
-    except (ValueError, OSError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise DataError(f"the model's configuration cannot be read as JSON: {reason}", path=path) from None
-    if not isinstance(values, dict):
-        raise DataError("the model's configuration must be a JSON object", path=path)
     return values
 
 

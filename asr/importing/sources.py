@@ -48,12 +48,12 @@ class SourceOptions:
     """How to read sources."""
 
     speakers: Literal["column", "folder", "tier"] = option(
-        "column", "who speaks: a table's column or a subtitle's voice; the name of the folder; of the tier"
+        "column", "name the speaker by a table's column or a subtitle's voice, by the folder, or by the tier"
     )
-    columns: tuple[str, ...] = option((), "what a table's columns are called, as text=Satz,path=Datei")
-    encoding: str = option("utf-8", "of texts and tables without a byte-order mark")
-    audio: str = option("", "folder that a table's paths start from, if not its own")
-    tier: str = option("", "of a TextGrid; if not its first one of intervals")
+    columns: tuple[str, ...] = option((), "names of a table's columns, as text=Satz,path=Datei")
+    encoding: str = option("utf-8", "encoding of texts and tables without a byte-order mark")
+    audio: str = option("", "start a table's paths from this folder instead of its own")
+    tier: str = option("", "read this tier of a TextGrid (default: its first of intervals)")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -61,11 +61,13 @@ class SourceOptions:
             name, mark, column = entry.partition("=")
             if not (mark and column and name in _COLUMNS):
                 known = ", ".join(_COLUMNS)
-                raise ConfigError(f"columns must be NAME=COLUMN, where NAME is one of {known}; got {entry!r}")
+                raise ConfigError(
+                    f"columns must be NAME=COLUMN, where NAME is one of {known}; got {entry!r}", "columns"
+                )
         try:
             "".encode(self.encoding)
         except LookupError:
-            raise ConfigError(f"encoding must be one that Python knows, got {self.encoding!r}") from None
+            raise ConfigError(f"encoding must be one that Python knows, got {self.encoding!r}", "encoding") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,19 +34,20 @@ SPLITS = ("train", "dev", "test")
 class SplitOptions:
     """The shares of train, dev and test."""
 
-    dev: float = option(0.1, "share of speakers, or else of recordings, that go to dev")
-    test: float = option(0.1, "share of speakers, or else of recordings, that go to test")
+    dev: float = option(0.1, "put this share of speakers, or else of recordings, into dev", least=0)
+    test: float = option(0.1, "put this share of speakers, or else of recordings, into test", least=0)
     split_by: Literal["auto", "speaker", "recording", "utterance"] = option(
-        "auto", "what is never in two splits; auto: speakers if every one is known and there are several"
+        "auto", "keep each of these in one split; auto: speakers if all are known and there are several"
     )
-    seed: int = option(0, "another number gives other splits")
+    seed: int = option(0, "draw other splits with another seed")
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
+        if self.dev + self.test >= 1:
             raise ConfigError(
                 f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}; "
-                "for a test set alone, a table may have a column split"
+                "for a test set alone, a table may have a column split",
+                *("dev", "test"),
             )
 
 

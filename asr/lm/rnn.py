@@ -29,15 +29,8 @@ from torch.nn import functional
 from asr.compute.cells import make_cell
 from asr.compute.device import can_run
 from asr.errors import ConfigError, InputError
-from asr.files.model_folder import (
-    Stored,
-    embedded_folders,
-    holds,
-    read_model_config,
-    read_weights,
-    stored_weights,
-    write_model_folder,
-)
+from asr.files.model_config import embedded_folders, holds, read_model_config
+from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
 from asr.options import check_options, option
@@ -59,24 +52,24 @@ class NetworkOptions:
     num_layers: int = option(1, "recurrent layers", least=1, most=256)
     hidden_size: int = option(512, "units of each layer", least=1, most=65536)
     embedding_size: int = option(
-        256, "width of embeddings and of the softmax; the last layer is projected to it", least=1, most=65536
+        256, "width of embeddings and softmax; the last layer is projected to it", least=1, most=65536
     )
-    tied: bool = option(True, "one set of weights for embedding and softmax")
+    tied: bool = option(True, "share one set of weights between embedding and softmax")
     cutoffs: tuple[int, ...] = option(
-        (2000, 10000), "where clusters of rarer tokens begin in an adaptive softmax; those past the last are ignored"
+        (2000, 10000),
+        "begin clusters of rarer tokens here in an adaptive softmax; numbers beyond the vocabulary are ignored",
+        above=1,
     )
-    divisor: int = option(4, "each cluster's tokens have so many times fewer weights", least=1, most=65536)
-    layer_norm: bool = option(False, "layer normalisation after each layer")
-    dropout: float = option(0.1, "dropout after the embedding and after each layer")
+    divisor: int = option(4, "give the tokens of each cluster N times fewer weights", least=1, most=65536)
+    layer_norm: bool = option(False, "normalise after each layer")
+    dropout: float = option(0.1, "dropout after the embedding and after each layer", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
         if len(self.cutoffs) > MOST_CUTOFFS:
-            raise ConfigError(f"cutoffs must be at most {MOST_CUTOFFS} numbers, not {len(self.cutoffs)}")
-        if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 1}):
-            raise ConfigError(f"cutoffs must be ascending numbers above 1, not {self.cutoffs}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
+            raise ConfigError(f"cutoffs must be at most {MOST_CUTOFFS} numbers, not {len(self.cutoffs)}", "cutoffs")
+        if list(self.cutoffs) != sorted(set(self.cutoffs)):
+            raise ConfigError(f"cutoffs must be ascending numbers, not {self.cutoffs}", "cutoffs")
 
     def clusters(self, num_tokens: int) -> list[int]:
         """The first tokens of the clusters of a vocabulary of this size; none for a plain softmax.
@@ -88,7 +81,8 @@ class NetworkOptions:
         if self.embedding_size < self.divisor ** len(cutoffs):
             raise ConfigError(
                 f"embedding_size must be at least divisor ** clusters ({self.divisor} ** {len(cutoffs)}), "
-                f"not {self.embedding_size}"
+                f"not {self.embedding_size}",
+                *("embedding_size", "divisor"),
             )
         return cutoffs
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asr.errors import ConfigError
 from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import EOS, UNK
-from asr.options import option
+from asr.options import check_options, option
 from asr.text.normalization import normalize
 
 ROWS = 64  # sentences made side by side
@@ -22,24 +21,17 @@ ROWS = 64  # sentences made side by side
 class SamplingOptions:
     """How sentences are drawn."""
 
-    count: int = option(1, "sentences to draw")
-    temperature: float = option(1.0, "log-probabilities are divided by this: below 1 more common, above 1 more daring")
-    top_k: int = option(0, "draw each token from so many of the likeliest; 0: from all")
-    max_length: int = option(200, "most tokens of a sentence, the prompt not counted")
-    seed: int = option(0, "another seed, other sentences")
-    prompt: str = option("", "what every sentence begins with")
+    count: int = option(1, "draw N sentences", least=1)
+    temperature: float = option(
+        1.0, "divide log-probabilities by this; below 1: more common, above 1: more daring", above=0, most=1e9
+    )
+    top_k: int = option(0, "draw each token from the N most likely; 0: from all", least=0)
+    max_length: int = option(200, "draw at most N tokens for a sentence, prompt excluded", least=1)
+    seed: int = option(0, "draw other sentences with another seed", least=0, below=2**63)
+    prompt: str = option("", "begin every sentence with this")
 
     def __post_init__(self) -> None:
-        for name in ("count", "max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("top_k", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if self.seed >= 2**63:
-            raise ConfigError(f"seed must be below 2 to the power of 63, not {self.seed}")
-        if not 0.0 < self.temperature < math.inf:
-            raise ConfigError(f"temperature must be a positive number, not {self.temperature}")
+        check_options(self)
 
 
 def sample(model: LanguageModel, options: SamplingOptions) -> Iterator[str]:

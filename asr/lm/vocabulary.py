@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from asr.errors import ConfigError, DataError, InputError
+from asr.errors import DataError, InputError
 from asr.options import check_options, option
 
 Unit = Literal["word", "character"]
@@ -32,16 +32,12 @@ MOST_TYPES = 4_000_000  # different words in memory while counting a text, about
 class VocabularyOptions:
     """What tokens are, and which of those in the text a model knows."""
 
-    unit: Unit = option("word", "what a token is")
-    max_size: int = option(40000, "keep so many of the most frequent words; 0: all")
-    min_count: int = option(2, "leave out words that come less often; <unk> is learnt from them")
+    unit: Unit = option("word", "make tokens of words or of characters")
+    max_size: int = option(40000, "keep the N most frequent words; 0: all", least=0)
+    min_count: int = option(2, "leave out words seen less often; <unk> is learnt from them", least=1)
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.max_size < 0:
-            raise ConfigError(f"max_size must be 0 (no limit) or a number of words, not {self.max_size}")
-        if self.min_count < 1:
-            raise ConfigError(f"min_count must be at least 1, not {self.min_count}")
 
 
 @dataclass(frozen=True)

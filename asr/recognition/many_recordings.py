@@ -70,15 +70,17 @@ class TranscribeOptions:
         if not self.formats or not all(name in WRITERS for name in self.formats):
             raise ConfigError(f"formats must be some of {', '.join(WRITERS)}, not {shown(self.formats)}")
         if self.resume and self.output is None:
-            raise ConfigError("resume needs output, the folder that has the results of before")
+            raise ConfigError("resume needs output, the folder that has the results of before", "resume", "output")
         if self.output is not None and Path(self.output).exists() and not Path(self.output).is_dir():
-            raise ConfigError(f"output must be a folder; {self.output} is a file")
+            raise ConfigError(f"output must be a folder; {self.output} is a file", "output")
         if self.plot is not None:
             check_picture(Path(self.plot))
             if self.nproc > 1:
-                raise ConfigError("plot needs one process: leave out nproc")
+                raise ConfigError("plot needs one process: leave out nproc", "plot", "nproc")
             if Path(self.plot).is_file() and not _is_picture(self.plot):
-                raise ConfigError(f"plot must be a folder or a file that ends in .png; {self.plot} is another file")
+                raise ConfigError(
+                    f"plot must be a folder or a file that ends in .png; {self.plot} is another file", "plot"
+                )
 
     @property
     def sound(self) -> dict[str, Any]:
@@ -218,15 +220,15 @@ def _check(recordings: Sequence[Recording | DataError], options: TranscribeOptio
     """Raises: ConfigError: the options do not fit the recordings."""
     sounds = [item for item in recordings if isinstance(item, Recording)]
     if options.nproc > 1 and any(item.key == "-" for item in sounds):
-        raise ConfigError("nproc must be 1 for standard input, which other processes do not have")
+        raise ConfigError("nproc must be 1 for standard input, which other processes do not have", "nproc")
     if options.plot is None:
         return
     if any(item.utterance for item in sounds):
-        raise ConfigError("plot needs sound files, not a manifest")
+        raise ConfigError("plot needs sound files, not a manifest", "plot")
     if any(item.key == "-" for item in sounds):
-        raise ConfigError("plot needs a file: standard input cannot be read again")
+        raise ConfigError("plot needs a file: standard input cannot be read again", "plot")
     if len(recordings) > 1 and _is_picture(options.plot):
-        raise ConfigError(f"plot must be a folder for several recordings, not a file; got {options.plot}")
+        raise ConfigError(f"plot must be a folder for several recordings, not a file; got {options.plot}", "plot")
 
 
 def _load(options: TranscribeOptions) -> Recognizer:

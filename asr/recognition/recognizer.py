@@ -201,7 +201,7 @@ class Recognizer:
     def _decoded(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Stretch, Transcript | None]]:
         """Each stretch with its transcript, None for an error; a recurrent language model gets many together."""
         options = self.decoder.options
-        size = STRETCHES if options.rescore_lm or options.fuse_lm else 1
+        size = STRETCHES if options.rescoring.rescore_lm or options.language.fuse_lm else 1
         while batch := list(islice(stretches, size)):
             readable = [stretch for stretch in batch if stretch.error is None]
             transcripts = iter(

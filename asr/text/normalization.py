@@ -31,19 +31,21 @@ class TextOptions:
     """The spelling of transcripts for training and scoring; see `normalize`."""
 
     language: str = option("en", "language of the text: a BCP-47 primary tag such as en or zh")
-    case: Case = option("upper", "letters all upper case, all lower case, or as written")
+    case: Case = option("upper", "write letters in upper case, in lower case, or as they are")
     punctuation: Punctuation = option(
-        "drop", "drop punctuation and symbols (apostrophes inside words stay), or keep all"
+        "drop", "drop punctuation and symbols (but keep apostrophes inside words), or keep all"
     )
     marks: Marks = option(
-        "drop", "drop what nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep its words, or refuse it"
+        "drop",
+        "drop marks that nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep their words, or refuse them",
     )
 
     def __post_init__(self) -> None:
         if not isinstance(self.language, str) or not re.fullmatch("[a-z]{2,3}", self.language):
             raise ConfigError(
                 "language must be a BCP-47 primary tag of two or three lower-case letters, "
-                f"without a region or script; got {self.language!r}; give for example 'en' or 'zh'"
+                f"without a region or script; got {self.language!r}; give for example 'en' or 'zh'",
+                "language",
             )
         check_options(self)
 

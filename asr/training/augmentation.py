@@ -28,7 +28,7 @@ from torch import Tensor
 from asr.audio.sound_files import SOUND_SUFFIXES
 from asr.audio.waveform import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
-from asr.options import option
+from asr.options import check_options, option
 
 Choice = TypeVar("Choice")
 
@@ -47,44 +47,38 @@ class AugmentOptions:
     """
 
     speeds: tuple[float, ...] = option(
-        (0.9, 1.0, 1.1), "speeds to choose from, each as likely; 1.1 is shorter and higher"
+        (0.9, 1.0, 1.1), "play each utterance at one of these speeds; 1.1 is shorter and higher", least=0.1, most=10
     )
-    reverb_probability: float = option(0.0, "share of utterances put into a room")
-    noise_probability: float = option(0.0, "share of utterances that noise is added to")
+    reverb_probability: float = option(0.0, "share of utterances put into a room", least=0, most=1)
+    noise_probability: float = option(0.0, "share of utterances with noise added", least=0, most=1)
     noise_snr_db: tuple[float, float] = option((5.0, 20.0), "lowest and highest signal-to-noise ratio in dB")
     gain_db: tuple[float, float] = option((0.0, 0.0), "lowest and highest change of level in dB")
-    telephone_probability: float = option(0.0, "share of utterances passed through a telephone line: 8 kHz, G.711")
-    mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate")
-    pause_seconds: float = option(0.0, "longest pause, silent or faintly noisy, put before or after an utterance")
-    background_probability: float = option(0.0, "share of utterances replaced by noise alone, in which nothing is said")
-    time_masks: int = option(2, "stretches of frames masked in each utterance")
-    time_mask_max_frames: int = option(50, "frames of the longest time mask")
-    time_mask_max_fraction: float = option(0.2, "share of an utterance that its time masks hide at most, all together")
-    frequency_masks: int = option(2, "bands of mel bins masked in each utterance")
-    frequency_mask_max_bins: int = option(20, "mel bins of the widest frequency mask")
+    telephone_probability: float = option(
+        0.0, "share of utterances passed through a telephone line: 8 kHz, G.711", least=0, most=1
+    )
+    mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate", least=0, most=1)
+    pause_seconds: float = option(
+        0.0, "longest pause, silent or faintly noisy, put before or after an utterance", least=0, most=3600
+    )
+    background_probability: float = option(
+        0.0, "share of utterances replaced by noise alone, without a word", least=0, most=1
+    )
+    time_masks: int = option(2, "mask N stretches of frames in each utterance", least=0)
+    time_mask_max_frames: int = option(50, "frames of the longest time mask", least=0)
+    time_mask_max_fraction: float = option(
+        0.2, "largest share of an utterance that its time masks hide together", least=0, most=1
+    )
+    frequency_masks: int = option(2, "mask N bands of mel bins in each utterance", least=0)
+    frequency_mask_max_bins: int = option(20, "mel bins of the widest frequency mask", least=0)
 
     def __post_init__(self) -> None:
-        if not self.speeds or not all(0.1 <= speed <= 10 for speed in self.speeds):
-            raise ConfigError(f"speeds must be one or more factors between 0.1 and 10, not {self.speeds}")
-        for name in (
-            "reverb_probability",
-            "noise_probability",
-            "telephone_probability",
-            "mp3_probability",
-            "background_probability",
-            "time_mask_max_fraction",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        check_options(self)
+        if not self.speeds:
+            raise ConfigError("speeds must be at least one factor, not ()", "speeds")
         for name in ("noise_snr_db", "gain_db"):
             low, high = getattr(self, name)
             if not -math.inf < low <= high < math.inf:
-                raise ConfigError(f"{name} must be a lower and a higher finite number, not {low} and {high}")
-        if not 0 <= self.pause_seconds < math.inf:
-            raise ConfigError(f"pause_seconds must be 0 or more, not {self.pause_seconds}")
-        for name in ("time_masks", "time_mask_max_frames", "frequency_masks", "frequency_mask_max_bins"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+                raise ConfigError(f"{name} must be a lower and a higher finite number, not {low} and {high}", name)
 
 
 def augment_waveform(

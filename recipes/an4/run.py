@@ -87,7 +87,7 @@ def decoding(
         config = replace(config, network=network, loop=replace(config.loop, epochs=1))
     train_language_model(config, run, device=args.device, note=note, progress=progress)
     LanguageModel.load(run / "model").save(model / "lm", stored="float16")
-    return {"beam of 100": DecodingOptions(beam_width=100, rescore_lm=str(model / "lm"))}
+    return {"beam of 100": DecodingOptions.of(beam_width=100, rescore_lm=str(model / "lm"))}
 
 
 RECIPE = Recipe(

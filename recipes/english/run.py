@@ -110,8 +110,8 @@ def decoding(
     shutil.copyfile(make_ngram(args, manifests, note=note), ngram)
     source = make_source(manifests, model / "source.safetensors", note=note)
     return {
-        "3-gram": DecodingOptions(beam_width=100, lm=str(ngram)),
-        "3-gram and RNN": DecodingOptions(
+        "3-gram": DecodingOptions.of(beam_width=100, lm=str(ngram)),
+        "3-gram and RNN": DecodingOptions.of(
             beam_width=500,
             lm=str(ngram),
             rescore_lm=RESCORE_LM,

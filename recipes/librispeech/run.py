@@ -82,7 +82,7 @@ def decoding(
         with replacing(sentences) as file:
             file.writelines(f"{line}\n".encode() for line in islice(read_lines(text), 0, None, args.lm_every))
         train_ngram(NgramTrainingConfig(train=(str(sentences),), order=3, prune=(0, 0, 1)), arpa, note=note)
-    return {"beam of 100": DecodingOptions(beam_width=100, lm=str(arpa))}
+    return {"beam of 100": DecodingOptions.of(beam_width=100, lm=str(arpa))}
 
 
 RECIPE = Recipe(

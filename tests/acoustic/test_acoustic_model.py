@@ -19,7 +19,7 @@ from asr.acoustic.encoder import EncoderOptions
 from asr.acoustic.frontend import FrontendOptions, Kind, Normalization
 from asr.acoustic.model import AcousticModel, ModelConfig, embedded_models, find_model, read_config
 from asr.errors import ConfigError, DataError, InputError
-from asr.files import model_folder
+from asr.files import model_config, model_folder
 from asr.text.normalization import TextOptions
 
 CONFIG = ModelConfig(
@@ -249,7 +249,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"layers": 3}, "unknown option 'layers'; known are characters, decoding, description"),
         ({"encoder": {"units": 3}}, "encoder: unknown option 'units'"),
         ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be int, not '6'"),
-        ({"encoder": {"num_layers": 0}}, "encoder: num_layers must be between 1 and 256, not 0"),
+        ({"encoder": {"num_layers": 0}}, "encoder.num_layers must be between 1 and 256, not 0"),
         ({"frontend": {"window": "kaiser"}}, "frontend.window must be one of povey, .*, not 'kaiser'"),
         ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; repeated: 'A'"),
         ({"characters": []}, "an alphabet must be a tuple of at least one character"),
@@ -379,7 +379,7 @@ def test_a_model_is_found_by_folder_or_embedded_name(
     shutil.copytree(folder, package / "models" / "zulu")
     shutil.copytree(folder, package / "models" / "english")
     (package / "models" / "unfinished").mkdir()
-    monkeypatch.setattr(model_folder, "EMBEDDED", package / "models")
+    monkeypatch.setattr(model_config, "EMBEDDED", package / "models")
     assert list(embedded_models().items()) == [
         ("english", package / "models" / "english"),
         ("zulu", package / "models" / "zulu"),
@@ -394,7 +394,7 @@ def test_a_model_is_found_by_folder_or_embedded_name(
 
 
 def test_without_embedded_models_the_message_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(model_folder, "EMBEDDED", tmp_path / "models")
+    monkeypatch.setattr(model_config, "EMBEDDED", tmp_path / "models")
     with pytest.raises(InputError, match="embedded models: none"):
         find_model()
 

@@ -452,7 +452,7 @@ def test_gpu_is_cpu(options):
             {"sample_rate": 1_000_000, "frame_length_ms": 100.0, "frame_shift_ms": 100.0, "num_mel_bins": 9},
             "a frame must be at most 65536 numbers, but are 131072",
         ),
-        ({"energy_floor": 0.0}, "energy_floor must be above 0, since its logarithm is taken, not 0.0"),
+        ({"energy_floor": 0.0}, r"energy_floor must be between 1e-30 and 1e\+30, not 0.0"),
         ({"delta_order": 3}, "delta_order must be between 0 and 2, not 3"),
     ],
 )

@@ -280,9 +280,9 @@ def test_a_headerless_file_needs_a_whole_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sample_rate": 0}, "sample_rate must be 1000 to 1000000 Hz; got 0"),
-        ({"sample_rate": RATE, "channels": 0}, "channels must be 1 to 1024; got 0"),
-        ({"sample_rate": RATE, "endian": "MIDDLE"}, "endian must be LITTLE or BIG; got 'MIDDLE'"),
+        ({"sample_rate": 0}, "sample_rate must be between 1000 and 1000000, not 0"),
+        ({"sample_rate": RATE, "channels": 0}, "channels must be between 1 and 1024, not 0"),
+        ({"sample_rate": RATE, "endian": "MIDDLE"}, "endian must be one of LITTLE, BIG, not 'MIDDLE'"),
         ({"sample_rate": RATE, "subtype": "PCM_17"}, "subtype must be one of .*PCM_16.*; got 'PCM_17'"),
     ],
 )

@@ -62,9 +62,9 @@ if "numba" in sys.argv:
     for module, kernels in ((alignment, alignment_kernel), (beam, beam_kernel)):
         module.warm_up = lambda on_compile: None
         module._kernels = {kernel.__name__: kernel for kernel in kernels.KERNELS}
-asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions(beam_width=16))
+asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions.of(beam_width=16))
 first = time.perf_counter() - begin
-decoder = asr.Decoder(Alphabet((" ", "A", "B")), asr.DecodingOptions(beam_width=16))
+decoder = asr.Decoder(Alphabet((" ", "A", "B")), asr.DecodingOptions.of(beam_width=16))
 begin = time.perf_counter()
 for _ in range(2000):
     decoder.decode(emission)
@@ -312,7 +312,7 @@ class Bench:
 
     def decoder(self, width: int, hotwords: Sequence[str] = ()) -> asr.Decoder:
         """The decoder that `asr.decode` calls."""
-        options = asr.DecodingOptions(beam_width=width, hotwords=tuple(hotwords))
+        options = asr.DecodingOptions.of(beam_width=width, hotwords=tuple(hotwords))
         return asr.Decoder(self.recognizer.model.alphabet, options)
 
     def times(self, decoders: dict[str, asr.Decoder]) -> Rounds:

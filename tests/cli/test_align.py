@@ -181,7 +181,7 @@ def test_the_first_run_on_a_machine_says_what_it_waits_for(model, sounds, tmp_pa
         ("", "the following arguments are required: AUDIO"),
         ("x.wav --text y --format docx", "argument --format: unknown format 'docx'; known are ctm, json, TextGrid"),
         ("x.wav --text y --level phone", "argument --level: invalid choice: 'phone'"),
-        ("x.wav --text y --gap-score 1", "gap_score must be a finite log-probability, at most 0; got 1.0"),
+        ("x.wav --text y --gap-score 1", "--gap-score must be between -1000000 and 0, not 1.0"),
         ("x.wav --text y --gap everywhere", "unknown argument '--gap': did you mean --gaps?"),
         ("x.wav --text y --model no-such-model", "no model 'no-such-model'"),
     ],

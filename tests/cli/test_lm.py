@@ -231,7 +231,7 @@ def test_train_an_ngram(tmp_path, capsys):
         ("score --lm MODEL --device abacus x", 2, "device must be auto, cpu or a CUDA device"),
         ("perplexity nothing.txt --lm MODEL", 1, "nothing.txt: the text cannot be read"),
         ("perplexity", 2, "the following arguments are required: TEXT"),
-        ("sample --lm MODEL --temperature 0", 2, "temperature must be a positive number"),
+        ("sample --lm MODEL --temperature 0", 2, "--temperature must be above 0 and at most 1000000000, not 0.0"),
         ("sample --lm MODEL --tempratur 1", 2, "did you mean --temperature"),
         ("train --run r", 2, "the texts to train on must be given"),
         ("train --kind knn --run r", 2, "invalid choice: 'knn'"),

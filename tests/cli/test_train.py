@@ -91,7 +91,7 @@ def test_merged_goes_into_groups_and_changes_neither():
         ("--run r --config list.json", "list.json must hold a JSON object of options, not a list"),
         (f"--run r --config odd.json {DATA}", "encoder: unknown option 'hidden'; known are"),
         (f"--run r --config datalist.json {DATA}", "unknown option 'oops'"),
-        (f"--run r {DATA} --encoder.dropout 1", "encoder: dropout must be in [0, 1), not 1.0"),
+        (f"--run r {DATA} --encoder.dropout 1", "encoder.dropout must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_configurations_that_are_refused(folder, line, message):
@@ -203,5 +203,5 @@ def test_help_fits_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert "--encoder.hidden-size INT" in printed and "--auxiliary.lexicon" in printed
+    assert "--encoder.hidden-size N" in printed and "--auxiliary.lexicon" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -261,8 +261,11 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("", "give at least one PATH: a sound file, a folder, or - for standard input"),
         ("x.wav --format srt,txt", "several formats (srt, txt) need --output DIR"),
         ("x.wav y.wav --format vtt", "vtt of several recordings needs --output DIR"),
-        ("x.wav --beam-width 0", "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
-        ("x.wav --beam-width 1 --hotwords a,b", "hotwords needs a beam; set beam_width to 2 or more, 16 for example"),
+        ("x.wav --beam-width 0", "--beam-width must be between 1 and 10000, not 0"),
+        (
+            "x.wav --beam-width 1 --hotwords a,b",
+            "--hotwords needs a beam: set --beam-width to 2 or more, for example 16",
+        ),
         ("x.wav --model no-such-model", "no model 'no-such-model'"),
         ("x.wav --format xml", "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ctm, tsv"),
         ("x.wav --batch-size 0", "argument --batch-size: must be at least 1, not 0"),
@@ -284,6 +287,16 @@ def test_wrong_usage(line, message, capsys):
     assert printed.out == ""
     assert printed.err.startswith(f"asr-transcribe: error: {message}")
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "width"),
+    [("--help", 500), ("--help --model an4", 100), ("--model=an4 -h", 100), ("--model nothing --help", 1)],
+)
+def test_help_shows_how_the_model_decodes_and_loads_no_torch(line, width):
+    code = "import sys, asr.cli.transcribe as t; t.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], check=True, capture_output=True, text=True)
+    assert f"decode greedily (default: {width})" in " ".join(done.stdout.split())
 
 
 def test_processes_that_cannot_begin_leave_no_folder(model, sounds, tmp_path, capsys):

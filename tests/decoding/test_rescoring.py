@@ -13,12 +13,12 @@ import torch
 from asr.ctc.beam import BeamHypothesis
 from asr.decoding import rescoring
 from asr.decoding.decoder import Decoder
-from asr.decoding.options import DecodingOptions
+from asr.decoding.options import DecodingOptions, RescoringOptions
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rerank
 from asr.errors import ConfigError, InputError
 from asr.lm.ngram import NgramModel
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
-from asr.options import from_json
+from asr.options import from_json, replace_options
 from asr.options import to_json as to_values
 from asr.output.formats import to_explanation, to_json
 from asr.text.alphabet import Alphabet
@@ -56,7 +56,7 @@ def biased_model(unit="word", entries=("PAIR", "PEAR"), favourite=3) -> Language
 
 
 def weights(**values: float) -> DecodingOptions:
-    return DecodingOptions(**{"rescore_weight": 0.8, "rescore_word_bonus": 0.25, **values})
+    return from_json(DecodingOptions, {"rescore_weight": 0.8, "rescore_word_bonus": 0.25, **values})
 
 
 def test_hypotheses_of_the_same_words_are_one_with_the_sum_of_their_probabilities():
@@ -131,9 +131,9 @@ def test_the_source_model_is_not_taken_off_letters_that_have_a_price(source):
 
 
 def test_a_folder_from_before_letters_had_a_price_decodes_as_it_did():
-    values = to_values(DecodingOptions(source_weight=0.5))
+    values = to_values(DecodingOptions(rescoring=RescoringOptions(source_weight=0.5)))
     del values["unknown_letter_score"]
-    assert from_json(DecodingOptions, values).unknown_letter_score == 0.0
+    assert from_json(DecodingOptions, values).search.unknown_letter_score == 0.0
 
 
 def test_without_a_lexicon_no_word_is_unknown(source):
@@ -150,7 +150,7 @@ def test_a_hotword_is_no_unknown_word(pear_model, source, tmp_path, rng):
     (tmp_path / "lm.arpa").write_text(
         "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-2\t<unk>\n-0.5\t</s>\n-0.3\tPAIR\n\n\\end\\\n"
     )
-    options = DecodingOptions(
+    options = DecodingOptions.of(
         beam_width=50,
         num_best=99,
         lm=str(tmp_path / "lm.arpa"),
@@ -163,7 +163,7 @@ def test_a_hotword_is_no_unknown_word(pear_model, source, tmp_path, rng):
     def hypothesis(options: DecodingOptions):
         return next(each for each in Decoder(FRUIT, options).decode(emission(rng)).hypotheses if each.text == "PEAR")
 
-    unknown, expected = hypothesis(options), hypothesis(replace(options, hotwords=("PEAR",)))
+    unknown, expected = hypothesis(options), hypothesis(replace_options(options, hotwords=("PEAR",)))
     assert unknown.word_score == pytest.approx(-5.0 - 4 * 0.1) and expected.word_score == 0.0
     assert unknown.source == pytest.approx(math.log(0.05), abs=1e-6)
     assert expected.source == pytest.approx(4 * math.log(0.2) + math.log(0.05), abs=1e-6)
@@ -221,11 +221,11 @@ def emission(rng) -> np.ndarray:
 
 
 def test_decoding_rescores_and_reports_each_part(pear_model, rng):
-    options = DecodingOptions(
+    options = DecodingOptions.of(
         beam_width=50, num_best=2, rescore_lm=pear_model, rescore_weight=0.5, rescore_word_bonus=1.0
     )
     transcript = Decoder(FRUIT, options).decode(emission(rng))
-    assert Decoder(FRUIT, DecodingOptions(beam_width=50)).decode(emission(rng)).text == "PAIR"
+    assert Decoder(FRUIT, DecodingOptions.of(beam_width=50)).decode(emission(rng)).text == "PAIR"
     assert transcript.text == "PEAR" and [word.text for word in transcript.words] == ["PEAR"]
     best = transcript.hypotheses[0]
     assert best.score == pytest.approx(best.acoustic + 0.5 * best.rnn + best.word_score)
@@ -237,7 +237,7 @@ def test_the_parts_of_a_score_add_up(pear_model, source, tmp_path, rng):
     (tmp_path / "lm.arpa").write_text(
         "\\data\\\nngram 1=5\n\n\\1-grams:\n-99\t<s>\n-2\t<unk>\n-0.5\t</s>\n-0.3\tPAIR\n-1.5\tPEAR\n\n\\end\\\n"
     )
-    options = DecodingOptions(
+    options = DecodingOptions.of(
         beam_width=50,
         num_best=8,
         lm=str(tmp_path / "lm.arpa"),
@@ -261,7 +261,7 @@ def test_the_parts_of_a_score_add_up(pear_model, source, tmp_path, rng):
 
 
 def test_where_its_layers_do_not_run_in_bfloat16_the_language_model_computes_in_float32(monkeypatch, pear_model):
-    options = DecodingOptions(beam_width=4, rescore_lm=pear_model)
+    options = DecodingOptions.of(beam_width=4, rescore_lm=pear_model)
     for runs, dtype in ((True, torch.bfloat16), (False, None)):
         monkeypatch.setattr("asr.lm.rnn.can_run", lambda *_, answer=runs, **__: answer)
         decoder = Decoder(FRUIT, options, dtype=torch.bfloat16)
@@ -269,7 +269,7 @@ def test_where_its_layers_do_not_run_in_bfloat16_the_language_model_computes_in_
 
 
 def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
-    decoder = Decoder(FRUIT, DecodingOptions(beam_width=20, num_best=5, rescore_lm=pear_model))
+    decoder = Decoder(FRUIT, DecodingOptions.of(beam_width=20, num_best=5, rescore_lm=pear_model))
     emissions = [np.log(rng.dirichlet(np.full(FRUIT.size, 0.3), size=frames) + 1e-9) for frames in (0, 3, 9, 20)]
     emissions = [each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in emissions]
     together = decoder.decode_many(emissions, durations_seconds=[None] * 4)
@@ -284,56 +284,57 @@ def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):
         ({"rescore_lm": "x"}, "rescore_lm needs a beam"),
         (
             {"beam_width": 9, "rescore_weight": -1.0},
-            r"rescore_weight must be finite, 0 or above, 1e\+06 at most; got -1.0",
+            "rescore_weight must be between 0 and 1000000, not -1.0",
         ),
         (
             {"beam_width": 9, "rescore_word_bonus": math.inf},
-            r"rescore_word_bonus must be finite, 1e\+06 nats at most; got inf",
+            "rescore_word_bonus must be between -1000000 and 1000000, not inf",
         ),
         (
             {"beam_width": 9, "rescore_lm_weight": -0.1},
-            r"rescore_lm_weight must be finite, 0 or above, 1e\+06 at most; got -0.1",
+            "rescore_lm_weight must be between 0 and 1000000, not -0.1",
         ),
         (
             {"beam_width": 9, "source_weight": -0.1},
-            r"source_weight must be finite, 0 or above, 1e\+06 at most; got -0.1",
+            "source_weight must be between 0 and 1000000, not -0.1",
         ),
-        ({"beam_width": 9, "source_lm": "x"}, "source_lm needs hypotheses that are ranked anew; give rescore_lm"),
-        ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be an integer, 1 or above; got 0"),
+        ({"beam_width": 9, "source_lm": "x"}, "source_lm needs rescore_lm; give one, or leave it out"),
+        ({"beam_width": 9, "rescore_count": 0}, "rescore_count must be at least 1, not 0"),
     ],
 )
 def test_wrong_options_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
-        DecodingOptions(**values)
+        from_json(DecodingOptions, values)
 
 
 def test_rescoring_wants_a_wide_beam_unless_told_otherwise_and_goes_with_it():
-    assert DecodingOptions().changed({"rescore_lm": "x"}).beam_width == 100
-    own = DecodingOptions(beam_width=50, rescore_lm="lm")
+    assert DecodingOptions().changed({"rescore_lm": "x"}).search.beam_width == 100
+    own = DecodingOptions.of(beam_width=50, rescore_lm="lm")
     assert own.changed({"beam_width": 1}) == DecodingOptions()
 
 
 def test_the_source_model_goes_with_rescoring():
-    own = DecodingOptions(beam_width=50, rescore_lm="lm", source_lm="source")
-    assert own.changed({"rescore_lm": "none"}) == DecodingOptions(beam_width=50)
+    own = DecodingOptions.of(beam_width=50, rescore_lm="lm", source_lm="source")
+    assert own.changed({"rescore_lm": None}) == DecodingOptions.of(beam_width=50)
     assert own.changed({"beam_width": 1}) == DecodingOptions()
-    assert own.changed({"source_lm": "none"}) == DecodingOptions(beam_width=50, rescore_lm="lm")
-    assert own.changed({"rescore_lm": "other"}).source_lm == "source"
+    assert own.changed({"source_lm": None}) == DecodingOptions.of(beam_width=50, rescore_lm="lm")
+    assert own.changed({"rescore_lm": "other"}).rescoring.source_lm == "source"
 
 
 def test_another_language_model_counts_as_much_when_hypotheses_are_rescored():
-    own = DecodingOptions(beam_width=50, lm="lm", lm_weight=0.6, rescore_lm="rnn", rescore_lm_weight=0.0)
+    own = DecodingOptions.of(beam_width=50, lm="lm", lm_weight=0.6, rescore_lm="rnn", rescore_lm_weight=0.0)
     for changes in ({"lm": "mine"}, {"lm": "mine", "lm_weight": 0.4}, {"lm_weight": 0.3}, {"fuse_lm": "mine"}):
-        assert own.changed(changes).rescore_lm_weight is None
-    assert own.changed({"lm": "mine", "rescore_lm_weight": 0.2}).rescore_lm_weight == 0.2
-    assert own.changed({"lm": "none"}).rescore_lm_weight == own.changed({"num_best": 3}).rescore_lm_weight == 0.0
+        assert own.changed(changes).rescoring.rescore_lm_weight is None
+    assert own.changed({"lm": "mine", "rescore_lm_weight": 0.2}).rescoring.rescore_lm_weight == 0.2
+    for changes in ({"lm": None}, {"num_best": 3}):
+        assert own.changed(changes).rescoring.rescore_lm_weight == 0.0
 
 
 @pytest.mark.parametrize(("old", "new", "missing"), [("\tI\n", "\tJ\n", "I"), ("<space>", "X", "<space>")])
 def test_a_source_model_that_lacks_a_character_is_refused(source, tmp_path, pear_model, old, new, missing):
     path = tmp_path / "other.arpa"
     path.write_text((tmp_path / "source.arpa").read_text().replace(old, new))
-    options = DecodingOptions(beam_width=9, rescore_lm=pear_model, source_lm=str(path))
+    options = DecodingOptions.of(beam_width=9, rescore_lm=pear_model, source_lm=str(path))
     message = f"source_lm must know all characters of the acoustic model, in the same case; {path} lacks {missing}"
     with pytest.raises(InputError, match=message):
         Decoder(FRUIT, options)
@@ -343,11 +344,11 @@ def test_a_source_model_of_words_is_refused(tmp_path, pear_model):
     (tmp_path / "words.arpa").write_text(
         "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-2\t<unk>\n-0.5\t</s>\n-0.3\tPEAR\n\n\\end\\\n"
     )
-    options = DecodingOptions(beam_width=9, rescore_lm=pear_model, source_lm=str(tmp_path / "words.arpa"))
+    options = DecodingOptions.of(beam_width=9, rescore_lm=pear_model, source_lm=str(tmp_path / "words.arpa"))
     with pytest.raises(InputError, match=r"source_lm must be an n-gram model of characters; .*words\.arpa is of words"):
         Decoder(FRUIT, options)
 
 
 def test_a_model_that_is_not_there_is_named():
     with pytest.raises(InputError, match="no language model 'nothing'"):
-        Decoder(FRUIT, DecodingOptions(beam_width=9, rescore_lm="nothing"))
+        Decoder(FRUIT, DecodingOptions.of(beam_width=9, rescore_lm="nothing"))

@@ -387,9 +387,9 @@ def test_the_split_is_in_the_name(name: str, split: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clipped": -1.0}, "clipped must be 0 or more, not -1"),
-        ({"shortest": 30.0}, "shortest must be 0 or more and less than longest, not 30.0 and 30.0"),
-        ({"slowest": 40.0}, "slowest must be 0 or more and less than fastest"),
+        ({"clipped": -1.0}, "clipped must be at least 0, not -1"),
+        ({"shortest": 30.0}, "shortest must be less than longest, not 30.0 and 30.0"),
+        ({"slowest": 40.0}, "slowest must be less than fastest, not 40.0 and 30.0"),
     ],
 )
 def test_limits_that_contradict_each_other(options: dict, message: str) -> None:

@@ -119,7 +119,8 @@ def test_of_a_huge_text_words_that_hardly_come_are_forgotten(monkeypatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"max_size": -1}, "max_size must be 0"), ({"min_count": 0}, "min_count must be at least 1")]
+    ("given", "message"),
+    [({"max_size": -1}, "max_size must be at least 0, not -1"), ({"min_count": 0}, "min_count must be at least 1")],
 )
 def test_wrong_options_are_refused(given, message) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -204,8 +204,8 @@ def test_an_emission_of_another_alphabet():
     ("options", "message"),
     [
         ({"gaps": "everywhere"}, "gaps must be one of edges, sentences, nowhere, not 'everywhere'"),
-        ({"gap_score": 0.1}, "gap_score must be a finite log-probability, at most 0; got 0.1"),
-        ({"gap_score": -math.inf}, "gap_score must be a finite log-probability, at most 0; got -inf"),
+        ({"gap_score": 0.1}, "gap_score must be between -1000000 and 0, not 0.1"),
+        ({"gap_score": -math.inf}, "gap_score must be between -1000000 and 0, not -inf"),
         ({"sentence_end": "word"}, "sentence_end must be one of punctuation, line, not 'word'"),
         ({"unknown": "guess"}, "unknown must be one of drop, refuse, not 'guess'"),
     ],

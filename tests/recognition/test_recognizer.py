@@ -22,7 +22,7 @@ from asr.text.metrics import word_errors
 from tests.tones import speak
 
 RATE = 8000
-BEAM = asr.DecodingOptions(beam_width=16)
+BEAM = asr.DecodingOptions.of(beam_width=16)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def sentence(rng: np.random.Generator, num_words: int) -> str:
 def test_another_way_of_decoding_changes_what_it_names_and_nothing_else(recognizer):
     wide = recognizer.with_decoding({"beam_width": 8, "confidence_temperature": 2.0})
     more = wide.with_decoding({"num_best": 2})
-    assert wide.decoder.options == asr.DecodingOptions(beam_width=8, confidence_temperature=2.0)
-    assert more.decoder.options == asr.DecodingOptions(beam_width=8, confidence_temperature=2.0, num_best=2)
+    assert wide.decoder.options == asr.DecodingOptions.of(beam_width=8, confidence_temperature=2.0)
+    assert more.decoder.options == asr.DecodingOptions.of(beam_width=8, confidence_temperature=2.0, num_best=2)
     assert more.with_decoding(asr.DecodingOptions()).decoder.options == asr.DecodingOptions()
     with pytest.raises(ConfigError, match="unknown option 'beams'"):
         recognizer.with_decoding({"beams": 1})

@@ -246,8 +246,8 @@ def test_a_run_keeps_its_options_and_its_folder_to_itself(config, tmp_path, monk
         (TextDataOptions, {"train": ("t",), "dev": ("d",), "batch_size": 0}, "batch_size must be at least 1"),
         (TextDataOptions, {"train": ("t",), "dev": ("d",), "chunk_length": 0}, "chunk_length must be at least 1"),
         (NgramTrainingConfig, {"train": ()}, "train must be a tuple of at least one text"),
-        (NgramTrainingConfig, {"train": ("t",), "max_words": -1}, "max_words must be 0"),
-        (LanguageLoopOptions, {"early_stop_epochs": -1}, "early_stop_epochs must be 0"),
+        (NgramTrainingConfig, {"train": ("t",), "max_words": -1}, "max_words must be at least 0, not -1"),
+        (LanguageLoopOptions, {"early_stop_epochs": -1}, "early_stop_epochs must be at least 0, not -1"),
     ],
 )
 def test_wrong_options_are_refused(kind, given, message):
