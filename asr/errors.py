@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+from collections.abc import Mapping
 
 
 class AsrError(Exception):
@@ -15,7 +17,23 @@ class InputError(AsrError, ValueError):
 
 
 class ConfigError(AsrError, ValueError):
-    """Options that contradict each other, or a configuration that cannot be read."""
+    """Options that contradict each other, or a configuration that cannot be read.
+
+    Args:
+        message: what must hold and what came, with options by their names in Python.
+        options: these names; a command prints its flags in their place.
+    """
+
+    def __init__(self, message: str, *options: str):
+        self.options = options
+        super().__init__(message)
+
+    def renamed(self, names: Mapping[str, str]) -> ConfigError:
+        """The error with other names of its options, as far as `names` has them; values in quotes stay."""
+        known = sorted(set(self.options) & set(names), key=len, reverse=True)
+        word = rf"(?<![\w.'\"/-])(?:{'|'.join(map(re.escape, known))})(?![\w'\"/-])"
+        message = re.sub(word, lambda match: names[match[0]], str(self)) if known else str(self)
+        return ConfigError(message, *(names.get(name, name) for name in self.options))
 
 
 class DataError(AsrError, ValueError):

@@ -1,4 +1,8 @@
-"""Options on disk: frozen dataclasses to plain JSON values and back, with every unknown key or wrong value named."""
+"""Options: fields of frozen dataclasses with their limits, and JSON values of them and back.
+
+A dataclass may hold others. Options of an ordinary one are named with its field, `loop.epochs`; a `group` only sorts
+options, which are named without it: `beam_width`, in JSON, in flags and in messages.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,7 +30,11 @@ _REPR.maxtuple = _REPR.maxlist = _REPR.maxdict = 9
 def to_json(options: Any) -> Any:
     """The dataclass `options` as dicts, lists, numbers and strings that `json` writes and `from_json` reads."""
     if dataclasses.is_dataclass(options):
-        return {entry.name: to_json(getattr(options, entry.name)) for entry in dataclasses.fields(options)}
+        values: dict[str, Any] = {}
+        for entry in dataclasses.fields(options):
+            value = to_json(getattr(options, entry.name))
+            values |= value if entry.metadata.get("group") else {entry.name: value}
+        return values
     if isinstance(options, list | tuple):
         return [to_json(entry) for entry in options]
     return str(options) if isinstance(options, Path) else options
@@ -44,7 +53,16 @@ def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
     try:
         return _instance(kind, values, name="")
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+        raise ConfigError(f"{where}: {error}") if where else error from None
+
+
+def replace_options(options: Options, /, **values: Any) -> Options:
+    """The options with other values, by their names in JSON.
+
+    Raises:
+        ConfigError: as `from_json`.
+    """
+    return _instance(type(options), values, name="", before=options)
 
 
 def option(
@@ -55,6 +73,7 @@ def option(
     most: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    file: bool = False,
 ) -> Any:
     """A field of an option dataclass: its default, its help text and its limits, from which flag and check are made.
 
@@ -63,12 +82,28 @@ def option(
         help: what the option does, in the imperative; a field without help has no flag.
         least, most: lowest and highest value allowed, of the number or of each number of a tuple.
         above, below: values that it must be above or below.
+        file: it names a file or a folder.
     """
     limits = {"least": least, "most": most, "above": above, "below": below}
-    return dataclasses.field(
-        default=default,
-        metadata={"help": help, "limits": {name: limit for name, limit in limits.items() if limit is not None}},
-    )
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    return dataclasses.field(default=default, metadata={"help": help, "limits": limits, "file": file})
+
+
+def group(default: Any) -> Any:
+    """A field that holds a dataclass of further options, which are named without the field."""
+    return dataclasses.field(default=default, metadata={"group": True})
+
+
+type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)  # which is slow
+
+
+def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of the dataclass `kind` by name, with those of a group in its place."""
+    hints = type_hints(kind)
+    entries: dict[str, dataclasses.Field[Any]] = {}
+    for entry in dataclasses.fields(kind):
+        entries |= flat_fields(hints[entry.name]) if entry.metadata.get("group") else {entry.name: entry}
+    return entries
 
 
 def check_options(options: Any) -> None:
@@ -80,13 +115,13 @@ def check_options(options: Any) -> None:
     Raises:
         ConfigError: one does not; it is named, with its choices or limits.
     """
-    hints = typing.get_type_hints(type(options))
+    hints = type_hints(type(options))
     for entry in dataclasses.fields(options):
         value, hint = getattr(options, entry.name), hints[entry.name]
         if typing.get_origin(hint) is typing.Literal:
             _convert(hint, value, name=entry.name)
         if hint in (int, int | None) and value is not None and type(value) is not int:
-            raise ConfigError(f"{entry.name} must be a whole number, not {shown(value)}")
+            raise ConfigError(f"{entry.name} must be a whole number, not {shown(value)}", entry.name)
         if limits := entry.metadata.get("limits"):
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None:
@@ -109,11 +144,12 @@ def check_limits(
     """
     if least <= number <= most and (above < number or above == -math.inf) and (number < below or below == math.inf):
         return
-    words = {"at least": least, "above": above, "at most": most, "below": below}
-    stated = [f"{word} {limit:.15g}" for word, limit in words.items() if math.isfinite(limit)]
+    limits = {"at least": least, "above": above, "at most": most, "below": below}
+    digits = {word: f"{limit:.15g}" if type(limit) is float else limit for word, limit in limits.items()}
+    stated = [f"{word} {digits[word]}" for word, limit in limits.items() if math.isfinite(limit)]
     if math.isfinite(least) and math.isfinite(most):
-        stated = [f"between {least:.15g} and {most:.15g}"]
-    raise ConfigError(f"{name} must be {' and '.join(stated)}, not {shown(number)}")
+        stated = [f"between {digits['at least']} and {digits['at most']}"]
+    raise ConfigError(f"{name} must be {' and '.join(stated)}, not {shown(number)}", name)
 
 
 def first_difference(before: Any, after: Any, *, where: str = "") -> str:
@@ -132,24 +168,34 @@ def shown(value: Any) -> str:
     return _REPR.repr(value)
 
 
-def _instance(kind: type[Options], values: Any, *, name: str) -> Options:
-    """The dataclass `kind` from the mapping `values` of the option `name`; empty for the whole configuration."""
+def _instance(kind: type[Options], values: Any, *, name: str, before: Options | None = None) -> Options:
+    """The dataclass `kind` from the mapping `values` of the option `name`; empty for the whole configuration.
+
+    What is missing is as in the instance `before`, or has its default.
+    """
     place, prefix = (f"{name}: ", f"{name}.") if name else ("", "")
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name or 'the configuration'} must be an object of options, not {shown(values)}")
-    hints = typing.get_type_hints(kind)
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints, known = type_hints(kind), flat_fields(kind)
     for key in values:
-        if key not in fields:
-            raise ConfigError(f"{place}unknown option {shown(key)}; known are {', '.join(sorted(fields))}")
-    for key, entry in fields.items():
-        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        if required and key not in values:
+        if key not in known:
+            raise ConfigError(f"{place}unknown option {shown(key)}; known are {', '.join(sorted(known))}")
+    converted: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
+        key, hint = entry.name, hints[entry.name]
+        if entry.metadata.get("group"):
+            inner = {inside: values[inside] for inside in flat_fields(hint) if inside in values}
+            old = entry.default if before is None else getattr(before, key)
+            converted[key] = _instance(hint, inner, name=name, before=old) if inner else old
+        elif key in values:
+            converted[key] = _convert(hint, values[key], name=prefix + key)
+        elif before is None and entry.default is entry.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{place}option {key!r} is missing")
-    converted = {key: _convert(hints[key], value, name=prefix + key) for key, value in values.items()}
     try:
-        return kind(**converted)
+        return kind(**converted) if before is None else dataclasses.replace(before, **converted)  # type: ignore[type-var]
     except ConfigError as error:
+        if error.options:
+            raise error.renamed({option: prefix + option for option in error.options}) from None
         raise ConfigError(f"{place}{error}") from None
 
 
@@ -161,15 +207,15 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise ConfigError(f"{name} must be one of {', '.join(map(str, arguments))}, not {shown(value)}")
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, arguments))}, not {shown(value)}", name)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
+        if value is None or (value == "" and str in arguments):  # as folders of earlier versions have it
             return None
         (hint,) = (argument for argument in arguments if argument is not type(None))  # only `X | None` is supported
         return _convert(hint, value, name=name)
     if origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise ConfigError(f"{name} must hold {len(arguments)} values, not {shown(value)}")
+            raise ConfigError(f"{name} must hold {len(arguments)} values, not {shown(value)}", name)
         texts = arguments[-1] is Ellipsis and arguments[0] is str and all(type(entry) is str for entry in value)
         if texts and max(map(len, value), default=0) <= LONGEST_TEXT:
             return tuple(value)  # a vocabulary is long
@@ -178,13 +224,13 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
     if origin is Mapping and isinstance(value, dict):  # free-form, such as a model's provenance
         return value
     if hint in (str, Path) and isinstance(value, str) and len(value) > LONGEST_TEXT:
-        raise ConfigError(f"{name} must have {LONGEST_TEXT} characters at most, not {len(value)}")
+        raise ConfigError(f"{name} must have {LONGEST_TEXT} characters at most, not {len(value)}", name)
     if type(value) is int and hint in (int, float) and abs(value) > LARGEST_INTEGER:
-        raise ConfigError(f"{name} must be a number between -2^53 and 2^53, not {shown(value)}")
-    if hint is float and type(value) in (int, float) and not math.isnan(value):
+        raise ConfigError(f"{name} must be a number between -2^53 and 2^53, not {shown(value)}", name)
+    if hint is float and (type(value) is int or isinstance(value, float)) and not math.isnan(value):
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ConfigError(f"{name} must be {getattr(origin or hint, '__name__', hint)}, not {shown(value)}")
+    raise ConfigError(f"{name} must be {getattr(origin or hint, '__name__', hint)}, not {shown(value)}", name)

@@ -1,7 +1,10 @@
-"""Worker processes: each makes something once, then applies it to one task after the other, until it is killed by one.
+"""Processes that this one starts, listens to and ends; a pool of workers.
 
-`concurrent.futures` ends all workers with the first that is killed, and does not tell by which task. Here the others go
-on, and the task comes back.
+`start` runs a function in a new process. Its messages, warnings and errors arrive here, and its death is an error that
+says how it died. `Workers` and `asr.training.launch` are built on it.
+
+`concurrent.futures` ends all workers when one is killed, and does not say which task killed it. In `Workers` the other
+processes continue, and the task is returned.
 """
 
 from __future__ import annotations
@@ -21,17 +24,17 @@ from typing import Any, Generic, TypeVar
 
 from asr.errors import AsrError
 
-_SIGKILL = 9  # which Windows has no name for
+_SIGKILL = 9  # Windows has no name for it
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 class WorkerDied(AsrError):
-    """A worker process was killed, or ended without a word; `how` says by what."""
+    """A process was killed, or ended without an error message; `how` says how."""
 
     def __init__(self, who: str, how: str):
-        super().__init__(who, how)  # all of it, or it could not be sent to another process
+        super().__init__(who, how)  # all arguments: the error must be picklable
         self.how = how
 
     def __str__(self) -> str:
@@ -39,18 +42,113 @@ class WorkerDied(AsrError):
 
 
 @dataclass(frozen=True)
+class Child:
+    """A started process, and our end of its pipe."""
+
+    process: SpawnProcess
+    connection: Connection
+
+    def receive(self) -> Any:
+        """The next message; None for a warning, which becomes a warning of this process.
+
+        Raises:
+            EOFError: the process has ended.
+            AsrError, OSError: what the function in the process raised.
+            RuntimeError: the function failed by a fault of the program; the message is the traceback.
+        """
+        try:
+            message = self.connection.recv()
+        except ConnectionError:
+            raise EOFError from None
+        if isinstance(message, Warning):
+            warnings.warn(message, stacklevel=5)
+            return None
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def death(self) -> WorkerDied:
+        """The error that says how the process ended."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        how = f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        return WorkerDied(self.process.name, how + " (by the system, if memory ran out)" * (code == -_SIGKILL))
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def start(function: Callable[..., None], *args: Any, name: str, daemon: bool = False) -> Child:
+    """Start a process that calls `function(send, receive, *args)`. It ignores Ctrl-C, which is left to this process.
+
+    Args:
+        function: importable by its name; all arguments must be picklable. It can `send` messages and `receive` answers.
+        name: of the process, for messages.
+        daemon: end the process when this one ends; the process may then start no processes.
+    """
+    spawn = get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_run, args=(function, args, name, theirs), name=name, daemon=daemon)
+    with theirs, interrupts_ignored():
+        process.start()
+    return Child(process, ours)
+
+
+def _run(function: Callable[..., None], args: tuple[Any, ...], name: str, connection: Connection) -> None:
+    """Call the function in a new process, and send the error that it raises."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lock = Lock()
+
+    def send(message: object) -> None:
+        with lock:  # warnings come from threads too
+            connection.send(message)
+
+    with suppress(EOFError, ConnectionError):  # nobody listens any more
+        try:
+            function(send, connection.recv, *args)
+        except (AsrError, OSError) as error:
+            send(error)
+        except Exception:
+            send(RuntimeError(f"{name} failed\n{traceback.format_exc()}"))
+
+
+def send_warnings(send: Callable[[Warning], None]) -> None:
+    """Send all further warnings of this process, instead of printing them."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        send(message if isinstance(message, Warning) else category(message))
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Make processes that are started in the block ignore Ctrl-C, which a terminal sends to all: only this one acts."""
+    if current_thread() is not main_thread():  # Python sets signal handlers in the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass(frozen=True)
 class _Done(Generic[Result]):
-    """What a worker says once it is ready (None), and after each task."""
+    """The message of a worker when it is ready (None), and after each task."""
 
     result: Result
 
 
 @dataclass(kw_only=True)
 class _Worker:
-    """A process with our end of its pipe; the task that it has, and the call of `results` that it has it from."""
+    """A process with its present task, and the number of the `results` call that the task belongs to."""
 
-    process: SpawnProcess
-    connection: Connection
+    child: Child
     ready: bool = False
     busy: bool = False
     task: Any = None
@@ -58,14 +156,14 @@ class _Worker:
 
 
 class Workers(Generic[Task, Result]):
-    """Processes that are ready for any number of tasks.
+    """Processes that are started once, for any number of tasks.
 
-    They end with `close`, with this object, and with this process however it ends. Ctrl-C is left to this process.
+    They end with `close`, with this object, and with this process however it ends. They ignore Ctrl-C.
 
     Args:
-        make: called once in each process, with its number from 0 on, gives the function of a task; importable by its
-            name or a `partial` of such a function, as all that goes to and fro must be picklable.
-        processes: how many. The script that starts them needs its `if __name__ == "__main__"`.
+        make: called once in each process, with its number from 0 on; returns the function that is applied to each task.
+            It must be importable by its name, or a `partial` of such a function; all that is sent must be picklable.
+        processes: their number. The script that starts them needs its `if __name__ == "__main__"`.
     """
 
     def __init__(self, make: Callable[[int], Callable[[Task], Result]], *, processes: int):
@@ -81,15 +179,15 @@ class Workers(Generic[Task, Result]):
         self.close()
 
     def results(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | WorkerDied]]:
-        """Each task with its result, as they come; a task that its worker did not survive, with the worker's end.
+        """Each task with its result, in the order of completion; or with the death of its worker.
 
-        A new worker takes the place of one that has died. Results that an earlier call did not wait for are dropped.
-        Warnings of the workers are warnings here.
+        A new worker replaces a dead one. Results that an earlier call did not wait for are dropped. Warnings of the
+        workers become warnings of this process.
 
         Raises:
-            WorkerDied: a worker died before it came to a task.
+            WorkerDied: a worker died before its first task.
             AsrError, OSError: what `make` or its function raised.
-            RuntimeError: they failed by a fault of the program, whose traceback is the message.
+            RuntimeError: `make` or its function failed by a fault of the program; the message is the traceback.
         """
         self._calls += 1
         call, waiting = self._calls, iter(tasks)
@@ -105,7 +203,7 @@ class Workers(Generic[Task, Result]):
                     self._send(number, task, call)
             if not more and not any(worker.busy and worker.call == call for worker in self._workers):
                 return
-            busy = {worker.connection: worker for worker in self._workers if worker.busy}
+            busy = {worker.child.connection: worker for worker in self._workers if worker.busy}
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
                 worker = busy[connection]
@@ -114,27 +212,21 @@ class Workers(Generic[Task, Result]):
                     yield worker.task, answer
 
     def _send(self, number: int, task: Task, call: int) -> None:
-        """Gives a worker a task; a new worker, if that one has died."""
-        if not self._workers[number].process.is_alive():
+        """Give a worker a task; replace the worker if it is dead."""
+        if not self._workers[number].child.process.is_alive():
             _end(self._workers[number : number + 1])
             self._workers[number] = self._start(number)
         worker = self._workers[number]
         worker.busy, worker.task, worker.call = True, task, call
         with suppress(ConnectionError):  # it has just died, and will not answer
-            worker.connection.send(task)
+            worker.child.connection.send(task)
 
     def _start(self, number: int) -> _Worker:
-        spawn = get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        name = f"worker {number + 1}"
-        process = spawn.Process(target=_work, args=(self._make, number, theirs), name=name, daemon=True)
-        with theirs, interrupts_ignored():
-            process.start()
-        return _Worker(process=process, connection=ours)
+        return _Worker(child=start(_work, self._make, number, name=f"worker {number + 1}", daemon=True))
 
 
 def in_order(results: Iterable[tuple[int, Result]]) -> Iterator[Result]:
-    """The results of tasks 0, 1, 2 ... in this order, however they come."""
+    """The results of tasks 0, 1, 2 ... in this order, in whatever order they arrive."""
     early: dict[int, Result] = {}
     following = 0
     for number, result in results:
@@ -144,82 +236,39 @@ def in_order(results: Iterable[tuple[int, Result]]) -> Iterator[Result]:
             following += 1
 
 
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Processes started inside do not notice Ctrl-C: a terminal sends it to all, but only the first is to act on it."""
-    if current_thread() is not main_thread():  # which alone may say so
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def how_ended(process: SpawnProcess) -> str:
-    """What became of a process that did not end well, without its name."""
-    process.join()
-    code = process.exitcode or 0
-    if code >= 0:
-        return f"ended with status {code}"
-    return f"was killed by {signal.Signals(-code).name}" + (
-        " (by the system, if memory ran out)" if code == -_SIGKILL else ""
-    )
-
-
 def _answer(worker: _Worker) -> Any:
-    """What a worker has to say: a result, or its end; None if that is nothing for others, or has been seen to."""
+    """The result or the death of a worker; None if its message is neither."""
     try:
-        message = worker.connection.recv()
-    except (EOFError, ConnectionError):
+        message = worker.child.receive()
+    except EOFError:
         worker.busy = False
-        death = WorkerDied(worker.process.name, how_ended(worker.process))
         if not worker.ready:
-            raise death from None
-        return death
-    if isinstance(message, Warning):
-        warnings.warn(message, stacklevel=4)
-    elif isinstance(message, Exception):
-        raise message
-    elif not worker.ready:
+            raise worker.child.death() from None
+        return worker.child.death()
+    if message is None:
+        return None
+    if not worker.ready:
         worker.ready = True
-    else:
-        worker.busy = False
-        return message.result
-    return None
+        return None
+    worker.busy = False
+    return message.result
 
 
 def _end(workers: list[_Worker]) -> None:
     for worker in workers:
-        worker.process.kill()
-        worker.process.join()
-        worker.connection.close()
+        worker.child.kill()
 
 
-def _work(make: Callable[[int], Callable[[Any], Any]], number: int, connection: Connection) -> None:
-    """What a worker does until nobody is left to do it for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lock = Lock()  # warnings come from threads too
-
-    def tell(message: object) -> None:
-        with lock:
-            connection.send(message)
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        tell(message if isinstance(message, Warning) else category(message))
-
-    warnings.simplefilter("always")  # they are filtered where they are shown
-    warnings.showwarning = show  # type: ignore[assignment]
-    with suppress(EOFError, ConnectionError):
-        try:
-            function = make(number)
-            tell(_Done(None))
-            while True:
-                tell(_Done(function(connection.recv())))
-        except (EOFError, ConnectionError):
-            raise
-        except (AsrError, OSError) as error:
-            tell(error)
-        except Exception:
-            tell(RuntimeError(f"worker {number + 1} failed\n{traceback.format_exc()}"))
+def _work(
+    send: Callable[[object], None],
+    receive: Callable[[], Any],
+    make: Callable[[int], Callable[[Any], Any]],
+    number: int,
+) -> None:
+    """Do tasks until the process that started this one is gone."""
+    warnings.simplefilter("always")  # the other process filters them
+    send_warnings(send)
+    function = make(number)
+    send(_Done(None))
+    while True:
+        send(_Done(function(receive())))

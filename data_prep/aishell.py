@@ -5,21 +5,21 @@ Speech Corpus and A Speech Recognition Baseline", O-COCOSDA 2017. WAV, 16 kHz, 1
 
 Licence: Apache License 2.0.
 
-Publisher: https://www.openslr.org/33/ (data_aishell.tgz, 15 GB); the MD5 sum is on record in PaddleSpeech and others.
+Publisher: https://www.openslr.org/33/ (data_aishell.tgz, 15 GB); the MD5 sum is from PaddleSpeech.
 
 Layout:
     data_aishell/transcript/aishell_transcript_v0.8.txt     BAC009S0002W0122 而 对 楼市 成交 抑制 作用 最 大 的 限 购
-    data_aishell/wav/S0002.tar.gz                           SPLIT/S0002/BAC009S0002W0122.wav, an archive a speaker
-The archives of the speakers are unpacked where they lie, to a folder each (where they are not unpacked already), which
-Lhotse's recipe would not find. Recordings without a transcript (there are 325) are not taken. Spaces, which show words
-and are not heard, are dropped from the text; letters become plain capitals (the transcripts have some of full width).
+    data_aishell/wav/S0002.tar.gz                           SPLIT/S0002/BAC009S0002W0122.wav, one archive per speaker
+Each speaker's archive is unpacked to a folder of its name, unless this folder exists. Lhotse's recipe is not used: it
+does not find these folders. The 325 recordings without a transcript are left out. Spaces between words are removed from
+the text; letters, some of full width, become plain capitals.
 
-Splits: those of the makers, with speakers apart.
+Splits: the makers'; no speaker is in two of them.
     train    120098     dev    14326      test    7176
 
-The sample of two speakers (S0150 and S0252, 500 utterances each), as a folder with a manifest.tsv with the columns
-path, transcript and speaker, is read too. It has no official splits: in the order of the SHA-256 of their ids, every
-tenth utterance is dev and the one after it test. With `Options.held_out`, one speaker's are the test set instead.
+The sample of two speakers (S0150 and S0252, 500 utterances each) is read too: a folder with a manifest.tsv with the
+columns path, transcript and speaker. It has no official splits: in the order of the SHA-256 of their ids, every tenth
+utterance is dev and the next one test. With `Options.held_out`, all utterances of one speaker are the test set instead.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ _COLUMNS = ("path", "transcript", "speaker")
 class Options:
     """How to split the sample of AISHELL-1."""
 
-    held_out: str = option("", "of the sample: test on this speaker only, S0150 or S0252")
+    held_out: str = option("", "test on this speaker of the sample only, S0150 or S0252")
 
 
 def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:
-    """Raises ConfigError: a speaker is to be held out who is not in the sample, or from all of the corpus."""
+    """Raises: ConfigError: the speaker to hold out is not in the sample, or the source is not the sample."""
     held_out = options.held_out
     sample = source is not None and (Path(source) / "manifest.tsv").is_file()
     if held_out and not sample:
-        raise ConfigError("held_out is for the sample, with a manifest.tsv; AISHELL-1 has speakers apart as it is")
+        raise ConfigError("held_out is for the sample, with a manifest.tsv; no speaker is in two splits of AISHELL-1")
     return Corpus(
         name="AISHELL-1",
         read=partial(_read_sample, held_out=held_out) if sample else _read,
@@ -80,8 +80,8 @@ def _read(root: Path) -> Iterator[Entry]:
         if not contents.is_dir():
             extract(archive, contents)
     for split in SIZES:
-        places = [*folder.glob(f"{split}/*/*.wav"), *folder.glob(f"*/{split}/*/*.wav")]
-        for path in sorted(places, key=lambda path: path.name):
+        paths = [*folder.glob(f"{split}/*/*.wav"), *folder.glob(f"*/{split}/*/*.wav")]
+        for path in sorted(paths, key=lambda path: path.name):
             if path.stem in texts:
                 text = _characters(texts[path.stem])
                 yield Entry(split=split, id=path.stem, audio=path, text=text, speaker=path.parent.name)
@@ -103,10 +103,10 @@ def _read_sample(root: Path, *, held_out: str) -> Iterator[Entry]:
         raise ConfigError(f"held_out must be one of {', '.join(speakers)}, got {held_out!r}")
     rows.sort(key=lambda row: hashlib.sha256(Path(row["path"]).stem.encode()).digest())
     for number, row in enumerate(rows):
-        tested = row["speaker"] == held_out if held_out else number % 10 == 1
+        is_test = row["speaker"] == held_out if held_out else number % 10 == 1
         audio = root / row["path"]
         yield Entry(
-            split="test" if tested else "dev" if number % 10 == 0 else "train",
+            split="test" if is_test else "dev" if number % 10 == 0 else "train",
             id=audio.stem,
             audio=audio,
             text=_characters(row["transcript"]),

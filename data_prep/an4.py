@@ -1,28 +1,27 @@
-"""AN4, the CMU "census" corpus: people spell names and streets, say numbers, dates and command words.
+"""AN4, the CMU "census" corpus: spelled names and streets, numbers, dates and command words.
 
 Maker: Carnegie Mellon University (Robust Speech group), recorded about 1991. US English, close-talking microphone,
 16 kHz, 16 bit, mono. Described in A. Acero, Acoustical and Environmental Robustness in Automatic Speech Recognition,
-Kluwer 1993. CMU left the "cen9*" recordings (social security numbers) out of what it publishes.
+Kluwer 1993. CMU does not publish the "cen9*" recordings (social security numbers).
 
 Licence: CMU's BSD-style terms, "free for use for any purpose (commercial or otherwise)" with the copyright notice kept.
 
 Publisher: http://www.speech.cs.cmu.edu/databases/an4/ with the archives an4_sphere.tar.gz (64 MB),
 an4_raw.bigendian.tar.gz and an4_raw.littleendian.tar.gz. CMU gives no checksums. `prepare` downloads `URL` by default,
-the copy of an4_sphere.tar.gz that NVIDIA keeps for NeMo's tutorials: it is served over https, and a SHA-256 of it is
-on record in a public training script for NeMo (not from the publisher). Either way, what was prepared is compared
-with `SAMPLES_SHA256`, which covers the recordings themselves, whatever form they came in.
+NVIDIA's copy of an4_sphere.tar.gz for NeMo's tutorials: it is served over https, and its SHA-256 is in a public script
+for training NeMo. The samples of any form of the corpus are compared with `SAMPLES_SHA256`.
 
 Layout, below a folder named an4:
     etc/an4_train.fileids         an4_clstk/fash/an251-fash-b               path under wav/ without the extension
-    etc/an4_train.transcription   <s> YES </s> (an251-fash-b)               same lines, same order
+    etc/an4_train.transcription   <s> YES </s> (an251-fash-b)               same order
     etc/an4_test.fileids          an4test_clstk/fcaw/an406-fcaw-b
     etc/an4_test.transcription    RUBOUT G M E F THREE NINE (an406-fcaw-b)  no <s> here
     etc/an4.dic                   APRIL   EY P R AH L                       130 entries; A(2) is a second pronunciation
     wav/<path>.sph, .raw, .flac or .wav
 
 Splits:
-    train    859 utterances   67 speakers   CMU's training list but for dev
-    dev       89 utterances    7 speakers   `DEV_SPEAKERS`, held out of CMU's training list
+    train    859 utterances   67 speakers   CMU's training list without dev
+    dev       89 utterances    7 speakers   `DEV_SPEAKERS` of CMU's training list
     test     130 utterances   10 speakers   CMU's test list, 773 words
 """
 
@@ -53,7 +52,7 @@ from asr.files.writing import write_whole
 URL = "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz"
 CHECKSUM = "sha256:a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"
 
-# SHA-256 of all samples as little-endian 16-bit integers, training list then test list, each in its order.
+# SHA-256 of all samples as little-endian 16-bit integers, in the order of the training list and the test list.
 SAMPLES_SHA256 = "6b663bda2ce6f94c33ddc9e91a67f1829c5e830ff651d07f685426e22bd33f1e"
 
 # The first two women and five men of the training list by the SHA-256 of their ids; 89 utterances, 9 % of the list.
@@ -61,7 +60,7 @@ DEV_SPEAKERS = ("fjam", "fbbh", "mmaf", "mtje", "mcel", "mnjl", "mgah")
 
 SAMPLE_RATE = 16000
 _COMPLETE = {"train": (948, 5442), "test": (130, 773)}  # utterances and words of CMU's lists
-_MARKER_VERSION = 1  # to be raised when the same corpus is to give other manifests
+_MARKER_VERSION = 1  # raise it to make the manifests again
 _FILE_ID = re.compile(r"\w+/(?P<speaker>\w+)/(?P<id>[\w-]+)", re.ASCII)
 _TRANSCRIPTION = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
 
@@ -86,32 +85,32 @@ def prepare(
 ) -> dict[str, Path]:
     """Manifests of AN4 and its pronunciation dictionary: the paths of "train", "dev", "test" and "lexicon".
 
-    FLAC and WAV files are used where they lie. SPHERE files (which Lhotse reads only with a program of its own) and
-    RAW files (which have no header) are copied, sample for sample, to FLAC files under output/wav. The dictionary is
-    copied to output/lexicon.txt, one `WORD PHONE PHONE...` a line. A marker is written last; once it is there, the
-    same call returns at once. Interrupted, the same call goes on.
+    FLAC and WAV files are used in place. SPHERE files (Lhotse needs an external program to read them) and RAW files
+    (without a header) are copied, sample for sample, to FLAC files in output/wav. The dictionary is copied to
+    output/lexicon.txt, one `WORD PHONE PHONE...` per line. A marker is written last; with the marker, the same call
+    returns at once. After an interruption, the same call resumes.
 
     Args:
-        source: the corpus as CMU publishes it: the folder `an4`, the folder above it, or one of the archives.
-            None downloads `url`.
+        source: the corpus from CMU: the folder `an4`, the folder above it, or one of the archives. None downloads
+            `url`.
         output: folder to write to.
-        url, checksum: the archive and its checksum as `download` takes it; used without a source.
+        url, checksum: as for `download`; used without a source.
         progress: bars on stderr; None means only on a terminal.
     Raises:
         DataError: the lists are missing or contradict each other, a file is not 16 kHz mono audio, a split is empty,
-            or what `download` and `extract` raise.
+            or from `download` and `extract`.
     Warns:
-        AsrWarning: the corpus is not complete, or its samples are not CMU's. The manifests hold what is there; figures
-            measured on them can't be compared with others. The marker is not written.
+        AsrWarning: the corpus is incomplete, or its samples are not CMU's. The manifests hold the available utterances;
+            error rates on them are not comparable. The marker is not written.
     """
     output = Path(os.path.abspath(output))
     origin = url if source is None else os.path.abspath(source)
     marker = output / ".complete.json"
-    made = {split: output / f"{split}.jsonl.gz" for split in ("train", "dev", "test")}
-    made["lexicon"] = output / "lexicon.txt"
+    outputs = {split: output / f"{split}.jsonl.gz" for split in ("train", "dev", "test")}
+    outputs["lexicon"] = output / "lexicon.txt"
     state = json.dumps({"version": _MARKER_VERSION, "origin": origin}) + "\n"
-    if marker.is_file() and marker.read_text() == state and all(path.is_file() for path in made.values()):
-        return made
+    if marker.is_file() and marker.read_text() == state and all(path.is_file() for path in outputs.values()):
+        return outputs
     marker.unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
 
@@ -130,19 +129,19 @@ def prepare(
         if not members:
             raise DataError(f"holds no audio for the {split} set of AN4", path=corpus / "wav")
     for split, members in splits.items():
-        write_manifest(members, made[split])
-    write_whole(made["lexicon"], lexicon)
+        write_manifest(members, outputs[split])
+    write_whole(outputs["lexicon"], lexicon)
     if problems:
         warnings.warn(f"{corpus}: not all of AN4, figures are not comparable: {'; '.join(problems)}", AsrWarning, 2)
     else:
         write_whole(marker, state)
-    return made
+    return outputs
 
 
 def _corpus(
     source: str | os.PathLike[str] | None, output: Path, *, url: str, checksum: str | None, progress: bool | None
 ) -> Path:
-    """The folder that holds etc/ and wav/, downloaded and extracted where need be."""
+    """The folder with etc/ and wav/, downloaded and extracted if needed."""
     if source is not None and Path(source).is_dir():
         folder = Path(os.path.abspath(source))
     else:
@@ -169,17 +168,17 @@ def _read_list(stem: Path) -> list[_Entry]:
         if file_id is None or line is None:
             path, other = (file_ids, transcription) if file_id is None else (transcription, file_ids)
             raise DataError(f"must have as many lines as {other.name}, but ends here", path=path, line=number)
-        named = _FILE_ID.fullmatch(file_id.strip())
-        if named is None:
+        ids = _FILE_ID.fullmatch(file_id.strip())
+        if ids is None:
             raise DataError(f"must be folder/speaker/utterance, got {file_id!r}", path=file_ids, line=number)
         spoken = _TRANSCRIPTION.fullmatch(line)
         if spoken is None:
             raise DataError(f"must end in (utterance-id), got {line!r}", path=transcription, line=number)
-        if spoken["id"] != named["id"]:
-            message = f"must be utterance {named['id']} as in {file_ids.name}, got {spoken['id']}"
+        if spoken["id"] != ids["id"]:
+            message = f"must be utterance {ids['id']} as in {file_ids.name}, got {spoken['id']}"
             raise DataError(message, path=transcription, line=number)
         text = " ".join(word for word in spoken["text"].split() if word not in ("<s>", "</s>"))
-        entries.append(_Entry(id=named["id"], speaker=named["speaker"], file_id=named[0], text=text))
+        entries.append(_Entry(id=ids["id"], speaker=ids["speaker"], file_id=ids[0], text=text))
     return entries
 
 
@@ -195,7 +194,7 @@ def _read_lexicon(path: Path) -> str:
 def _collect(
     corpus: Path, lists: dict[str, list[_Entry]], output: Path, *, progress: bool | None
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
-    """The utterances of each list whose audio is there, and in words what differs from CMU's corpus."""
+    """The utterances of each list that have audio, and the differences from CMU's corpus in words."""
     problems = []
     for name, entries in lists.items():
         counts = len(entries), sum(len(entry.text.split()) for entry in entries)
@@ -240,7 +239,7 @@ def _collect(
 
 
 def _find_audio(folder: Path, entry: _Entry) -> Path | None:
-    """The file of an utterance in whatever form it is there; the forms used in place come first."""
+    """The file of an utterance; forms that are used in place come first."""
     paths = (folder / f"{entry.file_id}{suffix}" for suffix in (".flac", ".wav", ".sph", ".raw"))
     return next((path for path in paths if path.is_file()), None)
 
@@ -261,7 +260,7 @@ def _read_samples(path: Path, byte_order: str) -> NDArray[np.int16]:
 
 
 def _read_raw(path: Path, byte_order: str) -> NDArray[np.int16]:
-    """The (N,) int16 samples of a file without a header, whose bytes are in the order "<" or ">"."""
+    """The (N,) int16 samples of a file without a header, in byte order "<" or ">"."""
     data = path.read_bytes()
     if not data or len(data) % 2:
         raise DataError(f"must hold whole 16-bit samples, got {len(data)} bytes", path=path)
@@ -269,10 +268,10 @@ def _read_raw(path: Path, byte_order: str) -> NDArray[np.int16]:
 
 
 def _byte_order(paths: Sequence[Path]) -> str:
-    """The byte order of headerless files, "<" or ">": the one in which neighbouring samples differ less.
+    """The byte order of headerless files, "<" or ">": the order with smaller differences of neighbouring samples.
 
-    Speech is smooth from sample to sample. In the wrong order the fast-changing low byte becomes the high one: the
-    differences grow at least 24-fold on each of the 1078 files. One archive has one order, so the first few decide.
+    In the wrong order the fast-changing low byte becomes the high one: the differences grow at least 24-fold on each of
+    the 1078 files. All files of an archive have the same order, so the first few decide.
     """
     roughness = {"<": 0, ">": 0}
     for path in paths[:8]:
@@ -282,4 +281,4 @@ def _byte_order(paths: Sequence[Path]) -> str:
 
 
 def _hidden(progress: bool | None) -> bool | None:
-    return None if progress is None else not progress  # for tqdm, None is: hidden unless stderr is a terminal
+    return None if progress is None else not progress  # tqdm: None hides the bar unless stderr is a terminal

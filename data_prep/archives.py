@@ -1,4 +1,4 @@
-"""Archives of corpora, extracted so that nothing escapes, and whole or not at all."""
+"""Extract archives of corpora safely: completely or not at all, and only into their folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from asr.corpora.disk import room
 from asr.errors import AsrError, DataError, InputError
 
 _BLOCK = 1 << 16
-_MOST_FOLDERS = 100  # that one member lies in; tidying up calls itself for each
+_MOST_FOLDERS = 100  # nested; removing them recurses
 _MOST_NAME_BYTES = 4096  # of a path, on Linux
-_MOST_HEADER_BYTES = 1 << 20  # of names and attributes that a header is too small for
+_MOST_HEADER_BYTES = 1 << 20  # of long names and attributes
 _LONG_HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 _OF_A_NAME = frozenset(
     getattr(errno, f"E{name}")
@@ -26,13 +26,13 @@ _OF_A_NAME = frozenset(
 
 
 def extract(archive: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
-    """The contents of a tar or zip archive in a new folder; all of them, or no folder at all.
+    """Extract a tar or zip archive to a new folder, completely or not at all; the folder.
 
-    Refused, whatever the archive says: absolute names, names with "..", names that go through a link, links that lead
-    out of the folder, devices and pipes. Owners and unusual permissions are not taken over.
+    Absolute names, names with "..", names that go through a link, links that lead out of the folder, devices and pipes
+    are refused. Owners and unusual permissions are ignored.
 
     Args:
-        archive: .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, told by its content (links are for tar only).
+        archive: .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, recognised by content (links in tar only).
         folder: must not exist yet; its parent is made.
     Returns:
         The folder.
@@ -49,7 +49,7 @@ def extract(archive: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
     with archive.open("rb") as file:
         is_zip = file.read(2) == b"PK"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # A folder inside the temporary one: mkdtemp's own is private to the user, and would stay so.
+    # A folder inside the temporary one: the permissions of mkdtemp's own folder are private.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         contents = Path(temporary) / "contents"
         contents.mkdir()
@@ -60,22 +60,22 @@ def extract(archive: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
         except AsrError:
             raise
         except OSError as error:
-            if error.errno is None:  # not from the system, but from gzip or bz2 about a wrong checksum
+            if error.errno is None:  # a wrong checksum, from gzip or bz2
                 raise DataError(f"is damaged: {shown(error)}", path=archive) from error
             if error.errno not in _OF_A_NAME:
                 raise
             name = os.path.relpath(error.filename, contents) if error.filename else "a member"
             raise DataError(f"cannot be extracted: {shown(name)!r}: {error.strerror}", path=archive) from error
-        except Exception as error:  # numbers that are none, headers in headers ...: each library has errors of its own
+        except Exception as error:  # bad numbers, nested headers, ...: each library has its own errors
             reason = shown(error, most=400) or type(error).__name__
-            raise DataError(f"is truncated, damaged or no tar or zip archive: {reason}", path=archive) from error
+            raise DataError(f"is truncated, damaged or not a tar or zip archive: {reason}", path=archive) from error
         _check_links(archive, contents)
         contents.replace(folder)
     return folder
 
 
 class _Member(tarfile.TarInfo):
-    """A member of an archive that must have an end mark; tarfile takes a missing or damaged header for the end."""
+    """A member of an archive that must have an end mark; tarfile accepts a missing or damaged header as the end."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Member:
@@ -87,7 +87,7 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(f"no end mark, but {error}") from error
 
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
-        """The hook of tarfile for kinds of members; it reads long headers into memory, whatever size they state."""
+        """A hook of tarfile, which reads long headers of any size into memory."""
         if self.type in _LONG_HEADERS and self.size > _MOST_HEADER_BYTES:
             raise tarfile.ReadError(f"a name or attribute of {self.size} bytes")
         return super()._proc_member(tarfile_)  # type: ignore[misc]
@@ -95,7 +95,7 @@ class _Member(tarfile.TarInfo):
 
 def _extract_tar(archive: Path, folder: Path) -> None:
     links: set[PurePosixPath] = set()
-    # Recordings hardly shrink further, so that the archive's size is about what is needed at least.
+    # Recordings hardly compress, so at least about the archive's size is needed.
     with room(folder, archive.stat().st_size), tarfile.open(archive, tarinfo=_Member) as tar:
         for member in tar:
             _check_name(archive, member.name, links)
@@ -104,7 +104,7 @@ def _extract_tar(archive: Path, folder: Path) -> None:
             tar.extract(member, folder, filter="data")
             if member.issym():
                 links.add(PurePosixPath(member.name))
-        while tar.fileobj.read(_BLOCK):  # what follows the end mark: the checksum of the compression
+        while tar.fileobj.read(_BLOCK):  # after the end mark: the checksum of the compression
             pass
 
 
@@ -124,18 +124,18 @@ def _check_name(archive: Path, name: str, links: set[PurePosixPath]) -> None:
         raise _unsafe(archive, f"{shown(name)!r} has a name of {len(os.fsencode(name))} bytes")
     path = PurePosixPath(name)
     if len(path.parts) > _MOST_FOLDERS:
-        raise _unsafe(archive, f"{shown(name)!r} lies in {len(path.parts) - 1} folders")
+        raise _unsafe(archive, f"{shown(name)!r} is in {len(path.parts) - 1} nested folders")
     if path.is_absolute() or ".." in path.parts:
         raise _unsafe(archive, f"{shown(name)!r} leads out of the folder")
     if "\0" in name:
         raise _unsafe(archive, f"{shown(name)!r} has a byte 0 in its name")
-    for place in (path, *path.parents):
-        if place in links:
-            raise _unsafe(archive, f"{shown(name)!r} goes through the link {shown(place)!r}")
+    for folder in (path, *path.parents):
+        if folder in links:
+            raise _unsafe(archive, f"{shown(name)!r} goes through the link {shown(folder)!r}")
 
 
 def _check_links(archive: Path, folder: Path) -> None:
-    """Look at the links as they lie on the disk: several together may lead out where each alone does not."""
+    """Check the extracted links: several together may lead out of the folder although none alone does."""
     root = os.path.realpath(folder)
     for parent, folders, files in os.walk(folder):
         for name in folders + files:

@@ -1,21 +1,21 @@
-"""Common Voice: people all over the world read sentences to their own microphones, in some 300 languages.
+"""Common Voice: sentences read by volunteers to their own microphones, in some 300 languages.
 
 Maker: Mozilla and volunteers, since 2017. MP3, 32 or 48 kHz, mono. Sizes grow with each release, and differ by
 language: from minutes to thousands of hours.
 
-Licence: CC0 1.0 for the scripted speech; whoever downloads it agrees not to find out who the speakers are.
+Licence: CC0 1.0 for the scripted speech; users agree not to identify the speakers.
 
-Publisher: https://commonvoice.mozilla.org/datasets. One must sign in and agree to the terms, so that no program
-downloads it: unpack the archive of a language and give its folder with --source.
+Publisher: https://commonvoice.mozilla.org/datasets. It requires signing in and agreeing to the terms, so it cannot be
+downloaded by a program: unpack the archive of a language and give its folder with --source.
 
 Layout, the same in all releases since 2019:
     cv-corpus-VERSION/LANGUAGE/clips/common_voice_LANGUAGE_NUMBER.mp3
-    cv-corpus-VERSION/LANGUAGE/train.tsv, dev.tsv, test.tsv       columns client_id, path, sentence and others, and
-                                                                  quotation marks that are part of the text
+    cv-corpus-VERSION/LANGUAGE/train.tsv, dev.tsv, test.tsv       columns client_id, path, sentence and others;
+                                                                  quotation marks are part of the text
 
-Splits: "train", "dev" and "test" of the makers, with speakers apart, each sentence once; what only
-validated.tsv, other.tsv or invalidated.tsv list is not taken. Lhotse's recipe is not used: it wants columns that early
-releases lack, and says nothing of clips that are missing.
+Splits: the makers' "train", "dev" and "test"; no speaker is in two of them, and each sentence is in one only. Clips in
+validated.tsv, other.tsv or invalidated.tsv only are left out. Lhotse's recipe is not used: it needs columns that early
+releases lack, and does not report missing clips.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COLUMNS = ("client_id", "path", "sentence")
 class Options:
     """Which language of Common Voice to prepare."""
 
-    language: str = option("", "where the source has several: de, pt, zh-CN, ...")
+    language: str = option("", "prepare this language of a source with several: de, pt, zh-CN, ...")
 
 
 def _corpus(options: Options, _: object) -> Corpus:

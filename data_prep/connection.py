@@ -1,7 +1,7 @@
-"""A connection to a web server that does not hold a program up, lead it elsewhere, or fill its memory.
+"""Connect to web servers safely: a slow, misleading or broken server cannot stall the program or fill its memory.
 
-Python's own takes a byte every minute for a sign of life, reads the page of a redirect however long it is, and has an
-exception of another class for each kind of nonsense.
+Python's own client accepts one byte per minute, reads the whole page of a redirect, and raises exceptions of many
+classes for invalid answers.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from asr.errors import AsrError, DataError
 
 
 class Cut(Exception):
-    """The file did not come to its end; another try may bring more of it."""
+    """The connection ended before the file; another attempt may get more of it."""
 
 
 class TooSlow(Exception):
-    """Less came than a `Pace` allows."""
+    """The server sends fewer bytes than a `Pace` requires."""
 
 
 @dataclass(kw_only=True)
 class Pace:
-    """The least that a server must send: so many bytes of the file in each window of so many seconds."""
+    """The bytes of the file that a server must send in each window of time."""
 
     least_bytes: int = 60_000
-    seconds: float = 60.0  # and no longer may it be silent
+    seconds: float = 60.0  # of a window; also the longest silence
     _start: float | None = field(default=None, init=False)
     _bytes: int = field(default=0, init=False)
 
     def count(self, num_bytes: int) -> None:
-        """Call it often, with the bytes since the last time. Raises: TooSlow."""
+        """Add bytes; call it often. Raises: TooSlow."""
         now = time.monotonic()
         self._start = now if self._start is None else self._start
         self._bytes += num_bytes
@@ -53,12 +53,12 @@ class Pace:
 
 
 def open_url(url: str, headers: dict[str, str], pace: Pace) -> Any:
-    """The answer of a server: status 200 or 206, 416 where `headers` ask for a range; None for a file.
+    """The response of a server, with status 200 or 206, or 416 if `headers` ask for a range; None for a file URL.
 
     Raises:
-        Cut: it hung up or fell silent, or what it said is no HTTP.
-        TooSlow: it sent its headers at a slower pace than allowed.
-        DataError: it refuses, is not there, or leads to an address that cannot be.
+        Cut: the server closed the connection or fell silent, or its answer is not HTTP.
+        TooSlow: it sends its headers too slowly.
+        DataError: it refuses, cannot be reached, or redirects to an invalid address.
     """
     opener = urllib.request.build_opener(_Redirects, _PacedHTTP(pace), _PacedHTTPS(pace))
     try:
@@ -73,9 +73,9 @@ def open_url(url: str, headers: dict[str, str], pace: Pace) -> Any:
         raise DataError(f"cannot be reached: {shown(error.reason)}", path=url) from error
     except AsrError:
         raise
-    except (http.client.InvalidURL, ValueError) as error:  # of the URL, or of one that a redirect leads to
+    except (http.client.InvalidURL, ValueError) as error:  # in the URL or in a redirect
         raise DataError(f"must lead to an address in the form of a URL: {shown(error)}", path=url) from error
-    except (http.client.HTTPException, OSError) as error:  # accepted, then hung up or fell silent
+    except (http.client.HTTPException, OSError) as error:  # after the connection was accepted
         raise Cut(f"the connection ended early ({shown(repr(error))})") from error
     if response.status not in (None, http.client.OK, http.client.PARTIAL_CONTENT):
         response.close()
@@ -88,22 +88,22 @@ def _refused(url: str, status: int, reason: object) -> DataError:
 
 
 def read_block(response: Any, size: int) -> bytes:
-    """Some of the next `size` bytes, as soon as there are any; none at the end. Raises: Cut, TooSlow."""
+    """At most `size` bytes, as soon as any arrive; none at the end. Raises: Cut, TooSlow."""
     try:
         return response.read1(size)
-    except (http.client.HTTPException, OSError, ValueError) as error:  # ValueError: chunks of nonsensical sizes
+    except (http.client.HTTPException, OSError, ValueError) as error:  # ValueError: invalid chunk sizes
         raise Cut(f"the connection ended early ({shown(repr(error))})") from error
 
 
-def shown(said: object, *, most: int = 80) -> str:
-    """What another machine has said, on one line of bounded length, without what a terminal would obey."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(said))
+def shown(message: object, *, most: int = 80) -> str:
+    """A message of another machine on one line of bounded length, without control characters."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(message))
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _check_file(url: str) -> None:
-    """Refuse a file:// URL of a pipe or device, which might have no end."""
+    """Refuse a file:// URL of a folder, pipe or device."""
     parts = urlsplit(url)
     path = urllib.request.url2pathname(parts.path)
     if parts.scheme == "file" and os.path.exists(path) and not os.path.isfile(path):
@@ -112,14 +112,14 @@ def _check_file(url: str) -> None:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        fp.close()  # or urllib reads all of the page that comes with the redirect
+        fp.close()  # else urllib reads the whole page of the redirect
         if urlsplit(newurl).scheme not in (("https",) if req.type == "https" else ("http", "https")):
             raise DataError(f"must not be redirected from {req.type} to {shown(newurl)}", path=req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Paced:
-    """A handler of urllib whose connections keep a pace, from the first byte of a header on."""
+    """A handler of urllib whose connections must keep a pace, from the first byte of the headers on."""
 
     def __init__(self, pace: Pace) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _Paced:
         return super().do_open(connection, req, **options)  # type: ignore[misc]
 
 
-class _PacedHTTP(_Paced, urllib.request.HTTPHandler):  # type: ignore[misc]  # do_open takes options, whatever they are
+class _PacedHTTP(_Paced, urllib.request.HTTPHandler):  # type: ignore[misc]  # do_open takes any options
     pass
 
 
@@ -146,7 +146,7 @@ class _PacedResponse(http.client.HTTPResponse):
 
 
 class _PacedReader(io.RawIOBase):
-    """What comes from a socket; each time that something does, the pace is looked at."""
+    """Reads a socket and checks the pace at each read."""
 
     def __init__(self, raw: io.RawIOBase, pace: Pace) -> None:
         self._raw, self._pace = raw, pace

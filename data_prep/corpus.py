@@ -1,11 +1,13 @@
-"""What all corpora share: their archives fetched, their utterances collected, their manifests written.
+"""Shared by all corpora: fetch archives, collect utterances, write manifests.
 
-A module of one corpus says where its archives are, reads its lists, and knows how many utterances there must be:
+archives ─download, extract─▶ folder ─read─▶ entries ─▶ utterances with audio ─▶ manifest per split
+
+The module of a corpus gives its archives, a function that reads its lists, and the number of utterances in each split:
 
     CORPUS = Corpus(name="yesno", read=_read, archives=(Archive(url=..., checksum=...),), sizes={"train": 31, ...})
     prepare = CORPUS.prepare
 
-or, where it depends on options, makes it of them:
+or, if the corpus depends on options:
 
     prepare = with_options(_corpus, Options())
 """
@@ -41,9 +43,9 @@ from asr.importing.sources import files_below
 if TYPE_CHECKING:
     import lhotse
 
-_MARKER_VERSION = 1  # to be raised when the same corpora are to give other manifests
-_WITHOUT_TEXT = "recordings with no corresponding supervisions"  # such as those of VCTK's other microphone
-_TOLERANCE_SECONDS = 0.025  # lists have rounded times
+_MARKER_VERSION = 1  # raise it to make all manifests again
+_WITHOUT_TEXT = "recordings with no corresponding supervisions"  # for example of VCTK's other microphone
+_TOLERANCE_SECONDS = 0.025  # times in lists are rounded
 _ARCHIVE_SUFFIX = re.compile(r"\.(tar(\.\w+)?|tgz|zip)$")
 
 
@@ -52,7 +54,7 @@ Chosen = TypeVar("Chosen", contravariant=True)  # the Options of a module
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A tar or zip archive at its publisher's, and its checksum as `download` takes it, None where there is none."""
+    """The URL of a tar or zip archive, and its checksum as for `download`; None without one."""
 
     url: str
     checksum: str | None = None
@@ -60,14 +62,14 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """An utterance as a corpus's lists have it; it may be that its audio is not there.
+    """An utterance in the lists of a corpus; its audio may be missing.
 
     Args:
-        split: the set that it belongs to, which names the manifest.
+        split: the name of its manifest.
         id: unique within its split.
         audio: the sound file.
-        text: what is said, as published.
-        speaker: None when not known.
+        text: the transcript as published.
+        speaker: None if not known.
         start_seconds, end_seconds: its stretch of the file; None is the file's end.
     """
 
@@ -85,12 +87,12 @@ class Corpus:
     """A public corpus.
 
     Args:
-        name: what people call it.
-        read: the entries in a folder that holds the corpus, in an order that does not change; raises DataError.
-        archives: what to download; none for a corpus that can't be had without a person.
-        home: where a person gets a corpus without archives.
-        sizes: utterances in each split of the complete corpus, where it is known.
-        choices: what was asked of `read`; with another choice the manifests are made anew.
+        name: for messages.
+        read: the entries in the folder of the corpus, always in the same order; raises DataError.
+        archives: to download; none for a corpus that a person must get.
+        home: where to get a corpus without archives.
+        sizes: utterances in each split of the complete corpus, if known.
+        choices: options of `read`; other choices make the manifests again.
     """
 
     name: str
@@ -107,25 +109,24 @@ class Corpus:
         output: str | os.PathLike[str],
         progress: bool | None = None,
     ) -> dict[str, Path]:
-        """Manifests by split: `output`/SPLIT.jsonl.gz.
+        """Write manifests; their paths by split, `output`/SPLIT.jsonl.gz.
 
-        Audio files are used where they lie. A marker is written last; once it is there, the same call returns at
-        once, unless the source's lists have changed, or there are more or fewer sound files. Interrupted, the same
-        call goes on: archives that are unpacked are not fetched again.
+        Audio files are used in place. A marker is written last; with the marker, the same call returns at once, unless
+        the lists or the number of sound files in the source have changed. After an interruption, the same call
+        resumes: unpacked archives are not fetched again.
 
         Args:
-            source: the corpus as it was published: a folder that holds it, or its archive. None downloads it to
-                output/corpus.
+            source: the corpus as published: its folder or archive. None downloads it to output/corpus.
             output: folder to write to.
             progress: bars on stderr; None means only on a terminal.
         Raises:
-            ConfigError: there is no source, and the corpus can't be downloaded.
-            DataError: lists are missing or damaged, a file is not audio, nothing is found, or what `download` and
-                `extract` raise.
+            ConfigError: there is no source, and the corpus cannot be downloaded.
+            DataError: lists are missing or damaged, a file is not audio, there are no utterances, or from `download`
+                and `extract`.
         Warns:
-            AsrWarning: utterances end after their recordings, and are shortened; or the corpus is not complete. The
-                manifests then hold what is there; figures measured on them can't be compared with others. The marker
-                is not written.
+            AsrWarning: utterances end after their recordings, and are shortened; or the corpus is incomplete. Then the
+                manifests hold the available utterances; error rates on them are not comparable. The marker is not
+                written.
         """
         output = Path(os.path.abspath(output))
         origin = [archive.url for archive in self.archives] if source is None else os.path.abspath(source)
@@ -136,12 +137,12 @@ class Corpus:
             return {"version": _MARKER_VERSION, "origin": origin, "contents": contents, "choices": choices}
 
         marker = output / ".complete.json"
-        if made := _finished(marker, state()):
-            return made
+        if manifests := _finished(marker, state()):
+            return manifests
         root = self._folder(source, output / "corpus", progress=progress)
         marker.unlink(missing_ok=True)
         splits, problems = _collect(self.read(root), self.name, progress=progress)
-        splits = {split: splits[split] for split in (*self.sizes, *splits) if split in splits}  # in the usual order
+        splits = {split: splits[split] for split in (*self.sizes, *splits) if split in splits}  # sorted as `sizes`
         if not any(splits.values()):
             raise DataError(f"must hold audio of {self.name}, but there is none", path=root)
         problems += [
@@ -155,11 +156,11 @@ class Corpus:
             reasons = "; ".join(problems)
             warnings.warn(f"{root}: not all of {self.name}, figures are not comparable: {reasons}", AsrWarning, 2)
         else:
-            write_whole(marker, json.dumps(state() | {"splits": list(splits)}) + "\n")  # reading may have unpacked more
+            write_whole(marker, json.dumps(state() | {"splits": list(splits)}) + "\n")  # `read` may unpack archives
         return {split: output / f"{split}.jsonl.gz" for split in splits}
 
     def _folder(self, source: str | os.PathLike[str] | None, folder: Path, *, progress: bool | None) -> Path:
-        """The folder that holds the corpus, downloaded and unpacked where need be."""
+        """The folder of the corpus, downloaded and unpacked if needed."""
         if source is not None:
             path = Path(os.path.abspath(source))
             if path.is_dir():
@@ -176,7 +177,7 @@ class Corpus:
                 try:
                     extract(path, contents)
                 except DataError:
-                    path.unlink()  # it came damaged, and would be found again
+                    path.unlink()  # damaged: download it again next time
                     raise
             path.unlink(missing_ok=True)
         return folder
@@ -188,8 +189,8 @@ def with_options(
     """The `prepare` of a module whose corpus depends on options.
 
     Args:
-        make: the corpus, from the options and the source that was given.
-        default: options of a caller who gives none.
+        make: the corpus for options and a source.
+        default: options if the caller gives none.
     """
 
     def prepare(
@@ -199,14 +200,14 @@ def with_options(
         progress: bool | None = None,
         options: Chosen | None = None,
     ) -> dict[str, Path]:
-        """Manifests by split, as the options say; see `Corpus.prepare`. Raises ConfigError for wrong options, too."""
+        """As `Corpus.prepare`, with options. Raises: ConfigError: the options are wrong."""
         return make(options or default, source).prepare(source=source, output=output, progress=progress)
 
     return prepare
 
 
 class PrepareWithOptions(Protocol[Chosen]):
-    """`Corpus.prepare` with options of a corpus's own."""
+    """`Corpus.prepare` with the options of a corpus."""
 
     def __call__(
         self,
@@ -219,14 +220,14 @@ class PrepareWithOptions(Protocol[Chosen]):
 
 
 def find(root: Path, pattern: str) -> Path:
-    """The first path that fits a glob pattern, in `root` or at most three folders below it.
+    """The first path that matches a glob pattern, in `root` or up to three folders below it.
 
     Raises:
         DataError: there is none.
     """
     for prefix in ("", "*/", "*/*/", "*/*/*/"):
-        if found := sorted(root.glob(prefix + pattern)):
-            return found[0]
+        if paths := sorted(root.glob(prefix + pattern)):
+            return paths[0]
     raise DataError(f"must hold {pattern}, as the publisher's archive does", path=root)
 
 
@@ -237,19 +238,19 @@ def read_lines(path: Path) -> list[str]:
         DataError: it cannot be read.
     """
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
-    return text.removesuffix("\n").split("\n") if text else []  # str.splitlines would part at other characters, too
+    return text.removesuffix("\n").split("\n") if text else []  # str.splitlines splits at other characters too
 
 
 def read_by_lhotse(corpus: Path, recipe: Callable[[], Any]) -> Any:
-    """What a recipe of Lhotse's gives, under our rules: no bars of its own, nothing left out in silence.
+    """The result of a Lhotse recipe, without its progress bars and with its logged notes as a warning.
 
     Args:
-        corpus: the folder it reads, for messages.
+        corpus: the folder of the corpus, for messages.
         recipe: calls `lhotse.recipes.prepare_...` without an output folder.
     Raises:
-        DataError: the recipe trips over the corpus.
+        DataError: the recipe fails.
     Warns:
-        AsrWarning: it left something out; the first of what it logged.
+        AsrWarning: the recipe logged notes, for example on items left out; the message has the first one.
     """
     logged: list[str] = []
     handler = logging.Handler(logging.WARNING)
@@ -257,7 +258,7 @@ def read_by_lhotse(corpus: Path, recipe: Callable[[], Any]) -> Any:
     logging.getLogger().addHandler(handler)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            made = recipe()
+            manifests = recipe()
     except (AssertionError, ValueError, LookupError, OSError, RuntimeError) as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"must be as published, but Lhotse's recipe fails: {reason}", path=corpus) from error
@@ -266,7 +267,7 @@ def read_by_lhotse(corpus: Path, recipe: Callable[[], Any]) -> Any:
     notes = [note for note in logged if _WITHOUT_TEXT not in note]
     if notes:
         warnings.warn(f"{corpus}: {len(notes)} notes by Lhotse's recipe, the first: {notes[0]}", AsrWarning, 3)
-    return made
+    return manifests
 
 
 def lhotse_entries(
@@ -285,21 +286,21 @@ def lhotse_entries(
 
 
 def _finished(marker: Path, state: Mapping[str, Any]) -> dict[str, Path] | None:
-    """The manifests of an earlier call with the same state, if they are all there."""
+    """The manifests of an earlier call with the same state, if all exist."""
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        made = {split: marker.parent / f"{split}.jsonl.gz" for split in found.pop("splits")}
+        stored = json.loads(marker.read_text(encoding="utf-8"))
+        manifests = {split: marker.parent / f"{split}.jsonl.gz" for split in stored.pop("splits")}
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return None
-    if state["contents"] is None:  # what is gone has not changed
-        found["contents"] = None
-    return made if found == state and all(path.is_file() for path in made.values()) else None
+    if state["contents"] is None:  # a deleted source counts as unchanged
+        stored["contents"] = None
+    return manifests if stored == state and all(path.is_file() for path in manifests.values()) else None
 
 
 def _contents(source: Path, output: Path) -> str | None:
-    """A digest that changes with any file of a source but its sound, and with the number of those; None if it is gone.
+    """A digest of the lists and of the number of sound files in a source; None if the source does not exist.
 
-    The output, which may be in the source, has no part in it.
+    The output, which may be in the source, is not included.
     """
     if not source.exists():
         return None
@@ -316,7 +317,7 @@ def _contents(source: Path, output: Path) -> str | None:
 
 
 def _name_of_version(archive: Path) -> str:
-    """A name for what an archive holds, another one once the file is another."""
+    """A name for the contents of an archive, which changes with the file."""
     try:
         stat = archive.stat()
     except OSError as error:
@@ -327,7 +328,7 @@ def _name_of_version(archive: Path) -> str:
 def _collect(
     entries: Iterable[Entry], name: str, *, progress: bool | None
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
-    """The utterances of each split whose audio is there, and in words what is wrong with the others."""
+    """The utterances of each split that have audio, and the faults of the others in words."""
     splits: dict[str, list[Utterance]] = {}
     missing: list[str] = []
     unreadable: list[str] = []
@@ -335,7 +336,7 @@ def _collect(
     shortened: list[str] = []
     impossible: list[str] = []
     durations: dict[Path, float] = {}
-    hidden = None if progress is None else not progress  # for tqdm, None is: hidden unless stderr is a terminal
+    hidden = None if progress is None else not progress  # tqdm: None hides the bar unless stderr is a terminal
     for entry in tqdm(entries, desc=name, unit="utterance", disable=hidden):
         members = splits.setdefault(entry.split, [])
         if entry.audio not in durations:
@@ -373,10 +374,10 @@ def _collect(
     problems = [f"utterances without an audio file: {_some(missing)}"] if missing else []
     problems += [f"utterances whose audio libsndfile cannot read: {_some(unreadable)}"] if unreadable else []
     problems += [f"utterances that are empty or begin after their recordings end: {_some(beyond)}"] if beyond else []
-    problems += [f"utterances that cannot be: {_some(impossible)}"] if impossible else []
+    problems += [f"impossible utterances: {_some(impossible)}"] if impossible else []
     return splits, problems
 
 
 def _some(ids: list[str]) -> str:
-    """How many there are, and the first few."""
+    """The number of ids, and the first few."""
     return f"{len(ids)} ({', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''})"

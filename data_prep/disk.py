@@ -1,4 +1,4 @@
-"""Room on the disk, looked for before something large is written."""
+"""Check the free space of the disk before writing large files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.errors import DataError
 
 @contextmanager
 def room(folder: Path, needed: int) -> Iterator[None]:
-    """Refuse to write `needed` more bytes where they don't fit, before (if they are known) or when it turns out."""
+    """Raise DataError if `needed` more bytes do not fit, before writing or when the disk is full."""
 
     def full() -> DataError:
         free = shutil.disk_usage(folder).free

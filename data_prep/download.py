@@ -1,10 +1,10 @@
-"""Files of corpora from the web, downloaded so that an interruption costs little.
+"""Download files of corpora, and resume interrupted downloads.
 
-`download` writes to DESTINATION.part and renames it when all of it is there and its checksum is right; what is left of
-an interrupted download is resumed, in the same call or in a later one. A resumed file must not be glued together
-from two versions of it, so the server's name for the version (ETag or Last-Modified) is kept in
-DESTINATION.part.version and sent along: a server that has another version by now sends it from its start. Which bytes
-came, and of how many, is what Content-Range says: a server may send less than the rest that it was asked for.
+`download` writes to DESTINATION.part, and renames it when it is complete and its checksum is right. An interrupted
+download is resumed, in the same call or in a later one. A resumed file must not mix two versions, so the server's name
+of the version (ETag or Last-Modified) is stored in DESTINATION.part.version and sent with the request: a server with
+another version sends it from the start. Content-Range gives the position of the bytes and the total: a server may send
+fewer bytes than requested.
 Source: RFC 9110, sections 13.1.5 (If-Range), 14.2 (Range), 14.4 (Content-Range), 15.5.17 (status 416).
 """
 
@@ -29,9 +29,9 @@ from asr.files.locks import locked
 
 _BLOCK = 1 << 16
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
-_LENGTH = re.compile(r"\s*([0-9]{1,18})\s*")  # and no number that takes Python a minute
+_LENGTH = re.compile(r"\s*([0-9]{1,18})\s*")  # Python needs minutes to parse very long numbers
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-_VERSION = re.compile(r"([ -~]+)(?:\n([0-9]{1,18}))?")  # name, and length of the whole file where it was stated
+_VERSION = re.compile(r"([ -~]+)(?:\n([0-9]{1,18}))?")  # name, and length of the whole file if stated
 
 
 def download(
@@ -42,24 +42,24 @@ def download(
     progress: bool | None = None,
     pace: Pace | None = None,
 ) -> Path:
-    """The file at a URL, complete and checked, at `destination`.
+    """Download a file, completely and checked, to `destination`.
 
-    A file that is already there is only checked. A connection that is cut is taken up again where it broke, as long
-    as each attempt gets further than all before.
+    A file that exists is only checked. A broken connection is resumed as long as each attempt gets further than all
+    before.
 
     Args:
-        url: http, https or file. Redirects are followed, but not from https to anything else.
+        url: http, https or file. Redirects from https to another scheme are refused.
         destination: path of the file; its folder is made.
         checksum: "sha256:..." or "md5:...", hexadecimal; None trusts the length that the server states.
         progress: a bar on stderr; None means only on a terminal.
-        pace: the least that the server must send in a time; None takes the defaults of `Pace`.
+        pace: slowest allowed pace of the server; None takes the defaults of `Pace`.
     Returns:
         The destination.
     Raises:
-        InputError: url or checksum is of another form.
-        DataError: the server refuses or is not there, its file is not the right one, comes too slowly or ends early;
-            another process is downloading it; or the disk is full. What has arrived is kept, and the next call goes on
-            with it; but with a wrong checksum, which no further bytes can mend, it is deleted.
+        InputError: the form of url or checksum is wrong.
+        DataError: the server refuses or cannot be reached; the file has a wrong checksum, comes too slowly or ends
+            early; another process is downloading it; or the disk is full. The part file is kept for the next call, but
+            deleted if its checksum is wrong.
     """
     if not url.lower().startswith(("http://", "https://", "file://")):
         raise InputError(f"the url must begin with http://, https:// or file://, got {url!r}")
@@ -67,8 +67,8 @@ def download(
         raise InputError(f"the checksum must be sha256: and 64 or md5: and 32 hexadecimal digits, got {checksum!r}")
     destination = Path(destination)
     if destination.exists():
-        if checksum is not None and (found := _sum(destination, checksum)) != checksum:
-            raise DataError(f"must have {checksum}, has {found} (delete it to download it again)", path=destination)
+        if checksum is not None and (actual := _sum(destination, checksum)) != checksum:
+            raise DataError(f"must have {checksum}, has {actual} (delete it to download it again)", path=destination)
         return destination
     destination.parent.mkdir(parents=True, exist_ok=True)
     with _alone(destination):
@@ -78,7 +78,7 @@ def download(
 
 @contextmanager
 def _alone(destination: Path) -> Iterator[None]:
-    """Keeps other processes from adding to the same part file; the system lifts the lock when this one ends."""
+    """Lock the part file against other processes; the system releases the lock when this one ends."""
     lock = destination.with_name(f"{destination.name}.part.lock")
     with locked(lock) as own:
         if not own:
@@ -86,7 +86,7 @@ def _alone(destination: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows deletes no file that is open
+            with suppress(OSError):  # Windows cannot delete an open file
                 lock.unlink()
 
 
@@ -95,16 +95,16 @@ def _complete(url: str, destination: Path, *, checksum: str | None, pace: Pace, 
     part = destination.with_name(f"{destination.name}.part")
     version = destination.with_name(f"{destination.name}.part.version")
     _fetch(url, part, version, pace=pace, progress=progress)
-    if checksum is not None and (found := _sum(part, checksum)) != checksum:
+    if checksum is not None and (actual := _sum(part, checksum)) != checksum:
         part.unlink()
         version.unlink(missing_ok=True)
-        raise DataError(f"must have {checksum}, has {found}; what has arrived was deleted", path=url)
+        raise DataError(f"must have {checksum}, has {actual}; the downloaded file was deleted", path=url)
     part.replace(destination)
     version.unlink(missing_ok=True)
 
 
 def _fetch(url: str, part: Path, version: Path, *, pace: Pace, progress: bool | None) -> None:
-    """Complete the part file, over as many connections as it takes."""
+    """Complete the part file, with as many connections as needed."""
     furthest = -1
     while True:
         try:
@@ -119,7 +119,7 @@ def _fetch(url: str, part: Path, version: Path, *, pace: Pace, progress: bool | 
 
 
 def _advice(part: Path) -> str:
-    return "what has arrived is kept, run again to go on" if _size(part) else "run again"
+    return "the downloaded part is kept, run again to resume" if _size(part) else "run again"
 
 
 def _size(part: Path) -> int:
@@ -127,7 +127,7 @@ def _size(part: Path) -> int:
 
 
 def _fetch_rest(url: str, part: Path, version: Path, *, pace: Pace, progress: bool | None) -> None:
-    """Append what is missing to the part file, or write it anew where the server wants that. Raises: Cut, TooSlow."""
+    """Append the missing bytes to the part file, or restart it if the server sends all. Raises: Cut, TooSlow."""
     headers = {"User-Agent": "asr", "Accept-Encoding": "identity"}
     offset, name, total = _arrived(part, version)
     if offset:
@@ -163,7 +163,7 @@ def _fetch_rest(url: str, part: Path, version: Path, *, pace: Pace, progress: bo
             ) as bar,
         ):
             if not offset:
-                _write_version(version, response.headers, total)  # only now that the bytes of the old one are gone
+                _write_version(version, response.headers, total)  # after the old bytes are deleted
             for block in _blocks(response, None if end is None else end - offset, pace):
                 bar.update(file.write(block))
         known_to_end = total is None and response.status != http.client.PARTIAL_CONTENT
@@ -173,16 +173,16 @@ def _fetch_rest(url: str, part: Path, version: Path, *, pace: Pace, progress: bo
 
 
 def _range(sent: str) -> tuple[int, int, int | None]:
-    """First byte, the one after the last, length of the file, if the server knows it; a first of -1 fits nothing."""
+    """First byte, end, and length of the file or None; -1 as first byte if the range is not valid."""
     match = _CONTENT_RANGE.fullmatch(sent)
-    if match is None:  # several ranges at once, among others
+    if match is None:  # for example several ranges at once
         return -1, -1, None
     first, end, total = int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3])
     return (first, end, total) if first < end and (total is None or end <= total) else (-1, -1, None)
 
 
 def _length(headers: Any, url: str) -> int | None:
-    """The length that the server states, None if it states none."""
+    """The length that the server states, or None."""
     stated = headers.get("Content-Length")
     if stated is None:
         return None
@@ -193,7 +193,7 @@ def _length(headers: Any, url: str) -> int | None:
 
 
 def _arrived(part: Path, version: Path) -> tuple[int, str, int | None]:
-    """Bytes of the part file that can be resumed, the name of their version, and the length of the whole, if known."""
+    """The number of bytes to resume from, the name of their version, and the total length if known."""
     if not (_size(part) and version.exists()):
         return 0, "", None
     match = _VERSION.fullmatch(version.read_text(encoding="latin-1"))
@@ -201,7 +201,7 @@ def _arrived(part: Path, version: Path) -> tuple[int, str, int | None]:
 
 
 def _write_version(version: Path, headers: Any, total: int | None) -> None:
-    """Keep what If-Range may hold: a strong ETag, else the date; without either the part can't be resumed."""
+    """Store a strong ETag, else the date, for If-Range; without either the part cannot be resumed."""
     etag = headers.get("ETag", "")
     name = etag if etag.startswith('"') else headers.get("Last-Modified", "")
     if name:
@@ -211,7 +211,7 @@ def _write_version(version: Path, headers: Any, total: int | None) -> None:
 
 
 def _blocks(response: Any, wanted: int | None, pace: Pace) -> Iterator[bytes]:
-    """What the server sends, but no more than `wanted` bytes. Raises: Cut, TooSlow."""
+    """The bytes that the server sends, at most `wanted`. Raises: Cut, TooSlow."""
     while wanted != 0 and (block := read_block(response, _BLOCK if wanted is None else min(_BLOCK, wanted))):
         yield block
         pace.count(len(block))
@@ -219,7 +219,7 @@ def _blocks(response: Any, wanted: int | None, pace: Pace) -> Iterator[bytes]:
 
 
 def _sum(path: Path, like: str) -> str:
-    """The checksum of a file, in the form and with the algorithm of another."""
+    """The checksum of a file, with the algorithm of another checksum."""
     algorithm = like.partition(":")[0]
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"

@@ -1,4 +1,4 @@
-"""FSDD, the Free Spoken Digit Dataset: six men say the English digits, cut close to the speech.
+"""FSDD, the Free Spoken Digit Dataset: English digits by six men, trimmed close to the speech.
 
 Maker: Zohar Jackson and contributors, since 2016; DOI badge 61622039 at Zenodo. 3000 recordings of one digit each, 50
 of each digit by each of six speakers (accents of the USA, Belgium, Germany, Greece), 22 minutes; WAV, 8 kHz, 16 bit,
@@ -6,15 +6,15 @@ mono.
 
 Licence: Creative Commons Attribution-ShareAlike 4.0.
 
-Publisher: https://github.com/Jakobovski/free-spoken-digit-dataset, no checksums (GitHub packs archives anew when asked,
-not always into the same bytes). `URL` names a commit instead, whose recordings can't change. Lhotse has no recipe.
+Publisher: https://github.com/Jakobovski/free-spoken-digit-dataset, without checksums: GitHub packs archives on request,
+not always into the same bytes. `URL` names a commit instead, whose recordings cannot change. Lhotse has no recipe.
 
-Layout: recordings/7_jackson_32.wav: digit, speaker, number. FLAC files of the same names do as well.
+Layout: recordings/7_jackson_32.wav: digit, speaker, number. FLAC files with these names are read too.
 
-Splits: the makers test on the recordings numbered 0 to 4, a tenth; those numbered 5 to 9 are dev here.
+Splits: the makers test on recordings 0 to 4, a tenth; recordings 5 to 9 are dev here.
     train    2400      dev    300      test    300
-All six speakers are in each. With `Options.held_out`, one speaker's 500 recordings are the test set instead, and the
-other five speakers' train (2250, their test recordings among them) and dev (250).
+All six speakers are in each. With `Options.held_out`, the 500 recordings of one speaker are the test set instead, and
+the other five speakers are train (2250, with their test recordings) and dev (250).
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Options:
         ConfigError: the speaker is none of `SPEAKERS`.
     """
 
-    held_out: str = option("", "test on all of this speaker's recordings, and on no others")
+    held_out: str = option("", "test on all recordings of this speaker, and on no others")
 
     def __post_init__(self) -> None:
         if self.held_out not in ("", *SPEAKERS):
-            raise ConfigError(f"held_out must be one of {', '.join(SPEAKERS)}, got {self.held_out!r}")
+            raise ConfigError(f"held_out must be one of {', '.join(SPEAKERS)}, got {self.held_out!r}", "held_out")
 
 
 def _corpus(options: Options, _: object) -> Corpus:
@@ -71,9 +71,9 @@ def _read(root: Path, *, held_out: str) -> Iterator[Entry]:
         if not (name := _NAME.fullmatch(path.stem)):
             continue
         number, speaker = int(name["number"]), name["speaker"]
-        tested = speaker == held_out if held_out else number < 5
+        is_test = speaker == held_out if held_out else number < 5
         yield Entry(
-            split="test" if tested else "dev" if 5 <= number < 10 else "train",
+            split="test" if is_test else "dev" if 5 <= number < 10 else "train",
             id=path.stem,
             audio=path,
             text=WORDS[int(name["digit"])],

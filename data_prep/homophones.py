@@ -1,9 +1,9 @@
-"""Pairs of sentences that sound alike, and of which one makes sense: what a language model has to decide.
+"""Pairs of sentences that sound the same, one right and one wrong, to test language models.
 
-A sentence of a held-out text, and the same with one word in the place of another that is said the same way: "the apple
-and pear salad", "the apple and pair salad". Groups of such words come from CMUdict. Left out are those that nobody
-could decide: names, which are hardly ever written small; spellings of one word (colour, color); plurals and possessives
-of one noun (sons, son's); letters, and what is no English word but in dialect.
+Each pair is a sentence of a held-out text, and the same sentence with one word replaced by a homophone: "the apple and
+pear salad", "the apple and pair salad". Homophones are groups of words with equal phones in CMUdict, without words that
+nobody could decide: names, which are rarely in lower case; spellings of one word (colour, color); plurals and
+possessives of one noun (sons, son's); letters, abbreviations and dialect.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from asr.files.writing import write_whole
 from asr.lm.corpus import read_lines
 from asr.text.normalization import TextOptions, normalize
 
-LEAST_COUNT = 25  # times that each word is written small in the texts that models learn from
-SENTENCES_PER_WORD = 5  # of the held-out text for each word and each other that sounds like it
-WORDS = range(5, 26)  # of a sentence: enough to go by, no more than is said in a breath
+LEAST_COUNT = 25  # of a word in lower case in the training texts
+SENTENCES_PER_WORD = 5  # for each ordered pair of homophones
+WORDS = range(5, 26)  # of a sentence: enough context, at most a breath
 HEADER = "right\twrong\tword\tother\n"
 
 _CONTRACTIONS = frozenset({"IT'S", "WHO'S", "THERE'S", "LET'S", "WHAT'S", "WHERE'S", "HE'S", "SHE'S", "THAT'S"})
 _NO_WORDS = frozenset({"AI", "AR", "COM", "DOO", "DU", "FER", "KO", "LBS", "PER", "QUE", "SE", "WOR", "YU"})
-# What a spelling has in common with others of the same word.
+# From a spelling to the common form of all spellings of the word.
 _SPELLINGS = [(re.compile(pattern), common) for pattern, common in (
     ("OUR", "OR"), ("IS(E|ED|ING|ES)$", r"IZ\1"), ("RE$", "ER"), ("LL", "L"), ("GREY", "GRAY"), ("ENCE", "ENSE"),
     ("KEY$", "KY"), ("PT$", "PED"), ("MM", "M"), ("AME$", "AM"), ("^OK$", "OKAY"), ("NT$", "NED"), ("^AUGHT", "OUGHT"),
@@ -40,7 +40,7 @@ _SPELLINGS = [(re.compile(pattern), common) for pattern, common in (
 
 @dataclass(frozen=True)
 class Pair:
-    """A sentence, and the same with `other` in the place of `word`."""
+    """A sentence, and the same sentence with `other` instead of `word`."""
 
     right: str
     wrong: str
@@ -49,11 +49,11 @@ class Pair:
 
 
 def homophones(dictionary: Dictionary, counts: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """The groups of words that sound alike, sorted.
+    """The groups of words that sound the same, sorted.
 
     Args:
-        dictionary: as `asr.corpora.pronunciations.read_cmudict` gives it.
-        counts: how often each word, in upper case, is written small; see `count_written_small`.
+        dictionary: from `asr.corpora.pronunciations.read_cmudict`.
+        counts: from `count_written_small`.
     """
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for word, phones in dictionary.items():
@@ -64,7 +64,7 @@ def homophones(dictionary: Dictionary, counts: Mapping[str, int]) -> list[tuple[
 
 
 def count_written_small(texts: Iterable[str | os.PathLike[str]]) -> Counter[str]:
-    """How often each word, in upper case, has a small first letter in some texts: names hardly ever have."""
+    """How often each word, in upper case, begins in lower case in the texts; names rarely do."""
     counts: Counter[str] = Counter()
     for text in texts:
         for line in read_lines(text):
@@ -73,35 +73,35 @@ def count_written_small(texts: Iterable[str | os.PathLike[str]]) -> Counter[str]
 
 
 def make_pairs(sentences: Iterable[str], groups: Sequence[tuple[str, ...]]) -> list[Pair]:
-    """Pairs from normalised sentences: the same ones whatever the order of the sentences.
+    """Pairs from normalised sentences; the order of the sentences does not matter.
 
-    A sentence has one pair at most, so that no two pairs depend on one another.
+    A sentence gives one pair at most, so the pairs are independent.
     """
     others = {word: [other for other in group if _common_spelling(other) != _common_spelling(word)]
               for group in groups for word in group}  # fmt: skip
-    found: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for sentence in sorted(set(sentences), key=_order):
         words = sentence.split()
         if len(words) not in WORDS:
             continue
-        choices = [(place, other) for place, word in enumerate(words) for other in others.get(word, ())]
-        choices = [(place, other) for place, other in choices if len(found[words[place], other]) < SENTENCES_PER_WORD]
+        choices = [(index, other) for index, word in enumerate(words) for other in others.get(word, ())]
+        choices = [(index, other) for index, other in choices if len(pairs[words[index], other]) < SENTENCES_PER_WORD]
         if not choices:
             continue
-        # The rarest pair of words first: a frequent one finds another sentence.
-        place, other = min(choices, key=lambda choice: (len(found[words[choice[0]], choice[1]]), choice))
-        wrong = " ".join([*words[:place], other, *words[place + 1 :]])
-        found[words[place], other].append(Pair(sentence, wrong, words[place], other))
-    return [pair for _, pairs in sorted(found.items()) for pair in pairs]
+        # The rarest pair of words first; a frequent pair gets another sentence.
+        index, other = min(choices, key=lambda choice: (len(pairs[words[choice[0]], choice[1]]), choice))
+        wrong = " ".join([*words[:index], other, *words[index + 1 :]])
+        pairs[words[index], other].append(Pair(sentence, wrong, words[index], other))
+    return [pair for _, row in sorted(pairs.items()) for pair in row]
 
 
 def write_pairs(pairs: Iterable[Pair], path: str | os.PathLike[str]) -> None:
-    """Writes pairs as tab-separated values: right, wrong, word, other."""
+    """Write pairs as tab-separated values: right, wrong, word, other."""
     write_whole(path, HEADER + "".join(f"{p.right}\t{p.wrong}\t{p.word}\t{p.other}\n" for p in pairs))
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
-    """The pairs that `write_pairs` wrote.
+    """The pairs in a file of `write_pairs`.
 
     Raises:
         DataError: a line is not a pair.
@@ -124,13 +124,13 @@ def prepare(
     options: TextOptions,
     destination: str | os.PathLike[str],
 ) -> Path:
-    """Pairs from held-out texts, written to `destination`.
+    """Write pairs from held-out texts to `destination`.
 
     Args:
-        held_out: text files that no model has learned from, a sentence or a paragraph a line.
-        texts: those that models learn from, as written.
-        dictionary: as `asr.corpora.pronunciations.read_cmudict` gives it.
-        options: the spelling of the sentences; capitals.
+        held_out: text files not used in training, one sentence or paragraph per line.
+        texts: training texts in their original spelling.
+        dictionary: from `asr.corpora.pronunciations.read_cmudict`.
+        options: normalisation of the sentences, to upper case.
         destination: a .tsv file.
     """
     groups = homophones(dictionary, count_written_small(texts))

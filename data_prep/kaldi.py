@@ -1,17 +1,17 @@
-"""Kaldi data directories: what any Kaldi or ESPnet recipe made of any corpus.
+"""Kaldi data directories, from the Kaldi or ESPnet recipe of any corpus.
 
-Format: https://kaldi-asr.org/doc/data_prep.html. A source is one such directory, or a folder with several (data/train,
-data/dev, ...), each of which becomes a manifest of its name:
+Format: https://kaldi-asr.org/doc/data_prep.html. A source is a data directory, or a folder with several (data/train,
+data/dev, ...); each gives a manifest of its name:
     wav.scp      RECORDING FILE               or RECORDING COMMAND |
-    segments     UTTERANCE RECORDING START END, in seconds, -1 for the recording's end; may be missing: an utterance is
-                 then a recording
+    segments     UTTERANCE RECORDING START END, in seconds, -1 for the recording's end; without this file, each
+                 recording is an utterance
     text         UTTERANCE TEXT
-    utt2spk      UTTERANCE SPEAKER            may be missing; a speaker named as the utterance is one nobody knows
+    utt2spk      UTTERANCE SPEAKER            optional; if the speaker is the utterance, the speaker is unknown
 
-No command is run. Those that do nothing but decode a file, `flac -c -d -s FILE |` and `sph2pipe -f wav -p FILE |`, are
-read as that file; with any other, the audio has to be written to files first. A relative FILE starts from the working
-directory, from the data directory or from a folder above it, whichever has it. Lhotse's reader is not used: it runs the
-commands, and leaves out what it can't open.
+No command is run. If a command only decodes a file, as `flac -c -d -s FILE |` and `sph2pipe -f wav -p FILE |`, the file
+is read; for other commands, write the audio to files first. A relative FILE starts from the working directory, the data
+directory or a folder above it, whichever has it. Lhotse's reader is not used: it runs the commands, and leaves out
+files that it cannot open.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _read_directory(folder: Path) -> Iterator[Entry]:
         stretches = {name: _segment(rest, segments, line=line) for name, (rest, line) in _table(segments).items()}
     else:
         stretches = {name: (name, 0.0, None) for name in recordings}
-    if unsaid := [utterance for utterance in texts if utterance not in stretches]:
-        message = f"{len(unsaid)} lines are of utterances that have no sound, {unsaid[0]!r} first; they are left out"
+    if silent := [utterance for utterance in texts if utterance not in stretches]:
+        message = f"{len(silent)} lines are of utterances without sound, the first is {silent[0]!r}; they are left out"
         warnings.warn(f"{folder / 'text'}: {message}", AsrWarning, 4)
     for utterance, (recording, start, end) in stretches.items():
         if recording not in recordings:
@@ -67,7 +67,7 @@ def _read_directory(folder: Path) -> Iterator[Entry]:
 
 
 def _table(path: Path) -> dict[str, tuple[str, int]]:
-    """What follows the first word of each line, and the line's number, by that word."""
+    """The lines by their first word: the rest of the line, and its number."""
     table: dict[str, tuple[str, int]] = {}
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
@@ -91,24 +91,24 @@ def _segment(rest: str, path: Path, *, line: int) -> tuple[str, float, float | N
         raise DataError(f"must be UTTERANCE RECORDING START END, got ... {rest!r}", path=path, line=line) from None
 
 
-def _file(place: str, folder: Path, *, line: int) -> Path:
+def _file(value: str, folder: Path, *, line: int) -> Path:
     """The file of a line of wav.scp."""
-    name = place
-    if place.endswith("|"):
-        words = _words(place.removesuffix("|"))
+    name = value
+    if value.endswith("|"):
+        words = _words(value.removesuffix("|"))
         plain = words and Path(words[0]).name in _DECODERS and "|" not in words
         channel = words[words.index("-c") + 1 :][:1] if "-c" in words else ["1"]
         other_channel = plain and words[0].endswith("sph2pipe") and channel != ["1"]
         if not plain or other_channel:
-            message = f"must be a file, got a command, which is not run (write its output to a file): {place!r}"
+            message = f"must be a file, got a command, which is not run (write its output to a file): {value!r}"
             raise DataError(message, path=folder / "wav.scp", line=line)
         name = words[-1]
-    places = (Path.cwd(), folder, *folder.parents)
-    return next((path / name for path in places if os.path.isfile(path / name)), folder / name)
+    folders = (Path.cwd(), folder, *folder.parents)
+    return next((path / name for path in folders if os.path.isfile(path / name)), folder / name)
 
 
 def _words(command: str) -> list[str]:
-    """The words of a command as a shell parts them; of one that a shell would refuse, as spaces do."""
+    """The words of a command, split as in a shell, or at spaces if a shell would refuse it."""
     try:
         return shlex.split(command)
     except ValueError:

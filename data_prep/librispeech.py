@@ -1,16 +1,16 @@
-"""LibriSpeech: a thousand hours of English audiobooks, the field's yardstick.
+"""LibriSpeech: a thousand hours of English audiobooks, the standard benchmark.
 
 Maker: V. Panayotov, G. Chen, D. Povey and S. Khudanpur, "LibriSpeech: an ASR corpus based on public domain audio
 books", ICASSP 2015. FLAC, 16 kHz, 16 bit, mono; upper case, no punctuation.
 
 Licence: Creative Commons Attribution 4.0 (the recordings are LibriVox's, public domain).
 
-Publisher: https://www.openslr.org/12/, an archive a part; the MD5 sums are those of its md5sum.txt.
+Publisher: https://www.openslr.org/12/, one archive per part; the MD5 sums are from its md5sum.txt.
 
-Layout: LibriSpeech/PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac, and beside them SPEAKER-CHAPTER.trans.txt with
-`SPEAKER-CHAPTER-NUMBER TRANSCRIPT` a line. Lhotse's recipe reads it.
+Layout: LibriSpeech/PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac, and in the same folder SPEAKER-CHAPTER.trans.txt
+with lines of `SPEAKER-CHAPTER-NUMBER TRANSCRIPT`. Lhotse's recipe reads it.
 
-Parts, each of which becomes a manifest of that name; no speaker is in two of them. "other" is harder to recognise.
+Parts, with a manifest each; no speaker is in two of them. "other" is harder to recognise.
     part                utterances    hours      archive
     train-clean-100     28539         100.6      6.3 GB
     train-clean-360     104014        363.6      23 GB
@@ -42,8 +42,8 @@ ARCHIVES = {
     "test-clean": Archive(url=f"{_URL}/test-clean.tar.gz", checksum="md5:32fa31d27d2e1cad72775fee3f4849a9"),
     "test-other": Archive(url=f"{_URL}/test-other.tar.gz", checksum="md5:fb5a50374b501bb3bac4815ee91d3135"),
 }
-# The text for language models, https://www.openslr.org/11/ (1.5 GB): 803 million words of 14500 books, those of the dev
-# and test sets left out; upper case, a sentence a line. The MD5 sum is on record in the recipes of other toolkits.
+# The text for language models, https://www.openslr.org/11/ (1.5 GB): 803 million words of 14500 books, without those of
+# the dev and test sets; upper case, one sentence per line. The MD5 sum is from the recipes of other toolkits.
 LM_TEXT = Archive(
     url="https://www.openslr.org/resources/11/librispeech-lm-norm.txt.gz",
     checksum="md5:c83c64c726a1aedfe65f80aa311de402",
@@ -67,11 +67,11 @@ class Options:
         ConfigError: a part is none of `SIZES`.
     """
 
-    parts: tuple[str, ...] = option((), f"some of {', '.join(SIZES)} (default: those in the source, or all)")
+    parts: tuple[str, ...] = option((), f"prepare some of {', '.join(SIZES)} (default: those in the source, or all)")
 
     def __post_init__(self) -> None:
         if unknown := [part for part in self.parts if part not in SIZES]:
-            raise ConfigError(f"parts must be some of {', '.join(SIZES)}, got {unknown[0]!r}")
+            raise ConfigError(f"parts must be some of {', '.join(SIZES)}, got {unknown[0]!r}", "parts")
 
 
 def _corpus(options: Options, _: object) -> Corpus:
@@ -84,7 +84,7 @@ prepare = with_options(_corpus, Options())
 def make_corpus(
     name: str, archives: Mapping[str, Archive], sizes: Mapping[str, int], parts: tuple[str, ...] = ()
 ) -> Corpus:
-    """A corpus in LibriSpeech's layout, of the parts named, or of all that a folder holds."""
+    """A corpus in LibriSpeech's layout, of some parts, or of all parts in a folder."""
     return Corpus(
         name=name,
         read=partial(_read, parts=parts, known=tuple(sizes)),
@@ -97,15 +97,15 @@ def make_corpus(
 def _read(root: Path, *, parts: tuple[str, ...], known: tuple[str, ...]) -> Iterator[Entry]:
     from lhotse.recipes.librispeech import prepare_librispeech
 
-    found = {}
+    folders = {}
     for part in parts or known:
         try:
-            found[part] = find(root, f"{part}/*/*/*.trans.txt").parents[2]
+            folders[part] = find(root, f"{part}/*/*/*.trans.txt").parents[2]
         except DataError:
-            if parts:  # it was asked for
+            if parts:
                 raise
-    if not found:
+    if not folders:
         raise DataError(f"must hold one of {', '.join(known)}, as the publisher's archives do", path=root)
-    for part, folder in found.items():
-        made = read_by_lhotse(folder, partial(prepare_librispeech, folder.parent, dataset_parts=part))
-        yield from lhotse_entries(part, **made[part])
+    for part, folder in folders.items():
+        manifests = read_by_lhotse(folder, partial(prepare_librispeech, folder.parent, dataset_parts=part))
+        yield from lhotse_entries(part, **manifests[part])

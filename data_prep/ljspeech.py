@@ -1,16 +1,16 @@
-"""LJSpeech: one woman reads passages of seven non-fiction books; made for synthesis, good for more.
+"""LJSpeech: one woman reads passages of seven non-fiction books; made for speech synthesis.
 
 Maker: Keith Ito and Linda Johnson, 2017. 13100 clips, 24 hours, one speaker; WAV, 22.05 kHz, 16 bit, mono.
 
 Licence: public domain.
 
 Publisher: https://keithito.com/LJ-Speech-Dataset/ (LJSpeech-1.1.tar.bz2, 2.6 GB). It gives no checksum; `CHECKSUM` is
-the one that torchaudio has on record.
+from torchaudio.
 
-Layout: LJSpeech-1.1/wavs/LJ001-0001.wav; metadata.csv with `LJ001-0001|text|text with numbers as words` a line.
-Lhotse's recipe reads it; the third column, which is what is heard, becomes the text.
+Layout: LJSpeech-1.1/wavs/LJ001-0001.wav; metadata.csv with lines of `LJ001-0001|text|text with numbers as words`.
+Lhotse's recipe reads it; the third column, the words as spoken, becomes the text.
 
-Splits: none are official, so that there is one manifest, "all", of 13100.
+Splits: no official ones; the one manifest "all" has 13100 utterances.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def _read(root: Path) -> Iterator[Entry]:
     from lhotse.utils import fastcopy
 
     folder = find(root, "metadata.csv").parent
-    made = read_by_lhotse(folder, partial(prepare_ljspeech, folder))
-    spoken = [fastcopy(line, text=line.custom["normalized_text"], speaker="ljspeech") for line in made["supervisions"]]
-    yield from lhotse_entries("all", made["recordings"], spoken)
+    sets = read_by_lhotse(folder, partial(prepare_ljspeech, folder))
+    spoken = [fastcopy(line, text=line.custom["normalized_text"], speaker="ljspeech") for line in sets["supervisions"]]
+    yield from lhotse_entries("all", sets["recordings"], spoken)
 
 
 CORPUS = Corpus(name="LJSpeech", read=_read, archives=(Archive(url=URL, checksum=CHECKSUM),), sizes={"all": 13100})

@@ -1,8 +1,8 @@
-"""Text for language models, in the spelling of a model's transcripts and without the sentences it will be tested on.
+"""Text for language models, in the spelling of a model's transcripts and without the sentences of test sets.
 
-Files hold one item a line, a sentence or a paragraph of them, as `asr.lm.corpus` reads them. What comes out is one
-sentence a line: parted after a full stop, question or exclamation mark before a capital, but not after the
-abbreviations that stand before names.
+Each line of a text file is a sentence or a paragraph, as for `asr.lm.corpus`. The result has one sentence per line:
+lines are split after a full stop, question or exclamation mark before a capital, but not after the abbreviations before
+names.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def write_lm_text(
     characters: Iterable[str],
     note: Callable[[str], None],
 ) -> Path:
-    """The sentences of text files, in one file, one normalised sentence a line; read and written as a stream.
+    """Write the sentences of text files to one file, one normalised sentence per line, as a stream.
 
-    A line is left out whole where it shares words with those withheld, since what is read aloud does not stop at a
-    full stop; a sentence where it has characters outside the alphabet, digits among them, that nobody could read.
+    A whole line is left out if it shares a run of words with the withheld texts, since a recording may cross a full
+    stop. A sentence is left out if it has characters outside the alphabet, such as digits.
 
     Args:
         sources: text files.
-        destination: plain UTF-8; complete, or not there at all.
+        destination: plain UTF-8; it appears complete or not at all.
         withheld: of texts normalised with the same options.
-        options: the spelling.
-        characters: those of the model; sentences with others are left out.
-        note: called with one sentence about each file: what was kept and what was left out.
+        options: the normalisation.
+        characters: of the model.
+        note: called with one sentence per file about the sentences written and left out.
     Raises:
         DataError: a file is missing, damaged or not UTF-8.
     """
     alphabet = frozenset(characters)
     with replacing(destination) as file:
         for source in map(Path, sources):
-            shared = foreign = kept = words = 0
+            shared = foreign = written = words = 0
             for line in read_lines(source):
                 if withheld.shares(normalize(line, options)):
                     shared += 1
@@ -57,17 +57,17 @@ def write_lm_text(
                         continue
                     if alphabet.issuperset(spelled):
                         file.write(f"{spelled}\n".encode())
-                        kept += 1
+                        written += 1
                         words += spelled.count(" ") + 1
                     else:
                         foreign += 1
             note(
-                f"{source.name}: {kept} sentences of {words} words; left out {shared} lines that share words with a "
+                f"{source.name}: {written} sentences of {words} words; left out {shared} lines that share words with a "
                 f"dev or test set, and {foreign} sentences with digits or other characters that the model lacks"
             )
     return Path(destination)
 
 
 def split_sentences(line: str) -> list[str]:
-    """The sentences of a line as it is written."""
+    """The sentences of a line in its original spelling."""
     return _END.sub(r"\g<0>\n", line).split("\n")

@@ -1,12 +1,12 @@
-"""Mini LibriSpeech: five hours of LibriSpeech to train on and two to choose by, for recipes that must end soon.
+"""Mini LibriSpeech: five hours of LibriSpeech for training and two for dev, for quick recipes.
 
 Maker: Kaldi's developers, from LibriSpeech (see `asr.corpora.librispeech`). Licence: Creative Commons Attribution 4.0.
 
-Publisher: https://www.openslr.org/31/, 459 MB in two archives; the MD5 sums are those of its md5sum.txt.
+Publisher: https://www.openslr.org/31/, 459 MB in two archives; the MD5 sums are from its md5sum.txt.
 
-Layout: that of LibriSpeech. Lhotse's recipe reads it.
+Layout: LibriSpeech's. Lhotse's recipe reads it.
 
-Parts, each of which becomes a manifest of that name:
+Parts, with a manifest each:
     train-clean-5     1519 utterances     5.3 hours     28 speakers of train-clean-100
     dev-clean-2       1089 utterances     2.0 hours     of dev-clean
 """

@@ -5,15 +5,15 @@ for Speech Research", Interspeech 2020. FLAC, 16 kHz, mono, or Opus; lower case,
 
 Licence: Creative Commons Attribution 4.0 (the recordings are LibriVox's, public domain).
 
-Publisher: https://www.openslr.org/94/, which leads to an archive for each language and kind of file, from 2.5 GB
-(Portuguese, Opus) to 2.4 TB (English, FLAC). No checksums are known to us.
+Publisher: https://www.openslr.org/94/, with an archive for each language and kind of file, from 2.5 GB (Portuguese,
+Opus) to 2.4 TB (English, FLAC). No checksums are known.
 
 Layout, the same in mls_LANGUAGE and mls_LANGUAGE_opus:
     mls_german/SPLIT/transcripts.txt     ID <tab> TEXT, with an ID of SPEAKER_BOOK_NUMBER
     mls_german/SPLIT/audio/SPEAKER/BOOK/SPEAKER_BOOK_NUMBER.flac (or .opus)
-Lhotse's recipe is not used: it decodes each Opus file with FFmpeg to learn its length.
+Lhotse's recipe is not used: it decodes each Opus file with FFmpeg to get its length.
 
-Splits: train, dev and test of the makers, with speakers apart; segments are 10 to 20 seconds.
+Splits: the makers' train, dev and test; no speaker is in two of them. Segments are 10 to 20 seconds.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class Options:
         ConfigError: the language is none of `LANGUAGES`.
     """
 
-    language: str = option("", f"one of {', '.join(LANGUAGES)}; to download it, or to choose")
+    language: str = option("", f"download or choose this language: {', '.join(LANGUAGES)}")
     audio: Literal["opus", "flac"] = option("opus", "kind of files to download")
 
     def __post_init__(self) -> None:
         if self.language not in ("", *LANGUAGES):
-            raise ConfigError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}")
+            raise ConfigError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}", "language")
 
 
 def _corpus(options: Options, source: str | os.PathLike[str] | None) -> Corpus:
-    """Raises ConfigError: neither a source nor a language was named."""
+    """Raises: ConfigError: neither a source nor a language is given."""
     if source is None and not options.language:
-        raise ConfigError(f"the language to download must be one of {', '.join(LANGUAGES)}, but none was named")
+        raise ConfigError(f"the language to download must be one of {', '.join(LANGUAGES)}, but none is given")
     suffix = "_opus" if options.audio == "opus" else ""
     return Corpus(
         name="MLS",
@@ -66,8 +66,8 @@ prepare = with_options(_corpus, Options())
 
 
 def _read(root: Path, *, language: str) -> Iterator[Entry]:
-    inside = root.name.startswith(f"mls_{language}")
-    folder = find(root, "train/transcripts.txt" if inside else f"mls_{language}*/train/transcripts.txt").parents[1]
+    is_corpus = root.name.startswith(f"mls_{language}")
+    folder = find(root, "train/transcripts.txt" if is_corpus else f"mls_{language}*/train/transcripts.txt").parents[1]
     for split in ("train", "dev", "test"):
         path = folder / split / "transcripts.txt"
         for number, line in enumerate(read_lines(path), start=1):

@@ -1,31 +1,31 @@
-"""Sentences to keep apart: which texts share a run of words with those that a model will be tested on."""
+"""Find training texts that share a run of words with the texts of test sets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-RUN_WORDS = 8  # long enough that two books hardly ever share one by chance, short enough to find a cut sentence
+RUN_WORDS = 8  # two books rarely share a run of this length by chance, and a part of a sentence still has one
 
 
 class Withheld:
-    """Texts that nothing learned from may hold, recognised by their runs of `RUN_WORDS` words.
+    """Texts to keep out of training, recognised by their runs of `RUN_WORDS` words.
 
-    A text shorter than a run counts as a whole: it is shared by an equal text, not by a longer one that holds it.
+    A text shorter than a run is only shared by an equal text, not by a longer text that contains it.
 
     Args:
-        texts: in one spelling, words parted by spaces (`asr.text.normalization.normalize` gives such).
+        texts: normalised, see `asr.text.normalization.normalize`; words are separated by spaces.
     """
 
     def __init__(self, texts: Iterable[str]):
         self._runs = {run for text in texts for run in _runs(text.split())}
 
     def shares(self, text: str) -> bool:
-        """Whether the text has a run of words, or for a short one all its words, in common with those withheld."""
+        """Whether the text shares a run of words with the withheld texts, or, if shorter than a run, equals one."""
         return any(run in self._runs for run in _runs(text.split()))
 
 
 def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Each stretch of `RUN_WORDS` words; all words where there are fewer; nothing of nothing."""
+    """Each run of `RUN_WORDS` words, or all words if there are fewer; nothing for no words."""
     if 0 < len(words) < RUN_WORDS:
         yield tuple(words)
     for start in range(len(words) - RUN_WORDS + 1):

@@ -1,8 +1,8 @@
-"""A training lexicon from CMUdict: its words without stress, and words derived from them where a text needs more.
+"""A training lexicon from CMUdict: its words without stress, and derived forms of them that occur in a text.
 
 CMUdict: Carnegie Mellon University, https://github.com/cmusphinx/cmudict, BSD-style licence; 126 052 words of US
-English. Books hold many words that it lacks: half of them are names, most of the rest regular forms or compounds of
-words that it has. Those are derived here; `asr.training.lexicon` lets utterances with the others train without phones.
+English. Half of the words in books that it lacks are names; most others are regular forms or compounds of its words,
+which are derived here. For utterances with still unknown words, `asr.training.lexicon` trains without phones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _VOICELESS = frozenset({"P", "T", "K", "F", "TH", "S", "SH", "CH", "HH"})
 _VOWELS = frozenset("AEIOU")
 
-# Endings that sound the same after every word; those of a plural or a past tense depend on its last phone.
+# Endings that sound the same after every word; plural and past tense depend on the last phone.
 _ENDINGS: dict[str, Phones] = {
     "ING": ("IH", "NG"),
     "LY": ("L", "IY"),
@@ -34,11 +34,11 @@ _ENDINGS: dict[str, Phones] = {
     "'LL": ("AH", "L"),
 }
 _BEGINNINGS: dict[str, Phones] = {"UN": ("AH", "N"), "RE": ("R", "IY"), "NON": ("N", "AA", "N")}
-_SMALLEST_PART = 3  # letters of a word in a compound; with fewer, any name falls into words
+_SMALLEST_PART = 3  # letters of a word in a compound; with fewer, any name is a compound
 
 
 def read_cmudict(path: str | os.PathLike[str]) -> Dictionary:
-    """The first pronunciation of each word of CMUdict, in upper case and without digits of stress.
+    """The first pronunciation of each word in CMUdict, in upper case and without stress digits.
 
     Args:
         path: `cmudict.dict` as published; may be compressed (.gz, .xz).
@@ -57,17 +57,17 @@ def read_cmudict(path: str | os.PathLike[str]) -> Dictionary:
 
 
 def lexicon(words: Iterable[str], dictionary: Dictionary) -> str:
-    """The dictionary, and what can be derived of the words that it lacks, as lines of `WORD PH PH ...`.
+    """The dictionary and the derivable ones of other words, as lines of `WORD PH PH ...`.
 
-    All of the dictionary is there, so that a lexicon serves other texts too, and the phones don't depend on the text.
+    The lexicon has the whole dictionary, so it also fits other texts, and its phones do not depend on the text.
 
     Args:
         words: in upper case.
-        dictionary: as `read_cmudict` gives it.
+        dictionary: from `read_cmudict`.
     """
     derived = {word: derive(word, dictionary) for word in set(words) - dictionary.keys()}
-    found = dictionary | {word: phones for word, phones in derived.items() if phones}
-    return "".join(f"{word} {' '.join(phones)}\n" for word, phones in sorted(found.items()))
+    entries = dictionary | {word: phones for word, phones in derived.items() if phones}
+    return "".join(f"{word} {' '.join(phones)}\n" for word, phones in sorted(entries.items()))
 
 
 def derive(word: str, dictionary: Dictionary) -> Phones | None:
@@ -75,7 +75,7 @@ def derive(word: str, dictionary: Dictionary) -> Phones | None:
 
     Args:
         word: in upper case, not in the dictionary.
-        dictionary: as `read_cmudict` gives it.
+        dictionary: from `read_cmudict`.
     """
     for ending in ("'S", "ES", "S"):
         if word.endswith(ending) and (stem := dictionary.get(word.removesuffix(ending))):
@@ -97,7 +97,7 @@ def derive(word: str, dictionary: Dictionary) -> Phones | None:
 
 
 def _stem(stem: str, ending: str, dictionary: Dictionary) -> Phones | None:
-    """The phones of what an ending was put to: as it stands, with an E dropped, or with its last letter doubled."""
+    """The phones of the stem of a word: as spelled, with a dropped E restored, or without its doubled last letter."""
     spellings = [stem]
     if ending[0] in _VOWELS:
         spellings.append(f"{stem}E")

@@ -1,4 +1,4 @@
-"""Speech Commands: single English words, a second each, by thousands of people with their own microphones.
+"""Speech Commands: single English words of one second, by thousands of speakers with their own microphones.
 
 Maker: Pete Warden (Google), "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition", 2018, version 0.02.
 105829 clips of 35 words; WAV, 16 kHz, 16 bit, mono.
@@ -6,13 +6,13 @@ Maker: Pete Warden (Google), "Speech Commands: A Dataset for Limited-Vocabulary 
 Licence: Creative Commons Attribution 4.0.
 
 Publisher: http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz (2.4 GB), here from the same storage over
-https://. It gives no checksum; `CHECKSUM` is the one that TensorFlow Datasets and torchaudio have on record.
+https://. It gives no checksum; `CHECKSUM` is from TensorFlow Datasets and torchaudio.
 
-Layout: WORD/SPEAKER_nohash_NUMBER.wav; validation_list.txt and testing_list.txt with a WORD/FILE a line; the minutes of
-noise in _background_noise_ are not taken (a training may use them as `data.noise`). Lhotse's recipe is not used: it
-tests on another archive, made for twelve classes, and gives another order each time.
+Layout: WORD/SPEAKER_nohash_NUMBER.wav; validation_list.txt and testing_list.txt with lines of WORD/FILE; the noise in
+_background_noise_ is left out (use it in training as `data.noise`). Lhotse's recipe is not used: it tests on another
+archive, made for twelve classes, and its order changes with each call.
 
-Splits: those of the makers' lists, with speakers apart; what neither list has is train.
+Splits: by the makers' lists; clips in neither list are train. No speaker is in two splits.
     train    84843      dev    9981       test    11005
 """
 
@@ -31,8 +31,8 @@ def _read(root: Path) -> Iterator[Entry]:
     folder = find(root, "testing_list.txt").parent
     split_of = dict.fromkeys(read_lines(folder / "validation_list.txt"), "dev")
     split_of |= dict.fromkeys(read_lines(folder / "testing_list.txt"), "test")
-    found = {f"{path.parent.name}/{path.name}" for path in folder.glob("[!_.]*/*.wav")}
-    for name in sorted(found | split_of.keys()):
+    names = {f"{path.parent.name}/{path.name}" for path in folder.glob("[!_.]*/*.wav")}
+    for name in sorted(names | split_of.keys()):
         word, _, file = name.partition("/")
         yield Entry(
             split=split_of.get(name, "train"),

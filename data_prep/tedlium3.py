@@ -2,20 +2,20 @@
 
 Maker: Ubiqus and LIUM (University of Le Mans): F. Hernandez, V. Nguyen, S. Ghannay, N. Tomashenko and Y. Estève,
 "TED-LIUM 3: twice as much data and corpus repartition for experiments on speaker adaptation", SPECOM 2018. 2351 talks
-in English, a SPHERE file each, 16 kHz, 16 bit, mono; lower case, no punctuation.
+in English, one SPHERE file each, 16 kHz, 16 bit, mono; lower case, no punctuation.
 
 Licence: Creative Commons BY-NC-ND 3.0; the talks are property of TED Conferences LLC.
 
-Publisher: https://www.openslr.org/51/ (TEDLIUM_release-3.tgz, 54 GB). OpenSLR gives no checksum; `CHECKSUM` is the one
-that torchaudio has on record.
+Publisher: https://www.openslr.org/51/ (TEDLIUM_release-3.tgz, 54 GB). OpenSLR gives no checksum; `CHECKSUM` is from
+torchaudio.
 
-Layout: TEDLIUM_release-3/legacy/SPLIT/sph/TALK.sph and stm/TALK.stm, in which a line is
+Layout: TEDLIUM_release-3/legacy/SPLIT/sph/TALK.sph and stm/TALK.stm, with lines of
     TALK CHANNEL SPEAKER START END <LABELS> TEXT
-Lhotse's recipe is not used, because Lhotse opens SPHERE files with a program of its own only; ours are read where they
-lie. Lines to be ignored in scoring are not taken. In the text, marks such as {NOISE} and the (2) of a second
-pronunciation are dropped, and "it 's" becomes "it's"; <unk>, a word that the makers' recogniser did not know, stays.
+Lhotse's recipe is not used: it needs an external program for SPHERE files, which are read in place here. Lines to be
+ignored in scoring are left out. In the text, marks such as {NOISE} and the (2) of a second pronunciation are removed,
+and "it 's" becomes "it's"; <unk>, a word unknown to the makers' recogniser, stays.
 
-Splits: the "legacy" ones, whose dev and test are those of TED-LIUM 1 and 2, transcribed by hand.
+Splits: the "legacy" ones; dev and test are those of TED-LIUM 1 and 2, transcribed by hand.
     train    268263 segments      dev    507      test    1155
 """
 

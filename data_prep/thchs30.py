@@ -3,17 +3,17 @@
 Maker: CSLT, Tsinghua University: D. Wang and X. Zhang, "THCHS-30: A Free Chinese Speech Corpus", 2015; recorded in
 2002. WAV, 16 kHz, 16 bit, mono; simplified characters.
 
-Licence: free for academic use, says the maker; OpenSLR calls it Apache License 2.0.
+Licence: free for academic use by the maker's statement; Apache License 2.0 by OpenSLR's.
 
-Publisher: https://www.openslr.org/18/ (data_thchs30.tgz, 6.4 GB); the MD5 sum is on record in PaddleSpeech.
+Publisher: https://www.openslr.org/18/ (data_thchs30.tgz, 6.4 GB); the MD5 sum is from PaddleSpeech.
 
 Layout:
     data_thchs30/data/A11_0.wav         of speaker A11
-    data_thchs30/data/A11_0.wav.trn     what is said, as words, as pinyin and as phones, a line each
+    data_thchs30/data/A11_0.wav.trn     the transcript in three lines: words, pinyin and phones
     data_thchs30/train, dev, test       links to ../data/*.wav
-Lhotse's recipe reads it; spaces, which show words and are not heard, are dropped from the text.
+Lhotse's recipe reads it; spaces between words are removed from the text.
 
-Splits: those of the maker, with speakers apart.
+Splits: the maker's; no speaker is in two of them.
     train    10000      dev    893        test    2495
 """
 
@@ -33,10 +33,10 @@ def _read(root: Path) -> Iterator[Entry]:
     from lhotse.recipes.thchs_30 import prepare_thchs_30
 
     parent = root.parent if (root / "data").is_dir() else find(root, "data_thchs30/data/").parents[1]
-    made = read_by_lhotse(parent, partial(prepare_thchs_30, parent))
+    sets = read_by_lhotse(parent, partial(prepare_thchs_30, parent))
     for split in ("train", "dev", "test"):
-        texts = made[split]["supervisions"].transform_text(lambda text: "".join(text.split()))
-        yield from lhotse_entries(split, made[split]["recordings"], texts)
+        texts = sets[split]["supervisions"].transform_text(lambda text: "".join(text.split()))
+        yield from lhotse_entries(split, sets[split]["recordings"], texts)
 
 
 CORPUS = Corpus(

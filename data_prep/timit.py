@@ -3,19 +3,18 @@
 Maker: Texas Instruments and MIT; J. Garofolo et al., "TIMIT Acoustic-Phonetic Continuous Speech Corpus", LDC93S1, 1993.
 5.4 hours; SPHERE (though named .WAV), 16 kHz, 16 bit, mono.
 
-Licence: that of the Linguistic Data Consortium, for a fee.
+Licence: the Linguistic Data Consortium's, for a fee.
 
-Publisher: https://catalog.ldc.upenn.edu/LDC93S1. No program downloads it; give your own copy with --source.
+Publisher: https://catalog.ldc.upenn.edu/LDC93S1. It cannot be downloaded by a program; give your copy with --source.
 
 Layout, in upper or lower case:
     TRAIN/DR1/FCJF0/SA1.WAV      SPHERE, or RIFF as SA1.WAV.wav or SA1.wav
     TRAIN/DR1/FCJF0/SA1.TXT      0 46797 She had your dark suit in greasy wash water all year.
-Audio is read where it lies (Lhotse's recipe opens SPHERE files with a program of its own only). The text is the
-sentence as printed; the marks of words and phones (.WRD, .PHN) are not taken.
+Audio is read in place (Lhotse's recipe needs an external program for SPHERE files). The text is the sentence as
+printed; the times of words and phones (.WRD, .PHN) are not used.
 
-Splits: train and test of the makers, without the two sentences that everybody reads (SA1 and SA2). Of their test
-speakers, 24 are the core test set, and 50 others are dev, as in Kaldi's recipe and Lhotse's, which has the lists; the
-rest are not taken.
+Splits: the makers' train and test, without the two sentences that all speakers read (SA1 and SA2). 24 of the test
+speakers are the core test set and 50 others are dev, by Lhotse's lists and as in Kaldi's recipe; the rest are left out.
     train    3696 (462 speakers)      dev    400 (50)      test    192 (24)
 """
 
@@ -53,7 +52,7 @@ def _read(root: Path) -> Iterator[Entry]:
 
 
 def _audio(text: Path) -> Path:
-    """The recording beside a text; one that was converted comes first."""
+    """The recording of a text; a converted one comes first."""
     names = (f"{text.stem}{suffix}" for suffix in (".WAV.wav", ".wav", ".WAV"))
     paths = [text.with_name(name) for name in names]
     return next((path for path in paths if path.is_file()), paths[-1])

@@ -1,17 +1,16 @@
-"""VCTK: 110 speakers of English with many accents read some 400 sentences each; made for synthesis.
+"""VCTK: 110 speakers of English with many accents read some 400 sentences each; made for speech synthesis.
 
 Maker: CSTR, University of Edinburgh: J. Yamagishi, C. Veaux and K. MacDonald, "CSTR VCTK Corpus: English Multi-speaker
 Corpus for CSTR Voice Cloning Toolkit", version 0.92, 2019. 44 hours; FLAC, 48 kHz, mono, with two microphones.
 
 Licence: Creative Commons Attribution 4.0.
 
-Publisher: https://datashare.ed.ac.uk/handle/10283/3443 (VCTK-Corpus-0.92.zip, 11 GB). `CHECKSUM` is the one that
-torchaudio has on record.
+Publisher: https://datashare.ed.ac.uk/handle/10283/3443 (VCTK-Corpus-0.92.zip, 11 GB). `CHECKSUM` is from torchaudio.
 
 Layout: txt/p225/p225_001.txt; wav48_silence_trimmed/p225/p225_001_mic1.flac and _mic2.flac; speaker-info.txt. Lhotse's
-recipe reads it, and knows what is missing: texts of p315, the second microphone of p280, some recordings of p362.
+recipe reads it, without missing items: texts of p315, the second microphone of p280, some recordings of p362.
 
-Splits: none are official, so that there is one manifest, "all".
+Splits: no official ones; there is one manifest "all".
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""yesno, the smallest corpus: one man says the Hebrew words for "yes" (ken) and "no" (lo), eight in a recording.
+"""yesno, the smallest corpus: one man says the Hebrew words for "yes" (ken) and "no" (lo), eight per recording.
 
 Maker: a contributor to Kaldi who prefers to remain anonymous. 60 recordings, 480 words, 6 minutes, one speaker; WAV,
 8 kHz, 16 bit, mono.
 
 Licence: none is stated; it is offered for trying out Kaldi "for free".
 
-Publisher: https://www.openslr.org/1/ (waves_yesno.tar.gz, 4.5 MB). OpenSLR gives no checksum; `CHECKSUM` is the one
-that torchaudio has on record.
+Publisher: https://www.openslr.org/1/ (waves_yesno.tar.gz, 4.5 MB). OpenSLR gives no checksum; `CHECKSUM` is from
+torchaudio.
 
-Layout: waves_yesno/1_0_1_1_1_0_1_0.wav, in which 1 is YES and 0 is NO. There is no other transcript. FLAC files of the
-same names do as well.
+Layout: waves_yesno/1_0_1_1_1_0_1_0.wav; 1 is YES and 0 is NO. There is no other transcript. FLAC files with these names
+are read too.
 
 Splits: Kaldi's recipe sorts the names, trains on the first 31 and tests on the other 29. The last four of its training
-list are dev here. Lhotse's recipe, which takes every second one, wants 60 WAV files, and is not used.
+list are dev here. Lhotse's recipe is not used: it tests on every second recording, and needs 60 WAV files.
     train    27        dev    4        test    29
 """
 
@@ -40,7 +40,7 @@ def _read(root: Path) -> Iterator[Entry]:
             id=path.stem,
             audio=path,
             text=" ".join(_WORDS[digit] for digit in path.stem.split("_")),
-            speaker="global",  # as Kaldi's recipe has it
+            speaker="global",  # as in Kaldi's recipe
         )
 
 

@@ -1,6 +1,6 @@
-"""What recipes share: the command line, and the stages after one another; a recipe is its data and its choices.
+"""Shared by all recipes: the command line and the stages. A recipe adds its data and its choices.
 
-prepare ─▶ train ─▶ pack ─▶ measure ─▶ keep the figures with the model
+prepare ─▶ train ─▶ pack ─▶ measure ─▶ store the error rates in the model folder
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from asr.files.writing import write_whole
 from asr.recognition.recognizer import load
 from asr.text.metrics import ErrorCounts
 from asr.text.normalization import normalize
+from asr.training.acoustic import train_acoustic_model
 from asr.training.config import AuxiliaryOptions, TrainingConfig
 from asr.training.loop import Interrupted
-from asr.training.run import train_acoustic_model
 
 GREEDY = DecodingOptions()
 SMOKE = {"train": 48, "other": 8}  # utterances of a smoke test
-TUNED_ON = 300  # utterances of each set that weights of decoding are tuned on, at most
+TUNED_ON = 300  # most utterances of each set for tuning the weights of decoding
 
 _USUAL = """\
-Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
-on. Manifests go to OUTPUT/data, the run to OUTPUT/seed-N, the model, packed
-in {stored} and with its error rates, to OUTPUT/seed-N/{name}.
+After Ctrl-C or any kill, the same command resumes; only the last minutes are
+lost. Manifests are written to OUTPUT/data, the run to OUTPUT/seed-N, and the
+model, packed in {stored} and with its error rates, to OUTPUT/seed-N/{name}.
 
 examples:
 {examples}"""
@@ -47,7 +47,7 @@ Note = Callable[[str], None]
 
 
 class Prepare(Protocol):
-    """Makes the manifests of a recipe, by name, in a folder."""
+    """Make the manifests of a recipe in a folder; their paths by name."""
 
     def __call__(
         self, args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None
@@ -55,7 +55,7 @@ class Prepare(Protocol):
 
 
 class Decoding(Protocol):
-    """Ways of decoding by name, each with a beam, with what they need made in the model folder or elsewhere."""
+    """Options of beam searches by name, after making the files that they need."""
 
     def __call__(
         self,
@@ -70,26 +70,27 @@ class Decoding(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What tells one recipe from another.
+    """One recipe.
 
     Args:
-        name: of the folder under recipes/, and of the model.
-        about: what it does, in a sentence.
-        examples: for --help, a command a line.
+        name: of the folder in recipes/, and of the model.
+        about: its description, in a sentence.
+        examples: for --help, one command per line.
         corpus, licence: for the model's provenance.
-        epochs: passes over the training data, unless the command line says otherwise.
+        epochs: default number of passes over the training data.
         prepare: manifests by name.
-        configure: the choices, from the manifests and the command line; seed and epochs are in its arguments.
+        configure: the training configuration, from the manifests and the command line.
         stored: format of the packed model's weights.
-        measured: the manifests to measure, as far as there are such: names, or patterns as of files.
-        tuned_on: those that weights of decoding are chosen on, `TUNED_ON` utterances of each, as far as there are such;
-            else dev.
-        decoding: beside greedy decoding; weights are tuned, and those of the last way kept in the model folder.
-        credits: what is to be said of each corpus and text, where there are several.
-        usage: the flags that matter most, for --help.
-        source: what --source is.
-        several_sources: whether --source takes several, and must be given.
-        add_flags: what the command line has beside --source, --output, --seed, --epochs, --smoke and the usual.
+        measured: names or glob patterns of the manifests to measure; missing ones are skipped.
+        tuned_on: names of the manifests for tuning the weights of decoding, `TUNED_ON` utterances of each; missing
+            ones are skipped, and if all are, dev is used.
+        decoding: beam searches to measure besides greedy decoding; their weights are tuned, and the options of the
+            last one are stored in the model folder.
+        credits: maker and licence of each corpus and text, if there are several.
+        usage: the most important flags, for --help.
+        source: the help of --source.
+        several_sources: whether --source takes several paths and is required.
+        add_flags: adds the recipe's own flags.
     """
 
     name: str
@@ -111,7 +112,7 @@ class Recipe:
     add_flags: Callable[[Parser], None] = lambda parser: None
 
     def main(self, argv: Sequence[str] | None = None) -> int:
-        """The exit status of the recipe with these arguments, those of the process if None."""
+        """Run the recipe, with the arguments of the process if None; the exit status."""
         return run_command(self._prog, lambda given: self.make_parser().parse(given), self.run, argv)
 
     def make_parser(self) -> Parser:
@@ -127,18 +128,18 @@ class Recipe:
         several: dict[str, Any] = {"nargs": "+", "required": True} if self.several_sources else {}
         add("--source", type=Path, metavar="PATH", help=self.source, **several)
         add("--output", type=Path, default=output, metavar="DIR", help=f"default: {output}")
-        add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
+        add("--seed", type=at_least(0), default=0, metavar="N", help="seed of all random numbers (default: 0)")
         add("--epochs", type=at_least(2), default=self.epochs, metavar="N", help=f"default: {self.epochs}")
         add(
             "--batch-seconds",
             type=at_least(1),
             metavar="N",
-            help="sound in a batch (default: the recipe's)",
+            help="seconds of sound per batch (default: the recipe's)",
         )
         add(
             "--smoke",
             action="store_true",
-            help="a tiny model, two epochs, a few utterances: shows in a minute that all stages run, and nothing else",
+            help="test that all stages run, in a minute: a tiny model, two epochs, a few utterances",
         )
         self.add_flags(parser)
         add_processes(parser)
@@ -146,7 +147,7 @@ class Recipe:
         return parser
 
     def run(self, args: argparse.Namespace) -> int:
-        """The stages, one after the other; each finds what an earlier call has done."""
+        """Run the stages in order; each resumes the work of an earlier call."""
         try:
             self._run(args, note=noter(args, prog=self._prog), progress=show_progress(args))
         except Interrupted as interrupted:
@@ -189,7 +190,7 @@ class Recipe:
         }
         evaluations: dict[str, Evaluation] = {}
         own = read_config(model).decoding  # which comes from the model that it began with, if at all
-        kept_ways = {"": GREEDY} | ({f", beam of {own.beam_width}": None} if own.beam_width > 1 else {})
+        kept_ways = {"": GREEDY} | ({} if own.greedy else {f", beam of {own.search.beam_width}": None})
         for way, options in kept_ways.items():
             if config.init:
                 start = find_model(config.init)
@@ -198,12 +199,12 @@ class Recipe:
         ways = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else {}
         for name, options in ways.items():
             recognizer = load(model, device=args.device, decoding=options)
-            utterances = [each for on in tuned_on for each in some(read_manifest(manifests[on]), TUNED_ON)]
+            utterances = [utterance for on in tuned_on for utterance in some(read_manifest(manifests[on]), TUNED_ON)]
             options = tune_decoding(recognizer, utterances)
-            found = measure(model, measured, device=args.device, way=f", {name}", decoding=options)
-            errors = sum((found[f"{on}, {name}"].wer.counts for on in tuned_on), start=ErrorCounts())
+            results = measure(model, measured, device=args.device, way=f", {name}", decoding=options)
+            errors = sum((results[f"{on}, {name}"].wer.counts for on in tuned_on), start=ErrorCounts())
             store_decoding(model, options, tuned_on=", ".join(tuned_on), word_error_rate=errors.rate)
-            evaluations |= found
+            evaluations |= results
         self._keep(model, evaluations, self.credits(args, manifests))
 
     @property
@@ -211,17 +212,17 @@ class Recipe:
         return f"recipes/{self.name}/run.py"
 
     def _keep(self, model: Path, evaluations: Mapping[str, Evaluation], credits: Mapping[str, str]) -> None:
-        """Writes into the model folder what it was trained on, and the figures."""
+        """Store corpora, licences and error rates in the model folder."""
         figures = {name: evaluation.to_json() for name, evaluation in evaluations.items()}
         config = read_config(model)
-        trained = {name: value for name, value in config.provenance.items() if name != "dev"}  # said in more detail
-        said = {
+        trained = {name: value for name, value in config.provenance.items() if name != "dev"}  # `results` has details
+        provenance = {
             "corpus": self.corpus,
             "licence": self.licence,
             **({"corpora": dict(credits)} if credits else {}),
             "results": {name: {"wer": values["wer"], "cer": values["cer"]} for name, values in figures.items()},
         }
-        write_config(model, replace(config, provenance={**trained, **said}))
+        write_config(model, replace(config, provenance={**trained, **provenance}))
 
 
 def measure(
@@ -232,10 +233,10 @@ def measure(
     way: str,
     decoding: DecodingOptions | None,
 ) -> dict[str, Evaluation]:
-    """The error rates on each manifest, by its name and the way of decoding; a table of each goes to stdout.
+    """Measure error rates on each manifest, and print tables; evaluations by the name of the manifest and `way`.
 
     Args:
-        decoding: None means as the model comes.
+        decoding: None means the model's own options.
     """
     recognizer = load(model, device=device, decoding=decoding)
     evaluations: dict[str, Evaluation] = {}
@@ -246,25 +247,25 @@ def measure(
 
 
 def word_list(model: Path, words: Sequence[str]) -> dict[str, DecodingOptions]:
-    """A beam that writes these words and no others, as the one way of decoding; the list goes into the model folder."""
+    """The options of a beam search that writes only these words; their list is stored in the model folder."""
     lexicon, spelling = model / "words.txt", read_config(model).text
     write_whole(lexicon, "".join(f"{normalize(word, spelling)}\n" for word in words))
-    return {"beam of 16": DecodingOptions(beam_width=16, lexicon=str(lexicon), only_lexicon=True)}
+    return {"beam of 16": DecodingOptions.of(beam_width=16, lexicon=str(lexicon), only_lexicon=True)}
 
 
 def some_utterances(manifest: Path, path: Path, *, count: int) -> Path:
-    """A manifest of some utterances of another."""
+    """Write a manifest of `count` utterances of another manifest; its path."""
     write_manifest(some(read_manifest(manifest), count), path)
     return path
 
 
 def some(utterances: Sequence[Utterance], count: int) -> Sequence[Utterance]:
-    """So many of them at most, spread over all."""
+    """At most `count` utterances, evenly spaced."""
     return utterances[:: max(1, len(utterances) // count)][:count]
 
 
 def smaller(config: TrainingConfig) -> TrainingConfig:
-    """The configuration for a model that trains in seconds, and recognises nothing."""
+    """The configuration of a tiny model that trains in seconds, to test the stages."""
     encoder = replace(config.encoder, num_layers=2, hidden_size=16, conv_channels=2, projection=0)
     loop = replace(config.loop, epochs=2, warmup_epochs=0.5, average_best=1)
     fresh = replace(config, init="", init_alphabet="keep", frozen_layers=0)

@@ -71,8 +71,8 @@ def tone_config(tone_corpus: Path) -> Callable[..., object]:
 @pytest.fixture(scope="session")
 def tone_run(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The run folder of a model that learnt the tones, phones as a second target; and what the training noted."""
+    from asr.training.acoustic import train_acoustic_model
     from asr.training.config import AuxiliaryOptions
-    from asr.training.run import train_acoustic_model
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     auxiliary = AuxiliaryOptions(lexicon=str(tone_corpus / "lexicon.txt"), layer=1, weight=0.3)

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 if TYPE_CHECKING:  # nothing of asr is loaded before the device is known
     from asr.training.config import LoopOptions
-    from asr.training.loop import Task
+    from asr.training.task import Task
 
 COPIES = {"copy_", "_to_copy"}
 # Places of arguments that CUDA takes from the CPU: lists of indices, and the lengths of CTC.
@@ -155,7 +155,7 @@ def register() -> torch.device:
 
 def steps(task: Task, options: LoopOptions) -> list[float]:
     """Losses, shares of Φ and norms of gradients of three steps, and dev figures after them."""
-    from asr.training.loop import make_optimizer, update
+    from asr.training.optimizer import make_optimizer, update
 
     optimizer = make_optimizer(task.modules, options)
     task.modules.train()
@@ -169,13 +169,13 @@ def steps(task: Task, options: LoopOptions) -> list[float]:
 
 def training(device: torch.device, folder: Path) -> list[float]:
     """Losses and gradients of acoustic models, phones as a second target, and dev figures."""
-    from asr.training.acoustic import AcousticTask
+    from asr.training.acoustic_task import prepare_acoustic_task
     from asr.training.config import AuxiliaryOptions
     from tests import tones
 
     tones.make_corpus(folder)
     auxiliary = AuxiliaryOptions(lexicon=str(folder / "lexicon.txt"), layer=1, weight=0.3)
-    task = AcousticTask(tones.make_config(folder, auxiliary=auxiliary), device=device, note=print)
+    task = prepare_acoustic_task(tones.make_config(folder, auxiliary=auxiliary), device=device, note=print)
     task.rehearse()
     return steps(task, task.config.loop)
 
@@ -183,7 +183,7 @@ def training(device: torch.device, folder: Path) -> list[float]:
 def language_model(device: torch.device, folder: Path) -> list[float]:
     """Losses and gradients of a language model, a dev figure, and what it makes of a text."""
     from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, NetworkOptions, TextDataOptions
-    from asr.training.language import LanguageTask
+    from asr.training.language_task import prepare_language_task
 
     text = folder / "text.txt"
     text.write_text("the owl often hoots\nthe cow never barks\n" * 40)
@@ -192,7 +192,7 @@ def language_model(device: torch.device, folder: Path) -> list[float]:
         network=NetworkOptions(hidden_size=24, embedding_size=12, cutoffs=(4,), divisor=2),
         loop=LanguageLoopOptions(epochs=2, learning_rate=0.02, precision="float32"),
     )
-    task = LanguageTask(config, folder, device=device, note=print)
+    task = prepare_language_task(config, folder, device=device, note=print)
     return [*steps(task, config.loop), *task.model.score_batch(["the owl often barks"]).tolist()]
 
 
@@ -207,8 +207,8 @@ def recognition(device: torch.device, folder: Path) -> list[float]:
     speech = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
     emission = recognizer.log_probs(speech)
     found = align(torch.from_numpy(emission).to(device), [1, 2, 3], blank=0)
-    rescore_lm = recognizer.decoder.options.rescore_lm
-    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": "none"})
+    rescore_lm = recognizer.decoder.options.rescoring.rescore_lm
+    fused = recognizer.with_decoding({"beam_width": 4, "fuse_lm": rescore_lm, "rescore_lm": None})
     scores = [each.transcribe(speech).hypotheses[0].score for each in (recognizer, fused)]
     return [*emission.ravel().tolist(), *found.spans.ravel().tolist(), *scores]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from asr.errors import ConfigError
-from asr.options import check_options, first_difference, from_json, option, to_json
+from asr.options import check_options, first_difference, from_json, group, option, replace_options, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,55 @@ def test_bounds_are_those_of_the_declaration() -> None:
     ):
         with pytest.raises(ConfigError, match=f"^{message}$"):
             Bounded(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sorted:
+    bounded: Bounded = group(Bounded(size=5))
+    path: str | None = option(None)
+    whole: Bounded = field(default_factory=Bounded)
+
+    def __post_init__(self) -> None:
+        if self.path and self.bounded.size < 4:
+            raise ConfigError(f"path needs a size of 4, not 'size a/path size' {self.bounded.size}", "path", "size")
+
+
+def test_options_of_a_group_are_named_without_it() -> None:
+    options = Sorted(bounded=Bounded(size=7, shares=(0.5,)))
+    assert to_json(options) == {"size": 7, "shares": [0.5], "path": None, "whole": {"size": 3, "shares": []}}
+    assert from_json(Sorted, to_json(options)) == options
+    assert from_json(Sorted, {"shares": [0.5]}) == Sorted(bounded=Bounded(size=5, shares=(0.5,)))
+    assert replace_options(Sorted(), size=4, path="x") == Sorted(bounded=Bounded(size=4), path="x")
+    assert replace_options(options, shares=()) == Sorted(bounded=Bounded(size=7))
+    with pytest.raises(ConfigError, match="unknown option 'bounded'; known are path, shares, size, whole"):
+        replace_options(options, bounded={})
+
+
+def test_nothing_was_an_empty_text_in_folders_of_before() -> None:
+    assert from_json(Sorted, {"path": ""}) == Sorted()
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "flag"),
+    [
+        ({"size": 0}, "size must be between 1 and 9, not 0", "--size must be between 1 and 9, not 0"),
+        ({"size": "0"}, "size must be int, not '0'", "--size must be int, not '0'"),
+        ({"whole": {"size": 0}}, "whole.size must be between 1 and 9, not 0", "--whole.size must be between"),
+        (
+            {"path": "x", "size": 1},
+            "path needs a size of 4, not 'size a/path size' 1",
+            "--path needs a --size of 4, not 'size a/path size' 1",
+        ),
+        ({"oops": 1}, "unknown option 'oops'; known are path, shares, size, whole", "unknown option 'oops'; known"),
+    ],
+)
+def test_a_message_names_options_or_flags(values: Any, message: str, flag: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_json(Sorted, values)
+    assert str(caught.value) == message
+    flags = {name: f"--{name}" for name in ("size", "path", "whole.size", "whole")}
+    assert str(caught.value.renamed(flags)).startswith(flag)
+    assert str(pickle.loads(pickle.dumps(caught.value)).renamed(flags)).startswith(flag)
 
 
 @pytest.mark.parametrize("values", [{"part": {"rate": 10**400}}, {"limit": 10**400}, {"strides": [1, -(10**400)]}])

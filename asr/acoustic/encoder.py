@@ -4,11 +4,11 @@
                 conv or stack               (max pool)     residual, layer norm, dropout
 
 A backward direction is a forward one over the sequence reversed *within its own length*: padding stays behind the
-last frame in both directions, so an utterance gives the same output alone and in any batch, without packed sequences
-(which are exact too, but leave the fast CPU kernels: an LSTM trains 2 to 3 times slower, see
-`tests/benchmarks/bench_encoder.py`).
+last frame in both directions, so an utterance gives the same output alone and in any batch. Packed sequences would be
+exact, too, but cannot use the fast CPU kernels: an LSTM trains 2 to 3 times slower
+(`tests/benchmarks/bench_encoder.py`).
 
-Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_length` is the whole formula.
+Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_length` is the only formula for lengths.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from asr.compute.cells import Cell, make_cell
 from asr.errors import ConfigError
-from asr.options import check_options, option
+from asr.options import check_limits, check_options, option
 
 Length = TypeVar("Length", int, Tensor)
 MOST_STRIDES = 8
@@ -33,30 +33,30 @@ class EncoderOptions:
 
     reduction: Literal["conv", "stack"] = option("conv", "reduce time by strided convolutions or by stacking frames")
     time_strides: tuple[int, ...] = option(
-        (2, 1), "time stride of each convolution, or the number of frames stacked", least=1, most=100
+        (2, 1), "time stride of each convolution, or number of stacked frames", least=1, most=100
     )
     conv_channels: int = option(32, "channels of each convolution", least=1, most=1024)
     cell: Cell = option("lstm", "recurrent cell")
     num_layers: int = option(4, "recurrent layers", least=1, most=256)
     hidden_size: int = option(256, "units of each direction of each layer", least=1, most=65536)
     bidirectional: bool = option(True, "read the utterance in both directions")
-    merge: Literal["sum", "concat"] = option("sum", "how the two directions are joined")
+    merge: Literal["sum", "concat"] = option("sum", "add or concatenate the two directions")
     projection: int = option(0, "width after each layer's linear projection; 0: none", least=0, most=65536)
-    pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere")
+    pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere", least=0)
     residual: bool = option(True, "add a layer's input to its output where widths agree")
-    layer_norm: bool = option(True, "layer normalisation after each layer")
-    dropout: float = option(0.35, "dropout after the reduction and after each layer")
+    layer_norm: bool = option(True, "normalise after each layer")
+    dropout: float = option(0.35, "dropout after the reduction and after each layer", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
         if not 1 <= len(self.time_strides) <= MOST_STRIDES:
-            raise ConfigError(f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}")
+            raise ConfigError(
+                f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}", "time_strides"
+            )
         if self.reduction == "stack" and len(self.time_strides) != 1:
-            raise ConfigError(f"reduction 'stack' takes one time stride, not {self.time_strides}")
-        if not 0 <= self.pool_after_layer <= self.num_layers:
-            raise ConfigError(f"pool_after_layer must be in 0..{self.num_layers}, not {self.pool_after_layer}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
+            message = f"time_strides must be one number with reduction stack, not {self.time_strides}"
+            raise ConfigError(message, "time_strides", "reduction")
+        check_limits("pool_after_layer", self.pool_after_layer, most=self.num_layers)
 
     @property
     def time_reduction(self) -> int:
@@ -93,11 +93,11 @@ class Encoder(nn.Module):
         """Log-probabilities of every label at every output frame.
 
         Args:
-            features: (B, T, M) float; what stands past an utterance's length is ignored.
+            features: (B, T, M) float; frames past an utterance's length are ignored.
             lengths: (B,) int64, 0 <= lengths[b] <= T.
         Returns:
-            log_probs (B, T', V) float32, natural log, also under autocast; frames past an utterance's length mean
-            nothing. Their lengths (B,) int64, by `EncoderOptions.output_length`.
+            log_probs (B, T', V) float32, natural log, also under autocast; frames past an utterance's length are
+            undefined. Lengths (B,) int64, by `EncoderOptions.output_length`.
         """
         log_probs, output_lengths, _ = self.forward_with_layers(features, lengths)
         return log_probs, output_lengths
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
     def forward_with_layers(
         self, features: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """As `forward`, and the output (B, T_k, D) and lengths of each recurrent layer, for an auxiliary loss."""
+        """`forward`, with the output (B, T_k, D) and lengths of each recurrent layer, for an auxiliary loss."""
         num_frames = self.options.output_length(features.shape[1])
         if num_frames == 0:  # the recurrent kernels refuse an empty sequence
             features = nn.functional.pad(features, (0, 0, 0, 1))
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
 
 
 class ConvReduction(nn.Module):
-    """3 x 3 convolutions, each halving the mel axis and striding over time; padding frames are kept at zero."""
+    """3 x 3 convolutions, each halving the mel axis and striding over time; padding frames stay zero."""
 
     def __init__(self, num_features: int, options: EncoderOptions):
         super().__init__()
@@ -149,7 +149,7 @@ class ConvReduction(nn.Module):
 
 
 class StackReduction(nn.Module):
-    """Stacks s successive frames into one; the last one is filled with zeros."""
+    """Stack s successive frames into one; the last one is filled with zeros."""
 
     def __init__(self, num_features: int, options: EncoderOptions):
         super().__init__()
@@ -193,12 +193,12 @@ class RecurrentLayer(nn.Module):
 
 
 def valid(lengths: Tensor, num_frames: int) -> Tensor:
-    """(B, T) bool: which frames belong to the utterance."""
+    """(B, T) bool, true for the frames of the utterance."""
     return torch.arange(num_frames, device=lengths.device) < lengths[:, None]
 
 
 def reversal(lengths: Tensor, num_frames: int) -> Tensor:
-    """(B * T,) int64: for each flat frame its mirror within the utterance's length; padding frames stay put."""
+    """(B * T,) int64: for each flat frame its mirror within the utterance's length; padding frames do not move."""
     frames = torch.arange(num_frames, device=lengths.device)
     mirrored = torch.where(frames < lengths[:, None], lengths[:, None] - 1 - frames, frames)
     rows = torch.arange(len(lengths), device=lengths.device)[:, None] * num_frames
@@ -206,12 +206,12 @@ def reversal(lengths: Tensor, num_frames: int) -> Tensor:
 
 
 def permute_frames(hidden: Tensor, order: Tensor) -> Tensor:
-    """(B, T, D) with its frames taken in the flat `order` (B * T,)."""
+    """(B, T, D) with its frames in the flat `order` (B * T,)."""
     return hidden.flatten(0, 1).index_select(0, order).view_as(hidden)
 
 
 def max_pool_time(hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum over each pair of frames; an odd last frame stands alone. (B, T, D) -> (B, ceil(T / 2), D)."""
+    """Maximum over each pair of frames; an odd last frame is its own. (B, T, D) -> (B, ceil(T / 2), D)."""
     if hidden.shape[1] % 2:
         hidden = nn.functional.pad(hidden, (0, 0, 0, 1))
     first, second = hidden[:, 0::2], hidden[:, 1::2]

@@ -1,18 +1,18 @@
 """From samples to log-mel or MFCC features: one torch module, the same on CPU and GPU, alone and in a padded batch.
 
-The definitions are Kaldi's, so that features, options and the literature's values carry over:
+The definitions are Kaldi's, so that its features, options and published values can be used:
 
     frames -> dither (training) -> remove the mean -> pre-emphasis -> window -> |FFT|^2 -> mel filters -> log
            [-> DCT -> lifter]  [-> deltas]  [-> mean and variance normalisation]
 
-What to know when comparing with Kaldi or `torchaudio.compliance.kaldi`:
+Compared with Kaldi or `torchaudio.compliance.kaldi`:
 
 * Samples come in [-1, 1] and are multiplied by 2^15 here, because Kaldi reads 16-bit integers: log energies are then
   equal (unscaled ones lie 2 ln 2^15 = 20.79 lower).
-* The log is floored at `energy_floor`, in those 16-bit units. Kaldi's constant is 1.2e-7 and relies on dither to stay
-  away from it; the default here is 1.0, below the rounding noise of 16-bit audio, and digital silence is no outlier.
-* `dither` is added to the samples, before they are cut into overlapping frames (Kaldi draws for each frame anew), in
-  training mode only, and is off by default; Kaldi's default is 1.0.
+* The log is floored at `energy_floor`, in 16-bit units. Kaldi's constant is 1.2e-7, and dither keeps energies above it.
+  The default here is 1.0, below the rounding noise of 16-bit audio, so digital silence is no outlier.
+* `dither` is added to the samples, before they are cut into overlapping frames (Kaldi draws new noise for each frame),
+  in training mode only, and is off by default; Kaldi's default is 1.0.
 * The Povey window is a Hann window to the power 0.85. As in Kaldi, the mean and pre-emphasis are taken within a frame,
   whose first sample is its own predecessor, and the FFT length is the power of two that holds the frame.
 * `snip_edges` is off by default (Kaldi's is on): the number of frames then depends on the shift alone.
@@ -42,14 +42,14 @@ SAMPLE_SCALE = 2.0**15  # Kaldi's unit: one step of a 16-bit sample
 
 DELTA_WINDOW = 2  # frames on each side of a first-order delta; Kaldi's default
 
-# Natural-log power that varies by less than 0.02 (0.1 dB) in an utterance carries nothing: a band that is always empty,
-# or a clip of one frame. Dividing by its true deviation would only magnify rounding errors.
+# Natural-log power that varies by less than 0.02 (0.1 dB) in an utterance has no information: a band that is always
+# empty, or a clip of one frame. A division by its true deviation would only magnify rounding errors.
 SMALLEST_DEVIATION = 0.02
 
-# Frames that go through the FFT together on the CPU: few enough for its cache, 2.5 times faster than all at once.
+# Frames in one FFT on the CPU: they fit into its cache, which is 2.5 times faster than all at once.
 CPU_BLOCK_FRAMES = 1024
 
-# More than anybody's features need: 512 filters of 8192 frequencies; 16,000 frames of 1024 points a second.
+# More than any features need: 512 filters of 8192 frequencies; 16,000 frames of 1024 points a second.
 MOST_WEIGHTS, MOST_POINTS, MOST_FFT = 1 << 23, 1 << 24, 1 << 16
 
 Kind = Literal["log-mel", "mfcc"]
@@ -59,7 +59,7 @@ Normalization = Literal["utterance", "global", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendOptions:
-    """What the features are; saved with the model, so that the features it was trained on are those it decodes.
+    """Definition of the features; saved with the model, so that training and decoding use the same features.
 
     Raises:
         ConfigError: a value is out of range, the frame shift is not a whole number of samples, or a mel filter would
@@ -70,40 +70,41 @@ class FrontendOptions:
     sample_rate: int = option(16000, "samples per second of the waveforms", least=1, most=1_000_000)
     frame_length_ms: float = option(25.0, "length of a frame in milliseconds", least=0, most=1000)
     frame_shift_ms: float = option(
-        10.0, "from one frame to the next in milliseconds; a whole number of samples", least=0, most=1000
+        10.0, "milliseconds from one frame to the next; a whole number of samples", least=0, most=1000
     )
     num_mel_bins: int = option(80, "triangular mel filters", least=1, most=10_000)
     num_ceps: int = option(13, "cepstral coefficients, C0 included (mfcc)")
-    cepstral_lifter: float = option(22.0, "raises the higher cepstra; 0 turns it off (mfcc)", least=0, most=10_000)
+    cepstral_lifter: float = option(22.0, "raise the higher cepstra; 0: do not (mfcc)", least=0, most=10_000)
     low_frequency: float = option(20.0, "lower edge of the first mel filter in Hz")
-    high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or negative counts from Nyquist")
-    window: Window = option("povey", "window that each frame is multiplied by")
-    preemphasis: float = option(0.97, "share of the sample before that is subtracted", least=0, most=1)
-    remove_dc_offset: bool = option(True, "subtract from each frame its mean")
-    snip_edges: bool = option(False, "only frames that lie within the audio; otherwise its ends are reflected")
+    high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or below: counted from Nyquist")
+    window: Window = option("povey", "multiply each frame by this window")
+    preemphasis: float = option(0.97, "subtract this share of the previous sample", least=0, most=1)
+    remove_dc_offset: bool = option(True, "subtract the mean from each frame")
+    snip_edges: bool = option(False, "take only frames inside the audio; otherwise reflect its ends")
     dither: float = option(
-        0.0, "deviation of the noise added in training, in steps of a 16-bit sample", least=0, most=32768
+        0.0, "standard deviation of the noise added in training, in 16-bit steps", least=0, most=32768
     )
-    energy_floor: float = option(1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples")
-    delta_order: int = option(0, "1 appends differences over time, 2 also theirs", least=0, most=2)
+    energy_floor: float = option(
+        1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples", least=1e-30, most=1e30
+    )
+    delta_order: int = option(0, "1: append differences over time, 2: also their differences", least=0, most=2)
     normalization: Normalization = option(
-        "utterance", "mean 0 and deviation 1: over each utterance, by fixed statistics, or not at all"
+        "utterance", "normalise mean and deviation over each utterance, by fixed statistics, or not at all"
     )
 
     def __post_init__(self) -> None:
         check_options(self)
         check_limits("num_ceps", self.num_ceps, least=1, most=self.num_mel_bins if self.kind == "mfcc" else 10_000)
-        if not self.energy_floor > 0:
-            raise ConfigError(f"energy_floor must be above 0, since its logarithm is taken, not {self.energy_floor}")
-        check_limits("energy_floor", self.energy_floor, least=1e-30, most=1e30)  # as float32 has it
         shift = self.sample_rate * self.frame_shift_ms / 1000
         if not math.isclose(shift, round(shift), abs_tol=1e-6) or shift < 0.5:
             raise ConfigError(
                 f"frame_shift_ms must be a whole number of samples, at least one, but {self.frame_shift_ms} ms "
-                f"at {self.sample_rate} Hz is {shift:g}"
+                f"at {self.sample_rate} Hz is {shift:g}",
+                "frame_shift_ms",
             )
         if self.window_length < 2:
-            raise ConfigError(f"frame_length_ms must be 2 samples or more, but {self.frame_length_ms} ms is fewer")
+            message = f"frame_length_ms must be 2 samples or more, but {self.frame_length_ms} ms is fewer"
+            raise ConfigError(message, "frame_length_ms")
         self._check_memory()
         bottom, top = self.frequency_range
         nyquist = self.sample_rate / 2
@@ -119,9 +120,9 @@ class FrontendOptions:
             )
 
     def _check_memory(self) -> None:
-        """Raises ConfigError, before anything is made, if arrays would become larger than any use of them."""
+        """Raise a ConfigError if arrays would become larger than any use of them, before making them."""
         second = round(self.sample_rate / self.hop_length * self.fft_length)
-        for what, count, most in (
+        for name, count, most in (
             ("the mel filters", self.num_mel_bins * self.fft_length, MOST_WEIGHTS),
             ("the cosines", self.num_mel_bins * self.num_ceps if self.kind == "mfcc" else 0, MOST_WEIGHTS),
             ("the frames of a second", second, MOST_POINTS),
@@ -129,7 +130,7 @@ class FrontendOptions:
         ):
             if count > most:
                 raise ConfigError(
-                    f"{what} must be {most} numbers at most, and are {count} with frames of {self.fft_length} points "
+                    f"{name} must be at most {most} numbers, but are {count} with frames of {self.fft_length} points "
                     f"every {self.hop_length} samples and {self.num_mel_bins} mel filters; lower num_mel_bins, shorten "
                     "the frames or shift them further"
                 )
@@ -165,16 +166,16 @@ class FrontendOptions:
     @overload
     def num_frames(self, num_samples: Tensor) -> Tensor: ...
     def num_frames(self, num_samples: int | Tensor) -> int | Tensor:
-        """How many frames that many samples give, for one utterance or for each of a tensor.
+        """The number of frames for a number of samples, of one utterance or of each in a tensor.
 
         With `snip_edges` only whole windows count: 1 + floor((n - window) / hop), none in a clip shorter than a window.
-        Without it, frame t is centred on sample (t + 1/2) hop and there are round(n / hop) of them (halves rounded up):
-        a clip of half a hop or more, 5 ms by default, has a frame, and a shorter one has none.
+        Without it, frame t is centred on sample (t + 1/2) hop and there are round(n / hop) frames (halves rounded up):
+        a clip of half a hop or more, 5 ms by default, has a frame, and a shorter clip has none.
 
         Args:
             num_samples: samples, 0 or more; an int or an int64 tensor of any shape.
         Returns:
-            Frames, of the type and shape that came.
+            Frames, of the same type and shape.
         """
         if self.snip_edges:
             frames = (num_samples - self.window_length) // self.hop_length + 1
@@ -208,23 +209,23 @@ class Frontend(nn.Module):
             self.register_buffer("delta_filters", _delta_filters(options.delta_order), persistent=False)
         self._statistics_known = False
         if options.normalization == "global":
-            # Not a number until they are set: a forgotten estimate is noticed, not trained with.
+            # NaN until they are set, so that a forgotten estimate is noticed.
             self.register_buffer("mean", torch.full((options.num_features,), math.nan))
             self.register_buffer("std", torch.full((options.num_features,), math.nan))
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and their lengths; an utterance's own do not depend on its padding or its neighbours.
+        """Features and their lengths; those of an utterance do not depend on its padding or its neighbours.
 
-        A clip too short for a frame has length 0. Without `snip_edges` the ends are reflected, the edge sample doubled
-        (c b a | a b c | c b a), as often as a clip shorter than a window needs.
+        A clip too short for a frame has length 0. Without `snip_edges` the ends are reflected with the edge sample
+        doubled (c b a | a b c | c b a), repeatedly if a clip is shorter than a window.
 
         Args:
-            waveforms: (B, N) floating point in [-1, 1]; what lies beyond an utterance's length may be anything.
-            lengths: (B,) int64 samples, 0 <= length <= N, on any device (on a GPU the range is not checked, since the
-                processor would have to wait for it).
+            waveforms: (B, N) floating point in [-1, 1]; samples past an utterance's length may be anything.
+            lengths: (B,) int64 samples, 0 <= length <= N, on any device (on a GPU the range is not checked, because the
+                processor would have to wait).
         Returns:
-            features (B, T, M) float32 on the waveforms' device, T = num_frames(N), zero from an utterance's length on;
-            and feature_lengths (B,) int64 on the device of `lengths`. Computed in float32 also under autocast.
+            features (B, T, M) float32 on the waveforms' device, T = num_frames(N), zero past an utterance's length; and
+            feature_lengths (B,) int64 on the device of `lengths`. Computed in float32 also under autocast.
         Raises:
             InputError: shapes or types are wrong, or a length is out of range.
             ConfigError: global statistics were never set.
@@ -238,7 +239,7 @@ class Frontend(nn.Module):
         return features.masked_fill(~mask[:, :, None], 0.0), feature_lengths
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set what `normalization="global"` subtracts and divides by.
+        """Set the statistics of `normalization="global"`.
 
         Args:
             mean: (M,) mean of each feature.
@@ -261,7 +262,7 @@ class Frontend(nn.Module):
         """Estimate and set the global mean and standard deviation over all frames of some (training) waveforms.
 
         Args:
-            batches: pairs of waveforms (B, N) and lengths (B,), as `forward` takes them.
+            batches: pairs of waveforms (B, N) and lengths (B,), as for `forward`.
         Raises:
             ConfigError: the normalisation is not global.
             InputError: there is no frame in the batches.
@@ -271,7 +272,7 @@ class Frontend(nn.Module):
         total_square = torch.zeros_like(total)
         for waveforms, lengths in batches:
             features, mask, _ = self._unnormalized(waveforms, lengths)
-            frames = features[mask].double().cpu()  # (frames of all, M)
+            frames = features[mask].double().cpu()  # (frames of all utterances, M)
             count += len(frames)
             total += frames.sum(dim=0)
             total_square += frames.square().sum(dim=0)
@@ -338,7 +339,7 @@ class Frontend(nn.Module):
         return (power @ self.mel_filters).clamp(min=self.options.energy_floor).log()
 
     def _require_statistics(self) -> None:
-        """Looks at the buffers until they have been set once: on a GPU each look would wait for it."""
+        """Raise a ConfigError until the statistics are set; then stop looking, because a GPU makes each look wait."""
         if not self._statistics_known:
             if self.mean.isnan().any():
                 raise ConfigError(
@@ -408,7 +409,7 @@ def _delta_filters(order: int) -> Tensor:
 
 
 def _append_deltas(features: Tensor, lengths: Tensor, filters: Tensor) -> Tensor:
-    """(B, T, M) -> (B, T, M (1 + order)); the first and last frame of each utterance go on for ever."""
+    """(B, T, M) -> (B, T, M (1 + order)); the first and last frame of each utterance are repeated for ever."""
     batch, num_frames, num_features = features.shape
     reach = len(filters) // 2
     positions = torch.arange(-reach, num_frames + reach, device=features.device)
@@ -422,8 +423,8 @@ def _append_deltas(features: Tensor, lengths: Tensor, filters: Tensor) -> Tensor
 
 
 def _reflect(positions: Tensor, lengths: Tensor) -> Tensor:
-    """Positions (B, P) inside [0, length), as if the waveform went back and forth for ever: 2 1 0 | 0 1 2 | 2 1 0."""
-    lengths = lengths.clamp(min=1)  # an empty utterance has no frame that would use them
+    """Positions (B, P) inside [0, length), with the waveform reflected for ever: 2 1 0 | 0 1 2 | 2 1 0."""
+    lengths = lengths.clamp(min=1)  # an empty utterance has no frame that uses them
     phase = positions % (2 * lengths)
     return torch.minimum(phase, 2 * lengths - 1 - phase)
 

@@ -1,14 +1,14 @@
 """The acoustic model: frontend, encoder and alphabet as one thing, and its folder on disk.
 
 A model folder holds `config.json` (format version, options of every part, alphabet, provenance) and
-`weights.safetensors`. It is written beside its place and renamed, and nothing in it is ever unpickled.
+`weights.safetensors`. It is written under another name and then renamed, and nothing in it is unpickled.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +20,9 @@ from asr.acoustic.encoder import Encoder, EncoderOptions
 from asr.acoustic.frontend import Frontend, FrontendOptions
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, InputError
-from asr.files.model_folder import (
-    Stored,
-    embedded_folders,
-    read_model_config,
-    read_weights,
-    stored_weights,
-    write_model_config,
-    write_model_folder,
-)
+from asr.files.model_config import embedded_folders, read_model_config, write_model_config
+from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
+from asr.options import replace_options
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 
@@ -39,19 +33,19 @@ MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything about a model but its weights: the content of config.json.
+    """Everything about a model except its weights: the content of config.json.
 
     Args:
         characters: the alphabet's, label 1 first.
         text: how transcripts were normalised before they became labels.
-        frontend: what the features are.
+        frontend: definition of the features.
         encoder: shape of the recurrent stack.
         decoding: how its log-probabilities become text unless one asks for something else; files are in its folder.
-        name: what `asr.load` calls it.
-        description: what it is good for, in a sentence, for `asr-transcribe --list-models`.
+        name: its name for `asr.load`.
+        description: its purpose, in a sentence, for `asr-transcribe --list-models`.
         provenance: data, licence, seed, versions and measured error rates, as JSON values.
     Raises:
-        InputError: the characters are no alphabet.
+        InputError: the characters are not an alphabet.
         ConfigError: a second of sound would become more than `MOST_VALUES` values in the encoder's first layer.
     """
 
@@ -70,18 +64,18 @@ class ModelConfig:
         values = self.frontend.sample_rate // self.frontend.hop_length * self.frontend.num_features * channels
         if values > MOST_VALUES:
             raise ConfigError(
-                f"a second of sound must become {MOST_VALUES} values at most, and becomes {values}: frames a second x "
+                f"a second of sound must become at most {MOST_VALUES} values, but becomes {values}: frames a second x "
                 "features x conv_channels; lower one of them"
             )
 
 
 class AcousticModel(nn.Module):
-    """Waveforms to log-probabilities of the labels; what a model folder holds.
+    """Waveforms to log-probabilities of the labels; the content of a model folder.
 
     Args:
-        config: what the parts are.
-        initialize: give the encoder random weights; without, it has none (they are on torch's meta device) until
-            `load_state_dict(..., assign=True)`, which is faster and leaves the random state alone.
+        config: its parts.
+        initialize: give the encoder random weights; otherwise its weights stay on torch's meta device until
+            `load_state_dict(..., assign=True)`, which is faster and does not change the random state.
     """
 
     def __init__(self, config: ModelConfig, *, initialize: bool = True):
@@ -96,12 +90,12 @@ class AcousticModel(nn.Module):
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second that `forward` expects."""
+        """Samples per second of the waveforms for `forward`."""
         return self.config.frontend.sample_rate
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples from one frame of log_probs to the next; times are frames x this, divided once when printed."""
+        """Samples from one frame of log_probs to the next; times are exact multiples of it until they are printed."""
         return self.config.frontend.hop_length * self.config.encoder.time_reduction
 
     @property
@@ -110,7 +104,7 @@ class AcousticModel(nn.Module):
         return self.samples_per_frame / self.sample_rate
 
     def output_length(self, num_samples: int) -> int:
-        """Frames of log_probs for so many samples."""
+        """Frames of log_probs for a number of samples."""
         return self.config.encoder.output_length(self.config.frontend.num_frames(num_samples))
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,16 +126,16 @@ class AcousticModel(nn.Module):
         stored: Stored = "float32",
         files_from: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Write the model folder, complete or not at all; an older one in its place is replaced.
+        """Write the model folder, completely or not at all; an older one is replaced.
 
         Args:
-            folder: where; its parent is made.
+            folder: its path; its parent is made.
             stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
                 quarter. The frontend's statistics, which are few and exact, stay float32.
             files_from: a model folder whose own files are copied, as far as the options of decoding name them.
         Raises:
             InputError: a weight is not finite, or too large for float16.
-            ConfigError: there is something else than a model folder in that place.
+            ConfigError: the path exists and is not a model folder.
         """
         weights = stored_weights(self.state_dict(), stored, exact=lambda name: name.startswith("frontend."))
         files = own_files(self.config.decoding, files_from) if files_from else {}
@@ -152,8 +146,8 @@ class AcousticModel(nn.Module):
         """The model in `folder`, in evaluation mode on the CPU.
 
         Raises:
-            DataError: no model there, a newer format, an unknown or wrong option, a missing or extra tensor, a wrong
-                shape, a damaged file; the message says which.
+            DataError: there is no model, a newer format, an unknown or wrong option, a missing or extra tensor, a wrong
+                shape, or a damaged file; the message says which.
         """
         model = cls(read_config(folder), initialize=False)
         model.load_state_dict(read_weights(folder, expected=model.state_dict()), assign=True)
@@ -169,39 +163,34 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     return read_model_config(folder, ModelConfig, kind=KIND)
 
 
-_PLACES = ("lm", "fuse_lm", "lexicon", "rescore_lm", "source_lm")  # options that name a file or folder
-
-
 def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """What the options of a model name that lies in its folder: each by its name there."""
-    names = sorted({value for name in _PLACES if (value := getattr(options, name))})
+    """The files and folders in a model's folder that its options name, by their names there."""
+    names = sorted(set(options.files.values()))
     inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
     return {name: Path(folder) / name for name in inside if (Path(folder) / name).exists()}
 
 
 def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the places of its own files, be they lost; embedded models keep their names."""
-    places, named = own_files(options, folder), embedded_folders("language model")
-    values = {name: value for name in _PLACES if (value := getattr(options, name))}
-    changes = {name: str(folder / value) for name, value in values.items() if value in places or value not in named}
-    return replace(options, **changes)  # type: ignore[arg-type]
+    """The options of a model with the paths of its own files, even lost ones; embedded models keep their names."""
+    own, named = own_files(options, folder), embedded_folders("language model")
+    paths = {name: str(folder / value) for name, value in options.files.items() if value in own or value not in named}
+    return replace_options(options, **paths)
 
 
 def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options with places that hold wherever one stands: inside the folder relative to it, elsewhere absolute.
+    """The options with paths that hold in any working directory: inside the folder relative to it, else absolute.
 
     Names of embedded models stay as they are. `in_folder` undoes it.
     """
     folder = folder.resolve()
-    values = {name: value for name in _PLACES if (value := getattr(options, name))}
     named = embedded_folders("language model")
-    places = {
-        name: Path(value).resolve() for name, value in values.items() if value not in named and Path(value).exists()
+    paths = {
+        name: Path(value).resolve()
+        for name, value in options.files.items()
+        if value not in named and Path(value).exists()
     }
-    changes = {
-        name: str(place.relative_to(folder) if folder in place.parents else place) for name, place in places.items()
-    }
-    return replace(options, **changes)  # type: ignore[arg-type]
+    inside = {name: path.relative_to(folder) for name, path in paths.items() if folder in path.parents}
+    return replace_options(options, **{name: str(path) for name, path in (paths | inside).items()})
 
 
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -214,12 +203,12 @@ def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def embedded_models() -> dict[str, Path]:
-    """The models that come with the package: name to folder, sorted by name."""
+    """The models of the package: name to folder, sorted by name."""
     return embedded_folders(KIND)
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a model: one given as such, an embedded one by its name, or None for the default.
+    """The folder of a model, given a folder, the name of an embedded one, or None for the default.
 
     Raises:
         InputError: it is neither a folder nor the name of an embedded model.
@@ -236,5 +225,5 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
 
 
 def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
-    """Write the config.json of a model folder that is there, and nothing else of it."""
+    """Write the config.json of an existing model folder, and nothing else."""
     write_model_config(folder, config, kind=KIND)

@@ -1,4 +1,4 @@
-"""A file by its bytes: read at any place, searched, and parts of it as a file of their own, without a copy."""
+"""The bytes of a file: read at any position, searched, and byte ranges of it as a file, without a copy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Range: TypeAlias = tuple[int, int]
 
 
 class Excerpt(io.RawIOBase):
-    """Byte ranges of a file, one after another, between bytes that are not in it; what ends early reads as shorter.
+    """Byte ranges of a file as one file, between a head and a tail; a range beyond the end of the file is shortened.
 
     Args:
-        file: with a descriptor; its own position is neither used nor moved.
-        ranges: in the order to read them.
-        head, tail: come first and last.
+        file: has a descriptor; its position is neither used nor moved.
+        ranges: in reading order.
+        head, tail: bytes before and after the ranges.
     """
 
     def __init__(self, file: IO[bytes], ranges: Sequence[Range], *, head: bytes = b"", tail: bytes = b""):
@@ -69,14 +69,14 @@ class Excerpt(io.RawIOBase):
 
 
 class FileBytes:
-    """A file's bytes up to an end, of which a block at a time is held."""
+    """The bytes of a file up to an end; one block at a time is in memory."""
 
     def __init__(self, file: IO[bytes], end: int):
         self._descriptor, self.end = file.fileno(), end
         self._start, self._block = 0, b""
 
     def at(self, position: int, count: int) -> bytes:
-        """So many bytes, fewer at the end; none before the beginning."""
+        """`count` bytes from a position; fewer at the end, none before the beginning."""
         offset = position - self._start
         if offset < 0 or offset + count > len(self._block):
             if not 0 <= position < self.end:
@@ -86,30 +86,30 @@ class FileBytes:
         return self._block[offset : offset + min(count, max(0, self.end - position))]
 
     def search(self, pattern: re.Pattern[bytes], position: int) -> int:
-        """Where a pattern of up to eight bytes is next; the end if it is not."""
+        """The next position of a pattern of up to eight bytes; the end if there is none."""
         while self.at(position, 8):
             offset, limit = position - self._start, min(len(self._block), self.end - self._start)
-            if found := pattern.search(self._block, offset, limit):
-                return self._start + found.start()
+            if match := pattern.search(self._block, offset, limit):
+                return self._start + match.start()
             if self._start + limit >= self.end:
                 break
             position = max(position + 1, self._start + limit - 7)
         return self.end
 
     def backwards(self, pattern: re.Pattern[bytes], reach: Range, count: int) -> Iterator[tuple[int, bytes]]:
-        """Where a pattern of up to so many bytes is in a range, the last place first, and so many bytes from there."""
-        (begin, position), size, behind = reach, 2**13, b""
+        """Each match of a pattern of up to `count` bytes in a range, last first: its position and `count` bytes."""
+        (begin, position), size, following = reach, 2**13, b""
         while position > begin:
             start = max(begin, position - size)
-            block = os.pread(self._descriptor, position - start, start) + behind
-            for found in reversed([*pattern.finditer(block)]):
-                if found.start() < position - start:
-                    yield start + found.start(), block[found.start() : found.start() + count]
-            position, size, behind = start, min(2 * size, _BLOCK), block[:count]
+            block = os.pread(self._descriptor, position - start, start) + following
+            for match in reversed([*pattern.finditer(block)]):
+                if match.start() < position - start:
+                    yield start + match.start(), block[match.start() : match.start() + count]
+            position, size, following = start, min(2 * size, _BLOCK), block[:count]
 
     def after_zeros(self, position: int) -> int:
-        """Where the zeros end that begin at a place; that place if none do."""
-        count = 2**9  # small at first, so that many short runs are no reason to read the file many times
+        """The end of the run of zeros at a position; the position itself if there are none."""
+        count = 2**9  # small at first, so that many short runs do not read the file many times
         while block := self.at(position, count):
             if block != _ZEROS[: len(block)]:
                 return position + len(block) - len(block.lstrip(b"\0"))
@@ -117,7 +117,7 @@ class FileBytes:
         return position
 
     def before_zeros(self, begin: int) -> int:
-        """Where the zeros begin that end at the end; the end if none do, `begin` if there is nothing else behind it."""
+        """The start of the zeros at the end of the file, at least `begin`; the end if there are none."""
         position = self.end
         while position > begin:
             start = max(begin, position - _BLOCK)

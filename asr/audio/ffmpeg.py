@@ -1,4 +1,4 @@
-"""The sound of files that libsndfile does not read, decoded by an `ffmpeg` program, with every sample at its time."""
+"""Sound that libsndfile cannot read, decoded by an `ffmpeg` program, with every sample at its time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from asr.audio.libsndfile import BLOCK_SAMPLES, RatedBlocks
 from asr.errors import AsrWarning, ChoiceWarning, DataError
 
-# Formats that hold all they play. What names other files (playlists, lists, pictures, subtitles) is never opened.
+# Formats that hold their own sound. Formats that name other files (playlists, lists) are never opened.
 _FORMATS = (
     "aa,aac,aax,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,ast,au,avi,caf,dhav,dsf,dss,dts,dtshd,"
     "dv,eac3,epaf,flac,flv,g722,g723_1,g726,g729,gsm,gxf,h264,hevc,iff,ilbc,ircam,ivf,ivr,"
@@ -27,21 +27,20 @@ _FORMATS = (
     "nut,nuv,ogg,oma,paf,pva,pvf,qcp,rm,rso,sbc,sds,shn,sln,sox,spdif,swf,tak,truehd,tta,voc,"
     "vqf,w64,wav,wsd,wtv,wv,wve,xwma"
 )
-_LONGEST_GAP = 3600  # seconds; of more silence at once, ffmpeg makes gigabytes, and loses what follows
-# A frame goes where its time stamp says if that leaves a gap of 0.1 s to an hour, else right behind the last one, so
-# that neither jitter nor encoder delays nor time stamps that go back cost a sample. st(0) is its start, st(1) its end,
-# st(3) the gap; the first that is too long is said, and kept in st(2).
+_LONGEST_GAP = 3600  # seconds; for more silence at once, ffmpeg writes gigabytes and loses the sound after it
+# A frame is placed at its time stamp if that leaves a gap of 0.1 s to an hour, else directly after the last frame. So
+# jitter, encoder delays and time stamps that go back cost no sample. st(0) is its start, st(1) its end, st(3) the gap;
+# the first gap that is too long is printed, and stored in st(2).
 _TIMED = (
     f"asetpts='st(3,PTS-ld(1));st(0,if(gt(ld(3),0.1/TB)*lte(ld(3),{_LONGEST_GAP}/TB),PTS,ld(1)));"
     f"if(gt(ld(3),{_LONGEST_GAP}/TB)*not(ld(2)),print(st(2,ld(3)*TB),16));"
     "st(1,ld(0)+S/SR/TB);ld(0)',aresample=async=1:first_pts=0"
 )
-# Seconds of silence that time stamps may ask for, beside a second for each byte of the file: not all that a damaged one
-# says can be written out.
+# Seconds of silence allowed in total, plus one second per byte of the file: damaged time stamps may ask for days.
 _LONGEST_GAPS = 24 * 3600
-_SAID_BYTES = 2**20  # of what ffmpeg says; the rest repeats itself
-# What ffmpeg says goes into a file, of 4 MB at most: it may be a hundred times what it reads. Python ignores the signal
-# that a full file sends, and so does what it starts.
+_REPORT_BYTES = 2**20  # of ffmpeg's messages; the rest repeats
+# ffmpeg's messages go into a file of 4 MB at most: they may be a hundred times as long as the input. Python and its
+# child processes ignore the signal of a full file.
 _BOUNDED = ["/bin/sh", "-c", 'ulimit -f 8192; exec "$@"', "sh"]
 
 
@@ -59,19 +58,19 @@ class _Track:
 
 
 def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int | None = None) -> RatedBlocks:
-    """The blocks of one sound track, at their times: silence stands where time stamps leave a gap of 0.1 s or more.
+    """The blocks of one sound track; gaps of 0.1 s or more between time stamps are filled with silence.
 
     Args:
         file: a regular file.
-        name: what errors call it.
-        reason: why libsndfile does not read it.
-        track: the one to take, counted from 0; None takes the first that is flagged default, or the first.
+        name: of the file in errors.
+        reason: why libsndfile cannot read it.
+        track: counted from 0; None takes the first track with the flag "default", or else the first.
     Raises:
-        DataError: there is no ffmpeg, or the file is no sound or video, is encrypted, has no such track, or holds a
-            list of other files.
+        DataError: there is no ffmpeg, or the file is not sound or video, is encrypted, has no such track, or lists
+            other files.
     Warns:
         AsrWarning: the file is truncated or damaged.
-        ChoiceWarning: it has further tracks.
+        ChoiceWarning: it has more than one track.
     """
     program = shutil.which("ffmpeg")
     if program is None:
@@ -81,22 +80,22 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
             path=name,
         )
     if _is_encrypted(file):
-        raise DataError("must not be encrypted; its sound can be heard only with the key of its seller", path=name)
-    os.lseek(file.fileno(), 0, os.SEEK_SET)  # where some systems open a descriptor again
+        raise DataError("must not be encrypted; decoding it needs the key of its seller", path=name)
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # /dev/fd/N starts from this position on some systems
     chosen, decoded, rate, report = track or 0, 0, 0, ""
     while True:
-        with _running(_command(program, file, chosen), file.fileno()) as (process, said):
+        with _running(_command(program, file, chosen), file.fileno()) as (process, messages):
             assert process.stdout is not None
             header = process.stdout.read(24)
             if not header:
                 process.wait()
-            tracks = _sound_tracks(said())
-            default = next((number for number, each in enumerate(tracks) if each.default), 0)
+            tracks = _sound_tracks(messages())
+            default = next((number for number, described in enumerate(tracks) if described.default), 0)
             if track is None and chosen != default:
                 chosen = default
                 continue
             if not header:
-                _check_track(said(), tracks, chosen, name)
+                _check_track(messages(), tracks, chosen, name)
             if track is None and len(tracks) > 1:
                 warnings.warn(ChoiceWarning(f"{name}: {_choice(tracks, chosen)}"), stacklevel=2)
             for rate, block in _au_blocks(process.stdout, header):
@@ -105,21 +104,21 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
                     raise DataError("must have time stamps without gaps of days; they are damaged", path=name)
                 yield rate, block
             process.wait()
-            report = said()
+            report = messages()
         break
     if gap := re.search(r"^(?:\[\w+ @ \w+\] )?\[error\] (\d+\.\d{6})\n", report, re.MULTILINE):
         report = report.replace(gap[0], "")
         message = (
-            f"time stamps leave a gap of {float(gap[1]) / 3600:.1f} hours, which is closed: what follows comes early"
+            f"time stamps leave a gap of {float(gap[1]) / 3600:.1f} hours, which is closed: later times come early"
         )
         warnings.warn(AsrWarning(f"{name}: {message}"), stacklevel=2)
-    problems = [problem.removeprefix(f"{_place(file)}: ") for problem in _problems(report)]
+    problems = [problem.removeprefix(f"{_address(file)}: ") for problem in _problems(report)]
     if not decoded:
         elsewhere = "Skipped opening external track" in report
         nothing = "its sound is in another file, which is not opened" if elsewhere else "it found no samples"
         detail = problems[0] if problems else nothing
         raise DataError(f"must be sound; libsndfile cannot read it ({reason}), nor can ffmpeg ({detail})", path=name)
-    # To the decoder of AMR, silence that is left out is an error.
+    # The AMR decoder reports omitted silence as an error.
     if problems and not (tracks and tracks[chosen].codec.startswith("amr")):
         stated = re.search(r"Duration: ([\d:.]+)", report)
         whole = f" of {stated[1]}" if stated else ""
@@ -128,10 +127,10 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
 
 
 def _command(program: str, file: IO[bytes], track: int) -> list[str]:
-    """What writes a track to stdout as AU, whose short header can be read from a pipe."""
-    # `file:` and the whitelists: no name, and no list in a file, opens an address or another file.
+    """The command that writes a track to stdout as AU, whose short header can be read from a pipe."""
+    # `file:` and the whitelists prevent a name or a list in a file from opening an address or another file.
     command = [program, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
-    command += ["-format_whitelist", _FORMATS, "-protocol_whitelist", "file", "-i", _place(file)]
+    command += ["-format_whitelist", _FORMATS, "-protocol_whitelist", "file", "-i", _address(file)]
     command += ["-map", f"0:a:{track}", "-af", _TIMED, "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
     if os.pread(file.fileno(), 8, 0)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         # Where nobody takes the other tracks, ffmpeg lets the times of some formats begin with this one. Those of MP4
@@ -140,13 +139,13 @@ def _command(program: str, file: IO[bytes], track: int) -> list[str]:
     return command
 
 
-def _place(file: IO[bytes]) -> str:
+def _address(file: IO[bytes]) -> str:
     return f"file:{file.name}" if isinstance(file.name, str) else f"file:/dev/fd/{file.fileno()}"  # a copy has no name
 
 
 @contextmanager
 def _running(command: list[str], descriptor: int) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
-    """A running ffmpeg, and what it has said so far; it ends with the block."""
+    """A running ffmpeg and a function that gives its messages so far; it is killed at the end of the block."""
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
@@ -158,10 +157,10 @@ def _running(command: list[str], descriptor: int) -> Iterator[tuple[subprocess.P
             restore_signals=False,
         ) as process,
     ):
-        try:  # pread, as seeking would move where ffmpeg writes
-            yield process, lambda: os.pread(log.fileno(), _SAID_BYTES, 0).decode(errors="replace")
+        try:  # pread: seeking would move ffmpeg's writing position
+            yield process, lambda: os.pread(log.fileno(), _REPORT_BYTES, 0).decode(errors="replace")
         finally:
-            process.kill()  # where the reader stopped early, it would wait at a full pipe for ever
+            process.kill()  # if the reader stopped early, ffmpeg would wait at a full pipe for ever
 
 
 def _au_blocks(stream: IO[bytes], header: bytes) -> RatedBlocks:
@@ -177,7 +176,7 @@ def _au_blocks(stream: IO[bytes], header: bytes) -> RatedBlocks:
 
 
 def _sound_tracks(report: str) -> list[_Track]:
-    """The sound tracks of the input that ffmpeg describes, in the order in which it counts them."""
+    """The sound tracks of the input, in ffmpeg's order."""
     tracks = {}
     for number, language, details, tags in _streams(report, "Audio"):
         title = re.search(r"^\[info\] +(?:title|name) *: (.*)", tags, re.MULTILINE)
@@ -191,16 +190,16 @@ def _sound_tracks(report: str) -> list[_Track]:
 
 
 def _streams(report: str, kind: str) -> Iterator[tuple[int, str, str, str]]:
-    """The number, language, details and tags of each stream of that kind in the input."""
+    """The number, language, details and tags of each stream of a kind ("Audio", "Video") in the input."""
     described = re.split(r"^\[info\] (?:Stream mapping|Output #0)", report, maxsplit=1, flags=re.MULTILINE)[0]
     parts = re.split(r"^\[info\] +Stream #0:", described, flags=re.MULTILINE)[1:]
     for part in parts:
-        if found := re.match(rf"(\d+)(?:\[\w+\])?(?:\((.*?)\))?: {kind}: (\S.*)", part):
-            yield int(found[1]), found[2] or "", found[3], part[found.end() :]
+        if match := re.match(rf"(\d+)(?:\[\w+\])?(?:\((.*?)\))?: {kind}: (\S.*)", part):
+            yield int(match[1]), match[2] or "", match[3], part[match.end() :]
 
 
 def _check_track(report: str, tracks: list[_Track], chosen: int, name: str | None) -> None:
-    """Raises: DataError: the file is of no kind that is opened, or has no such track."""
+    """Raises: DataError: the format of the file is not allowed, or it has no such track."""
     if "ormat not on whitelist" in report:
         others = "a playlist, a list of files, pictures or subtitles, say"
         raise DataError(f"must be a file of sound or video; it is another ({others}), which is not opened", path=name)
@@ -214,14 +213,12 @@ def _check_track(report: str, tracks: list[_Track], chosen: int, name: str | Non
 
 
 def _choice(tracks: list[_Track], chosen: int) -> str:
-    others = "; ".join(f"track {number} ({each})" for number, each in enumerate(tracks) if number != chosen)
-    return (
-        f"has {len(tracks)} sound tracks: track {chosen} ({tracks[chosen]}) is heard, --track takes another: {others}"
-    )
+    others = "; ".join(f"track {number} ({track})" for number, track in enumerate(tracks) if number != chosen)
+    return f"has {len(tracks)} sound tracks: track {chosen} ({tracks[chosen]}) is used, --track takes another: {others}"
 
 
 def _problems(report: str) -> list[str]:
-    """The errors in what ffmpeg says; the tags of a file, which may look like one, do not begin a line."""
+    """The errors among ffmpeg's messages; the tags of a file may look like one, but do not begin a line."""
     return re.findall(r"^(?:\[[^\]\n]+ @ \w+\] )*\[(?:error|fatal)\] (.*)", report, re.MULTILINE)
 
 

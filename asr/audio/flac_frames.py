@@ -1,4 +1,4 @@
-"""The frames of FLAC: what their headers say, and where the last one ends, which no header of the file states.
+"""The frames of FLAC: their headers, and the end of the last one, which no header of the file states.
 
 Source: RFC 9639, sections 8.2 (stream information) and 9 (frames).
 """
@@ -15,20 +15,20 @@ import soundfile
 
 from asr.audio.excerpts import FileBytes, Range
 
-FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # with the header of the block that comes first
+FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # with the header of the first block
 LONGEST_HEADER = 16  # bytes of a frame's header
 _STREAM_INFORMATION = 42  # bytes up to its end
 _SYNC = re.compile(rb"\xff[\xf8\xf9](?=[\x10-\xff][\x00-\xae])")
-_MOST_TRIALS = 100_000  # of places where a frame might begin
+_MOST_TRIALS = 100_000  # of positions at which a frame might begin
 
 
 class FlacFrame(NamedTuple):
-    """What the header of a frame says.
+    """The header of a frame.
 
     Args:
-        fixed: whether all blocks of the stream but the last have one size.
-        number: of the frame if they have, else of its first sample.
-        block_size: samples of each channel.
+        fixed: whether all blocks of the stream but the last have the same size.
+        number: of the frame if `fixed`, else of its first sample.
+        block_size: samples per channel.
     """
 
     fixed: bool
@@ -37,10 +37,10 @@ class FlacFrame(NamedTuple):
 
 
 def flac_frame(header: bytes) -> FlacFrame | None:
-    """What a frame's first bytes say, up to `LONGEST_HEADER` of them; None for what is none, by its checksum."""
+    """The header in the first `LONGEST_HEADER` bytes of a frame; None if its checksum is wrong."""
     if len(header) < 6 or header[0] != 0xFF or header[1] & 0xFE != 0xF8:
         return None
-    ones = 8 - (header[4] ^ 0xFF).bit_length()  # leading ones of the first byte say how many follow
+    ones = 8 - (header[4] ^ 0xFF).bit_length()  # the number of leading ones gives the number of bytes, as in UTF-8
     if ones in (1, 8):
         return None
     number = header[4] & (0x7F >> ones)
@@ -62,10 +62,10 @@ def flac_frame(header: bytes) -> FlacFrame | None:
 
 
 def flac_end(data: FileBytes, begin: int, end: int) -> int | None:
-    """The byte behind the last frame of the FLAC file in bytes [begin, end); None if that is not known.
+    """The end of the last frame of the FLAC file in bytes [begin, end).
 
-    It is not where the file states no length, or the last frame is damaged. The search goes backwards, so that little
-    is read where nothing follows that frame.
+    None if the file states no length, or the last frame is damaged. The search goes backwards, so it reads little if
+    nothing follows the frame.
     """
     head = data.at(begin, _STREAM_INFORMATION)
     if len(head) < _STREAM_INFORMATION or not FLAC.match(head):
@@ -74,8 +74,8 @@ def flac_end(data: FileBytes, begin: int, end: int) -> int | None:
     total = int.from_bytes(head[21:26], "big") & (2**36 - 1)
     if not largest or not total:
         return None
-    places = data.backwards(_SYNC, (begin + _STREAM_INFORMATION, end), LONGEST_HEADER)
-    for position, header in islice(places, _MOST_TRIALS):
+    matches = data.backwards(_SYNC, (begin + _STREAM_INFORMATION, end), LONGEST_HEADER)
+    for position, header in islice(matches, _MOST_TRIALS):
         frame = flac_frame(header)
         if frame and frame.number * (largest if frame.fixed else 1) + frame.block_size == total:
             return _frame_end(data, (position, end), head, frame.block_size)
@@ -83,9 +83,9 @@ def flac_end(data: FileBytes, begin: int, end: int) -> int | None:
 
 
 def _frame_end(data: FileBytes, reach: Range, head: bytes, block_size: int) -> int | None:
-    """Where the frame ends with which a range begins; None if its checksum is right nowhere in the range.
+    """The end of the frame at the start of a range; None if its checksum is right nowhere in the range.
 
-    By chance it is right at one byte of 65,536, too; so the frame is cut off there, and decoded.
+    The checksum is right by chance at one byte in 65,536, so each candidate is cut off there and decoded.
     """
     begin, limit = reach
     num_channels = (head[20] >> 1 & 7) + 1
@@ -98,18 +98,18 @@ def _frame_end(data: FileBytes, reach: Range, head: bytes, block_size: int) -> i
         checksum = (checksum << 8 & 0xFFFF) ^ _CRC_16[checksum >> 8 ^ byte]
         if checksum == 0:
             ends.append(end)
-    if ends == [limit - begin]:  # as a rule
+    if ends == [limit - begin]:  # the usual case
         return limit
-    found = bisect_left(ends, True, key=lambda end: _is_whole(head, frame[:end], block_size))
-    return begin + ends[found] if found < len(ends) else None
+    index = bisect_left(ends, True, key=lambda end: _is_whole(head, frame[:end], block_size))
+    return begin + ends[index] if index < len(ends) else None
 
 
 def _is_whole(head: bytes, frame: bytes, block_size: int) -> bool:
-    """Whether a frame gives all samples of its block."""
+    """Whether a frame decodes to all samples of its block."""
     total = (int.from_bytes(head[18:26], "big") >> 36 << 36 | block_size).to_bytes(8, "big")
-    alone = b"fLaC\x80" + head[5:12] + bytes(6) + total + bytes(16) + frame
+    file = b"fLaC\x80" + head[5:12] + bytes(6) + total + bytes(16) + frame
     try:
-        with soundfile.SoundFile(io.BytesIO(alone)) as sound:
+        with soundfile.SoundFile(io.BytesIO(file)) as sound:
             return len(sound.read(block_size, dtype="int32")) == block_size
     except soundfile.LibsndfileError:
         return False

@@ -1,4 +1,4 @@
-"""Sound files by libsndfile: opened in one way, read forwards, and what their headers state of their length."""
+"""Sound files read forwards by libsndfile, and the lengths that their headers state."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ from asr.audio.c_streams import silenced
 from asr.audio.excerpts import Excerpt
 from asr.audio.sound_parts import SoundPart
 from asr.errors import ConfigError
-from asr.options import option
+from asr.options import check_options, option
 
-# A damaged header may state any rate; beyond these a resampler would multiply the samples, and nothing records there.
+# A damaged header may state any rate. Nobody records outside this range, and resampling would multiply the samples.
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
-# What libsndfile answers (SF_COUNT_MAX) for a length that the header leaves open.
+# SF_COUNT_MAX, libsndfile's value for a length that the header does not state.
 UNKNOWN_FRAMES = 2**63 - 1
+
+_BAD_FILE = 7  # "File does not exist", says libsndfile of an open file whose first MP3 frame is not complete
 
 Waveform: TypeAlias = NDArray[np.float32]
 RatedBlocks: TypeAlias = Generator[tuple[int, Waveform], None, None]
-"""What a decoder gives: the rate in Hz, and samples (n, channels), n >= 1, the rest unchecked."""
+"""The output of a decoder: the rate in Hz, and samples (n, channels), n >= 1, otherwise unchecked."""
 
-BLOCK_SAMPLES = 2**18  # over all channels, that are decoded at a time: 1 MB of float32
+BLOCK_SAMPLES = 2**18  # samples of all channels in a block: 1 MB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawFormat:
-    """How to read a file of bare samples without a header, which no program can guess."""
+    """The format of a file of samples without a header."""
 
-    sample_rate: int = option(help="samples per second of a headerless file")
-    channels: int = option(1, "interleaved channels of a headerless file")
-    subtype: str = option("PCM_16", "sample type of a headerless file, as soundfile names it")
+    sample_rate: int = option(
+        help="samples per second of a headerless file", least=LOWEST_SAMPLE_RATE, most=HIGHEST_SAMPLE_RATE
+    )
+    channels: int = option(1, "interleaved channels of a headerless file", least=1, most=1024)
+    subtype: str = option("PCM_16", "sample type of a headerless file, by its name in soundfile")
     endian: Literal["LITTLE", "BIG"] = option("LITTLE", "byte order of a headerless file")
 
     def __post_init__(self) -> None:
-        if not LOWEST_SAMPLE_RATE <= self.sample_rate <= HIGHEST_SAMPLE_RATE:
-            raise ConfigError(f"sample_rate must be {rate_range()}; got {self.sample_rate}")
-        if not 1 <= self.channels <= 1024:
-            raise ConfigError(f"channels must be 1 to 1024; got {self.channels}")
-        if self.endian not in ("LITTLE", "BIG"):
-            raise ConfigError(f"endian must be LITTLE or BIG; got {self.endian!r}")
+        check_options(self)
         if not soundfile.check_format("RAW", self.subtype, self.endian):
             known = ", ".join(soundfile.available_subtypes("RAW"))
             raise ConfigError(f"subtype must be one of {known}, that exists {self.endian} endian; got {self.subtype!r}")
@@ -58,11 +57,11 @@ def rate_range() -> str:
 
 
 class Sound(soundfile.SoundFile):
-    """A sound file that is only ever read forwards.
+    """A sound file that is read forwards only.
 
-    soundfile seeks after each read of a seekable file, at which the MP3 decoder loses its bit reservoir: sound read in
-    blocks would crackle at their seams. By descriptor, since from a name soundfile takes `.raw` for headerless, and
-    libsndfile `.vox`, whatever is in them.
+    soundfile seeks after each read of a seekable file. The MP3 decoder then loses its bit reservoir, and sound read in
+    blocks crackles at their borders. The file is opened by descriptor: by name, soundfile takes any `.raw` file for
+    headerless, and libsndfile any `.vox` file.
     """
 
     def __init__(self, file: IO[bytes] | Excerpt, raw: RawFormat | None):
@@ -81,29 +80,29 @@ class Sound(soundfile.SoundFile):
         return False
 
     def read_into(self, block: Waveform) -> int:
-        """Frames that were decoded into the beginning of (n, channels), 0 at the end.
+        """Decode into the beginning of (n, channels); the number of frames, 0 at the end.
 
         Raises:
-            soundfile.LibsndfileError: decoding failed; what came before stands in the block all the same.
+            soundfile.LibsndfileError: decoding failed; the frames before the error are in the block.
         """
         with silenced():
             return len(self.read(out=block))
 
 
 def stated_frames(sound: Sound, part: SoundPart, file: IO[bytes]) -> int | None:
-    """Frames that the header promises, where it does: libsndfile itself lowers the number to what the file holds."""
+    """Frames that the header states, if it does; libsndfile lowers this number to the frames in the file."""
     if part.stated is not None:
         first, last = part.samples or (0, sound.frames)
         return round(part.stated * (last - first))
     log = sound.extra_info
-    if sound.frames == UNKNOWN_FRAMES or sound.format == "MP3":  # of a kind whose frames are not known: a guess
+    if sound.frames == UNKNOWN_FRAMES or sound.format == "MP3":  # an MP3 of free bit rate: libsndfile guesses
         return None
     if sound.format == "NIST":
         count = re.search(rb"\nsample_count -i (\d{1,18})\n", os.pread(file.fileno(), 1024, part.begin))
         return int(count[1]) if count else None
-    if frames := re.search(r"read from 'COMM' chunk \(?(\d{1,18})\b", log):  # of aiff, which at a pipe states 0
+    if frames := re.search(r"read from 'COMM' chunk \(?(\d{1,18})\b", log):  # aiff; 0 if it was written to a pipe
         return int(frames[1])
-    # w64 and au; writers that could not go back leave 2 GiB or more there.
+    # w64 and au; 2 GiB or more if the writer could not return to the header.
     sizes = re.search(r"^ *(?:data|riff|Data Size) *: (\d{1,18}) \(should be (\d{1,18})\)", log, re.MULTILINE)
     if sizes and int(sizes[2]) > 0 and int(sizes[1]) < 0x7FFF_F000:
         return round(sound.frames * int(sizes[1]) / int(sizes[2]))
@@ -111,4 +110,6 @@ def stated_frames(sound: Sound, part: SoundPart, file: IO[bytes]) -> int | None:
 
 
 def problem_of(error: soundfile.LibsndfileError) -> str:
+    if error.code == _BAD_FILE:
+        return "no frame can be decoded"
     return error.error_string.removeprefix("Error : ").rstrip(". ")

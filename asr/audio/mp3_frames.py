@@ -1,14 +1,14 @@
-"""The frames of MP3: where they lie in a file, how many there are, and what their encoder says of delay and padding.
+"""The frames of MP3: their positions in a file, their number, and the encoder's delay and padding.
 
-libsndfile guesses the length of an MP3 from its first frame, or believes a header, and reads no further; and libmpg123
-below it resynchronises in silence. So the frames are counted here, and only frames go to the decoder:
+libsndfile guesses the length of an MP3 from its first frame or trusts a header, and reads no further. libmpg123, which
+it uses, resynchronises without a message. So the frames are counted here, and only frames go to the decoder:
 
     [ID3v2] [Xing | Info | VBRI] frame frame ... frame [Xing] frame ... frame [APE] [Lyrics3] [ID3v1]
                                  `------ a stream -----'      `- a stream -'
 
-Layers I to III of MPEG 1, 2 and 2.5, at any bit rate of their tables (not the free one).
+Layers I to III of MPEG 1, 2 and 2.5, at the bit rates of their tables. Free bit rates are not handled.
 
-Source: ISO/IEC 11172-3, section 2.4.2.3 (header) and 13818-3; the fields of a Xing header as LAME writes them.
+Source: ISO/IEC 11172-3, section 2.4.2.3 (header) and 13818-3; LAME's fields of the Xing header.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import IO, NamedTuple
 
 from asr.audio.excerpts import FileBytes, Range
 
-DECODER_DELAY = 529  # samples by which any decoder of layer III is late
+DECODER_DELAY = 529  # samples of delay of any layer III decoder
 _MARK = re.compile(rb"\xff[\xe2-\xff]|ID3|APETAGEX|TAG")
-_LONGEST_XING = 192  # bytes of a frame, up to what LAME says of delay and padding
-_MOST_TRIALS = 100_000  # of places where a frame might begin after damage; what follows is given up
+_LONGEST_XING = 192  # bytes of a frame up to LAME's delay and padding
+_MOST_TRIALS = 100_000  # of positions at which a frame might begin after damage; then the rest is given up
 _BIT_RATES = {  # kbit/s by (MPEG 1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -36,27 +36,27 @@ _BIT_RATES = {  # kbit/s by (MPEG 1, layer)
 
 
 class FrameHeader(NamedTuple):
-    """What the first four bytes of a frame say. `kind` is what all frames of a stream have in common."""
+    """The first four bytes of a frame; all frames of a stream have the same `kind`."""
 
     size: int  # bytes
     num_samples: int
     sample_rate: int  # Hz
     channels: int
-    xing_at: int  # byte of the frame at which a Xing header would be
+    xing_at: int  # byte of the frame at which a Xing header starts
     kind: tuple[int, int, int, bool]  # version, layer, rate, whether mono
 
 
 @dataclass(kw_only=True, slots=True)
 class Mp3Stream:
-    """Frames that are decoded in one go.
+    """Frames that are decoded together.
 
     Args:
-        header: of its first frame, 4 bytes.
-        ranges: where its frames lie, in order; without the one that holds a Xing, Info or VBRI header.
-        num_frames: that are there.
-        stated_frames: that this header announces; None without one.
-        delay, padding: samples that the encoder put before and after the sound; None if it does not say.
-        lost: bytes between and after the frames that are neither frames, tags nor zeros.
+        header: of the first frame, 4 bytes.
+        ranges: of the frames in the file, in order, without the frame of a Xing, Info or VBRI header.
+        num_frames: in the file.
+        stated_frames: number in the Xing, Info or VBRI header; None without one.
+        delay, padding: samples that the encoder added before and after the sound; delay is None if not stated.
+        lost: bytes between and after the frames that are not frames, tags or zeros.
     """
 
     header: bytes
@@ -69,13 +69,13 @@ class Mp3Stream:
 
     @property
     def format(self) -> FrameHeader:
-        """Of its first frame."""
+        """The header of the first frame."""
         format = frame_header(self.header)
         assert format is not None
         return format
 
     def add(self, position: int, size: int) -> None:
-        """Append the frame that begins at a byte and has so many."""
+        """Append a frame of `size` bytes."""
         self.num_frames += 1
         if self.ranges and self.ranges[-1][1] == position:
             self.ranges[-1] = (self.ranges[-1][0], position + size)
@@ -83,19 +83,19 @@ class Mp3Stream:
             self.ranges.append((position, position + size))
 
     def sound(self, num_frames: int) -> Range:
-        """[start, end) of what so many frames decode to, in samples: as ffmpeg, the delay of the decoder included."""
+        """[start, end) of the sound in the samples of `num_frames` frames; as in ffmpeg, the decoder delay counts."""
         decoded = num_frames * self.format.num_samples
         if self.delay is None:
             return 0, decoded
         start = self.delay + DECODER_DELAY
-        # What follows announced frames is no padding, nor is the end of a truncated stream.
+        # The end of a truncated stream is not padding; nor are frames after the stated number.
         padding = max(0, self.padding - DECODER_DELAY) if num_frames == self.stated_frames else 0
         return (start, decoded - padding) if start + padding < decoded else (0, decoded)
 
 
 @cache
 def frame_header(header: bytes) -> FrameHeader | None:
-    """What the four bytes of a frame's header say; None if they are no such header."""
+    """The header in the first four bytes of a frame; None if they are not a frame header."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -113,7 +113,7 @@ def frame_header(header: bytes) -> FrameHeader | None:
 
 
 def silent_frame(header: bytes) -> bytes:
-    """A frame of the same kind, of the lowest bit rate that there is, that decodes to silence."""
+    """A frame of the same kind at the lowest bit rate that decodes to silence."""
     head = bytes((0xFF, header[1] | 1, 0x10 | header[2] & 0x0C, header[3]))
     format = frame_header(head)
     assert format is not None
@@ -121,10 +121,10 @@ def silent_frame(header: bytes) -> bytes:
 
 
 def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
-    """The streams in bytes [begin, end) of a file, in order; none if they do not begin as MP3 does.
+    """The streams in bytes [begin, end) of a file, in order; none if they do not begin like MP3.
 
-    A stream ends where a Xing, Info or VBRI header follows, or the rate or number of channels changes. What lies
-    before the first frame counts to the first stream.
+    A stream ends at the next Xing, Info or VBRI header, or where the rate or number of channels changes. Lost bytes
+    before the first frame are counted in the first stream.
     """
     data = FileBytes(file, end)
     end = data.end = _without_tags(data, begin, end)
@@ -143,8 +143,8 @@ def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
             or position + format.size > end
             or (format.kind != kind and not _confirmed(data, position, format, zeros))
         ):
-            position, passed = _resynchronise(data, position, zeros)
-            lost += passed
+            position, skipped = _resynchronise(data, position, zeros)
+            lost += skipped
             continue
         tag = _xing(frame, format)
         if stream is None or tag is not None or format.kind != kind:
@@ -163,7 +163,7 @@ def mp3_streams(file: IO[bytes], begin: int, end: int) -> Iterator[Mp3Stream]:
 
 
 def _xing(frame: bytes, format: FrameHeader) -> tuple[int | None, int | None, int] | None:
-    """The frames, delay and padding that a frame states which holds no sound; None for one that holds sound."""
+    """The frames, delay and padding in a Xing, Info or VBRI header; None for a frame of sound."""
     at = format.xing_at
     mark = frame[at : at + 4]
     if (mark not in (b"Xing", b"Info") and frame[36:40] != b"VBRI") or format.kind[1] != 3:
@@ -180,7 +180,7 @@ def _xing(frame: bytes, format: FrameHeader) -> tuple[int | None, int | None, in
 
 
 def _confirmed(data: FileBytes, position: int, format: FrameHeader, zeros: int) -> bool:
-    """Whether two frames of its kind follow a frame, or the zeros up to the end of the data."""
+    """Whether a frame is followed by two of its kind, or by the zeros at the end of the data."""
     for _ in range(2):
         position += format.size
         if position >= zeros:
@@ -193,7 +193,7 @@ def _confirmed(data: FileBytes, position: int, format: FrameHeader, zeros: int) 
 
 
 def _resynchronise(data: FileBytes, position: int, zeros: int) -> tuple[int, int]:
-    """Where to look on after a place where no frame begins, and how many bytes of no use were passed over."""
+    """The next frame or tag after a position without one, and the number of lost bytes before it."""
     after = after_tags(data, position)
     if after > position:
         return after, 0
@@ -207,7 +207,7 @@ def _resynchronise(data: FileBytes, position: int, zeros: int) -> tuple[int, int
 
 
 def after_tags(data: FileBytes, position: int) -> int:
-    """Where the tags and zeros end that begin at a byte; that byte if none does."""
+    """The end of the tags and zeros at a position; the position itself if there are none."""
     while position < data.end:
         after = data.after_zeros(position)
         after = min(after + _tag_size(data, after), data.end)
@@ -218,7 +218,7 @@ def after_tags(data: FileBytes, position: int) -> int:
 
 
 def _tag_size(data: FileBytes, position: int) -> int:
-    """Bytes of the tag that begins at a place; 0 where none does, or it would reach beyond the end."""
+    """Bytes of the tag at a position; 0 if there is none, or it would reach beyond the end."""
     head = data.at(position, 32)
     size = 0
     if head.startswith(b"ID3") and len(head) > 10:  # 28 bits, 7 to a byte
@@ -234,7 +234,7 @@ def _tag_size(data: FileBytes, position: int) -> int:
 
 
 def _without_tags(data: FileBytes, begin: int, end: int) -> int:
-    """Where the sound ends of a file that has tags at its end."""
+    """The end of the sound before the tags at the end of a file."""
     while True:
         size = 0
         ape = data.at(end - 32, 32)

@@ -1,4 +1,4 @@
-"""Where in a file one sound ends, and whether another follows it: files that were written one after another."""
+"""Find the end of a sound in a file, and the next sound in it: several files may be joined into one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from asr.audio.flac_frames import FLAC, flac_end
 from asr.audio.mp3_frames import after_tags
 from asr.audio.wav_chunks import is_chunk, wav_chunks
 
-MOST_TRAILING = 2_048  # bytes behind a sound that may be some program's mark, and are no lost sound
+MOST_TRAILING = 2_048  # bytes after a sound that may be the mark of a program rather than lost sound
 _OGG = re.compile(rb"OggS\0")
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
 _MOST_BOXES = 1_000_000
 
 
 def sound_span(data: FileBytes, begin: int) -> tuple[int | None, int | None]:
-    """The byte behind the sound at a byte, and where the sound begins that follows it; None for what is not known."""
+    """The end of the sound at a byte, and the beginning of the next sound; each None if not known."""
     head = data.at(begin, 4)
     limit = data.end
     if head.startswith((b"fLaC", b"ID3")):
-        first = begin if head == b"fLaC" else data.search(FLAC, begin + 3)  # the tag stands before the first one
+        first = begin if head == b"fLaC" else data.search(FLAC, begin + 3)  # after an ID3 tag
         limit = data.search(FLAC, first + 4)
         end = flac_end(data, first, limit)
     elif head == b"OggS":
@@ -40,12 +40,12 @@ def _ogg_span_end(data: FileBytes, begin: int) -> int | None:
 
 
 def no_ogg_follows(data: FileBytes, end: int) -> bool:
-    """Whether no page of Ogg comes behind a byte; one that does may be of a stream with a gap."""
+    """Whether no page of Ogg follows a byte; a page after a gap may belong to the same stream."""
     return data.search(_OGG, end) == data.end
 
 
 def _stated_end(data: FileBytes, begin: int) -> int | None:
-    """The byte behind a WAV, AIFF, AU, W64, CAF or NIST file; None where its header does not tell, or it is no such."""
+    """The end of a WAV, AIFF, AU, W64, CAF or NIST file; None if its header does not state it, or for other files."""
     head = data.at(begin, 24)
     end = None
     if (chunks := wav_chunks(data, begin)) is not None:
@@ -73,7 +73,7 @@ def _caf_end(data: FileBytes, begin: int) -> int | None:
             break
         size = int.from_bytes(head[4:], "big", signed=True)
         if size < 0:
-            return None  # to the end, whatever follows
+            return None  # reaches to the end of the file
         position += 12 + size
     return position
 
@@ -87,14 +87,14 @@ def _nist_end(data: FileBytes, begin: int) -> int | None:
 
 
 def unread_bytes(data: FileBytes, end: int | None) -> int:
-    """Bytes behind the end of a sound, if they are so many that they could be sound, and neither zeros nor tags."""
+    """Bytes after the end of a sound, if more than `MOST_TRAILING` of them are neither zeros nor tags; else 0."""
     return data.end - end if end is not None and data.end - after_tags(data, end) > MOST_TRAILING else 0
 
 
 def ogg_end(data: FileBytes, begin: int) -> tuple[bool, int]:
-    """Whether the last page of an Ogg stream says that it is the last, and the byte behind it.
+    """Whether the last page of an Ogg stream is marked as the last one, and the end of this page.
 
-    A chained stream is the next one.
+    Each stream of a chained file has its own end.
 
     Source: RFC 3533, section 6.
     """
@@ -111,7 +111,7 @@ def ogg_end(data: FileBytes, begin: int) -> tuple[bool, int]:
 
 
 def mp4_end(data: FileBytes) -> int | None:
-    """The byte behind the last box of the first of several MP4 files; None for what is no MP4.
+    """The end of the first of several MP4 files; None if it is not an MP4.
 
     Source: ISO/IEC 14496-12, sections 4.2 and 4.3.
     """
@@ -133,7 +133,7 @@ def mp4_end(data: FileBytes) -> int | None:
 
 
 def begins_sound(head: bytes) -> bool:
-    """Whether a file may begin with these 16 bytes, by its mark."""
+    """Whether 16 bytes begin with the mark of a sound file."""
     return (
         (head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE")
         or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))

@@ -1,4 +1,4 @@
-"""Sound in files, as blocks of samples: libsndfile, ffmpeg for the rest, and what headers tell beyond them."""
+"""Sound in files as blocks of samples, by libsndfile or ffmpeg, and what headers state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from asr.audio.sound_parts import SoundPart, sound_parts
 from asr.errors import AsrWarning, DataError
 from asr.files.reading import open_regular
 
-# What is taken from a folder; a file that is named itself may have any suffix.
+# Files to take from a folder; a file that the user names may have any suffix.
 SOUND_SUFFIXES = frozenset(
     (
         *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
@@ -41,29 +41,28 @@ SOUND_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundHeader:
-    """What a sound file states of itself; of several sounds in a file, the first but for MP3."""
+    """The header of a sound file; of the first sound if there are several, except for MP3."""
 
-    format: str  # as libsndfile names it
+    format: str  # libsndfile's name
     sample_rate: int  # Hz
     num_channels: int
     num_samples: int  # of each channel
 
     @property
     def seconds(self) -> float:
-        """Of sound."""
         return self.num_samples / self.sample_rate
 
 
 def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None, *, track: int | None = None) -> RatedBlocks:
-    """The blocks of all sounds of a file, more than one where files were written one after another; closes the file.
+    """The blocks of all sounds in a file, which may be several joined files; closes the file.
 
     Args:
-        file: as `asr.audio.source.open_sound` gives it.
-        raw: given, the file has no header, but this format.
-        name: what errors call it.
-        track: as for `ffmpeg_blocks`; what libsndfile reads has one.
+        file: from `asr.audio.source.open_sound`.
+        raw: format of a file without a header.
+        name: of the file in errors.
+        track: as for `ffmpeg_blocks`; files that libsndfile reads have one.
     Raises:
-        DataError: it is not sound, or only ffmpeg could read it and there is none.
+        DataError: it is not sound, or needs ffmpeg and there is none.
     """
     with file:
         if track and raw is None:
@@ -91,10 +90,10 @@ def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None, *, tra
 
 
 def sound_header(path: str | os.PathLike[str]) -> SoundHeader:
-    """What a sound file states of itself; the frames of an MP3 are counted, since what it states may be a guess.
+    """The header of a sound file; the frames of an MP3 are counted, since its stated length may be wrong.
 
     Raises:
-        soundfile.LibsndfileError: the file cannot be opened, or is not one that libsndfile reads.
+        soundfile.LibsndfileError: libsndfile cannot open or read the file.
     """
     try:
         file = open_regular(path)
@@ -116,7 +115,7 @@ def sound_header(path: str | os.PathLike[str]) -> SoundHeader:
 
 
 def is_one_sound(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one sound and nothing else of its size, so that any reader finds in it what `read_audio` does.
+    """Whether a file is one plain sound, so that any reader gets the same samples as `read_audio`.
 
     Raises:
         OSError: the file cannot be opened.
@@ -132,7 +131,7 @@ def _sound_blocks(sound: Sound, part: SoundPart, file: IO[bytes], name: str | No
     first, last = part.samples or (0, sound.frames)
     rate, decoded, problem = sound.samplerate, 0, ""
     while decoded < last:
-        # Where decoding fails soundfile does not say how many frames came before; the NaN left over do.
+        # If decoding fails, soundfile does not give the number of decoded frames; the remaining NaN show it.
         block = np.full((min(size, last - decoded), sound.channels), np.nan, np.float32)
         try:
             count = sound.read_into(block)
@@ -146,23 +145,23 @@ def _sound_blocks(sound: Sound, part: SoundPart, file: IO[bytes], name: str | No
         if start < count:
             yield rate, block[start:count]
 
-    there = max(0, decoded - first)
+    available = max(0, decoded - first)
     stated = stated_frames(sound, part, file)
-    if not part.complete and there:
-        _warn(f"{name}: truncated: {there / rate:.3f} s are there and used; how much is missing is not stated")
-    elif stated is not None and 0 < there < stated:
-        missing = f"{(stated - there) / rate:.3f} s of {stated / rate:.3f} s are missing"
-        _warn(f"{name}: truncated or damaged: {missing}{problem}; what is there is used")
+    if not part.complete and available:
+        _warn(f"{name}: truncated: {available / rate:.3f} s are used; the missing length is not stated")
+    elif stated is not None and 0 < available < stated:
+        missing = f"{(stated - available) / rate:.3f} s of {stated / rate:.3f} s are missing"
+        _warn(f"{name}: truncated or damaged: {missing}{problem}; the rest is used")
     _warn_of_unread(part.unread, name)
 
 
 def _warn_of_unread(count: int, name: str | None) -> None:
     if count:
-        _warn(f"{name}: {count} bytes that belong to no sound, among the rest or behind it, are not read")
+        _warn(f"{name}: {count} bytes that belong to no sound, within the sound or after it, are not read")
 
 
 def header_seconds(file: IO[bytes], raw: RawFormat | None) -> float | None:
-    """The duration that the headers of a file state; None where they cannot tell."""
+    """The duration in the headers of a file; None if they do not state it."""
     parts = sound_parts(file) if raw is None else iter([SoundPart(source=file, begin=0)])
     seconds = 0.0
     try:

@@ -1,4 +1,4 @@
-"""The sounds in a file, one after another, each as a file that libsndfile reads whole and rightly."""
+"""The sounds in a file, in order, each as a file that libsndfile reads completely and correctly."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class SoundPart:
     """One sound in a file.
 
     Args:
-        source: what to give libsndfile.
-        begin: byte of the file at which it begins.
-        samples: [start, end) of the sound in what is decoded; None for all of it.
-        stated: the length that a header states, as a multiple of what is there; None where the header is to be asked.
-        complete: False for a stream whose end is missing, although no header states a length.
-        unread: bytes, many enough to be sound, that are skipped in it or follow it.
+        source: input for libsndfile.
+        begin: first byte in the file.
+        samples: [start, end) of the sound in the decoded samples; None for all.
+        stated: length in a header / length in the file; None if libsndfile reads it from the header.
+        complete: False if the stream has no end mark, though its header states no length.
+        unread: bytes skipped in it or after it, if there are enough for sound.
     """
 
     source: IO[bytes] | Excerpt
@@ -35,9 +35,9 @@ class SoundPart:
 
 
 def sound_parts(file: IO[bytes]) -> Iterator[SoundPart]:
-    """The sounds in a file; one that spans the whole file where it is not known that others follow.
+    """The sounds in a file; one for the whole file unless others are known to follow.
 
-    Time is linear in the size of the file, and memory bounded.
+    Time is linear in the size of the file; memory is bounded.
     """
     size = os.fstat(file.fileno()).st_size
     data = FileBytes(file, size)
@@ -58,7 +58,7 @@ def sound_parts(file: IO[bytes]) -> Iterator[SoundPart]:
 
 
 def _part(file: IO[bytes], data: FileBytes, span: tuple[int, int | None], chunks: WavChunks | None) -> SoundPart:
-    """The one sound of a kind other than MP3 in the data from a byte on, up to its end where that is known."""
+    """The sound, not MP3, in a span of the data; the end of the span is None if not known."""
     begin, end = span
     mark = data.at(begin, 4)
     unread = unread_bytes(data, end)
@@ -68,10 +68,10 @@ def _part(file: IO[bytes], data: FileBytes, span: tuple[int, int | None], chunks
     source: IO[bytes] | Excerpt = file if whole else Excerpt(file, [(begin, end)])
     stated = None
     if chunks is not None and chunks.data:
-        there = [(start, min(end, data.end)) for start, end in chunks.data if start < data.end]
+        ranges = [(start, min(end, data.end)) for start, end in chunks.data if start < data.end]
         if len(chunks.data) > 1 or chunks.wrapped:
-            source = Excerpt(file, there, head=chunks.header())
-        stated = max(1.0, _length(chunks.data) / _length(there)) if there else None
+            source = Excerpt(file, ranges, head=chunks.header())
+        stated = max(1.0, _length(chunks.data) / _length(ranges)) if ranges else None
     complete = mark != b"OggS" or ogg_end(data, begin)[0]
     return SoundPart(source=source, begin=begin, stated=stated, complete=complete, unread=unread)
 
@@ -83,15 +83,15 @@ def _length(ranges: Sequence[Range]) -> int:
 def _mp3_part(file: IO[bytes], stream: Mp3Stream) -> SoundPart:
     """An MP3 stream between frames of silence.
 
-    libsndfile takes the bit rate of the first frame for that of all, and reads no further than it reckons. Of the
-    lowest bit rate there is, it reckons more than there can be; of a stream of one frame libmpg123 makes nothing.
+    libsndfile estimates the length from the bit rate of the first frame and reads no further. With a first frame of
+    the lowest bit rate, the estimate is never too short. libmpg123 cannot decode a stream of a single frame.
     """
     silence = silent_frame(stream.header)
     num_samples = stream.format.num_samples
     start, end = stream.sound(stream.num_frames)
     stated = max(stream.stated_frames or 0, stream.num_frames)
     if stated == stream.num_frames + 1 and not stream.lost:
-        stated -= 1  # some count the frame of the header itself
+        stated -= 1  # some encoders count the frame of the header too
     first, last = stream.sound(stated)
     return SoundPart(
         source=Excerpt(file, stream.ranges, head=silence, tail=silence * (4 + stream.num_frames // 100)),

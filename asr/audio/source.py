@@ -1,4 +1,4 @@
-"""A sound from anywhere (a path, a URL, a pipe, a file object) as a file in which decoders can seek."""
+"""Open a sound (a path, a URL, a pipe, a file object) as a file in which decoders can seek."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import IO, BinaryIO
 from asr.errors import AsrError, DataError, InputError
 from asr.files.remote import is_url, local_path, opened
 
-MAX_INPUT_BYTES = 8 * 2**30  # of what has to be copied: 37 hours of stereo WAV at 16 kHz
-PATIENCE = 60.0  # seconds that a named pipe may give nothing
+MAX_INPUT_BYTES = 8 * 2**30  # of streams, which are copied: 37 hours of stereo WAV at 16 kHz
+PATIENCE = 60.0  # seconds to wait for data from a named pipe
 
 
 def open_sound(
     source: str | os.PathLike[str] | BinaryIO, name: str | None, *, max_bytes: int = MAX_INPUT_BYTES
 ) -> IO[bytes]:
-    """A regular file that is not empty, with a descriptor; the caller closes it. A copy has no name and leaves nothing.
+    """A regular, non-empty file with a descriptor, for the caller to close; streams are copied to an unnamed file.
 
     Args:
         source: a path, a URL, "-" for standard input, or a binary file object, which is read to its end.
-        name: what errors call it.
-        max_bytes: what may be copied: all but files.
+        name: of the source in errors.
+        max_bytes: largest size of a stream.
     Raises:
         InputError: the source is none of these.
-        DataError: it cannot be read, is empty, is a device, holds more than `max_bytes`, or is a named pipe through
-            which nothing comes for a minute.
+        DataError: it cannot be read, is empty, is a device, is longer than `max_bytes`, or is a named pipe that gives
+            no data for a minute.
     """
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
@@ -59,12 +59,12 @@ def open_sound(
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Opens a named pipe without waiting for its writer."""
+    """Open a named pipe without waiting for its writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 class _Pipe:
-    """A named pipe, which is not waited for without an end."""
+    """A named pipe with a limit on waiting."""
 
     def __init__(self, file: IO[bytes], name: str | None):
         self._file, self._name = file, name
@@ -79,13 +79,13 @@ class _Pipe:
 
 
 def copied(stream: IO[bytes] | _Pipe, name: str | None, *, max_bytes: int | None = None) -> IO[bytes]:
-    """The rest of a stream as a file without a name, gone once closed: decoders seek, pipes do not.
+    """The rest of a stream as an unnamed file, deleted when closed: decoders seek, pipes cannot.
 
     Raises:
         DataError: it cannot be read or copied, is empty, or holds more than `max_bytes`.
     """
     try:
-        # Without a name nothing is left behind, even where the program is killed.
+        # An unnamed file disappears even if the program is killed.
         copy = tempfile.TemporaryFile(prefix="asr-")  # noqa: SIM115
         try:
             size = 0
@@ -97,7 +97,7 @@ def copied(stream: IO[bytes] | _Pipe, name: str | None, *, max_bytes: int | None
                 copy.write(block)
             copy.flush()
         except BaseException:
-            with suppress(OSError):  # of bytes that it still holds
+            with suppress(OSError):  # flushing the rest fails again
                 copy.close()
             raise
     except OSError as error:

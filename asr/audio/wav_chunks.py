@@ -1,6 +1,6 @@
-"""The chunks of a WAV file: where its samples are, however often it has a `data` chunk, and where it ends.
+"""The chunks of a WAV file: its end, and its samples in one or more `data` chunks.
 
-libsndfile reads the last `data` chunk only, and believes a size of 32 bits that more than 4 GB have wrapped.
+libsndfile reads the last `data` chunk only, and trusts a 32-bit size that has wrapped beyond 4 GB.
 
 Source: Microsoft and IBM, Multimedia Programming Interface 1.0, RIFF; EBU Tech 3306, RF64.
 """
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from asr.audio.excerpts import FileBytes, Range
 
-# The first bytes of sound files, which no chunk is called.
+# The first bytes of sound files; no chunk has these names.
 _FILE_MARKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"NIST", b"riff")
 _MPEG_LAYER_3 = 0x55
-_UNSET = 0xFFFF_FFFF  # a size that stands elsewhere
-_OPEN = 0x7FFF_F000  # bytes; from there on, the size of a writer that could not go back to its header
+_UNSET = 0xFFFF_FFFF  # the size is in the `ds64` chunk
+_OPEN = 0x7FFF_F000  # bytes; larger sizes come from writers that could not return to the header
 _LONGEST_FORMAT = 2**12
 _MOST_CHUNKS = 10_000
 _WRAPPED = 2**32
@@ -24,13 +24,13 @@ _WRAPPED = 2**32
 
 @dataclass(kw_only=True, slots=True)
 class WavChunks:
-    """What a WAV file says of itself.
+    """The chunks of a WAV file.
 
     Args:
-        form: "RIFF", "RIFX" (of big-endian numbers) or "RF64".
+        form: "RIFF", "RIFX" (big-endian numbers) or "RF64".
         format: content of the `fmt ` chunk.
-        data: [start, end) of each `data` chunk that is not empty, as stated: the last may end beyond the file.
-        end: byte behind the last chunk; never beyond the file.
+        data: [start, end) of each non-empty `data` chunk, as stated: the last may end beyond the file.
+        end: end of the last chunk, at most the end of the file.
         wrapped: whether `data` is corrected for a size that was too large for its field.
     """
 
@@ -46,7 +46,7 @@ class WavChunks:
         return int.from_bytes(self.format[:2], "big" if self.form == b"RIFX" else "little") == _MPEG_LAYER_3
 
     def header(self) -> bytes:
-        """Of a file with one `data` chunk, in which all samples are."""
+        """The header of a file with all samples in one `data` chunk."""
         size = sum(end - start for start, end in self.data)
         order = ">" if self.form == b"RIFX" else "<"
         form = struct.pack(order + "4sI", b"fmt ", len(self.format)) + self.format + bytes(len(self.format) % 2)
@@ -58,12 +58,12 @@ class WavChunks:
 
 
 def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
-    """The chunks of the file that begins at a byte, up to what is no chunk; None for what is no WAV."""
+    """The chunks of the WAV file at a byte; None if it is not a WAV."""
     head = data.at(begin, 12)
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
         return None
     order = ">" if head.startswith(b"RIFX") else "<"
-    found = WavChunks(form=head[:4])
+    chunks = WavChunks(form=head[:4])
     large_size = None
     position = begin + 12
     for _ in range(_MOST_CHUNKS):
@@ -75,7 +75,7 @@ def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
         if mark[:4] == b"ds64":
             large_size = int.from_bytes(data.at(start + 8, 8), "little")
         elif mark[:4] == b"fmt ":
-            found.format = data.at(start, min(size, _LONGEST_FORMAT))
+            chunks.format = data.at(start, min(size, _LONGEST_FORMAT))
         elif mark[:4] == b"data":
             if size == _UNSET and large_size is not None:
                 size = large_size
@@ -87,18 +87,18 @@ def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
                 and not _goes_on(data, start + size + size % 2)
             ):
                 size += beyond // _WRAPPED * _WRAPPED
-                found.wrapped = True
+                chunks.wrapped = True
             if size:
-                found.data.append((start, start + size))
+                chunks.data.append((start, start + size))
         elif start + size > data.end:
             break
         position = start + size + size % 2
-    found.end = min(position, data.end)
-    return found
+    chunks.end = min(position, data.end)
+    return chunks
 
 
 def _goes_on(data: FileBytes, position: int) -> bool:
-    """Whether at a byte a chunk or a file begins, and behind a chunk another, a file, or nothing."""
+    """Whether a byte is the start of a file, the end of the data, or a chunk that one of these or a chunk follows."""
     for _ in range(2):
         head = data.at(position, 8)
         if head[:4] in _FILE_MARKS or not head:
@@ -111,5 +111,5 @@ def _goes_on(data: FileBytes, position: int) -> bool:
 
 
 def is_chunk(name: bytes) -> bool:
-    """Whether four bytes can name a chunk, and are not the first of another file."""
+    """Whether four bytes can be the name of a chunk, and are not the start of another file."""
     return len(name) == 4 and name.isascii() and name.decode("ascii").isprintable() and name not in _FILE_MARKS

@@ -1,8 +1,7 @@
 """Mono samples at the model's rate from any sound file, stream or array; durations; pauses to cut at.
 
-libsndfile reads wav, flac, ogg, opus, mp3, NIST sphere and more; what it refuses (m4a, mp4, webm) goes to an `ffmpeg`
-program where there is one. Everything flows in blocks, so that no length a header states is ever allocated and three
-hours of sound need a few megabytes:
+libsndfile reads wav, flac, ogg, opus, mp3, NIST sphere and more; an `ffmpeg` program, if installed, reads the rest
+(m4a, mp4, webm). All sound is read in blocks: no stated length is ever allocated, and three hours need a few megabytes:
 
     source --decode--> (rate, (n, channels)) --mix and check--> (rate, (n,)) --resample--> (n,) at the model's rate
 """
@@ -38,7 +37,7 @@ from asr.errors import AsrError, DataError, InputError
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, int]
 
-# Full scale is 1. Float files scaled as 32-bit integers exist; beyond that lies damage whose square overflows float32.
+# Full scale is 1. Some float files are scaled as 32-bit integers; larger samples are damage: their squares overflow.
 LARGEST_SAMPLE = 2.0**31
 # Full scale and offset of integer samples, as in a wav file of that width.
 _INTEGER_SCALES = {"uint8": (2.0**7, 128), "int8": (2.0**7, 0), "int16": (2.0**15, 0), "int32": (2.0**31, 0)}
@@ -53,31 +52,31 @@ def read_audio(
     raw: RawFormat | None = None,
     max_input_bytes: int = MAX_INPUT_BYTES,
 ) -> Waveform:
-    """The whole of a sound as mono samples; `stream_audio` takes the same sources where it is long.
+    """A whole sound as mono samples; for long sound, see `stream_audio`.
 
-    Sounds that were written one after another into one file, as joined MP3s or WAV after WAV, are one sound.
+    Several sounds in one file, as joined MP3s or WAVs, are read as one sound.
 
     Args:
-        source: a path or a URL; "-" for standard input; a binary file object, read from where it stands, neither
-            sought nor closed; or (samples, rate) with samples (N,) or (N, channels), samples first as in soundfile,
-            floating with full scale 1, or int8, uint8, int16, int32, which are scaled to [-1, 1].
-        sample_rate: Hz of the result, 1,000 to 1,000,000; resampled with soxr's HQ filter where the source differs.
-        channel: the one to take, counted from 0; None averages all of them, or takes the louder
-            where they cancel each other, with a warning.
-        track: the sound track of a file that has several, counted from 0; None takes the one flagged default, and a
+        source: a path or a URL; "-" for standard input; a binary file object, read from its position on, not sought
+            or closed; or (samples, rate) with samples (N,) or (N, channels), as in soundfile: floating with full scale
+            1, or int8, uint8, int16, int32, which are scaled to [-1, 1].
+        sample_rate: Hz of the result, 1,000 to 1,000,000; other rates are resampled with soxr's HQ filter.
+        channel: counted from 0; None averages all channels, or takes the louder one where they cancel each other, with
+            a warning.
+        track: the sound track of a file with several, counted from 0; None takes the one flagged default, and a
             warning names the others.
-        raw: given, the source is a file without a header, in this format.
-        max_input_bytes: what a stream (standard input, a pipe, a file object, a URL) may hold: it is copied to a disk.
+        raw: format of a file without a header.
+        max_input_bytes: largest size of a stream (standard input, a pipe, a file object, a URL); it is copied to disk.
     Returns:
         (N,) float32, N >= 1, finite, nominally in [-1, 1] (float files and resampling may exceed it).
     Raises:
-        InputError: an option, or an array, is not as above.
-        DataError: the file, named, is missing, no file, empty, not sound, without samples, has no such channel or
-            track, a rate out of range or samples that are not finite; only ffmpeg could read it and there is none; or
-            a stream is too long, or a named pipe silent for a minute.
+        InputError: an option or an array is not as above.
+        DataError: the file is missing, empty, not a file, not sound or without samples; it has no such channel or
+            track, a rate out of range, or samples that are not finite; it needs ffmpeg and there is none; a stream is
+            too long; or a named pipe gives no data for a minute.
     Warns:
-        AsrWarning: the file is truncated or damaged, or has bytes that belong to no sound; what is there is used, and
-            the message says how much is missing, or how many bytes are not read.
+        AsrWarning: the file is truncated or damaged, or has bytes that belong to no sound; the rest is used, and
+            the message says how much is missing or not read.
         ChoiceWarning, an AsrWarning: it has several sound tracks, or channels that cancel each other.
     """
     _check_options(sample_rate, channel, track)
@@ -97,14 +96,14 @@ def stream_audio(
     raw: RawFormat | None = None,
     max_input_bytes: int = MAX_INPUT_BYTES,
 ) -> Iterator[Waveform]:
-    """Blocks of mono samples whose concatenation is `read_audio` of the same source, in bounded memory.
+    """Blocks of mono samples, in bounded memory; their concatenation is `read_audio` of the same source.
 
     Args:
         source, sample_rate, channel, track, raw, max_input_bytes: as for `read_audio`.
-        block_seconds: length of each block but the last, which is shorter; from one sample to 3,600 s.
+        block_seconds: length of the blocks, the last of which may be shorter; from one sample to 3,600 s.
     Returns:
-        An iterator over (n,) float32, n >= 1; each array is the caller's own.
-    Raises, Warns: as `read_audio`: for the options at once, for the source when the iterator comes to it.
+        An iterator over (n,) float32, n >= 1; each array is a new one.
+    Raises, Warns: as `read_audio`: about options at once, about the source while it is read.
     """
     _check_options(sample_rate, channel, track)
     if not 1 <= block_seconds * sample_rate <= 3_600 * sample_rate:
@@ -114,23 +113,23 @@ def stream_audio(
 
 
 def stream_channels(source: Source, *, raw: RawFormat | None = None) -> RatedBlocks:
-    """The blocks of a sound as it is stored, for one who judges the recording: nothing mixed, resampled or refused.
+    """The blocks of a sound as stored: not mixed, resampled or checked.
 
     Args:
         source, raw: as for `read_audio`.
     Returns:
         A generator of (rate in Hz, samples (n, channels) float32), n >= 1. A damaged header may state any rate, and
         samples may be NaN.
-    Raises, Warns: as `read_audio`, but for rates and samples, and where there are none.
+    Raises, Warns: as `read_audio`, except about rates, samples, and sound without samples.
     """
     return _decoded(source, None, raw, MAX_INPUT_BYTES)
 
 
 def duration_seconds(source: Source, *, track: int | None = None, raw: RawFormat | None = None) -> float:
-    """Seconds of sound in a file, from its headers; decoded and counted where they cannot tell.
+    """Seconds of sound in a file, from its headers, or by decoding if they do not state it.
 
-    Headers cannot tell for a FLAC of unknown length, and whatever only ffmpeg reads. Of a truncated FLAC or MP3 they
-    tell what there should be.
+    A FLAC of unknown length, and any file that only ffmpeg reads, is decoded. A truncated FLAC or MP3 has the duration
+    that its header states.
 
     Args:
         source, track, raw: as for `read_audio`; a stream is consumed.
@@ -156,16 +155,16 @@ def duration_seconds(source: Source, *, track: int | None = None, raw: RawFormat
 def quietest_cut(waveform: Waveform, sample_rate: int, *, earliest: int, latest: int, align: int = 1) -> int:
     """The sample at which to cut long sound: the middle of the longest of the quietest pauses in a range.
 
-    Power is averaged over the 250 ms around each candidate, 10 ms apart. Candidates within 6 dB of the quietest one
-    (or of -100 dB of full scale) count as pause; the middle of their longest run is taken, of the later run on a tie.
-    So a deep pause wins over a dip between syllables, a long pause over a short one, and where nobody pauses, the
-    deepest dip. To cut a stream: hold 30 to 40 s, cut in the later half, keep what follows the cut, read on.
+    Power is averaged over 250 ms around each candidate, 10 ms apart. Candidates within 6 dB of the quietest one (or of
+    -100 dB of full scale) are a pause. The cut is in the middle of the longest pause, the later one on a tie. So a deep
+    pause wins over a dip between syllables, a long pause over a short one, and without pauses the deepest dip. To cut a
+    stream: read 30 to 40 s, cut in the second half, keep the samples after the cut, read on.
 
     Args:
         waveform: (N,) float32.
         sample_rate: Hz.
-        earliest, latest: the cut c holds earliest <= c < latest, in samples; 0 <= earliest < latest <= N.
-        align: c is a multiple of it: the samples of one frame of the model, so that frames go on across the cut.
+        earliest, latest: range of the cut c in samples, earliest <= c < latest; 0 <= earliest < latest <= N.
+        align: c is a multiple of it; give the samples per model frame, so that frames continue across the cut.
     Raises:
         InputError: an argument is not as above, or no multiple of `align` lies in the range.
     """
@@ -204,7 +203,7 @@ def _check_options(sample_rate: int, channel: int | None, track: int | None) -> 
 
 
 def _name(source: Source) -> str | None:
-    """What errors call the source; None for an array."""
+    """The name of the source in errors; None for an array."""
     if isinstance(source, tuple):
         return None
     if isinstance(source, str | os.PathLike):
@@ -218,7 +217,7 @@ def _error(message: str, name: str | None) -> AsrError:
 
 
 def _decoded(source: Source, track: int | None, raw: RawFormat | None, max_input_bytes: int) -> RatedBlocks:
-    """The blocks of a sound as it is stored; the source is opened when the first one is wanted."""
+    """The blocks of a sound as stored; the source is opened at the first block."""
     name = _name(source)
     if track and (raw or isinstance(source, tuple)):
         raise _error(f"track must be below the number of sound tracks, 1; got {track}", name)
@@ -234,7 +233,7 @@ def _waveform_blocks(
     name = _name(source)
     total = 0
     with closing(_mono_blocks(decoded, channel, name)) as blocks:
-        # The links of a chained file may differ in rate; each run of one rate passes through one resampler.
+        # The sounds of a joined file may differ in rate; one resampler for each run of the same rate.
         for rate, run in groupby(blocks, key=itemgetter(0)):
             for block in _resampled(map(itemgetter(1), run), rate, sample_rate):
                 total += len(block)
@@ -290,7 +289,7 @@ def _reblocked(blocks: Generator[Waveform, None, None], size: int) -> Iterator[W
 
 
 def _array_blocks(source: tuple[ArrayLike, int]) -> RatedBlocks:
-    """The blocks of a sound in memory, as `file_blocks` gives those of a file."""
+    """The blocks of a sound in memory."""
     if len(source) != 2:
         raise InputError(f"a sound in memory must be (samples, rate); got a tuple of {len(source)}")
     samples, rate = source

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from asr.cli.arguments import Parser, add_options, add_sound_flags, disable_progress, given_options, sound_flags
-from asr.cli.command import run_command, say, write_result
-from asr.cli.picture import draw, first_seconds
+from asr.cli.command import noter, run_command, say, write_result
 from asr.cli.recognizer import add_computing_flags, load_recognizer
 from asr.ctc.alignment import warm_up
 from asr.decoding.options import DecodingOptions
@@ -20,27 +19,28 @@ from asr.files.texts import MOST_BYTES, decode_text, read_text
 from asr.files.writing import write_whole
 from asr.output.formats import ALIGNMENT_WRITERS
 from asr.output.pictures import check_picture
-from asr.recognition.aligner import AlignedText, AlignmentOptions, Level, align_text
+from asr.recognition.aligner import AlignmentOptions, align_recording
+from asr.text.aligned_text import AlignedText, Level
 
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
 _MOST_NAMED = 8
-_DOUBTFUL = 0.01  # confidence of a text; one that was spoken has more, if the model has heard such speech before
+_DOUBTFUL = 0.01  # confidence of a text; the right text of familiar speech has more
 
 _EXAMPLES = """\
 what is written:
   The words as they stand in the text, with their times: ctm has one line a
   word (or character); json and TextGrid have sentences, words and characters
   down to --level; srt and vtt have subtitles of a sentence or less, or words
-  or characters. The times of a word are those of its first and last
-  character; those come as short spikes, so a word's end may come early.
+  or characters. A word lasts from its first to its last character; a model
+  sees a character for a moment only, so a word's end may come early.
 
-  What the model cannot spell, such as 1961 or a dash, is not aligned and gets
-  no time of its own; it stays in its sentence. Write numbers as they are
-  spoken. Speech before or after the text is passed over; see --gaps.
+  Words that the model cannot spell, such as 1961 or a dash, are not aligned
+  and get no time; they stay in their sentence. Write numbers as they are
+  spoken. Speech before or after the text is skipped; see --gaps.
 
-  The exit status is 1 where the sound or the text cannot be read, or 2 where
-  the command line is wrong or the text cannot belong to the recording.
+  The exit status is 1 if the sound or the text cannot be read, and 2 if the
+  command line is wrong or the text cannot belong to the recording.
 
 examples:
   asr-align speech.flac speech.txt
@@ -52,7 +52,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-align` with these arguments, those of the process if None."""
+    """The exit status of `asr-align` with these arguments, or the arguments of the process."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 
@@ -65,8 +65,8 @@ def make_parser() -> Parser:
         examples=_EXAMPLES,
     )
     parser.add_argument("audio", metavar="AUDIO", help="a sound file, or - for stdin")
-    parser.add_argument("file", nargs="?", metavar="TEXT", help="a text file with what is said, or - for stdin")
-    parser.add_argument("--text", metavar="WORDS", help="what is said, in place of a file")
+    parser.add_argument("file", nargs="?", metavar="TEXT", help="a file with the spoken text, or - for stdin")
+    parser.add_argument("--text", metavar="WORDS", help="spoken text, instead of a file")
     parser.add_argument(
         "--format",
         type=_format,
@@ -77,10 +77,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--level",
         choices=get_args(Level),
-        help="the smallest thing to give times of (default: sentence in srt and vtt, else word)",
+        help="the smallest unit with times (default: sentence in srt and vtt, else word)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write here (default: standard output)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what the model heard, and when, as a PNG")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw spectrogram, labels and words as a PNG")
     add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
     add_options(parser, AlignmentOptions, title="alignment")
@@ -89,11 +89,11 @@ def make_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Aligns what the arguments name; the exit status."""
+    """Align the text and recording of the arguments; the exit status."""
     options = given_options(args, AlignmentOptions)
     level: Level = args.level or ("sentence" if args.format in _SUBTITLES else "word")
     if args.format == "ctm" and level == "sentence":
-        raise ConfigError("--format ctm needs --level word or character; it has no room for the spaces of a sentence")
+        raise ConfigError("--format ctm needs --level word or character; it cannot write the spaces of a sentence")
     if args.plot is not None:
         check_picture(args.plot)
     if args.output is not None and args.output.is_dir():
@@ -113,43 +113,34 @@ def run(args: argparse.Namespace) -> int:
 def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> AlignedText:
     from tqdm import tqdm
 
-    # A language model is of no use where the text is known.
-    recognizer = load_recognizer(args, args.model, decoding=DecodingOptions())
+    from asr.recognition.picture import draw_recording
+
+    recognizer = load_recognizer(args, args.model, decoding=DecodingOptions())  # no language model: the text is known
     model = recognizer.model
     if args.quiet:
         warm_up()
     else:
         warm_up(lambda: say("compiling the aligner, once on this machine: a few seconds", prog=PROG))
-    source, heard = args.audio, sound_flags(args)
-    if args.plot is not None and source == "-":  # which can be read only once
+    source, sound = args.audio, sound_flags(args)
+    if args.plot is not None and source == "-":  # standard input can be read only once
         from asr.audio.waveform import read_audio
 
-        source, heard = (read_audio(source, sample_rate=model.sample_rate, **heard), model.sample_rate), {}
+        source, sound = (read_audio(source, sample_rate=model.sample_rate, **sound), model.sample_rate), {}
     with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
-        log_probs, duration_seconds = recognizer.long_log_probs(
-            source, **heard, progress=lambda seconds: bar.update(round(seconds))
+        aligned = align_recording(
+            recognizer, source, text, options, progress=lambda seconds: bar.update(round(seconds)), **sound
         )
-    aligned = align_text(
-        log_probs,
-        text,
-        model.alphabet,
-        options,
-        text_options=model.config.text,
-        frame_seconds=model.frame_seconds,
-        duration_seconds=duration_seconds,
-    )
     if args.plot is not None:
-        waveform = first_seconds(source, model, **heard)
-        prog = None if args.quiet else PROG
-        draw(args.plot, waveform, log_probs, aligned.words, aligned.timeline, model, prog=prog)
-    return replace(aligned, model=model.config.name)
+        note = noter(args, prog=PROG)
+        draw_recording(args.plot, recognizer, source, aligned.words, aligned.timeline, note=note, **sound)
+    return aligned
 
 
 def _read_text(args: argparse.Namespace) -> str:
-    """The text that the arguments give.
+    """The text of the arguments.
 
     Raises:
-        ConfigError: they give none, or two, or standard input twice.
+        ConfigError: the arguments have no text, or two, or use standard input twice.
         DataError: the file cannot be read, or is empty; see `asr.files.texts`.
     """
     if (args.file is None) == (args.text is None):
@@ -165,18 +156,18 @@ def _read_text(args: argparse.Namespace) -> str:
 
 
 def _report(aligned: AlignedText) -> None:
-    """Says which characters the model does not know, which words have no time, and if all times are doubtful."""
+    """Warn of characters that the model does not know, of words without a time, and of doubtful times."""
     if aligned.dropped:
         counts = (f"{character!r} ({count})" for character, count in aligned.dropped.most_common())
-        say(f"warning: the model does not know, and the text was aligned without: {_first(counts)}", prog=PROG)
+        say(f"warning: left out characters that the model does not know: {_first(counts)}", prog=PROG)
     if aligned.untimed:
         say(
             f"warning: words without a time of their own ({len(aligned.untimed)}): {_first(aligned.untimed)}", prog=PROG
         )
     if aligned.confidence < _DOUBTFUL:
         say(
-            "warning: the times are doubtful, as the model hears next to nothing of the text: it may not be that of "
-            "this recording, or such speech may be new to the model",
+            "warning: the times are doubtful, as the model hears almost nothing of the text: it may belong to another "
+            "recording, or the model may not know this kind of speech",
             prog=PROG,
         )
 

@@ -1,7 +1,9 @@
 """Command-line flags, made from the frozen option dataclasses, so that a name, a default and a help text stand once.
 
-beam_width: int = option(1, "...")                             ->   --beam-width INT   ... (default: 1)
-TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size INT
+beam_width: int = option(1, "...")                             ->   --beam-width N   ... (default: 1)
+TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size N
+
+The word `none` gives an option that may be None that value, and one with several values no value.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
@@ -37,26 +39,29 @@ class Parser(argparse.ArgumentParser):
         )
         group = self.add_argument_group("options of every command")
         group.add_argument("--version", action="version", version=f"asr {asr.__version__}")
-        group.add_argument("--quiet", action="store_true", help="no progress, notes or warnings; errors still show")
+        group.add_argument("--quiet", action="store_true", help="show no progress, notes or warnings, only errors")
         group.add_argument(
             "--progress",
             action=argparse.BooleanOptionalAction,
-            help="show a progress bar on stderr (default: where that is a terminal)",
+            help="show a progress bar on stderr (default: on a terminal)",
         )
         group.add_argument("--debug", action="store_true", help="show the traceback of an error, and all warnings")
         group.add_argument(
-            "--device", default="auto", help="cpu, cuda, cuda:1 ...; auto: CUDA where there is one (default: auto)"
+            "--device",
+            default="auto",
+            help="compute on cpu, cuda, cuda:1 ...; auto: on CUDA if there is one (default: auto)",
         )
         group.add_argument(
-            "--threads", type=at_least(1), metavar="N", help="processor threads (default: as many as torch finds best)"
+            "--threads", type=at_least(1), metavar="N", help="use N processor threads (default: as torch chooses)"
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The arguments; a flag that is none of them is an error, with the one that was perhaps meant."""
+        """The arguments, and the flag of each as `flags`; an unknown flag is an error that proposes a similar one."""
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
             self.error(f"unknown argument {unknown[0]!r}" + (f": did you mean {near[0]}?" if near else ""))
+        parsed.flags = {action.dest: action.option_strings[0] for action in self._actions if action.option_strings}
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -81,19 +86,21 @@ def at_least(least: int) -> Callable[[str], int]:
 def add_sound_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say what of a recording is heard; `sound_flags` reads them."""
     group = parser.add_argument_group("sound")
-    group.add_argument("--channel", type=at_least(0), metavar="N", help="the one to hear, from 0 (default: all mixed)")
+    group.add_argument(
+        "--channel", type=at_least(0), metavar="N", help="use channel N, from 0 (default: the mix of all)"
+    )
     group.add_argument(
         "--track",
         type=at_least(0),
         metavar="N",
-        help="the sound track to hear, from 0, of a file with several (default: the one it flags as default)",
+        help="use sound track N, from 0, of a file with several (default: the one flagged as default)",
     )
     group.add_argument(
         "--max-input-bytes",
         type=at_least(1),
         default=MAX_INPUT_BYTES,
         metavar="N",
-        help="refuse standard input, a pipe or a URL that holds more, as it is copied to a disk (default: %(default)s)",
+        help="refuse more than N bytes from standard input, a pipe or a URL (default: %(default)s)",
     )
 
 
@@ -113,34 +120,43 @@ def disable_progress(args: argparse.Namespace) -> bool | None:
     return None if shown is None else not shown
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "") -> None:
-    """Add a flag for each field of `kind` with a help text, and under dotted names for those of dataclasses inside."""
+def add_options(
+    parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "", defaults: Any = None
+) -> None:
+    """Add a flag for each field of `kind` with a help text, and under dotted names for those of dataclasses inside.
+
+    Help shows the values of the instance `defaults`; None: the defaults of `kind`. Options of a `group` have no dot.
+    """
     group = parser.add_argument_group(title, "\n".join(textwrap.wrap(_first_line(kind), 76)))
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
         name, hint = prefix + entry.name, hints[entry.name]
+        default = getattr(defaults, entry.name, entry.default)
         if is_dataclass(hint):
             assert isinstance(hint, type)
-            add_options(parser, hint, title=name, prefix=f"{name}.")
+            inner = prefix if entry.metadata.get("group") else f"{name}."
+            add_options(parser, hint, title=name, prefix=inner, defaults=None if default is MISSING else default)
         elif entry.metadata.get("help"):
             group.add_argument(
                 "--" + name.replace("_", "-"),
                 dest=name,
                 default=argparse.SUPPRESS,
-                help=_help(entry),
+                help=_help(entry.metadata["help"], default).replace("%", "%%"),
                 **_reading(hint),
             )
 
 
 def given_values(args: argparse.Namespace, kind: type[Any], *, prefix: str = "") -> dict[str, Any]:
-    """The values that flags of `add_options` were given, nested as `asr.options.from_json` wants them."""
+    """The values that flags of `add_options` were given, named as `asr.options.from_json` wants them."""
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
         name = prefix + entry.name
         if is_dataclass(hint := hints[entry.name]):
             assert isinstance(hint, type)
-            if inner := given_values(args, hint, prefix=f"{name}."):
+            if entry.metadata.get("group"):
+                values |= given_values(args, hint, prefix=prefix)
+            elif inner := given_values(args, hint, prefix=f"{name}."):
                 values[entry.name] = inner
         elif hasattr(args, name):
             values[entry.name] = getattr(args, name)
@@ -160,17 +176,16 @@ def _first_line(kind: type[Any]) -> str:
     return (kind.__doc__ or "").partition("\n")[0]
 
 
-def _help(entry: Field[Any]) -> str:
-    text = entry.metadata["help"].replace("%", "%%")
-    if entry.default is MISSING:
+def _help(text: str, default: Any) -> str:
+    if default is MISSING:
         return f"{text} (required)"
-    if entry.default in ("", None, ()):
+    if default in ("", None, ()):
         return text
-    if isinstance(entry.default, bool):
-        return f"{text} (default: {'yes' if entry.default else 'no'})"
-    if isinstance(entry.default, tuple):
-        return f"{text} (default: {','.join(map(str, entry.default))})"
-    return f"{text} (default: {entry.default})"
+    if isinstance(default, bool):
+        return f"{text} (default: {'yes' if default else 'no'})"
+    if isinstance(default, tuple):
+        return f"{text} (default: {','.join(map(str, default))})"
+    return f"{text} (default: {default})"
 
 
 def _reading(hint: Any) -> dict[str, Any]:
@@ -178,7 +193,8 @@ def _reading(hint: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _reading(inner)
+        reading = _reading(inner)
+        return {**reading, "type": _none_or(reading["type"])}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if origin is typing.Literal:
@@ -188,16 +204,24 @@ def _reading(hint: Any) -> dict[str, Any]:
     return {"type": hint, "metavar": _METAVARS[hint]}
 
 
-_METAVARS: dict[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT"}
+_METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", str: "TEXT"}
+
+
+def _none_or(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return None if text == "none" else read(text)
+
+    parse.__name__ = read.__name__  # argparse names it in errors
+    return parse
 
 
 def _sequence_of(kind: type[Any]) -> Callable[[str], tuple[Any, ...]]:
     def parse(text: str) -> tuple[Any, ...]:
         try:
-            return tuple(kind(part) for part in text.split(",") if part)
+            return tuple(kind(part) for part in text.split(",") if part) if text != "none" else ()
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"must be {_METAVARS[kind]}s with commas between them, not {text!r}"
+                f"must be {'whole ' * (kind is int)}numbers with commas between them, not {text!r}"
             ) from None
 
     return parse

@@ -1,4 +1,4 @@
-"""What happens around every command: errors and warnings as single lines on stderr, and the exit status."""
+"""Run a command: errors and warnings as single lines on stderr, signals, and the exit status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from threading import current_thread, main_thread
 
 from asr.errors import AsrError, AsrWarning, ConfigError, InputError, visible
 
-# 0 is fine. A shell adds 128 to the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
+# 0 is success. A shell adds 128 to the number of the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
 DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 128 + 2, 128 + 13, 128 + 15
 
 
@@ -29,22 +29,22 @@ def run_command(
     work: Callable[[argparse.Namespace], int],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """The exit status of a command: 0 fine, 1 something was wrong with the data, 2 wrong usage.
+    """Run a command; the exit status: 0 success, 1 wrong data, 2 wrong usage.
 
-    Results go to stdout, everything else to stderr. An `AsrError` or an operating system's error is one line there, and
-    so is a warning of ours; any other exception is a fault of the program and keeps its traceback.
+    Results go to stdout, everything else to stderr. An `AsrError`, an `AsrWarning` and an error of the operating system
+    are one line each; any other exception is a fault of the program and keeps its traceback.
 
     Args:
-        prog: name of the command, which begins each line on stderr.
-        parse: from the command line to arguments, `quiet` and `debug` among them; raises SystemExit as argparse does.
+        prog: name of the command, at the beginning of each line on stderr.
+        parse: from the command line to arguments with `quiet` and `debug`; raises SystemExit like argparse.
         work: the command; gets the parsed arguments.
         arguments: the command line without the program; None takes that of the process.
     """
-    atexit.register(gc.freeze)  # or the collection at exit walks through all of torch, for a third of a second
+    atexit.register(gc.freeze)  # without it, the collection at exit visits all of torch, for a third of a second
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook has others
-            stream.reconfigure(errors=_ESCAPES)  # a terminal may lack the letters
+        if isinstance(stream, io.TextIOWrapper):  # not in a notebook
+            stream.reconfigure(errors=_ESCAPES)  # the encoding of the terminal may lack characters
     try:
         try:
             with _termination_raised():
@@ -59,16 +59,16 @@ def run_command(
             status = TERMINATED
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has had enough; nothing more may be written, even at exit
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+    except BrokenPipeError:  # the reader, such as `head`, has ended; nothing more may be written, even at exit
+        null = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())
+            os.dup2(null, stream.fileno())
         return PIPE_CLOSED
     return status
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """In the place of characters that an encoding lacks, what JSON has for them: \\u and a unit of UTF-16 each."""
+    """JSON's escapes for characters that an encoding lacks: \\u and a unit of UTF-16 each."""
     assert isinstance(error, UnicodeEncodeError)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
@@ -79,23 +79,23 @@ codecs.register_error(_ESCAPES, _escaped)
 
 
 def _open_closed_streams() -> None:
-    """Opens what the caller has closed (as by 2>&-): the next file would get its number, and what libraries say."""
+    """Open standard streams that the caller has closed (2>&-); else the next file gets the number and its output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 class _Terminated(BaseException):
-    """SIGTERM came."""
+    """SIGTERM was received."""
 
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """Inside, SIGTERM ends a program by an exception, so that it leaves nothing half-written behind."""
+    """Turn SIGTERM into an exception, so that files are not left half-written."""
 
     def end(*_: object) -> None:
         raise _Terminated
@@ -111,14 +111,14 @@ def _termination_raised() -> Iterator[None]:
 
 
 def say(message: object, *, prog: str) -> None:
-    """Writes one line to stderr, above a progress bar if there is one; control characters are written as escapes."""
+    """Write one line to stderr, above any progress bar; control characters are escaped."""
     from tqdm import tqdm
 
     tqdm.write(visible(f"{prog}: {' '.join(str(message).split())}"), file=sys.stderr)
 
 
 def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
-    """What `say`s a sentence, unless --quiet."""
+    """A function that `say`s a sentence, unless --quiet."""
 
     def note(sentence: str) -> None:
         if not args.quiet:
@@ -128,9 +128,9 @@ def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
 
 
 def write_result(text: str) -> None:
-    """Writes to stdout at once, so that results can be followed, above a progress bar if there is one.
+    """Write to stdout without delay, above any progress bar.
 
-    What its encoding lacks is written as JSON would escape it, so that JSON stays JSON.
+    Characters that its encoding lacks are escaped as in JSON, so that JSON stays valid.
     """
     from tqdm import tqdm
 
@@ -139,7 +139,7 @@ def write_result(text: str) -> None:
             raise OSError(errno.EBADF, "it is closed")
         tqdm.write(text, file=sys.stdout, end="")
         sys.stdout.flush()
-    except OSError as error:  # a full disk, a reader that has gone
+    except OSError as error:  # the disk is full, or the reader has ended
         error.filename = "standard output"
         raise
 
@@ -159,6 +159,8 @@ def _attempt(
     except (AsrError, OSError) as error:
         if args.debug:
             traceback.print_exc()
+        if isinstance(error, ConfigError):
+            error = error.renamed(getattr(args, "flags", {}))
         say(f"error: {_sentence(error)}", prog=prog)
         return USAGE_WRONG if isinstance(error, ConfigError | InputError) else DATA_WRONG
 
@@ -171,9 +173,9 @@ def _sentence(error: AsrError | OSError) -> str:
 
 @contextmanager
 def _warnings_as_lines(prog: str, *, quiet: bool, debug: bool) -> Iterator[None]:
-    """Each of our warnings becomes a line; those of other libraries, which are for programmers, show with --debug."""
+    """Print each `AsrWarning` as a line; warnings of other libraries only with --debug."""
 
-    def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         kind = "" if issubclass(category, AsrWarning) else f"{category.__name__}: "
         say(f"warning: {kind}{message}", prog=prog)
 

@@ -1,4 +1,4 @@
-"""asr-data: public corpora and one's own recordings made into manifests; manifests examined, and put into shards."""
+"""asr-data: make manifests from public corpora and your own recordings, check them, and write shards."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 PROG = "asr-data"
 
 _EXAMPLES = """\
-commands (asr-data COMMAND --help says more):
-  prepare       a public corpus, downloaded or at hand, becomes manifests
-  import        one's own recordings become train, dev and test manifests
-  check         what is wrong with manifests and their sound, before training
-  shard         a manifest and its sound become a few large archives
+commands (details: asr-data COMMAND --help):
+  prepare       make manifests of a public corpus, which is downloaded if needed
+  import        make train, dev and test manifests of your own recordings
+  check         find what is wrong with manifests and their sound
+  shard         put a manifest and its sound into a few large archives
 
 examples:
   asr-data prepare librispeech --parts dev-clean,test-clean
@@ -36,21 +36,21 @@ examples:
 """
 
 _IMPORT_EXAMPLES = """\
-what can be imported:
-  A folder: beside each sound file, its text under the same name: talk.wav and
-  talk.txt, or for a long recording talk.srt, talk.vtt or talk.TextGrid.
-  A table, .csv, .tsv or .jsonl: columns path and text, and if there are any
-  speaker, start, end, duration, channel, split, id; NeMo's names and some more
-  are known too, and --columns names others.
-  A Hugging Face data set on disk (this needs pyarrow).
+sources:
+  A folder: each sound file has a text of the same name: talk.wav and talk.txt,
+  or for a long recording talk.srt, talk.vtt or talk.TextGrid.
+  A table, .csv, .tsv or .jsonl: columns path and text, and optionally speaker,
+  start, end, duration, channel, split, id. NeMo's names and other usual names
+  are known; give others with --columns.
+  A Hugging Face data set on disk (needs pyarrow).
 
-what comes out:
-  DIR/train.jsonl.gz, dev and test, whose paths go to standard output. Each
-  speaker, or recording, is in one of them only, by a hash of its name: when
-  recordings are added, the others stay where they were. Mono WAV and FLAC files
-  are used where they lie; others, and parts of long ones, become FLAC files in
-  DIR/cut-audio. What cannot be used is listed, in DIR/problems.txt too, and
-  makes the exit status 1.
+results:
+  DIR/train.jsonl.gz, dev and test; their paths are written to standard output.
+  Each speaker, or recording, is in one split only, by a hash of its name: new
+  recordings do not move the others. Mono WAV and FLAC files are used in place;
+  others, and parts of long ones, are written to FLAC files in DIR/cut-audio.
+  Items that cannot be used are listed on standard error and in
+  DIR/problems.txt, and the exit status is 1.
 
 examples:
   asr-data import recordings/ --output data/mine
@@ -60,20 +60,20 @@ examples:
 """
 
 _CHECK_EXAMPLES = """\
-what is done:
-  Each sound file is decoded once, in several processes. Whatever is missing,
-  damaged, silent, mislabelled, double, or in train and test is shown with the
-  line of the manifest. With --model, its alphabet and number of frames count,
-  and each text is laid over its sound: texts of other recordings stand out.
+checks:
+  Each sound file is decoded once, in several processes. Sounds and texts that
+  are missing, damaged, silent, mislabelled, duplicate, or in both train and
+  test are reported with the line of the manifest. With --model, the model's
+  alphabet and number of frames are used, and each text is aligned with its
+  sound, which finds texts of other recordings.
 
 levels:
-  broken: training on it fails, or teaches what is wrong. suspect: to be looked
-  at, or listened to. note: no fault. The exit status is 1 if something is
-  broken or suspect.
+  broken: training fails or learns errors. suspect: look or listen. note: not a
+  fault. The exit status is 1 if something is broken or suspect.
 
-which manifest is what:
-  train, dev (or valid) and test are told by the file's name, or by a prefix,
-  test=mine.jsonl.gz. Leaks are looked for between train and the others.
+splits:
+  A manifest is train, dev (or valid) or test by its file name, or by a prefix:
+  test=mine.jsonl.gz. Leaks are found between train and the others.
 
 examples:
   asr-data check data/an4/train.jsonl.gz data/an4/test.jsonl.gz
@@ -82,14 +82,14 @@ examples:
 """
 
 _SHARD_EXAMPLES = """\
-what comes out:
+result:
   A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the
   first shard, recording.000000.tar their sound as FLAC, and so on. It appears
-  whole or not at all. Training takes the folder, or its URL once it has been
-  copied to an object store, in the place of a manifest:
+  complete or not at all. For training, give the folder, or its URL in an object
+  store, instead of a manifest:
     asr-train --data.train s3://bucket/train --data.dev dev.jsonl.gz ...
-  Training mixes what a shard holds, and that with a few other shards. For a
-  manifest that is sorted, by speakers say, there is --shuffle.
+  Training shuffles the utterances of a few shards at a time. If the manifest is
+  sorted, for example by speaker, use --shuffle.
 
 examples:
   asr-data shard data/librispeech/train-clean-100.jsonl.gz --output shards/train
@@ -98,13 +98,13 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-data` with these arguments, those of the process if None."""
+    """Run `asr-data`, with the arguments of the process if None; the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     return run_subcommand(
         PROG,
         COMMANDS,
         arguments,
-        description="Data for training: made into manifests, and examined.",
+        description="Make manifests for training, and check them.",
         examples=_EXAMPLES,
     )
 
@@ -113,44 +113,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_import_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data import`."""
     from asr.importing.sources import SourceOptions
     from asr.importing.utterances import SplitOptions
 
     parser = Parser(
         f"{PROG} import",
         usage="asr-data import SOURCE... --output DIR [OPTION...]",
-        description="Make train, dev and test manifests of one's own recordings.",
+        description="Make train, dev and test manifests of your own recordings.",
         examples=_IMPORT_EXAMPLES,
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder of recordings, a table, or a data set")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the manifests here")
     add_options(parser, SourceOptions, title="reading")
     add_options(parser, SplitOptions, title="splits")
     return parser
 
 
 def import_(args: argparse.Namespace) -> int:
-    """Imports as the arguments say; the exit status."""
+    """Import recordings; the exit status."""
     from asr.importing.sources import SourceOptions
     from asr.importing.utterances import SplitOptions, import_recordings
 
     reading, splitting = given_options(args, SourceOptions), given_options(args, SplitOptions)
     with _Bar(args, "recording") as bar:
-        made = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=bar.show)
+        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=bar.show)
     prog = f"{PROG} import"
-    for problem in made.problems[:_MOST_PROBLEMS]:
+    for problem in result.problems[:_MOST_PROBLEMS]:
         say(f"left out: {problem}", prog=prog)
     if not args.quiet:
-        for note in made.notes:
+        for note in result.notes:
             say(note, prog=prog)
-        for split, count in made.counts.items():
-            say(f"{split}: {count} utterances, {made.seconds[split] / 60:.1f} minutes", prog=prog)
-    if made.problems:
-        more = f", {len(made.problems) - _MOST_PROBLEMS} more than shown" * (len(made.problems) > _MOST_PROBLEMS)
-        say(f"{len(made.problems)} left out{more}: {args.output / 'problems.txt'}", prog=prog)
-    write_result("".join(f"{path}\n" for path in made.manifests.values()))
-    return DATA_WRONG if made.problems else 0
+        for split, count in result.counts.items():
+            say(f"{split}: {count} utterances, {result.seconds[split] / 60:.1f} minutes", prog=prog)
+    if result.problems:
+        more = f", {len(result.problems) - _MOST_PROBLEMS} more than shown" * (len(result.problems) > _MOST_PROBLEMS)
+        say(f"{len(result.problems)} left out{more}: {args.output / 'problems.txt'}", prog=prog)
+    write_result("".join(f"{path}\n" for path in result.manifests.values()))
+    return DATA_WRONG if result.problems else 0
 
 
 _MOST_PROBLEMS = 20  # lines on the terminal
@@ -160,39 +159,38 @@ _MOST_PROBLEMS = 20  # lines on the terminal
 
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data check`."""
     from asr.doctor.checks import DoctorOptions
 
     parser = Parser(
         f"{PROG} check",
         usage="asr-data check [SPLIT=]MANIFEST... [--model NAME|DIR] [--fix] [OPTION...]",
-        description="Find what is wrong with manifests and their sound, before training does.",
+        description="Find what is wrong with manifests and their sound before training.",
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder, which listens too")
+    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="write MANIFEST.clean.jsonl(.gz) without what is broken, and that to MANIFEST.quarantine.jsonl, beside it",
+        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and these to MANIFEST.quarantine.jsonl",
     )
     parser.add_argument(
-        "--quarantine", default="", metavar="KIND,...", help="kinds that are not broken to take out with --fix, too"
+        "--quarantine", default="", metavar="KIND,...", help="with --fix, take out findings of these kinds too"
     )
     parser.add_argument(
-        "--most", type=at_least(0), default=10, metavar="N", help="findings to show of each kind; 0: all (default: 10)"
+        "--most", type=at_least(0), default=10, metavar="N", help="show N findings of each kind; 0: all (default: 10)"
     )
     parser.add_argument(
-        "--processes", type=at_least(1), metavar="N", help="that decode (default: as many as processors)"
+        "--processes", type=at_least(1), metavar="N", help="decode in N processes (default: one per processor)"
     )
     add_options(parser, DoctorOptions, title="limits")
     return parser
 
 
 def check(args: argparse.Namespace) -> int:
-    """Examines manifests as the arguments say; the exit status."""
+    """Examine manifests; the exit status."""
     from asr.doctor.checks import KINDS, DoctorOptions
     from asr.doctor.examination import clean, examine, made_by_fix
     from asr.doctor.report import to_html, to_json, to_table
@@ -201,14 +199,15 @@ def check(args: argparse.Namespace) -> int:
     options = given_options(args, DoctorOptions)
     manifests = _manifests(args.manifests)
     for path, original in made_by_fix(manifests).items():
-        if path in args.manifests:  # with SPLIT= before it, it is meant
+        if path in args.manifests:  # SPLIT=path is intended
             del manifests[path]
-            say(f"{path} is passed over: by its name, --fix made it of {original}", prog=f"{PROG} check")
+            say(f"{path} is skipped: by its name, --fix made it from {original}", prog=f"{PROG} check")
     for path in [path for path, split in manifests.items() if not split and len(manifests) > 1]:
-        say(f"{path}: no telling its split by its name, so no leak is looked for (test={path})", prog=f"{PROG} check")
+        message = f"{path}: not checked for leaks, since its name has no split; for a test set, give test={path}"
+        say(message, prog=f"{PROG} check")
     also = [kind for kind in args.quarantine.split(",") if kind]
     if also and not args.fix:
-        raise ConfigError("--quarantine says what --fix takes out: give --fix too")
+        raise ConfigError("--quarantine needs --fix, whose removals it extends")
     for kind in also:
         if kind not in KINDS:
             raise ConfigError(f"--quarantine takes kinds of findings ({', '.join(KINDS)}); got {kind!r}")
@@ -225,8 +224,8 @@ def check(args: argparse.Namespace) -> int:
         if path:
             write_whole(path, write(examination))
     for cleaned in clean(examination, also=also) if args.fix else ():
-        kept = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
-        say(f"{kept}, {cleaned.num_quarantined} taken out to {cleaned.quarantine}", prog=f"{PROG} check")
+        message = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
+        say(f"{message}, {cleaned.num_quarantined} moved to {cleaned.quarantine}", prog=f"{PROG} check")
     return 0 if examination.is_healthy else DATA_WRONG
 
 
@@ -234,24 +233,23 @@ def check(args: argparse.Namespace) -> int:
 
 
 def make_shard_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data shard`."""
     parser = Parser(
         f"{PROG} shard",
         usage="asr-data shard MANIFEST --output DIR [--shard-size N] [--shuffle]",
-        description="Put a manifest and its sound into archives that are read from front to back.",
+        description="Put a manifest and its sound into archives that are read sequentially.",
         examples=_SHARD_EXAMPLES,
     )
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the shards to this new folder")
     parser.add_argument(
-        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances in a shard (default: %(default)s)"
+        "--shard-size", type=at_least(1), default=1000, metavar="N", help="utterances per shard (default: %(default)s)"
     )
-    parser.add_argument("--shuffle", action="store_true", help="put the utterances into another order first")
+    parser.add_argument("--shuffle", action="store_true", help="shuffle the utterances first")
     return parser
 
 
 def shard(args: argparse.Namespace) -> int:
-    """Writes shards as the arguments say; the exit status."""
+    """Write shards; the exit status."""
     from asr.data.shards import write_shards
 
     with _Bar(args, "utterance") as bar:
@@ -272,9 +270,9 @@ def _manifests(given: Sequence[str]) -> dict[str, Split]:
         if not mark or os.path.exists(argument):
             path, split = argument, find_split(Path(argument).name)
         elif not (split := find_split(name)):
-            raise ConfigError(f"before a manifest and = may stand train, dev or test; got {argument!r}")
+            raise ConfigError(f"the prefix of a manifest must be train=, dev= or test=; got {argument!r}")
         if os.path.realpath(path) in map(os.path.realpath, manifests):
-            raise ConfigError(f"each manifest may come once, but {path} comes twice")
+            raise ConfigError(f"manifests must differ, but {path} is given twice")
         manifests[path] = split
     return manifests
 
@@ -290,7 +288,7 @@ def _recognizer(args: argparse.Namespace) -> Any:
 
 
 class _Bar(AbstractContextManager["_Bar"]):
-    """A progress bar that learns the total with the first step."""
+    """A progress bar that gets its total at the first step."""
 
     def __init__(self, args: argparse.Namespace, unit: str):
         from tqdm import tqdm
@@ -301,7 +299,7 @@ class _Bar(AbstractContextManager["_Bar"]):
         self.bar.close()
 
     def show(self, done: int, total: int) -> None:
-        """So many are done."""
+        """Set the number of steps done, and of all."""
         self.bar.total = total
         self.bar.update(done - self.bar.n)
 

@@ -1,4 +1,4 @@
-"""asr-data prepare: a public corpus, downloaded or at hand, as manifests."""
+"""asr-data prepare: make manifests of a public corpus, and download it if needed."""
 
 from __future__ import annotations
 
@@ -46,14 +46,13 @@ CORPORA = {
     "vctk": vctk,
     "yesno": yesno,
 }
-"""Modules with a function `prepare(*, source, output, progress)`, and perhaps `Options`."""
+"""Modules with a function `prepare(*, source, output, progress)`, and optionally a class `Options`."""
 
 _EXAMPLES = """\
-what is written:
-  A manifest (a Lhotse CutSet) for each split; their names and paths go to
-  standard output. Audio files stay where they are. Downloads go to
-  OUTPUT/corpus, are checked and resumed, and are unpacked whole or not at all:
-  after an interruption, the same command goes on.
+results:
+  A manifest (a Lhotse CutSet) for each split; their names and paths are written
+  to standard output. Audio files are used in place. Downloads are written to
+  OUTPUT/corpus and checked. After an interruption, the same command resumes.
 
 examples:
   asr-data prepare yesno
@@ -61,12 +60,12 @@ examples:
   asr-data prepare librispeech --parts train-clean-100,dev-clean,test-clean
   asr-data prepare commonvoice --source cv-corpus-20.0-2024-12-06/pt
   asr-data prepare kaldi --source kaldi/egs/mine/s5/data --output data/mine
-  asr-data prepare librispeech --help    says what the corpus is
+  asr-data prepare librispeech --help    describes the corpus
 """
 
 
 def make_prepare_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-data prepare`; a corpus that is named first brings its own options and description."""
+    """The command line of `asr-data prepare`; a corpus as first argument adds its options and description."""
     module = CORPORA.get(arguments[0]) if arguments else None
     about = "" if module is None else f"{(module.__doc__ or '').strip()}\n\n"
     parser = Parser(
@@ -78,14 +77,14 @@ def make_prepare_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument("corpus", metavar="CORPUS", help=", ".join(CORPORA))
     where = "the corpus as published: a folder or archive (default: download it)"
     parser.add_argument("--source", type=Path, metavar="PATH", help=where)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="to write to (default: data/CORPUS)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the manifests here (default: data/CORPUS)")
     if module is not None and hasattr(module, "Options"):
         add_options(parser, module.Options, title=f"options of {arguments[0]}")
     return parser
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Prepares as the arguments say; the exit status.
+    """Prepare a corpus; the exit status.
 
     Raises:
         ConfigError: there is no such corpus.
@@ -93,11 +92,11 @@ def prepare(args: argparse.Namespace) -> int:
     if args.corpus not in CORPORA:
         raise ConfigError(f"the corpus must be one of {', '.join(CORPORA)}; got {args.corpus!r}")
     module: Any = CORPORA[args.corpus]
-    made = module.prepare(
+    manifests = module.prepare(
         source=args.source,
         output=args.output or Path("data") / args.corpus,
         progress=show_progress(args),
         **({"options": given_options(args, module.Options)} if hasattr(module, "Options") else {}),
     )
-    write_result("".join(f"{name}\t{path}\n" for name, path in made.items()))
+    write_result("".join(f"{name}\t{path}\n" for name, path in manifests.items()))
     return 0

@@ -1,4 +1,4 @@
-"""asr-evaluate: how well a model transcribes a manifest whose text is known."""
+"""asr-evaluate: error rates of a model on a manifest with texts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, at_least, disable_progress
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
-from asr.cli.recognizer import add_recognizer_flags, load_recognizer
+from asr.cli.recognizer import add_recognizer_flags, load_recognizer, shown_decoding
 from asr.errors import ConfigError, DataError
 from asr.files.writing import write_whole
+from asr.options import to_json
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
@@ -29,13 +30,12 @@ FEW = 100  # utterances to tune on
 
 _EXAMPLES = """\
 conventions:
-  References and hypotheses are normalised as the model's training text was
-  (with --compare: as that of MODEL). Rates are all errors over all reference
-  words or characters; intervals are bootstrapped over speakers where the
-  manifest knows more than one, else over utterances. For Chinese, CER without
-  spaces comes first. Utterances that cannot be read are reported on stderr and
-  in no figure, and the exit status is 1. It is 2 where the command line is
-  wrong.
+  References and hypotheses are normalised like the training texts of MODEL.
+  Rates are all errors over all reference words or characters. Intervals are
+  bootstrapped over speakers if the manifest has more than one, else over
+  utterances. For Chinese, CER without spaces comes first. Utterances that
+  cannot be read are reported on stderr and count in no figure, and the exit
+  status is 1. It is 2 if the command line is wrong.
 
 examples:
   asr-evaluate runs/an4/model data/an4/test.jsonl.gz
@@ -47,12 +47,12 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-evaluate` with these arguments, those of the process if None."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    """The exit status of `asr-evaluate` with these arguments, or the arguments of the process."""
+    return run_command(PROG, lambda given: make_parser(given).parse(given), run, argv)
 
 
-def make_parser() -> Parser:
-    """The command line of `asr-evaluate`."""
+def make_parser(arguments: Sequence[str] = ()) -> Parser:
+    """The command line of `asr-evaluate`; help shows how the model decodes if it is the first argument."""
     parser = Parser(
         PROG,
         usage="asr-evaluate MODEL MANIFEST [--errors N] [--compare OTHER] [OPTION...]",
@@ -62,25 +62,28 @@ def make_parser() -> Parser:
     parser.add_argument("model", metavar="MODEL", help="an embedded model or a model folder")
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
     parser.add_argument(
-        "--errors", type=at_least(1), metavar="N", help="show the N utterances with most errors, and what was confused"
+        "--errors",
+        type=at_least(1),
+        metavar="N",
+        help="show the N utterances with most errors, and the most frequent confusions",
     )
     parser.add_argument("--compare", metavar="OTHER", help="another model, for a paired test on the same utterances")
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="first choose the weights of language models and words that do best on MANIFEST, and what makes "
-        "confidences true, and store them in the folder of MODEL",
+        help="first find the weights of language models and words with the fewest errors on MANIFEST, and calibrate "
+        "confidences, and store both in the folder of MODEL",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures and texts to a JSON file too")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write all figures and texts to a JSON file")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
-    add_recognizer_flags(parser)
+    add_recognizer_flags(parser, shown_decoding(arguments, arguments[0] if arguments else None))
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates as the arguments say; the exit status."""
+    """Evaluate the model of the arguments; the exit status."""
     if args.format == "json" and args.errors:
-        raise ConfigError("--errors belongs to --format table; the json lists every utterance")
+        raise ConfigError("--errors needs --format table; json lists every utterance")
     utterances, unusable = _utterances(args.manifest)
     if args.tune:
         from asr.evaluation.tuning import check_own
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     lines = [*table(evaluation, model=args.model, manifest=str(args.manifest))]
     if unusable:
         document["unusable_lines"] = [str(error) for error in unusable]
-        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and are in no figure")
+        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and count in no figure")
     if args.compare:
         from asr.evaluation.error_rates import compare
 
@@ -120,26 +123,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _utterances(manifest: Path) -> tuple[list[Utterance], list[DataError]]:
-    """The utterances of a manifest, and what is wrong with its other lines, which is said at once.
+    """The utterances of a manifest, and the errors of its other lines, after a report on stderr.
 
     Raises:
         DataError: no line can be used.
     """
     from asr.data.manifest import read_usable
 
-    found = read_usable(manifest)
-    unusable = [each for each in found if isinstance(each, DataError)]
-    if len(unusable) == len(found):
+    items = read_usable(manifest)
+    unusable = [item for item in items if isinstance(item, DataError)]
+    if len(unusable) == len(items):
         raise unusable[0]
     for error in unusable:
         say(f"error: {error}", prog=PROG)
-    return [each for each in found if not isinstance(each, DataError)], unusable
+    return [item for item in items if not isinstance(item, DataError)], unusable
 
 
 def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator[str]:
     """The error rates with their intervals and counts, and the speed, in lines of at most 80 columns.
 
-    Long names of the model and manifest may go beyond.
+    Lines with a long name of the model or manifest may be longer.
     """
     count = len(evaluation.utterances)
     speakers = len(set(evaluation.speakers)) if evaluation.speakers else 0
@@ -159,11 +162,11 @@ def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator
     if evaluation.calibration_error is not None:
         yield f"     confidences of words: calibration error {100 * evaluation.calibration_error:.2f} points"
     if evaluation.unreadable:
-        yield f"     {len(evaluation.unreadable)} could not be read, and not counted"
+        yield f"     {len(evaluation.unreadable)} could not be read, and do not count"
 
 
 def paired_lines(test: PairedTest, model: str, other: str, evaluation: Evaluation) -> Iterator[str]:
-    """What the paired test of two models says."""
+    """The result of the paired test of two models."""
     name = evaluation.headline.upper()
     yield f"{name} of {model} - {name} of {other}:"
     yield (
@@ -188,16 +191,16 @@ def error_lines(evaluation: Evaluation, count: int, *, width: int) -> Iterator[s
     ranked = sorted(confusions.items(), key=lambda item: (-item[1], str(item[0])))
     for (reference, hypothesis), times in ranked[:NUM_CONFUSIONS]:
         if reference is None:
-            what = f"{hypothesis} inserted"
+            error = f"{hypothesis} inserted"
         elif hypothesis is None:
-            what = f"{reference} left out"
+            error = f"{reference} left out"
         else:
-            what = f"{reference} -> {hypothesis}"
-        yield f"{times:6}  {what}"
+            error = f"{reference} -> {hypothesis}"
+        yield f"{times:6}  {error}"
 
 
 def aligned_lines(steps: Sequence[AlignedPair], *, width: int) -> Iterator[str]:
-    """Reference over hypothesis in columns, with S, I or D below what differs; wrapped to the width."""
+    """Reference over hypothesis in columns, with S, I or D below differences; wrapped to the width."""
     from tqdm.utils import disp_len
 
     rows: list[list[str]] = [[], [], []]
@@ -221,24 +224,24 @@ def _labelled(rows: list[list[str]]) -> Iterator[str]:
 
 
 def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance]) -> Recognizer:
-    """The recogniser with the weights that do best on the utterances, which it says."""
+    """The recogniser with the weights that have the fewest errors on the utterances; reports them on stderr."""
     from tqdm import tqdm
 
     from asr.evaluation.tuning import tune_decoding, tuned_options
 
     with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
-    found = ", ".join(f"{name} {getattr(options, name):g}" for name in tuned_options(options))
-    say(f"tuned: {found}", prog=PROG)
+    values = to_json(options)
+    say(f"tuned: {', '.join(f'{name} {values[name]:g}' for name in tuned_options(options))}", prog=PROG)
     if len(utterances) < FEW and not args.quiet:
-        say(f"warning: {len(utterances)} utterances are few: the weights may suit these and no others", prog=PROG)
+        say(f"warning: {len(utterances)} utterances are few: the weights may suit no others", prog=PROG)
     return recognizer.with_decoding(options)
 
 
 def _evaluation(
     args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance], *, text: TextOptions | None
 ) -> Evaluation:
-    """One model's evaluation, with a progress bar, its unreadable utterances named on stderr."""
+    """The evaluation of one model, with a progress bar; reports unreadable utterances on stderr."""
     from tqdm import tqdm
 
     from asr.evaluation.error_rates import evaluate

@@ -1,17 +1,18 @@
-"""asr-lm: language models made, measured, asked and let speak."""
+"""asr-lm: train language models, measure them, score sentences and draw sentences."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values, show_progress
-from asr.cli.command import INTERRUPTED, noter, say, write_result
+from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
+from asr.cli.command import noter, say, write_result
 from asr.cli.subcommands import Commands, run_subcommand
-from asr.cli.train import add_processes, check_data, configured_values, set_threads
+from asr.cli.train import add_run, check_data, configured_values, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
 from asr.options import from_json
@@ -25,11 +26,11 @@ PROG = "asr-lm"
 _DEFAULT = "default: english-lm"
 
 _EXAMPLES = """\
-commands (asr-lm COMMAND --help says more):
-  train         a recurrent or an n-gram model from text
-  perplexity    how well a model foretells a text
-  score         the log-probability of sentences
-  sample        sentences that a model makes up
+commands (see asr-lm COMMAND --help):
+  train         train a recurrent or an n-gram model on text
+  perplexity    measure how well a model predicts a text
+  score         print the log-probability of sentences
+  sample        draw random sentences from a model
 
 examples:
   asr-lm score "the apple and pear salad" "the apple and pair salad"
@@ -40,19 +41,19 @@ examples:
 
 _TRAIN_EXAMPLES = """\
 the text:
-  A sentence a line, plain, .gz or .xz; empty lines are skipped. It is
-  normalised by the text options, which the model keeps, and may be larger than
-  memory: the run folder gets one to four bytes for each token.
+  One sentence a line, plain, .gz or .xz; empty lines are skipped. The text
+  options, which are saved in the model, normalise it. It may be larger than
+  memory: the run folder needs one to four bytes for each token.
 
-where the options come from:
-  The defaults; over them the --config file; over that the flags. Every run
+where options come from:
+  Flags override the --config file, which overrides the defaults. Every run
   folder has such a file, config.json.
 
 the run folder:
   config.json, text/, log.jsonl, tensorboard/, checkpoints/, and at the end
-  model/, whose path goes to standard output. Ctrl-C (once) saves a checkpoint;
-  the same command goes on from there, and so does asr-lm train --run DIR
-  --resume.
+  model/. The path of model/ goes to standard output. Ctrl-C (once) saves a
+  checkpoint. To continue, run the same command again, or
+  asr-lm train --run DIR --resume.
 
 examples:
   asr-lm train --run runs/lm --data.train a.txt,b.txt.xz --data.dev dev.txt
@@ -70,13 +71,13 @@ examples:
 """
 
 _PERPLEXITY_EXAMPLES = """\
-what is counted:
-  Sentences stand on their own, and the end of each counts as a word and as a
-  character. Perplexity per word is that of all tokens of the model, taken to
-  the number of words: so models of words, of characters and of n-grams compare.
-  An unknown word costs what <unk> costs, which is less than to spell it: look
-  at the rate of unknown words too. A sentence that a model of characters cannot
-  spell is left out, and counted.
+how it is computed:
+  Sentences are independent. The end of a sentence counts as a word and as a
+  character. Perplexity per word is exp(-log P(text) / words), for any kind of
+  token, so models of words, of characters and of n-grams are comparable. An
+  unknown word has the probability of <unk>, which is higher than that of its
+  spelling: compare the rate of unknown words too. A sentence with characters
+  outside the vocabulary of a character model is left out, and counted.
 
 examples:
   asr-lm perplexity held-out.txt --lm runs/lm/model
@@ -84,13 +85,13 @@ examples:
 """
 
 _SCORE_EXAMPLES = """\
-what is written:
-  For each sentence, in order, the natural logarithm of its probability, a tab,
-  and the sentence as it was given. An empty one is scored too. With --tokens,
-  the lines after it are: a tab, log-probability, a tab, the token, and for one
-  that the model does not know a tab and <unk>. A sentence with a character that
-  a model of characters lacks has -inf. Sums, without those, go to standard
-  error.
+output:
+  One line for each sentence, in order: the natural logarithm of its
+  probability, a tab, and the sentence. Empty sentences are scored too. With
+  --tokens, a line for each token follows: a tab, the log-probability, a tab,
+  and the token; for an unknown token, also a tab and <unk>. A sentence with
+  characters outside the vocabulary of a character model has -inf. Sums over
+  the other sentences go to standard error.
 
 examples:
   asr-lm score "the apple and pear salad" "the apple and pair salad"
@@ -115,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PROG,
         COMMANDS,
         arguments,
-        description="Language models: trained, measured, asked about sentences, or let speak.",
+        description="Train language models, measure them, score sentences and draw sentences.",
         examples=_EXAMPLES,
     )
 
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_train_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-lm train`: another one for each kind of model."""
+    """The parser of `asr-lm train`, for the kind of model in the arguments."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--kind", default="rnn")
     ngram = early.parse_known_args(arguments)[0].kind == "ngram"
@@ -136,72 +137,49 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         "       asr-lm train --kind ngram --train TEXT,... --output FILE [OPTION...]",
         description="Train an n-gram language model by modified Kneser-Ney smoothing; ARPA out."
         if ngram
-        else "Train a recurrent language model, or go on with a training that was interrupted.",
+        else "Train a recurrent language model, or resume an interrupted training.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="of model; each has its own options")
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model, each with own options")
     if ngram:
         parser.add_argument(
-            "--output", type=Path, required=True, metavar="FILE", help=".arpa, .arpa.gz or .safetensors"
+            "--output", type=Path, required=True, metavar="FILE", help="write here: .arpa, .arpa.gz or .safetensors"
         )
         add_options(parser, NgramTrainingConfig, title="model")
         return parser
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
-    add_processes(parser)
+    add_run(parser)
     add_options(parser, LanguageTrainingConfig, title="model")
     return parser
 
 
 def train(args: argparse.Namespace) -> int:
-    """Trains as the arguments say; the exit status."""
-
-    note = noter(args, prog=f"{PROG} train")
+    """Train; returns the exit status."""
     if args.kind == "ngram":
         from asr.training.config import NgramTrainingConfig
         from asr.training.ngram import train_ngram
 
         values = given_values(args, NgramTrainingConfig)
         if "train" not in values:
-            raise ConfigError("the texts to learn from must be given: --train TEXT,...")
-        train_ngram(from_json(NgramTrainingConfig, values), args.output, note=note)
+            raise ConfigError("the texts to train on must be given: --train TEXT,...")
+        train_ngram(from_json(NgramTrainingConfig, values), args.output, note=noter(args, prog=f"{PROG} train"))
         write_result(f"{args.output}\n")
         return 0
     config = read_training_config(args)
-    from asr.training.distributed import is_first
     from asr.training.language import train_language_model
-    from asr.training.loop import Interrupted
 
-    set_threads(args)
-    try:
-        train_language_model(
-            config,
-            args.run,
-            device=args.device,
-            note=note,
-            progress=show_progress(args),
-            processes=args.nproc,
-        )
-    except Interrupted as interrupted:
-        if is_first():
-            say(interrupted, prog=f"{PROG} train")
-        return INTERRUPTED
-    if is_first():
-        write_result(f"{args.run / 'model'}\n")
-    return 0
+    return train_in_folder(partial(train_language_model, config), args, prog=f"{PROG} train")
 
 
 def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
-    """The configuration that flags, file and run folder make together.
+    """The configuration from flags, file and run folder.
 
     Raises:
-        ConfigError: options that are unknown, wrong, missing or contradict each other, or a file that is not JSON.
+        ConfigError: options are unknown, wrong, missing or contradictory, or a file is not JSON.
     """
     from asr.training.config import LanguageTrainingConfig
 
     values = configured_values(args, LanguageTrainingConfig)
-    check_data(values, args.run, what="texts", use="to learn from")
+    check_data(values, args.run, what="texts")
     return from_json(LanguageTrainingConfig, values)
 
 
@@ -209,20 +187,20 @@ def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
 
 
 def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-lm perplexity`."""
+    """The parser of `asr-lm perplexity`."""
     parser = Parser(
         f"{PROG} perplexity",
         usage="asr-lm perplexity TEXT... [--lm NAME|DIR|FILE] [OPTION...]",
-        description="Perplexity per word and per character of a language model on text files.",
+        description="Print the perplexity of a language model on text files, per word and per character.",
         examples=_PERPLEXITY_EXAMPLES,
     )
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a sentence a line: plain, .gz or .xz")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="text with one sentence a line: plain, .gz or .xz")
     _add_model(parser)
     return parser
 
 
 def perplexity(args: argparse.Namespace) -> int:
-    """Measures as the arguments say; the exit status."""
+    """Print perplexities; returns the exit status."""
     from tqdm import tqdm
 
     from asr.lm.corpus import read_texts
@@ -251,30 +229,30 @@ def _figures(text: str, total: TextScore, impossible: int) -> Iterator[str]:
     yield f"perplexity    {total.word_perplexity:.2f} per word, {total.character_perplexity:.4f} per character"
     yield f"unknown       {total.unknown} tokens ({total.unknown_rate:.2%})"
     if impossible:
-        yield f"left out      {impossible} sentences with characters that the model lacks"
+        yield f"left out      {impossible} sentences with unknown characters"
 
 
 def make_score_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-lm score`."""
+    """The parser of `asr-lm score`."""
     parser = Parser(
         f"{PROG} score",
         usage="asr-lm score [SENTENCE...] [--lm NAME|DIR|FILE] [--tokens] [OPTION...]",
-        description="The log-probability of sentences: the arguments, or the lines of standard input.",
+        description="Print the log-probability of sentences: the arguments, or the lines of standard input.",
         examples=_SCORE_EXAMPLES,
     )
-    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="none: standard input, a sentence a line")
-    parser.add_argument("--tokens", action="store_true", help="show the log-probability of each token too")
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="(default: standard input, a sentence a line)")
+    parser.add_argument("--tokens", action="store_true", help="print the log-probability of each token too")
     _add_model(parser)
     return parser
 
 
 def score(args: argparse.Namespace) -> int:
-    """Scores as the arguments say; the exit status."""
+    """Print scores; returns the exit status."""
     from asr.lm.perplexity import TextScore
     from asr.lm.scoring import score_stream
 
     total = TextScore()
-    lacking: dict[str, None] = {}
+    unknown: dict[str, None] = {}
     impossible = 0
     scorer = _load_scorer(args)
     for sentence, result in score_stream(scorer, args.sentences or _standard_input()):
@@ -285,7 +263,7 @@ def score(args: argparse.Namespace) -> int:
             total += result.counts
         else:
             impossible += 1
-            lacking |= dict.fromkeys(
+            unknown |= dict.fromkeys(
                 token for token, known in zip(result.tokens, result.known, strict=True) if not known
             )
     if not args.quiet:
@@ -295,9 +273,9 @@ def score(args: argparse.Namespace) -> int:
             prog=f"{PROG} score",
         )
     if impossible and not args.quiet:
-        some = ", ".join(map(repr, list(lacking)[:8]))
+        some = ", ".join(map(repr, list(unknown)[:8]))
         say(
-            f"{impossible} sentences not counted: the model has no {some}{' ...' if len(lacking) > 8 else ''}",
+            f"{impossible} sentences not counted, with unknown characters: {some}{' ...' if len(unknown) > 8 else ''}",
             prog=f"{PROG} score",
         )
     return 0
@@ -315,7 +293,7 @@ def _standard_input() -> Iterator[str]:
 
 
 def _one_line(sentence: str) -> str:
-    """The sentence, with line ends inside of it, if there are any, written as escapes."""
+    """The sentence with line ends inside it written as escapes."""
     return sentence.translate({ord("\n"): "\\n", ord("\r"): "\\r"})
 
 
@@ -323,13 +301,13 @@ def _one_line(sentence: str) -> str:
 
 
 def make_sample_parser(arguments: Sequence[str]) -> Parser:
-    """The command line of `asr-lm sample`."""
+    """The parser of `asr-lm sample`."""
     from asr.lm.sampling import SamplingOptions
 
     parser = Parser(
         f"{PROG} sample",
         usage="asr-lm sample [--count N] [--prompt TEXT] [--lm NAME|DIR] [OPTION...]",
-        description="Sentences drawn from a recurrent language model, one a line.",
+        description="Draw random sentences from a recurrent language model, one a line.",
         examples=_SAMPLE_EXAMPLES,
     )
     parser.add_argument("--lm", metavar="NAME|DIR", help=f"an embedded language model or a model folder ({_DEFAULT})")
@@ -338,7 +316,7 @@ def make_sample_parser(arguments: Sequence[str]) -> Parser:
 
 
 def sample(args: argparse.Namespace) -> int:
-    """Draws as the arguments say; the exit status."""
+    """Print random sentences; returns the exit status."""
     from asr.compute.device import find_device
     from asr.lm.rnn import LanguageModel, find_language_model
     from asr.lm.sampling import SamplingOptions

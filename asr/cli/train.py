@@ -1,10 +1,11 @@
-"""asr-train: manifests in, a run folder with a model in it out."""
+"""asr-train: train an acoustic model on manifests, in a run folder."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +22,18 @@ PROG = "asr-train"
 
 _EXAMPLES = """\
 where options come from:
-  The defaults; over them, for text, frontend and encoder, those of the --init
-  model; over them the --config file; over that the flags. A --config file is
-  JSON with the names of the flags, {"encoder": {"hidden_size": 320}, ...}, and
-  need not have all; every run folder has one, config.json. Paths are relative
-  to the working directory.
+  Flags override the --config file, which overrides the defaults. With --init,
+  the model's text, frontend and encoder options replace the defaults. A
+  --config file is JSON with the names of the flags, such as
+  {"encoder": {"hidden_size": 320}}; missing options have their defaults. Every
+  run folder has such a file, config.json. Paths are relative to the working
+  directory.
 
 the run folder:
   config.json, log.jsonl, curve.png, tensorboard/, checkpoints/, and at the end
-  model/, whose path is all that goes to standard output. Ctrl-C (once) saves a
-  checkpoint; the same command goes on from there, and so does, without the
-  other flags, asr-train --run DIR --resume.
+  model/. Only the path of model/ goes to standard output. Ctrl-C (once) saves a
+  checkpoint. To continue, run the same command again, or
+  asr-train --run DIR --resume.
 
 examples:
   asr-train --run runs/a --data.train train.jsonl.gz --data.dev dev.jsonl.gz
@@ -46,28 +48,33 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `asr-train` with these arguments, those of the process if None."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["--"]:  # torchrun's parser takes --run for one of its own flags, but for what follows --
+    if arguments[:1] == ["--"]:  # needed under torchrun, which takes --run for one of its own flags
         del arguments[0]
-    return run_command(PROG, lambda given: make_parser().parse(given), run, arguments)
+    return run_command(PROG, lambda flags: make_parser().parse(flags), run, arguments)
 
 
 def make_parser() -> Parser:
-    """The command line of `asr-train`, with a flag for each field of `TrainingConfig`."""
+    """The parser of `asr-train`, with a flag for each field of `TrainingConfig`."""
     from asr.training.config import TrainingConfig
 
     parser = Parser(
         PROG,
         usage="asr-train --run DIR [--config FILE] [--resume] [--GROUP.OPTION VALUE...]",
-        description="Train an acoustic model, or go on with a training that was interrupted.",
+        description="Train an acoustic model, or resume an interrupted training.",
         examples=_EXAMPLES,
     )
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; made if there is none")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON, which flags override")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, by its own config.json")
-    add_processes(parser)
+    add_run(parser)
     add_workers(parser)
     add_options(parser, TrainingConfig, title="model")
     return parser
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a training in a run folder: --run, --config, --resume and --nproc."""
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder; created if missing")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="options as JSON; flags override them")
+    parser.add_argument("--resume", action="store_true", help="continue the run in DIR with its own config.json")
+    add_processes(parser)
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +84,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="train in N processes, each with --threads threads (default: its part of the processor) or a GPU",
+        help="train in N processes, each on --threads threads (default: its share of the processor) or a GPU",
     )
 
 
@@ -88,41 +95,38 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=0,
         metavar="N",
-        help="read and augment sound in N more processes for each of those; 0: in a thread (default: %(default)s)",
+        help="read and augment sound in N more processes for each; 0: in a thread (default: %(default)s)",
     )
 
 
 def set_threads(args: argparse.Namespace) -> None:
-    """Gives torch the threads of all processes."""
-    import torch
-
+    """Give torch the threads of all processes together."""
     if args.threads:
+        import torch
+
         torch.set_num_threads(args.threads * args.nproc)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains as the arguments say; the exit status."""
+    """Train; returns the exit status."""
     config = read_training_config(args)
+    from asr.training.acoustic import train_acoustic_model
+
+    return train_in_folder(partial(train_acoustic_model, config, workers=args.workers), args, prog=PROG)
+
+
+def train_in_folder(train: Callable[..., object], args: argparse.Namespace, *, prog: str) -> int:
+    """Train in the run folder and print the path of the model; returns the exit status."""
     from asr.training.distributed import is_first
     from asr.training.loop import Interrupted
-    from asr.training.run import train_acoustic_model
 
     set_threads(args)
-
-    note = noter(args, prog=PROG)
+    note, progress = noter(args, prog=prog), show_progress(args)
     try:
-        train_acoustic_model(
-            config,
-            args.run,
-            device=args.device,
-            note=note,
-            progress=show_progress(args),
-            processes=args.nproc,
-            workers=args.workers,
-        )
+        train(args.run, device=args.device, note=note, progress=progress, processes=args.nproc)
     except Interrupted as interrupted:
         if is_first():
-            say(interrupted, prog=PROG)
+            say(interrupted, prog=prog)
         return INTERRUPTED
     if is_first():
         write_result(f"{args.run / 'model'}\n")
@@ -130,11 +134,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_training_config(args: argparse.Namespace) -> TrainingConfig:
-    """The configuration that flags, file, run folder and initial model make together.
+    """The configuration from flags, file, run folder and initial model.
 
     Raises:
-        ConfigError: options that are unknown, wrong, missing or contradict each other, or a file that is not JSON.
-        InputError, DataError: the initial model is none.
+        ConfigError: options are unknown, wrong, missing or contradictory, or a file is not JSON.
+        InputError, DataError: the initial model cannot be read.
     """
     from asr.training.config import TrainingConfig
 
@@ -146,12 +150,12 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
         model = read_config(folder)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
         values = merged(parts, {**values, "init": str(folder)})
-    check_data(values, args.run, what="manifests", use="to train on")
+    check_data(values, args.run, what="manifests")
     return from_json(TrainingConfig, values)
 
 
 def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
-    """The options of the dataclass that --config or the folder of --resume has, and over them those of the flags.
+    """The options of --config, or of the folder of --resume, overridden by those of the flags.
 
     Raises:
         ConfigError: both are given, the folder has no run, or a file is not JSON.
@@ -166,11 +170,11 @@ def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, An
     return merged(_read_json(path) if path else {}, given_values(args, kind))
 
 
-def check_data(values: Mapping[str, Any], run: Path, *, what: str, use: str) -> None:
-    """Raises ConfigError if `data.train`, which is of use to that, or `data.dev` is missing; `run` is the folder."""
+def check_data(values: Mapping[str, Any], run: Path, *, what: str) -> None:
+    """Check that the options have `data.train` and `data.dev`; `run` is the run folder. Raises: ConfigError."""
     data = values.get("data")
-    resume = f"; or --resume, to go on with the run in {run}" if (run / "config.json").is_file() else ""
-    for name, purpose in (("train", use), ("dev", "to choose the best epochs by")):
+    resume = f"; to resume the run in {run}, use --resume" if (run / "config.json").is_file() else ""
+    for name, purpose in (("train", "to train on"), ("dev", "to choose the best epochs")):
         if not isinstance(data, Mapping) or name not in data:
             raise ConfigError(
                 f"the {what} {purpose} must be given: --data.{name}, or data.{name} in the --config file{resume}"
@@ -178,7 +182,7 @@ def check_data(values: Mapping[str, Any], run: Path, *, what: str, use: str) -> 
 
 
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with those of `over` in their place, group by group."""
+    """`values`, overridden by `over`, group by group."""
     result = dict(values)
     for key, value in over.items():
         before = result.get(key)
@@ -190,7 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The options in a file.
 
     Raises:
-        ConfigError: it cannot be read, or is not a JSON object.
+        ConfigError: the file cannot be read, or is not a JSON object.
     """
     try:
         values = read_json(path)

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import json
-import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, sound_flags
-from asr.cli.command import DATA_WRONG, run_command, say, write_result
-from asr.cli.output_folder import claimed, names_in
-from asr.cli.recognizer import add_recognizer_flags, load_in_process, load_recognizer, settle
-from asr.cli.recordings import Recording, find_recordings, is_folder, name_recordings
+from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, given_values, sound_flags
+from asr.cli.command import DATA_WRONG, noter, run_command, say, write_result
+from asr.cli.recognizer import add_recognizer_flags, shown_decoding
 from asr.data.manifest import is_manifest
-from asr.errors import AsrError, ConfigError, DataError
-from asr.files.writing import write_whole
-from asr.output.formats import WRITERS, to_explanation, to_json
-from asr.output.pictures import check_picture
-from asr.text.transcript import Transcript
-
-if TYPE_CHECKING:
-    from asr.recognition.recognizer import Recognizer
+from asr.decoding.options import DecodingOptions
+from asr.errors import ConfigError
+from asr.output.formats import WRITERS, to_explanation
+from asr.recognition.many_recordings import FileResult, TranscribeOptions, format_transcript, transcribe_recordings
+from asr.recognition.recordings import find_recordings, is_folder
 
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
-# Formats whose results can follow each other and still be told apart.
-_CONCATENABLE = ("txt", "json", "ctm")
+_CONCATENABLE = ("txt", "json", "ctm")  # formats of which several results can follow each other
 
 _EXAMPLES = """\
 what is written:
@@ -43,17 +33,17 @@ what is written:
   formats at once, need --output.
 
   With --output DIR, talk.wav becomes DIR/talk.txt, and the subfolders of a
-  folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Where two
-  would have one name, the later ones get -2, -3 ..., in a later command too,
-  or in one that runs at the same time: DIR/.recordings.jsonl says whose each
-  result is. An older result of the same recording is replaced; two commands
-  cannot transcribe the same recording into DIR at the same time. A result
-  appears when it is whole: with --resume, what is there stays, whatever it
-  was made with, and only the rest is done.
+  folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Further
+  recordings of the same name get the suffix -2, -3, …, in later and
+  simultaneous commands too: DIR/.recordings.jsonl lists the recording of each
+  result. A new result replaces the old one of the same recording. Two
+  commands cannot transcribe the same recording into DIR at the same time.
+  Files appear when they are complete: --resume skips recordings whose files
+  exist, whatever options they were made with.
 
   The utterances of a manifest (.jsonl, .jsonl.gz) go by their ids. URLs are
-  those that fsspec knows: s3:// needs the package s3fs, https:// aiohttp and
-  requests; a folder is what does not end in the suffix of a sound file.
+  those of fsspec: s3:// needs the package s3fs, https:// aiohttp and
+  requests; a URL without the suffix of a sound file is a folder.
 
 several processes:
   --nproc N starts N, each with its own copy of the model, its part of the
@@ -78,12 +68,15 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-transcribe` with these arguments, those of the process if None."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    """The exit status of `asr-transcribe` with these arguments, or the arguments of the process."""
+    return run_command(PROG, lambda given: make_parser(given).parse(given), run, argv)
 
 
-def make_parser() -> Parser:
-    """The command line of `asr-transcribe`."""
+def make_parser(arguments: Sequence[str] = ()) -> Parser:
+    """The command line of `asr-transcribe`; help shows how the model of the arguments decodes."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--model", nargs="?")
+    model = early.parse_known_args(arguments)[0].model
     parser = Parser(
         PROG,
         usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
@@ -107,111 +100,112 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--explain",
         action="store_true",
-        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}) instead: what was heard, "
-        "language models, hotwords, and the words on which they differ",
+        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}) instead: their acoustic "
+        "scores, language models, hotwords, and the words in which they differ",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
-    parser.add_argument("--resume", action="store_true", help="leave out what has all its files in --output already")
+    parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
     parser.add_argument(
-        "--nproc", type=at_least(1), default=1, metavar="N", help="transcribe in N processes (default: %(default)s)"
+        "--nproc",
+        type=at_least(1),
+        default=TranscribeOptions.nproc,
+        metavar="N",
+        help="transcribe in N processes (default: %(default)s)",
     )
     parser.add_argument(
         "--plot",
         type=Path,
         metavar="FILE|DIR",
-        help="draw what the model heard, and when, as FILE.png, or each recording in a folder; it is heard once more",
+        help="draw what the model heard, and when, as FILE.png, or each recording in a folder; reads it again",
     )
     add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
-    parser.add_argument(
-        "--list-models", action="store_true", help="show the embedded models and what they are good for"
-    )
-    add_recognizer_flags(parser)
+    parser.add_argument("--list-models", action="store_true", help="show the embedded models and their purposes")
+    add_recognizer_flags(parser, shown_decoding(arguments, model))
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Transcribes what the arguments name; the exit status."""
+    """Transcribe the recordings of the arguments; the exit status."""
     if args.list_models:
         write_result(describe_models())
         return 0
-    formats = list(dict.fromkeys(args.formats or ["txt"]))
-    if args.explain and (args.formats or args.output):
-        raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
-    if args.explain and not hasattr(args, "num_best") and getattr(args, "beam_width", 2) > 1:
-        args.num_best = NUM_EXPLAINED
-    found = find_recordings(args.paths)
-    several = len(found) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
-    _check(args, formats, several=several)
-    left = found
-    if args.resume:
-        left = _undone(names_in(args.output, found), formats, args.output)
-        if not args.quiet:
-            say(f"{len(found) - len(left)} of {len(found)} were done before", prog=PROG)
-    recognizer, args = _ready(left, args)
-    if args.output is None:
-        return _transcribe(recognizer, found, formats, args, labelled=several)
-    with claimed(args.output, found) as named:
-        if args.resume:  # another command may have come between
-            left = _undone(named, formats, args.output)
-            if recognizer is None:
-                recognizer, args = _ready(left, args)
-        else:
-            left = named
-            _note_names(named, args)
-        return _transcribe(recognizer, left, formats, args, labelled=several)
+    if not args.paths:
+        raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
+    formats = tuple(dict.fromkeys(args.formats or ["txt"]))
+    decoding = given_values(args, DecodingOptions)
+    if args.explain:
+        if args.formats or args.output:
+            raise ConfigError("--explain writes a table to standard output: leave out --format and --output")
+        if decoding.get("beam_width", 2) > 1:
+            decoding = {"num_best": NUM_EXPLAINED, **decoding}
+    elif decoding.get("num_best", 1) > 1 and "json" not in formats:
+        raise ConfigError("--num-best needs a place to show them: add --format json, or --explain")
+    return _transcribe(args, formats, decoding)
 
 
-def _ready(
-    found: list[Recording | DataError], args: argparse.Namespace
-) -> tuple[Recognizer | None, argparse.Namespace]:
-    """What transcribes recordings in this process, and arguments on which several agree, if there are any."""
-    if not any(isinstance(item, Recording) for item in found):
-        return None, args
-    return (load_recognizer(args, args.model), args) if args.nproc == 1 else (None, settle(args, args.model))
+def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Mapping[str, Any]) -> int:
+    """Transcribe with a progress bar, and print the results and errors; the exit status."""
+    options = TranscribeOptions(
+        output=args.output,
+        formats=formats,
+        resume=args.resume,
+        plot=args.plot,
+        nproc=args.nproc,
+        **sound_flags(args),
+        model=args.model,
+        device=args.device,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        threads=args.threads,
+        decoding=decoding,
+    )
+    recordings = find_recordings(args.paths)
+    several = len(recordings) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
+    if options.output is None and len(formats) > 1:
+        raise ConfigError(f"several formats ({', '.join(formats)}) need --output DIR")
+    if options.output is None and several and formats[0] not in _CONCATENABLE:
+        raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
 
-
-def _transcribe(
-    recognizer: Recognizer | None,
-    found: list[Recording | DataError],
-    formats: list[str],
-    args: argparse.Namespace,
-    *,
-    labelled: bool,
-) -> int:
-    """Transcribes recordings and writes what comes; the exit status."""
     from tqdm import tqdm
 
-    num_failed = 0
-    heard_seconds = 0.0
-    with tqdm(total=len(found), unit="file", disable=disable_progress(args), leave=False) as bar:
+    num_failed = num_skipped = 0
+    audio_seconds = 0.0
+    with tqdm(total=len(recordings), unit="file", disable=disable_progress(args), leave=False) as bar:
 
         def show(seconds: float) -> None:
-            nonlocal heard_seconds
-            heard_seconds += seconds
-            bar.set_postfix_str(f"{heard_seconds / 60:.1f} min of sound")
+            nonlocal audio_seconds
+            audio_seconds += seconds
+            bar.set_postfix_str(f"{audio_seconds / 60:.1f} min of sound")
 
-        for recording, result in _results(recognizer, found, args, show):
-            if not isinstance(result, AsrError) and not args.explain:
-                assert recording is not None
-                result = _written(result, recording, formats, folder=args.output, labelled=labelled)
-            if recording is None or isinstance(result, AsrError):
-                num_failed += 1
-                say(f"error: {result}", prog=PROG)
-            else:
-                if args.explain:
-                    write_result(f"{_one_line(recording.path)}\n{to_explanation(result)}\n")
-                if args.plot is not None:
-                    assert recognizer is not None
-                    _draw(result, recording, recognizer, args)
-            bar.update()
-    if num_failed and len(found) > 1:
-        say(f"{num_failed} of {len(found)} could not be transcribed", prog=PROG)
+        note = noter(args, prog=PROG)
+        with closing(transcribe_recordings(recordings, options, progress=show, note=note)) as results:
+            for result in results:
+                if result.error is not None:
+                    num_failed += 1
+                    say(f"error: {result.error}", prog=PROG)
+                elif result.skipped:
+                    num_skipped += 1
+                elif args.explain or options.output is None:
+                    write_result(_printed(result, formats[0], explain=args.explain, labelled=several))
+                bar.update()
+    if num_failed and len(recordings) - num_skipped > 1:
+        say(f"{num_failed} of {len(recordings) - num_skipped} could not be transcribed", prog=PROG)
     return DATA_WRONG if num_failed else 0
 
 
+def _printed(result: FileResult, name: str, *, explain: bool, labelled: bool) -> str:
+    """The result as standard output shows it."""
+    assert result.transcript is not None
+    path = _one_line(result.path)
+    if explain:
+        return f"{path}\n{to_explanation(result.transcript)}\n"
+    text = format_transcript(result.transcript, result.path, name)
+    return f"{path}\t{text}" if labelled and name == "txt" else text
+
+
 def describe_models() -> str:
-    """The embedded models: name, what each is good for, language, size, and the error rates in its provenance."""
+    """The embedded models: name, purpose, language, size, and the error rates in its provenance."""
     from asr.acoustic.model import DEFAULT_MODEL, embedded_models, read_config
 
     lines = []
@@ -226,7 +220,7 @@ def describe_models() -> str:
 
 
 def _rates(results: Mapping[str, Any]) -> Iterator[str]:
-    """Word error rates as a table: a line for each set, a column for each way of decoding; "set, way" is the name."""
+    """Word error rates named "set, way", as a table: a line for each set, a column for each way of decoding."""
     if not results:
         return
     sets = list(dict.fromkeys(name.partition(", ")[0] for name in results))
@@ -234,143 +228,15 @@ def _rates(results: Mapping[str, Any]) -> Iterator[str]:
     headings = [way or "greedy" for way in ways]
     width = max(map(len, ["WER, %", *sets]))
     yield f"  {'WER, %':{width}}  {'  '.join(headings)}"
-    for each in sets:
-        names = [f"{each}, {way}" if way else each for way in ways]
+    for set_ in sets:
+        names = [f"{set_}, {way}" if way else set_ for way in ways]
         rates = [f"{100 * results[name]['wer']['rate']:.1f}" if name in results else "-" for name in names]
         cells = "  ".join(f"{rate:>{len(heading)}}" for rate, heading in zip(rates, headings, strict=True))
-        yield f"  {each:{width}}  {cells}"
-
-
-def _check(args: argparse.Namespace, formats: list[str], *, several: bool) -> None:
-    """Raises: ConfigError: arguments that do not go together."""
-    if not args.paths:
-        raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
-    if getattr(args, "num_best", 1) > 1 and not args.explain and "json" not in formats:
-        raise ConfigError("--num-best needs a place to show them: add --format json, or --explain")
-    if args.resume and args.output is None:
-        raise ConfigError("--resume needs --output DIR, where it looks for what is done")
-    if args.nproc > 1 and "-" in args.paths:
-        raise ConfigError("--nproc needs files: other processes do not have this standard input")
-    if args.plot is not None and args.nproc > 1:
-        raise ConfigError("--plot is drawn by one process: leave out --nproc")
-    if args.plot is not None and any(map(is_manifest, args.paths)):
-        raise ConfigError("--plot needs sound files, not a manifest")
-    if args.plot is not None:
-        check_picture(args.plot)
-        if "-" in args.paths:
-            raise ConfigError("--plot needs a file: standard input cannot be heard once more")
-        if several and _is_picture(args.plot):
-            raise ConfigError(f"--plot of several recordings must be a folder, not a file; got {args.plot}")
-        if args.plot.is_file() and not _is_picture(args.plot):
-            raise ConfigError(f"--plot must be a folder or a file that ends in .png; {args.plot} is another file")
-    if args.output is not None:
-        if args.output.exists() and not args.output.is_dir():
-            raise ConfigError(f"--output must be a folder; {args.output} is a file")
-        return
-    if len(formats) > 1:
-        raise ConfigError(f"several formats ({', '.join(formats)}) need --output DIR")
-    if several and formats[0] not in _CONCATENABLE:
-        raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
-
-
-def _undone(found: list[Recording | DataError], formats: list[str], folder: Path) -> list[Recording | DataError]:
-    """What of `found` lacks a file in the output folder."""
-
-    def done(item: Recording | DataError) -> bool:
-        return isinstance(item, Recording) and all(os.path.exists(folder / f"{item.name}.{name}") for name in formats)
-
-    return [item for item in found if not done(item)]
-
-
-def _note_names(named: list[Recording | DataError], args: argparse.Namespace) -> None:
-    """Says which results have other names than they would have in an empty folder."""
-    others = [
-        item
-        for item, alone in zip(named, name_recordings(named, named={}), strict=True)
-        if isinstance(item, Recording) and isinstance(alone, Recording) and item.name != alone.name
-    ]
-    if others and not args.quiet:
-        example = f"that of {_one_line(others[0].path)} is {others[0].name}"
-        say(f"{len(others)} of {len(named)} results have other names, as theirs are taken: {example}", prog=PROG)
-
-
-def _results(
-    recognizer: Recognizer | None,
-    found: list[Recording | DataError],
-    args: argparse.Namespace,
-    progress: Callable[[float], None],
-) -> Iterator[tuple[Recording | None, Transcript | AsrError]]:
-    """Each of `found`, None if it is an error, with what became of it: in order, unless processes write files."""
-    recordings = [item for item in found if isinstance(item, Recording)]
-    sources = [item.source for item in recordings]
-    if args.nproc == 1 or not recordings:
-        results = recognizer.results(sources, **sound_flags(args), progress=progress) if recognizer else iter(())
-        for item in found:
-            yield (item, next(results)) if isinstance(item, Recording) else (None, item)
-        return
-    yield from ((None, item) for item in found if isinstance(item, DataError))
-
-    from asr.processes import in_order
-    from asr.recognition.workers import transcribe_in_processes
-
-    make = partial(load_in_process, args, args.model)
-    heard = sound_flags(args)
-    numbered = transcribe_in_processes(make, sources, processes=args.nproc, **heard, progress=progress)
-    for number, result in numbered if args.output else enumerate(in_order(numbered)):
-        yield recordings[number], result
-
-
-def _written(
-    transcript: Transcript, recording: Recording, formats: list[str], *, folder: Path | None, labelled: bool
-) -> Transcript | DataError:
-    """The transcript, once it is written; an error if that cannot be, for a reason of its own name."""
-    try:
-        _write(transcript, recording, formats, folder=folder, labelled=labelled)
-    except OSError as error:
-        if folder is None or error.errno not in _OF_THE_NAME:  # a full disk, say: no other one could be written
-            raise
-        return DataError(f"its result cannot be written: {error.filename}: {error.strerror}", path=recording.path)
-    return transcript
-
-
-_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.EINVAL)
-
-
-def _write(
-    transcript: Transcript, recording: Recording, formats: list[str], *, folder: Path | None, labelled: bool
-) -> None:
-    transcript = replace(transcript, name=recording.name)
-    for name in formats:
-        text = _json_line(transcript, recording.path) if name == "json" else WRITERS[name](transcript)
-        if folder is not None:
-            write_whole(folder / f"{recording.name}.{name}", text)
-        else:
-            write_result(f"{_one_line(recording.path)}\t{text}" if labelled and name == "txt" else text)
-
-
-def _draw(transcript: Transcript, recording: Recording, recognizer: Recognizer, args: argparse.Namespace) -> None:
-    """Draws a recording, of which the model hears as much again as the picture shows."""
-    from asr.cli.picture import draw, first_seconds
-
-    model = recognizer.model
-    waveform = first_seconds(recording.path, model, **sound_flags(args))
-    emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
-    path = args.plot if _is_picture(args.plot) else args.plot / f"{recording.name}.png"
-    prog = None if args.quiet else PROG
-    draw(path, waveform, emission, transcript.words, transcript.timeline, model, prog=prog)
-
-
-def _is_picture(path: Path) -> bool:
-    """Whether --plot names a file, not a folder."""
-    return path.suffix.lower() == ".png" and not path.is_dir()
-
-
-def _json_line(transcript: Transcript, path: str) -> str:
-    return json.dumps({"audio": path, **json.loads(to_json(transcript))}, ensure_ascii=False) + "\n"
+        yield f"  {set_:{width}}  {cells}"
 
 
 def _one_line(path: str) -> str:
-    """The path, its tabs, line ends and other control characters written as escapes."""
+    """The path with tabs, line ends and other control characters as escapes."""
     return path.translate({code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))})
 
 

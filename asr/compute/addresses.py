@@ -1,4 +1,4 @@
-"""Arrays that compiled code is given as addresses, since calls of machine code take integers."""
+"""Arrays from addresses in compiled code, because calls of machine code take only integers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numba.np.arrayobj import make_array, populate_array
 
 _OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled: Any = numba.njit(**_OPTIONS)
-"""What makes a kernel of a function, or a part of one."""
+"""Decorator that compiles a kernel, or a function that kernels call."""
 
 
-def _place(typing_context, address, dtype, shape):
+def _array_at(typing_context, address, dtype, shape):
     """The array of a dtype and shape that begins at an address."""
     array = types.Array(dtype.dtype, len(shape), "C")
 
@@ -25,8 +25,8 @@ def _place(typing_context, address, dtype, shape):
     return array(types.int64, dtype, shape), generate
 
 
-def _begin(typing_context, address, dtype):
-    """The array of a dtype that begins at an address; it does not know where it ends."""
+def _array_from(typing_context, address, dtype):
+    """The array of a dtype that begins at an address; its length is unknown."""
     array = types.Array(dtype.dtype, 1, "C")
 
     def generate(context, builder, signature, arguments):
@@ -52,5 +52,5 @@ def _make(context, builder, array, address, lengths):
     return result._getvalue()
 
 
-array_at: Any = intrinsic(_place)
-array_from: Any = intrinsic(_begin)
+array_at: Any = intrinsic(_array_at)
+array_from: Any = intrinsic(_array_from)

@@ -24,7 +24,7 @@ def make_cell(cell: Cell, width: int, hidden: int) -> nn.Module:
 
 
 def open_forget_gate(bias: Tensor, hidden: int) -> None:
-    """Sets the forget gate's bias (the second of i, f, g, o) to 1, so that the cell remembers from the start.
+    """Set the forget gate's bias (the second of i, f, g, o) to 1, so that the cell remembers from the start.
 
     Source: Jozefowicz, Zaremba and Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
     """
@@ -33,14 +33,14 @@ def open_forget_gate(bias: Tensor, hidden: int) -> None:
 
 
 class PeepholeLSTM(nn.Module):
-    """An LSTM whose gates see the cell state, one weight each.
+    """An LSTM whose gates see the cell state, with one weight for each unit.
 
         i_t = σ(W_i x_t + R_i h_{t-1} + p_i ⊙ c_{t-1} + b_i)        c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
         f_t = σ(W_f x_t + R_f h_{t-1} + p_f ⊙ c_{t-1} + b_f)        h_t = o_t ⊙ tanh(c_t)
         g_t = tanh(W_g x_t + R_g h_{t-1} + b_g)
         o_t = σ(W_o x_t + R_o h_{t-1} + p_o ⊙ c_t + b_o)
 
-    With p = 0 it is `nn.LSTM`. No fused kernel has it: a step is a Python loop over frames.
+    With p = 0 it is `nn.LSTM`. There is no fused kernel for it: the forward pass is a Python loop over frames.
     Source: Gers and Schmidhuber 2000, "Recurrent nets that time and count".
     """
 
@@ -62,8 +62,8 @@ class PeepholeLSTM(nn.Module):
         outputs = []
         for frame in driven.unbind(dim=1):
             to_input, to_forget, candidate, to_output = (frame + self.recurrent(hidden)).chunk(4, dim=-1)
-            kept = torch.sigmoid(to_forget + peep_forget * cell) * cell
-            cell = kept + torch.sigmoid(to_input + peep_input * cell) * torch.tanh(candidate)
+            memory = torch.sigmoid(to_forget + peep_forget * cell) * cell
+            cell = memory + torch.sigmoid(to_input + peep_input * cell) * torch.tanh(candidate)
             hidden = torch.sigmoid(to_output + peep_output * cell) * torch.tanh(cell)
             outputs.append(hidden)
         stacked = torch.stack(outputs, dim=1) if outputs else driven.new_zeros(inputs.shape[0], 0, self.hidden)

@@ -1,4 +1,4 @@
-"""Where to compute, and in which number format: float32 everywhere, bfloat16 where the hardware gains by it.
+"""The device and number format of computations: float32 everywhere, bfloat16 where it is faster.
 
 Only matrix products run in bfloat16, or in float16 on a GPU (autocast); weights, log-softmax, CTC and the optimiser
 stay float32.
@@ -18,24 +18,24 @@ from torch import nn
 
 from asr.errors import ConfigError, InputError
 
-# oneDNN keeps what it compiled for each shape of a recurrent layer, and every batch has another: with its default of
-# 1024 entries, hours of sound or of training grow by gigabytes. It reads this when the first layer runs.
+# oneDNN caches compiled code for each shape of a recurrent layer, and every batch has another shape: with the default
+# of 1024 entries, memory grows by gigabytes in hours of transcription or training. The first layer reads this.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MakeCell: TypeAlias = Callable[[int, int], nn.Module]
 
-GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a near tie is not worth the digits
+GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a small gain is not worth the digits
 TRIAL_WIDTH = 256
-# Utterances and frames of a trial. With fewer, overhead hides the gain in training; transcribing cannot wait for more.
+# Utterances and frames of a trial. Fewer hide the gain in training behind overhead; more delay transcription.
 TRAINING_TRIAL, INFERENCE_TRIAL = (32, 32), (8, 16)
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of that name: "cpu", "cuda", "cuda:1"; "auto" is CUDA where there is one, else the CPU.
+    """The torch device with this name: "cpu", "cuda", "cuda:1"; "auto" is CUDA if available, otherwise the CPU.
 
     Raises:
-        InputError: the name is none of these, or this machine has no such device.
+        InputError: the name is not one of these, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,32 +45,32 @@ def find_device(name: str) -> torch.device:
         if device.type in ("cpu", "cuda"):
             torch.empty(0, device=device)
             return device
-    except (RuntimeError, AssertionError) as error:  # not a device's name; no such device, or torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # no device's name; no such device, or torch without CUDA
         reason = ": " + str(error).partition("\n")[0]
     raise InputError(f"device must be auto, cpu or a CUDA device of this machine, not {name!r}{reason}")
 
 
 def choose_precision(precision: Precision, device: torch.device, *, make_cell: MakeCell, training: bool) -> torch.dtype:
-    """The dtype to compute in: what was asked for or, for "auto", what a trial on this machine shows to be faster.
+    """The dtype of computations: `precision` or, for "auto", the faster one in a trial on this machine.
 
-    The trial runs a recurrent layer a few times in each format (0.05 s; 0.2 s for training) and leaves random states
-    alone. With bfloat16 matrix units an LSTM gains 1.5 to 5 times, while a GRU may lose on the same processor. On a GPU
-    bfloat16 is taken where it is supported in hardware.
+    The trial runs a recurrent layer a few times in each format (0.05 s; 0.2 s for training) and does not change random
+    states. With bfloat16 matrix units an LSTM becomes 1.5 to 5 times faster, but a GRU may become slower on the same
+    processor. A GPU uses bfloat16 if its hardware supports it.
 
     Args:
         precision: "float32", "bfloat16", "float16" (CUDA only) or "auto".
         device: where to compute.
-        make_cell: the kind of layer that most of the time goes to: (width, hidden size) to a module.
+        make_cell: makes the kind of layer that takes most of the time: (width, hidden size) to a module.
         training: whether gradients will be computed too.
     Raises:
-        ConfigError: there is no such precision, or not on this device, or this processor has no such layer in it.
+        ConfigError: there is no such precision, the device lacks it, or this processor has no such layer in it.
     """
     check_precision(precision, device)
     if precision != "auto":
         dtype: torch.dtype = getattr(torch, precision)
         if not can_run(make_cell, dtype, device, training=training):
             raise ConfigError(
-                f"precision {precision} must be a format that this processor runs recurrent layers in, and it is not "
+                f"precision {precision} must be a format of this processor's recurrent layers, but it is not "
                 "(on x86 an LSTM in bfloat16 needs AVX-512): choose auto or float32"
             )
         return dtype
@@ -83,7 +83,7 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
 
 
 def check_precision(precision: str, device: torch.device | None = None) -> None:
-    """Raises ConfigError if there is no such precision, or not on that device."""
+    """Raise a ConfigError if there is no such precision, or the device lacks it."""
     if precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
     if precision == "float16" and device and device.type != "cuda":
@@ -91,7 +91,7 @@ def check_precision(precision: str, device: torch.device | None = None) -> None:
 
 
 def can_run(make_cell: MakeCell, dtype: torch.dtype, device: torch.device, *, training: bool) -> bool:
-    """Whether a recurrent layer runs in that format: oneDNN has no bfloat16 LSTM for a CPU without AVX-512."""
+    """Whether a recurrent layer runs in this format: oneDNN has no bfloat16 LSTM for a CPU without AVX-512."""
     if dtype == torch.float16:
         return device.type == "cuda"
     if device.type != "cpu" or dtype == torch.float32:
@@ -100,22 +100,22 @@ def can_run(make_cell: MakeCell, dtype: torch.dtype, device: torch.device, *, tr
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, if wanted, a GPU computes the same from the same, or an operation that cannot do so raises RuntimeError.
+def deterministic(enabled: bool) -> Iterator[None]:
+    """If enabled, make a GPU deterministic inside the context; operations that cannot be raise a RuntimeError.
 
-    It costs time. cuBLAS gets a workspace that it can only use in one way, which must be said before its first use (a
-    process that has multiplied on a GPU already needs CUBLAS_WORKSPACE_CONFIG=:16:8 in its environment); cuDNN its
-    deterministic algorithms, and the CTC loss is cuDNN's or the CPU's.
+    It costs time. cuBLAS gets a fixed workspace, which must be set before its first use (a process that has already
+    multiplied on a GPU needs CUBLAS_WORKSPACE_CONFIG=:16:8 in its environment). cuDNN uses its deterministic
+    algorithms, and the CTC loss runs in cuDNN or on the CPU.
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
+    if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")
         torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        if wanted:
+        if enabled:
             torch.use_deterministic_algorithms(before)
 
 
@@ -125,13 +125,13 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
 
 
 def _trial_seconds(make_cell: MakeCell, *, training: bool) -> dict[torch.dtype, float]:
-    """The least of three times of a step on the CPU in each format, after one to warm up; infinite if it cannot run."""
+    """The shortest of three times of a step on the CPU in each format, after one to warm up; inf if it cannot run."""
     cell = _trial_cell(make_cell)
     inputs = torch.zeros(*(TRAINING_TRIAL if training else INFERENCE_TRIAL), TRIAL_WIDTH)
     least = {torch.float32: math.inf, torch.bfloat16: math.inf}
     formats = [dtype for dtype in least if dtype == torch.float32 or _runs(cell, dtype, training=training)]
     for attempt in range(4):
-        for dtype in formats:  # in turn, so that what else the machine does slows down both
+        for dtype in formats:  # in turn, so that other load on the machine slows down both
             start = time.perf_counter()
             _take_step(cell, inputs, dtype, training=training)
             if attempt > 0:
@@ -145,7 +145,7 @@ def _trial_cell(make_cell: MakeCell) -> nn.Module:
 
 
 def _runs(cell: nn.Module, dtype: torch.dtype, *, training: bool) -> bool:
-    """Whether a step on the CPU in that format runs at all."""
+    """Whether a step on the CPU runs in this format."""
     try:
         _take_step(cell, torch.zeros(1, 1, TRIAL_WIDTH), dtype, training=training)
     except RuntimeError:  # "could not create a primitive descriptor ..."

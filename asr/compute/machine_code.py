@@ -1,12 +1,12 @@
-"""Functions compiled by numba once on a machine, and from then on run without it.
+"""Functions compiled by numba once on a machine, and loaded without numba from then on.
 
-Numba takes most of a second to be imported and made ready, even for what it has compiled before, and its calls look at
-every array they are given. A search that is over in a millisecond should not wait for that. So a *kernel module* holds
-functions of integers, some of them addresses of arrays; numba makes LLVM code of them, LLVM machine code, and this is
-kept in a file. llvmlite, which numba stands on, loads it in a tenth of the time; it is imported when that is done.
+A *kernel* is a function of integers, some of them addresses of arrays. Numba makes LLVM code of it and LLVM makes
+machine code, which is stored in a file. Later processes load the file with llvmlite alone, on which numba stands. The
+first decode of a process then takes 0.08 s. With the same kernels in numba's own cache it takes 0.6 s, most of it the
+import of numba; without a cache, 12 s (`tests/benchmarks/bench_decode.py`, "start"). Calls take about as long.
 
-What is kept is run as it is: a checksum finds damage, not forgery. So it is only kept, and only read, where no other
-user can write (`asr.files.caches`), and numba's own cache, which takes files from anywhere, is not used.
+A stored file is executed as it is: its checksum detects damage, not forgery. So files are only read and written where
+no other user can write (`asr.files.caches`). Numba's own cache has no such check.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
-import importlib
 import json
 import os
 import sys
@@ -23,15 +22,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from asr.errors import AsrWarning
 from asr.files.caches import open_cache, user_cache_folder, writing_cache
 
 _C_LIBRARY: tuple[str, ...] = ("exp", "log", "log1p", "memcpy", "memmove", "memset")  # all that machine code may call
-if sys.platform == "darwin":  # where LLVM makes calls of loops that fill an array
+if sys.platform == "darwin":  # LLVM turns loops that fill an array into calls of these
     _C_LIBRARY += ("bzero", "memset_pattern4", "memset_pattern8", "memset_pattern16")
 _lock = threading.Lock()
 
@@ -44,23 +43,23 @@ class _Object(NamedTuple):
     code: bytes
 
 
-class KernelModule:
-    """The kernels of a module, ready to call: `module["name"](1, array.ctypes.data)` -> int.
+class Kernels:
+    """Compiled functions, ready to call: `kernels["name"](1, array.ctypes.data)` -> int.
 
-    The module has a list KERNELS of functions that numba can compile, take int64 and return int64, allocate nothing and
-    raise nothing. They are found, in this order: in this process; in a file in NUMBA_CACHE_DIR or, if that is not set,
-    beside the source; in the user's cache folder; or they are compiled, and kept in the first of these folders to which
-    this user can write, and no other can. What is kept is for the very sources, versions and processor it was compiled
-    from. An `AsrWarning` says so if each process has to compile because other users can write to the folders.
+    They are loaded from the first of these that has them: this process; a file in NUMBA_CACHE_DIR or, if that is not
+    set, in the __pycache__ of this room; a file in the user's cache folder. Otherwise they are compiled, and stored in
+    the first of these folders where this user can write and no other user can. A file holds for exactly these sources,
+    versions and processor. If no folder is safe from other users, an `AsrWarning` says that each process compiles.
 
     Args:
-        name: of the module, which alone imports numba.
-        depends_on: modules with code that becomes part of the kernels.
+        functions: imports the functions and returns them; called only to compile, because their import loads numba.
+            They take int64, return int64, allocate nothing and raise nothing.
+        room: the package of their sources. A change in any file of it, or of this room, compiles the kernels again.
     """
 
-    def __init__(self, name: str, *, depends_on: Sequence[str] = ()):
-        self._name = name
-        self._modules = (name, *depends_on)
+    def __init__(self, functions: Callable[[], Sequence[Any]], *, room: ModuleType):
+        self._functions = functions
+        self._room = room
         self._kernels: dict[str, _Kernel] = {}
 
     def __getitem__(self, name: str) -> _Kernel:
@@ -69,15 +68,15 @@ class KernelModule:
         return self._kernels[name]
 
     def load(self, *, on_compile: Callable[[], object] | None = None) -> None:
-        """Nothing, once the kernels are ready; a second time it is at once.
+        """Load the kernels, compiling them if necessary; later calls return at once.
 
         Args:
-            on_compile: called if they have to be compiled, which takes seconds, before it begins: the place to say so.
+            on_compile: called before a compilation, which takes seconds: the place to say so.
         """
         with _lock:
             if self._kernels:
                 return
-            objects = next(filter(None, map(self._read, self._places)), None)
+            objects = next(filter(None, map(self._read, self._paths)), None)
             if objects is None:
                 if on_compile is not None:
                     on_compile()
@@ -87,27 +86,26 @@ class KernelModule:
 
     @cached_property
     def _key(self) -> str:
+        assert self._room.__file__ is not None
         digest = hashlib.sha256()
-        for name in self._modules:
-            spec = find_spec(name)
-            assert spec is not None and spec.origin is not None
-            digest.update(Path(spec.origin).read_bytes())
-        digest.update(Path(__file__).read_bytes())
+        for folder in (Path(self._room.__file__).parent, Path(__file__).parent):
+            for source in sorted(folder.glob("*.py")):
+                digest.update(source.read_bytes())
         for fact in (version("numba"), version("llvmlite"), *_processor()):
             digest.update(fact.encode() + b"\0")
         return digest.hexdigest()
 
     @cached_property
-    def _places(self) -> list[Path]:
-        file = f"{self._name}.{self._key[:16]}.machine-code"
+    def _paths(self) -> list[Path]:
+        file = f"{self._functions.__module__}.{self._key[:16]}.machine-code"
         chosen = os.environ.get("NUMBA_CACHE_DIR")
-        places = [Path(chosen or Path(__file__).parent / "__pycache__") / file]
+        paths = [Path(chosen or Path(__file__).parent / "__pycache__") / file]
         if folder := user_cache_folder():
-            places.append(folder / file)
-        return places
+            paths.append(folder / file)
+        return paths
 
     def _read(self, path: Path) -> dict[str, _Object] | None:
-        """What was kept for each kernel; None if there is no such file, or it is damaged, or not to be trusted."""
+        """The object code of each kernel; None if there is no such file, or it is damaged or unsafe."""
         try:
             with open_cache(path) as file:
                 seal, _, content = file.read().partition(b"\n")
@@ -123,11 +121,11 @@ class KernelModule:
         return objects
 
     def _write(self, objects: dict[str, _Object]) -> None:
-        """Keep what was compiled. Of processes that do so at once, the last one's whole file stays."""
+        """Store the object code. If several processes do so at once, the whole file of the last one stays."""
         kernels = [(name, *content[:2], len(content.code)) for name, content in objects.items()]
         content = json.dumps(kernels).encode() + b"\n" + b"".join(content.code for content in objects.values())
         refusal = None
-        for path in self._places:
+        for path in self._paths:
             try:
                 with writing_cache(path, mode=0o644) as file:
                     file.write(self._seal(content) + b"\n" + content)
@@ -136,8 +134,8 @@ class KernelModule:
                 refusal = refusal or (error if error.errno == errno.EPERM else None)
         if refusal is not None:
             warnings.warn(
-                f"compiled code is kept nowhere, and each process compiles: {refusal.filename}: {refusal.strerror}; "
-                "take the right to write from others (chmod go-w), or set NUMBA_CACHE_DIR to a folder of your own",
+                f"compiled code cannot be stored, so each process compiles: {refusal.filename}: {refusal.strerror}; "
+                "remove the write permission of others (chmod go-w), or set NUMBA_CACHE_DIR to a folder of your own",
                 AsrWarning,
                 stacklevel=3,
             )
@@ -151,11 +149,11 @@ class KernelModule:
 
         objects = {}
         config: Any = numba.config
-        _ = cpu_target.target_context  # made now, it optimises whatever else this process compiles as ever
+        _ = cpu_target.target_context  # made now, it keeps the usual level for everything else this process compiles
         level = config.OPT
-        config.OPT = type(level)(0)  # else numba has LLVM optimise every function in each one that calls it
+        config.OPT = type(level)(0)  # otherwise LLVM optimises every function again in each function that calls it
         try:
-            for kernel in importlib.import_module(self._name).KERNELS:
+            for kernel in self._functions():
                 signature = (numba.int64,) * kernel.py_func.__code__.co_argcount
                 kernel.compile(signature)
                 symbol = kernel.overloads[signature].fndesc.llvm_func_name
@@ -167,7 +165,7 @@ class KernelModule:
 
 
 def _machine_code(source: str, symbol: str) -> bytes:
-    """Object code of LLVM code, optimised, in which only `symbol` can be seen."""
+    """Optimised object code of LLVM code; only `symbol` is visible in it."""
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(source)
@@ -184,7 +182,7 @@ def _machine_code(source: str, symbol: str) -> bytes:
 
 
 def _processor() -> tuple[str, str, str]:
-    """What code is made for: the system, the processor and its features."""
+    """The system, the processor and its features, for which code is made."""
     import llvmlite.binding as llvm
 
     return llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
@@ -201,7 +199,7 @@ def _target_machine() -> Any:
 
 
 class _Kernel:
-    """A function that object code has, by numba's convention for calls: status f(result, exception, arguments...)."""
+    """A function in object code, by numba's calling convention: status f(result, exception, arguments...)."""
 
     def __init__(self, symbol: str, num_arguments: int, code: bytes):
         import llvmlite.binding as llvm

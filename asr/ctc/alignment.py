@@ -5,16 +5,16 @@ A lattice of 2U + 1 states, Φ before, between and after the U labels, is walked
     blank[t, u] = max(blank[t-1, u], label[t-1, u-1]) + log p(Φ at t)
     label[t, u] = max(label[t-1, u], blank[t-1, u], label[t-1, u-1] if the two labels differ) + log p(label u at t)
 
-No back-pointers are kept, only the scores of every k-th frame, k = √T. From the end backwards, the k frames before a
+No back-pointers are stored, only the scores of every k-th frame, k = √T. From the end backwards, the k frames before a
 known state are computed again, with the k labels that can lead to it:
 
     labels ▲            ╭┤ end      stored: the columns │, T/k of them, of 2U + 1 scores each
-           │     │   ╭─╯▒│          again:  the wedges ▒, of k frames and at most k labels
-           │     │╭─╯▒▒▒▒│          so an hour of sound with 50,000 labels takes one pass and 250 MB,
-           │  ╭─╯┤▒▒▒▒▒▒▒│          and the result is the same as if all had been kept
+           │     │   ╭─╯▒│          again:  the wedges ▒ of k frames and at most k labels
+           │     │╭─╯▒▒▒▒│          an hour of sound with 50,000 labels takes one pass and 250 MB,
+           │  ╭─╯┤▒▒▒▒▒▒▒│          with the same result as if all had been stored
            └──────────────▶ frames
 
-Scores that nothing can reach, or from which the end cannot be reached, are left out.
+States that the start cannot reach, or that cannot reach the end, are left out.
 """
 
 from __future__ import annotations
@@ -28,21 +28,29 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from asr.compute.machine_code import KernelModule
+from asr import ctc
+from asr.compute.machine_code import Kernels
 from asr.ctc.collapse import minimum_frames
 from asr.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-_HIGHEST = 0.01  # half precision rounds a log-probability of 0 that far; logits and probabilities go further
+_HIGHEST = 0.01  # half precision rounds a log-probability of 0 up to this; logits and probabilities are larger
 _LOG_ZERO = -math.inf
-_kernels = KernelModule("asr.ctc.alignment_kernel", depends_on=("asr.compute.addresses",))
-
 _Results: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Of a batch: paths (B, T) int64, spans (B, U, 2) int64, token_scores (B, U) float64, scores (B,) float64."""
-_FEW = 2**16  # so many pairs of scores, 1 MB, are all kept
+_FEW = 2**16  # up to this many pairs of scores, 1 MB, all are stored
 _WORTH_A_THREAD = 2**19  # frames x labels, half a millisecond
+
+
+def _compiled_functions() -> Sequence[Any]:
+    from asr.ctc.alignment_kernel import KERNELS
+
+    return KERNELS
+
+
+_kernels = Kernels(_compiled_functions, room=ctc)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +59,7 @@ class Alignment:
 
     Args:
         path: (T,) int64, one label per frame, blanks included; frames in a gap count as blanks.
-        spans: (U, 2) int64, the frames [start, end) of each label; in order, apart, none empty.
+        spans: (U, 2) int64, the frames [start, end) of each label; in order, without overlap, none empty.
         token_scores: (U,) float64, the mean natural log-probability of each label over its span.
         score: natural log-probability of the path, the sum over its T frames; 0 if there are none.
     """
@@ -68,27 +76,26 @@ class Alignment:
 
 
 def align(log_probs: Any, labels: Any, *, blank: int, gaps: Any = (), gap_score: float = -1.0) -> Alignment:
-    """The most probable path that collapses to the labels, with the frames and the score of each of them.
+    """The most probable path that collapses to the labels, with the frames and the score of each label.
 
-    Of equally probable paths it takes, from the end backwards, the one that stays in its state; else the one that
-    comes from Φ. It ends in the last label rather than in Φ. `torchaudio.functional.forced_align` does the same, except
-    where Φ and the label before it are equally likely to come from, and likelier than to stay: it stays, and loses.
+    Ties are broken from the end backwards: stay in the state if possible; otherwise come from Φ. The path ends in the
+    last label rather than in Φ. `torchaudio.functional.forced_align` does the same with one exception: where Φ and the
+    label before it tie and are both better than staying, it stays, which is not the best path.
 
-    A gap is a place between labels where sound may lie that the labels say nothing of: Φ there scores `gap_score` in
-    every frame in which its own log-probability is lower. Speech at the edges of a recording that its text lacks is
-    passed over by `gaps=(0, len(labels))`.
+    A gap is a place between labels that may hold sound without labels: Φ there scores at least `gap_score` in every
+    frame. With `gaps=(0, len(labels))`, speech at the edges of a recording that is missing in its text is skipped.
 
     Args:
         log_probs: (T, V) floating natural log-probabilities: a NumPy array, or a torch tensor on any device, and if
             that is CUDA, it is computed there; T may be 0.
         labels: (U,) integers without blanks; U may be 0.
         blank: index of the blank label, 0 <= blank < V.
-        gaps: which of the U + 1 places may hold other sound; u is the one before labels[u], U that after the last.
+        gaps: the places that may hold other sound, in 0 .. U; u is before labels[u], U is after the last label.
         gap_score: natural log-probability, at most 0, of a frame of a gap.
     Raises:
-        InputError: a shape, dtype, label, gap or the blank is not as above; log_probs holds NaN or is positive
-            anywhere; there are too few frames for the labels and a blank between equal ones; or every path meets a
-            log-probability of -inf.
+        InputError: a shape, dtype, label, gap or the blank is not as above; log_probs holds NaN or a positive number;
+            there are too few frames for the labels and a blank between equal ones; or every path has a log-probability
+            of -inf.
     Source: Graves 2012, "Supervised Sequence Labelling with Recurrent Neural Networks", section 7.3.1 (the lattice),
         with the maximum for the sum; checkpoints as in Hirschberg 1975.
     """
@@ -119,10 +126,10 @@ def align_batch(
     blank: int,
     num_threads: int | None = None,
 ) -> list[Alignment]:
-    """The alignment of each utterance of a ragged batch, the same as `align` gives it.
+    """The alignment of each utterance of a ragged batch, the same as from `align`.
 
     Args:
-        log_probs: (B, T, V) as for `align`; what lies past an utterance's length may be anything.
+        log_probs: (B, T, V) as for `align`; frames past an utterance's length may hold anything.
         targets: (B, U) integers, padded with anything.
         input_lengths: (B,) integers, 0 <= input_lengths[b] <= T.
         target_lengths: (B,) integers, 0 <= target_lengths[b] <= U.
@@ -174,10 +181,10 @@ def token_spans(log_probs: Any, tokens: Any, *, blank: int) -> np.ndarray:
 
 
 def warm_up(on_compile: Callable[[], object] | None = None) -> None:
-    """Nothing, once the compiled code is ready to run; the first process on a machine compiles it, in seconds.
+    """Load the compiled aligner, compiling it if necessary; the first process on a machine does so, in seconds.
 
     Args:
-        on_compile: called if it has to be compiled, before it begins: the place to say why it takes a while.
+        on_compile: called before a compilation, to explain the delay.
     """
     _kernels.load(on_compile=on_compile)
 
@@ -192,33 +199,33 @@ def _align(
     floor: np.ndarray,
     num_threads: int,
 ) -> list[Alignment]:
-    """Alignments of a checked batch; the one place that chooses between processor and CUDA.
+    """Alignments of a checked batch, on the processor or by CUDA.
 
-    `floor` (U + 1,) is the least log-probability of Φ in every gap; -inf leaves it as it is.
+    `floor` (U + 1,) is the least log-probability of Φ in every gap; -inf has no effect.
     """
     shapes = list(zip(input_lengths.tolist(), target_lengths.tolist(), strict=True))
-    places = [f"log_probs[{row}]" if len(shapes) > 1 else "log_probs" for row in range(len(shapes))]
+    names = [f"log_probs[{row}]" if len(shapes) > 1 else "log_probs" for row in range(len(shapes))]
     paths = np.empty((len(shapes), emissions.shape[1]), dtype=np.int64)
     spans = np.empty((*tokens.shape, 2), dtype=np.int64)
     token_scores, scores = np.empty(tokens.shape), np.empty(len(shapes))
     results = paths, spans, token_scores, scores
     if isinstance(emissions, np.ndarray):
-        if emissions.size and not emissions.max() <= _HIGHEST:  # so it is if there is NaN, but maybe in the padding
+        if emissions.size and not emissions.max() <= _HIGHEST:  # true for NaN, too; but it may be in the padding
             for row, (num_frames, _) in enumerate(shapes):
                 if not (emissions[row, :num_frames] <= _HIGHEST).all():
-                    _refuse_emission(emissions[row, :num_frames], place=places[row])
+                    _refuse_emission(emissions[row, :num_frames], name=names[row])
         _align_on_processor(emissions, tokens, shapes, results, blank=blank, floor=floor, num_threads=num_threads)
     else:
         wrong = ~(emissions <= _HIGHEST).all(dim=2).cpu().numpy()
         for row, (num_frames, _) in enumerate(shapes):
             if wrong[row, :num_frames].any():
-                _refuse_emission(emissions[row, :num_frames].cpu().numpy(), place=places[row])
+                _refuse_emission(emissions[row, :num_frames].cpu().numpy(), name=names[row])
         _align_on_device(emissions, tokens, shapes, results, blank=blank, floor=floor)
     alignments = []
     for row, ((num_frames, num_tokens), score) in enumerate(zip(shapes, scores.tolist(), strict=True)):
         if score == _LOG_ZERO:
             raise InputError(
-                f"{places[row]} must leave the labels a path; every one of them meets a log-probability of -inf"
+                f"{names[row]} must allow a path through the labels; every path has a log-probability of -inf"
             )
         alignments.append(
             Alignment(
@@ -241,7 +248,7 @@ def _align_on_processor(
     floor: np.ndarray,
     num_threads: int,
 ) -> None:
-    """Writes the results, of utterances of so many frames and tokens."""
+    """Write the results for utterances of these numbers of frames and tokens."""
     _, most_frames, num_labels = emissions.shape
     steps = [_block_length(num_frames, num_tokens) for num_frames, num_tokens in shapes]
     blocks = np.array([(*shape, step) for shape, step in zip(shapes, steps, strict=True)], dtype=np.int64)
@@ -260,22 +267,22 @@ def _align_on_processor(
     num_threads = min(num_threads, len(shapes), 1 + sum(sizes) // _WORTH_A_THREAD)
     if num_threads <= 1:
         work(range(len(shapes)))
-    else:  # each thread takes every n-th utterance, from the longest to the shortest
+    else:  # each thread takes every n-th utterance, longest first
         order = sorted(range(len(shapes)), key=lambda row: -sizes[row])
         with ThreadPoolExecutor(num_threads) as pool:
             list(pool.map(work, (order[first::num_threads] for first in range(num_threads))))
 
 
 def _block_length(num_frames: int, num_tokens: int) -> int:
-    """Frames of a block: an even number of about √T, or all, if there are few scores."""
+    """Frames of a block: an even number of about √T, or all if there are few scores."""
     if num_frames * (num_tokens + 1) <= _FEW:
         return max(num_frames, 1)
     half = math.isqrt(num_frames) // 2 + 1
-    return 2 * half  # so that each block starts in the same one of two rows that take turns
+    return 2 * half  # two rows take turns, and each block starts in the same one
 
 
 def _work_size(num_frames: int, num_tokens: int, step: int) -> int:
-    """How many numbers the kernel needs room for; it says what for."""
+    """The numbers for which `alignment_kernel._align_one` needs memory."""
     num_blocks = max(-(-num_frames // step), 1)
     return (6 + 2 * num_blocks) * (num_tokens + 1) + (step + 1) * 2 * (min(step, num_tokens) + 1) + num_frames
 
@@ -289,10 +296,10 @@ def _align_on_device(
     blank: int,
     floor: np.ndarray,
 ) -> None:
-    """What `_align_on_processor` does, by torch: all utterances and all 2U + 1 states at once, frame by frame.
+    """`_align_on_processor` in torch: all utterances and all 2U + 1 states at once, frame by frame.
 
-    After its last frame an utterance keeps its state and score. A block is computed again for as many states as can
-    lead to the one at its end.
+    After its last frame an utterance keeps its state and score. A block is computed again only for the states that can
+    lead to the state at its end.
     """
     import torch
 
@@ -311,21 +318,21 @@ def _align_on_device(
 
     def advance(row: torch.Tensor, t: int, columns: torch.Tensor | None) -> torch.Tensor:
         """The scores after frame t of the states `columns` (B, W), or of all."""
-        there, allowed, floors = (
+        own, allowed, floors = (
             array if columns is None else array.gather(1, columns) for array in (labels, skip, least)
         )
-        heard = torch.maximum(log_probs[:, t].gather(1, there).double(), floors)
+        scores_now = torch.maximum(log_probs[:, t].gather(1, own).double(), floors)
         padded = torch.nn.functional.pad(row, (2, 0), value=_LOG_ZERO)
         best = torch.maximum(torch.maximum(row, padded[:, 1:-1]), padded[:, :-2] + allowed)
-        return torch.where(t < frames, best + heard, row)
+        return torch.where(t < frames, best + scores_now, row)
 
     step = math.isqrt(max(most_frames - 1, 0)) + 1
     row = torch.full((batch_size, num_states), _LOG_ZERO, dtype=torch.float64, device=device)
     row[:, 0] = 0.0
-    kept = []
+    checkpoints = []
     for t in range(most_frames):
         if t % step == 0:
-            kept.append(row)
+            checkpoints.append(row)
         row = advance(row, t, None)
     batch, end = np.arange(batch_size), row.cpu().numpy()
     in_gap, in_label = 2 * target_lengths, np.maximum(2 * target_lengths - 1, 0)
@@ -333,11 +340,11 @@ def _align_on_device(
     states, spans, token_scores, scores = results
     scores[:] = end[batch, state]
     width = min(2 * step + 1, num_states)
-    for block in reversed(range(len(kept))):
+    for block in reversed(range(len(checkpoints))):
         begin = block * step
         first = np.clip(state - 2 * step, 0, num_states - width)
         columns = torch.from_numpy(first[:, None] + np.arange(width)).to(device)
-        rows = [kept[block].gather(1, columns)]
+        rows = [checkpoints[block].gather(1, columns)]
         for t in range(begin, min(begin + step, most_frames) - 1):
             rows.append(advance(rows[-1], t, columns))
         wedge = np.pad(torch.stack(rows).cpu().numpy(), ((0, 0), (0, 0), (2, 0)), constant_values=_LOG_ZERO)
@@ -349,17 +356,17 @@ def _align_on_device(
             back = np.where((change > before) & (change > stay), 2, before > stay)
             state = np.where(t < input_lengths, state - back, state)
     path = torch.from_numpy(np.take_along_axis(host_labels, states, axis=1)).to(device)
-    heard = log_probs.gather(2, path[:, :, None])[:, :, 0].double().cpu().numpy()
+    path_scores = log_probs.gather(2, path[:, :, None])[:, :, 0].double().cpu().numpy()
     for index in np.flatnonzero(scores > _LOG_ZERO).tolist():
         num_frames, num_tokens = shapes[index]
         _kernels["describe"](
-            states[index].ctypes.data, heard[index].ctypes.data, num_frames, tokens[index].ctypes.data, num_tokens,
-            blank, spans[index].ctypes.data, token_scores[index].ctypes.data,
+            states[index].ctypes.data, path_scores[index].ctypes.data, num_frames, tokens[index].ctypes.data,
+            num_tokens, blank, spans[index].ctypes.data, token_scores[index].ctypes.data,
         )  # fmt: skip
 
 
 def _checked_emission(log_probs: Any, *, shape: str, num_axes: int) -> Any:
-    """A contiguous NumPy array of float32 or float64, or what torch has on CUDA."""
+    """A contiguous NumPy array of float32 or float64, or a torch tensor on CUDA."""
     if hasattr(log_probs, "detach"):  # a torch tensor; torch itself stays unloaded
         emission = log_probs.detach()
         is_floating = emission.is_floating_point()
@@ -380,7 +387,7 @@ def _checked_emission(log_probs: Any, *, shape: str, num_axes: int) -> Any:
 
 
 def _checked_labels(labels: Any, num_frames: int, num_labels: int, *, blank: int) -> np.ndarray:
-    """(U,) int64, for which there are frames enough."""
+    """(U,) int64 labels that fit into the frames."""
     tokens = _integers(labels, name="labels")
     if tokens.ndim != 1:
         raise InputError(f"labels must be (U,); got shape {tokens.shape}")
@@ -392,11 +399,11 @@ def _checked_labels(labels: Any, num_frames: int, num_labels: int, *, blank: int
     return tokens
 
 
-def _refuse_emission(emission: np.ndarray, *, place: str) -> NoReturn:
-    """Raises: InputError: names the first frame that holds no log-probabilities."""
+def _refuse_emission(emission: np.ndarray, *, name: str) -> NoReturn:
+    """Raise an InputError about the first frame that holds no log-probabilities."""
     frame = np.flatnonzero(~(emission <= _HIGHEST).all(axis=1))[0]
     raise InputError(
-        f"{place} must hold natural log-probabilities, none of them NaN or above 0; frame {frame} does not; "
+        f"{name} must hold natural log-probabilities, none of them NaN or above 0; frame {frame} does not; "
         "apply log_softmax to logits, the logarithm to probabilities"
     )
 
@@ -404,13 +411,13 @@ def _refuse_emission(emission: np.ndarray, *, place: str) -> NoReturn:
 def _refuse(
     tokens: np.ndarray, num_frames: int, num_labels: int, *, blank: int, name: str, verb: str, length: str
 ) -> NoReturn:
-    """Raises: InputError: says what is wrong with the tokens."""
+    """Raise an InputError about the fault of the tokens."""
     wrong = np.flatnonzero((tokens < 0) | (tokens >= num_labels) | (tokens == blank))
     if wrong.size:
-        found = int(tokens[wrong[0]])
+        label = int(tokens[wrong[0]])
         raise InputError(
             f"{name} must lie in 0 .. {num_labels - 1} and not hold the blank, {blank}; "
-            f"{name}[{wrong[0]}] is {found}" + (": collapse the path first" if found == blank else "")
+            f"{name}[{wrong[0]}] is {label}" + (": collapse the path first" if label == blank else "")
         )
     needed = minimum_frames(tokens)
     raise InputError(

@@ -1,33 +1,34 @@
 """Prefix beam search: the most probable texts of an emission, with an n-gram model, a lexicon and hotwords.
 
-The search holds the `beam_width` best prefixes. Each has the probability of all its alignments to the frames so far,
-apart by what they end with: Φ, or the last label itself, because only after Φ does the same label begin a new token:
+The search holds the `beam_width` best prefixes. Each has the probability of all its alignments to the frames so far, in
+two parts: alignments that end with Φ, and alignments that end with the last label, because the same label begins a new
+token only after Φ.
 
     p_blank(y, t)     = p(y, t-1) p_t(Φ)                        p = p_blank + p_nonblank
     p_nonblank(yc, t) = p_nonblank(yc, t-1) p_t(c) + { p_blank(y, t-1) p_t(c)   if y ends with c
                                                      { p(y, t-1) p_t(c)         if not
 
-Everything else that ranks a prefix (the *bonus*: language model, words, hotwords) is a function of its labels alone.
-While a word is open, that of a language model of words looks ahead: to the likeliest word that begins so, by itself.
-What the model says once the word is complete takes its place, so that it changes what is pruned and nothing else.
+Everything else that ranks a prefix (the *bonus*: language model, words, hotwords) depends on its labels alone. While a
+word is open, a language model of words looks ahead: it adds the unigram score of the likeliest word that begins so. The
+score of the complete word replaces this estimate, so the estimate changes which prefixes are pruned, nothing else.
 
-A hotword may never be completed. So a prefix is ranked by the hotwords that are certain, and the `beam_width` best are
-the *members* of the beam, as if no match were open. Beside them the beam has half as many *guests*: prefixes that fall
-short, and with what their open match may bring do not. A guest whose match fails is gone. One whose match is completed
-competes with the members, and so does every prefix after it. Members do not count the alignments that go through
-guests, but for these: a hotword that is in no text changes nothing, to the last bit. What a prefix has with guests, its
-*whole* mass, is kept beside the other.
+A hotword may never be completed. So a prefix is ranked by the hotwords that are certain, and the `beam_width` best
+prefixes are the *members* of the beam, as if no match were open. The beam also has half as many *guests*: prefixes that
+fall short, but not with the potential of their open match. A guest is dropped when its match fails. When its match is
+completed it competes with the members, and so does every prefix after it. Apart from these, members do not count
+alignments that go through guests: a hotword that occurs in no text changes nothing, to the last bit. The mass of a
+prefix with guests, its *whole* mass, is stored beside the other.
 
-The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and stands for "none"). A frame is one
-pass over the beam, which gives each prefix its new probabilities, and one over the pairs of a prefix and a label that
-can still come among the best: a pair that makes a prefix of the beam is part of the first pass, so the second only
-finds new ones, and may leave out all that fall short of the worst that would be kept. Nodes are made for what is kept,
-and freed when neither they nor their descendants are in the beam.
+The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and means "none"). A frame takes two
+passes. The first gives each prefix of the beam its new probabilities, including the mass that it gets from its parent.
+So the second only looks for new prefixes among the pairs of a prefix and a label, and skips all pairs that score below
+the worst prefix that would be kept. Nodes are made for prefixes that are kept, and freed when neither they nor their
+descendants are in the beam.
 
-A language model of labels that has no tables, a recurrent one, is asked about a prefix only when a label after it might
-come among the best, and about all such prefixes together: the compiled search stops in a frame, says which they are,
-and does the frame again once each has its row, the log-probabilities of what may come next. Rows, and the states of the
-model from which those of longer prefixes are made, belong to nodes, and are freed with them.
+A language model of labels that has no tables, such as a recurrent one, is asked about a prefix only when a label after
+it might come among the best, and about all such prefixes together: the compiled search stops in a frame, lists the
+prefixes, and repeats the frame once each has its row, the log-probabilities of the next label. Rows, and the states
+from which the model continues, belong to nodes and are freed with them.
 """
 
 from __future__ import annotations
@@ -37,21 +38,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from asr.compute.machine_code import KernelModule
-from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
-from asr.ctc.trie import Lexicon
-from asr.errors import ConfigError, InputError
-from asr.options import option
-
-if TYPE_CHECKING:
-    from asr.ctc.ngram_arrays import NgramTables
-from asr.ctc.records import (
-    _LM_ARRAYS,
-    _LM_NUMBERS,
+from asr import ctc
+from asr.compute.machine_code import Kernels
+from asr.ctc.beam_records import (
     ACTIVE,
     CANDIDATE,
     FINAL,
@@ -69,28 +62,36 @@ from asr.ctc.records import (
     RULES,
     STATE,
 )
+from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
+from asr.ctc.ngram_tables import NgramTables, contiguous, field_values
+from asr.ctc.trie import WordTrie
+from asr.errors import InputError
+from asr.options import check_options, option
 
 WIDEST_BEAM = 10_000  # 25 MB for each emission
-LARGEST_SCORE = 1e6  # nats, of an option: sums of them are far from where numbers end
+LARGEST_SCORE = 1e6  # nats, of an option: sums of them stay far from the limits of float64
+WEIGHT: dict[str, Any] = {"least": 0, "most": LARGEST_SCORE}  # limits of options
+BONUS: dict[str, Any] = {"least": -LARGEST_SCORE, "most": LARGEST_SCORE}
 MOST_ROW_BYTES = 1 << 30  # of a label model
 TOGETHER = 32  # emissions that share the steps of a label model
-_LEAST_AHEAD = -1e3  # nats: what a model says cannot be may be possible after some other word
+_LEAST_AHEAD = -1e3  # nats: a word with probability 0 by itself may be possible after another word
 _BLOCK_FRAMES = 1024
-_kernels = KernelModule(
-    "asr.ctc.beam_kernel",
-    depends_on=(
-        "asr.compute.addresses",
-        "asr.ctc.hotwords",
-        "asr.ctc.ngram_arrays",
-        "asr.ctc.records",
-        "asr.ctc.trie",
-    ),
-)
+
+
+def _compiled_functions() -> Sequence[Any]:
+    from asr.ctc.beam_kernel import KERNELS
+
+    return KERNELS
+
+
+_kernels = Kernels(_compiled_functions, room=ctc)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BeamOptions:
-    """What a beam search keeps, and how it weighs a text y of complete words:
+    """How a beam search prunes and scores.
+
+    The score of a text y of complete words is
 
         score(y) = log p_ctc(y) + lm_weight log p_lm(y) + word_bonus |words| + unknown_word_score |unknown words|
                    + unknown_letter_score |their letters| + weights of its hotwords
@@ -98,85 +99,70 @@ class BeamOptions:
     With all pruning off and a beam wide enough for every prefix, the n best are exact.
     """
 
-    beam_width: int = option(16, "prefixes kept while decoding")
+    beam_width: int = option(16, "keep N prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
-        None, "labels below this log-probability in a frame begin no new prefix, but for the frame's best; none: all do"
+        None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
     )
     score_threshold: float | None = option(
-        None, "prefixes this many nats or more below the best are dropped; none: kept"
+        None, "drop prefixes this many nats or more behind the best; none: keep all", above=0
     )
     blank_threshold: float | None = option(
-        None, "frames whose blank is more probable than this count as nothing but blank; none: no frame"
+        None, "skip frames whose blank has a higher probability than this; none: skip no frame", above=0, below=1
     )
     open_tokens: int | None = option(
-        1000, "prefixes that part from the best one before its last tokens, this many, are dropped; none: kept"
+        1000, "drop prefixes that diverged from the best one more than N tokens ago; none: keep all", least=1
     )
-    lm_weight: float = option(0.5, "factor of the language model's log-probabilities")
-    word_bonus: float = option(0.0, "added for each word, in nats")
-    unknown_word_score: float = option(-5.0, "added for each word that is not in the lexicon, in nats")
-    unknown_letter_score: float = option(0.0, "added for each letter of such a word, in nats, at most 0")
-    only_lexicon: bool = option(False, "spell words of the lexicon and no others")
+    lm_weight: float = option(0.5, "weight of the language model's log-probability in the search", **WEIGHT)
+    word_bonus: float = option(0.0, "add this for each word, in nats", **BONUS)
+    unknown_word_score: float = option(-5.0, "add this for each word outside the lexicon, in nats", **BONUS)
+    unknown_letter_score: float = option(
+        0.0, "add this for each letter of such a word, in nats, at most 0", least=-LARGEST_SCORE, most=0
+    )
+    only_lexicon: bool = option(False, "allow only words of the lexicon")
 
     def __post_init__(self) -> None:
-        if type(self.beam_width) is not int or not 1 <= self.beam_width <= WIDEST_BEAM:
-            raise ConfigError(
-                f"beam_width must be an integer, 1 or above, {WIDEST_BEAM} at most; got {self.beam_width!r}"
-            )
-        if self.token_threshold is not None and not self.token_threshold <= 0:
-            raise ConfigError(f"token_threshold must be a log-probability, at most 0; got {self.token_threshold!r}")
-        if self.score_threshold is not None and not self.score_threshold > 0:
-            raise ConfigError(f"score_threshold must be above 0 nats; got {self.score_threshold!r}")
-        if self.blank_threshold is not None and not 0 < self.blank_threshold < 1:
-            raise ConfigError(
-                f"blank_threshold must be a probability, above 0 and below 1; got {self.blank_threshold!r}"
-            )
-        if self.open_tokens is not None and (type(self.open_tokens) is not int or self.open_tokens < 1):
-            raise ConfigError(f"open_tokens must be an integer, 1 or above; got {self.open_tokens!r}")
-        if not 0 <= self.lm_weight <= LARGEST_SCORE:
-            raise ConfigError(
-                f"lm_weight must be finite, 0 or above, {LARGEST_SCORE:g} at most; got {self.lm_weight!r}"
-            )
-        for name in ("word_bonus", "unknown_word_score"):
-            if not abs(getattr(self, name)) <= LARGEST_SCORE:
-                raise ConfigError(f"{name} must be finite, {LARGEST_SCORE:g} nats at most; got {getattr(self, name)!r}")
-        if not -LARGEST_SCORE <= self.unknown_letter_score <= 0:
-            least = f"{-LARGEST_SCORE:g} at least; got {self.unknown_letter_score!r}"
-            raise ConfigError(f"unknown_letter_score must be 0 or below, {least}")
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BeamHypothesis:
-    """One of the n best texts, and what its score is made of, all in nats.
+    """One of the n best texts, with the parts of its score, all in nats.
 
     Args:
         tokens: (U,) int64 labels, blanks removed.
-        score: the sum that `BeamOptions` gives.
-        acoustic_score: log-probability of the tokens, over those of their alignments that stayed in the beam.
+        score: the sum in `BeamOptions`, and of rescoring.
+        acoustic_score: log-probability of the tokens, summed over the alignments that stayed in the beam.
         lm_score: log-probability of the words (or labels) in the language model with the end of the text, unweighted.
         num_words: complete words; the last one is complete where the text ends.
-        num_unknown: those of them that are not in the lexicon; 0 without one.
-        unknown_letters: labels of those.
+        num_unknown: words that are not in the lexicon; 0 without one.
+        unknown_letters: the number of their labels.
         hotword_score: sum of the weights of the matches.
         hotwords: the matches, from left to right.
+        text, words: spelled out; empty as the search gives it, which knows no characters.
+        rnn_score, source_score: unweighted log-probabilities in the language models of rescoring; None before it.
     """
 
     tokens: np.ndarray
     score: float
     acoustic_score: float
-    lm_score: float
-    num_words: int
-    num_unknown: int
-    unknown_letters: int
-    hotword_score: float
-    hotwords: tuple[HotwordMatch, ...]
+    lm_score: float = 0.0
+    num_words: int = 0
+    num_unknown: int = 0
+    unknown_letters: int = 0
+    hotword_score: float = 0.0
+    hotwords: tuple[HotwordMatch, ...] = ()
+    text: str = ""
+    words: tuple[str, ...] = ()
+    rnn_score: float | None = None
+    source_score: float | None = None
 
 
 class LabelModel(Protocol):
-    """A language model of labels without tables, which is asked about many prefixes at once.
+    """A language model of labels without tables, asked about many prefixes at once.
 
-    A row is what it says of a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most 0,
-    and of the end of the text in the column of the blank. A state, an array of any shape and type, is what it needs of
-    a prefix to go on from there.
+    A row holds its answer for a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most
+    0, and of the end of the text in the column of the blank. A state is an array of any shape and type, from which the
+    model continues the prefix.
     """
 
     def start(self) -> tuple[np.ndarray, np.ndarray]:
@@ -187,11 +173,10 @@ class LabelModel(Protocol):
 
 
 class BeamSearch:
-    """A prefix beam search for emissions of V labels. It keeps nothing of them: any number of threads may share it.
+    """A prefix beam search for emissions of V labels. It stores nothing of them: any number of threads may share it.
 
-    Prefixes with the same score go by age: one that came into the beam in an earlier frame before a later one, then
-    the one whose parent comes first, then the one with the lower label. So results do not depend on threads, or on the
-    pieces in which an emission comes.
+    Prefixes with equal scores are ordered by age (the one that entered the beam in an earlier frame first), then by
+    their parents, then by label. So results do not depend on threads, or on the pieces in which an emission comes.
 
     A word is a run of labels without a delimiter, or one standalone label (as a Chinese character may be).
 
@@ -204,11 +189,11 @@ class BeamSearch:
         lexicon: words and their spelling; needed for a language model of words, and for `only_lexicon`.
         lm: an n-gram model of the lexicon's words; with `label_words`, of labels.
         label_words: (V,) integers, the number of each label in a language model of labels; the blank's is not read.
-        label_model: in place of lm; a recurrent one, say. Where its steps round differently with the number of their
-            prefixes, as those of matrix libraries do, so do the scores of emissions that are decoded together.
-        hotwords: what to expect, see `Hotwords`.
+        label_model: in place of lm; for example a recurrent model. Matrix libraries round differently for different
+            numbers of prefixes, so scores may depend on the emissions that are decoded together.
+        hotwords: words and phrases to expect, see `Hotwords`.
     Raises:
-        InputError: a label is not one of the V or has two roles, or the parts do not fit together as said above.
+        InputError: a label is not one of the V or has two roles, or the parts contradict the rules above.
     Source: Graves 2012, "Supervised sequence labelling", section 7.5; Hannun et al. 2014, "First-pass large vocabulary
         continuous speech recognition using bi-directional recurrent DNNs", algorithm 1.
     """
@@ -221,7 +206,7 @@ class BeamSearch:
         options: BeamOptions | None = None,
         delimiters: Iterable[int] = (),
         standalone: Iterable[int] = (),
-        lexicon: Lexicon | None = None,
+        lexicon: WordTrie | None = None,
         lm: NgramTables | None = None,
         label_words: Sequence[int] | np.ndarray | None = None,
         label_model: LabelModel | None = None,
@@ -273,7 +258,7 @@ class BeamSearch:
         num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
         self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * num_prefixes, next_free=0)
         root = self._first_nodes[ROOT]
-        root["label"], root["closing_state"], root["lm_state"] = -1, -1, self._rules[0]["lm_start_state"]
+        root["label"], root["closing_state"], root["lm_state"] = -1, -1, lm.start_state if lm is not None else 0
         self._first_beam = np.zeros(num_prefixes, dtype=ACTIVE)
         self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
         if label_model is not None:
@@ -292,15 +277,14 @@ class BeamSearch:
             root["lm_state"] = HAS_ROW
 
     def decode(self, emission: np.ndarray, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
-        """The n best texts of an emission, the best first.
+        """The n best texts of an emission, best first.
 
         Args:
             emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.
-            num_best: how many at most; there are no more than prefixes in the beam.
-            within: nats; what is farther behind the best is left out.
+            num_best: the most texts to return; there are at most as many as prefixes in the beam.
+            within: nats; texts farther behind the best are left out.
         Returns:
-            Texts by falling score, without those of probability zero; none at all if there is nothing else, or nothing
-            that the lexicon allows.
+            Texts by falling score, none with probability zero, all allowed by the lexicon; there may be none.
         Raises:
             InputError: emission is not (T, V) or not floating, or num_best is below 1.
         """
@@ -316,9 +300,9 @@ class BeamSearch:
         within: float = math.inf,
         num_threads: int = 1,
     ) -> list[list[BeamHypothesis]]:
-        """`decode` for each of the emissions, in their order, on `num_threads` threads; the same on any number.
+        """`decode` for each emission, in order, on `num_threads` threads; results are the same on any number.
 
-        Those that follow each other share the steps of a label model.
+        Successive emissions share the steps of a label model.
         """
         if num_threads < 1:
             raise InputError(f"num_threads must be 1 or above; got {num_threads}")
@@ -332,27 +316,26 @@ class BeamSearch:
             return [state.finish(num_best=num_best, within=within) for state in states]
 
         if num_threads == 1:
-            found = list(map(decode_group, groups))
+            results = list(map(decode_group, groups))
         else:
             with ThreadPoolExecutor(num_threads) as pool:
-                found = list(pool.map(decode_group, groups))
-        return [hypotheses for group in found for hypotheses in group]
+                results = list(pool.map(decode_group, groups))
+        return [hypotheses for group in results for hypotheses in group]
 
     def start(self) -> BeamState:
         """A search that has seen no frame yet, for an emission that comes in pieces."""
         return BeamState(self)
 
     def _run(self, searches: Sequence[Iterator[_Question]]) -> None:
-        """Run searches to their ends; what they ask of the label model they ask together."""
+        """Run searches to their ends; each step of the label model answers the questions of all of them."""
         while questions := [(search, question) for search in searches if (question := next(search, None))]:
             assert self.label_model is not None
             searches = [search for search, _ in questions]
-            asked = [(state, nodes) for _, (state, nodes) in questions]
-            inputs = [state._model_inputs(nodes) for state, nodes in asked]
+            inputs = [state._model_inputs(nodes) for _, (state, nodes) in questions]
             model_states, labels = (np.concatenate(parts) for parts in zip(*inputs, strict=True))
             rows, model_states = self.label_model.step(model_states, labels)
             start = 0
-            for state, nodes in asked:
+            for _, (state, nodes) in questions:
                 state._answer(nodes, rows[start : start + len(nodes)], model_states[start : start + len(nodes)])
                 start += len(nodes)
 
@@ -366,18 +349,18 @@ class BeamSearch:
         return labels
 
     def _set_rules(
-        self, label_words: np.ndarray, lexicon: Lexicon | None, lm: NgramTables | None, lm_units: int
+        self, label_words: np.ndarray, lexicon: WordTrie | None, lm: NgramTables | None, lm_units: int
     ) -> None:
-        """All of the search as one record for the compiled code."""
+        """Write the whole search into one record for the compiled code."""
         options = self.options
         hotword_records = self._hotwords.records(self._kinds)
-        # The most that a new label can add to a bonus: the language model never adds, and no hotword begins in a word.
+        # The most that a new label can add to a bonus: the language model adds nothing, no hotword begins in a word.
         unknown = max(options.unknown_word_score, 0.0) if lexicon is not None else 0.0
         closing = max(options.word_bonus, 0.0) + unknown
         words_gain = closing + unknown
         labels = np.zeros(self.num_labels, dtype=LABEL)
         labels["kind"], labels["word"] = self._kinds, label_words
-        starts = np.zeros(self.num_labels)  # by hotwords that begin with the label, the children of node 0
+        starts = np.zeros(self.num_labels)  # gain from hotwords that begin with the label, the children of node 0
         first = hotword_records[slice(*hotword_records["first_child"][:2])]
         starts[first["label"]] = first["potential"]
         labels["gain_inside"] = np.choose(self._kinds, [unknown, closing, words_gain + starts])
@@ -404,29 +387,27 @@ class BeamSearch:
         if lexicon is not None and lm is not None and lm_units == LM_OF_WORDS:
             rules["unknown_ahead"], arrays["LEXICON"]["ahead"] = _look_ahead(lexicon, lm, options)
         rules["lm_units"] = lm_units
-        if lm is not None:
-            for name in _LM_NUMBERS:
-                rules[f"lm_{name}"] = getattr(lm, name)
-            for name, dtype in _LM_ARRAYS.items():
-                arrays[f"LM_{name.upper()}"] = np.ascontiguousarray(getattr(lm, name), dtype=dtype)
         self._rules, self._arrays = rules, arrays
+        self._lm = None if lm is None else contiguous(lm)
         self._set_addresses()
 
     def _set_addresses(self) -> None:
-        """They hold for as long as the arrays are kept."""
+        """Write the addresses of the arrays into the rules; they hold as long as the arrays exist."""
+        no_lm = np.zeros(len(NgramTables._fields), dtype=np.int64)
+        self._arrays["LM"] = no_lm if self._lm is None else field_values(self._lm)
         for name, values in self._arrays.items():
             self._rules[name] = values.ctypes.data
         self._rules_at = self._rules.ctypes.data
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._set_addresses()  # those of a copy, or of the same arrays in another process, are others
+        self._set_addresses()  # a copy has other addresses, and so has another process
 
 
-def _look_ahead(lexicon: Lexicon, lm: NgramTables, options: BeamOptions) -> tuple[float, np.ndarray]:
-    """What an open word adds to the bonus once it has left the lexicon; and at each node of the lexicon, (N + 1,).
+def _look_ahead(lexicon: WordTrie, lm: NgramTables, options: BeamOptions) -> tuple[float, np.ndarray]:
+    """The look-ahead bonus of an open word that has left the lexicon; and of each node of the lexicon, (N + 1,).
 
-    Going on with the word never adds to it: where a likelier word is out of the lexicon, that one is ahead.
+    One more label never raises it: where an unknown word is likelier than all words ahead, it counts as the one ahead.
 
     Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition", with a
         model of single words.
@@ -442,10 +423,10 @@ def _look_ahead(lexicon: Lexicon, lm: NgramTables, options: BeamOptions) -> tupl
 
 
 class BeamState:
-    """A search under way: what `BeamSearch.start` gives. One thread at a time.
+    """A running search, from `BeamSearch.start`. Use it from one thread at a time.
 
-    Its memory is that of the prefixes of the beam from where they part, with a label model's row and state for each,
-    plus eight bytes for each token before that.
+    It stores the prefixes of the beam from the point where they diverge, each with a label model's row and state, and
+    eight bytes for each token before that point.
     """
 
     def __init__(self, search: BeamSearch):
@@ -454,17 +435,17 @@ class BeamState:
         self._agreed = array("q")
         self._state = np.zeros(1, dtype=STATE)
         self._arrays: dict[str, np.ndarray] = {}
-        self._keep("NODES", search._first_nodes.copy())
-        self._keep("BEAM", search._first_beam.copy())
-        self._keep("CANDIDATES", np.empty(4 * num_prefixes, dtype=CANDIDATE))
+        self._set("NODES", search._first_nodes.copy())
+        self._set("BEAM", search._first_beam.copy())
+        self._set("CANDIDATES", np.empty(4 * num_prefixes, dtype=CANDIDATE))
         if self._search._rules[0]["num_guests"]:
-            self._keep("BEAM_WHOLE", self._search._first_beam[["blank", "nonblank", "total"]].astype(MASS))
-            self._keep("CANDIDATES_WHOLE", np.empty(4 * num_prefixes, dtype=MASS))
-        self._keep("SCORES", np.empty(4 * num_prefixes))
-        self._keep("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
+            self._set("BEAM_WHOLE", self._search._first_beam[["blank", "nonblank", "total"]].astype(MASS))
+            self._set("CANDIDATES_WHOLE", np.empty(4 * num_prefixes, dtype=MASS))
+        self._set("SCORES", np.empty(4 * num_prefixes))
+        self._set("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
         if search.label_model is not None:
-            self._keep("ASKED", np.empty(num_prefixes, dtype=np.int64))
-            self._keep("ROWS", search._first_rows.copy())
+            self._set("ASKED", np.empty(num_prefixes, dtype=np.int64))
+            self._set("ROWS", search._first_rows.copy())
             self._model_states = search._first_model_states.copy()
         self._state["num_active"], self._state["root"] = 1, ROOT
         self._state["first_free"], self._state["num_free"] = ROOT + 1, len(search._first_nodes) - ROOT - 1
@@ -473,15 +454,15 @@ class BeamState:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for name, values in self._arrays.items():
-            self._keep(name, values)
+            self._set(name, values)
         self._state_at = self._state.ctypes.data
 
     def advance(self, emission: np.ndarray) -> None:
-        """Take the next frames: (T, V) as for `BeamSearch.decode`. Pieces give what the whole would."""
+        """Take the next frames: (T, V) as for `BeamSearch.decode`. Results do not depend on the pieces."""
         self._search._run([self._searching(emission)])
 
     def _searching(self, emission: np.ndarray) -> Iterator[_Question]:
-        """Takes the next frames; yields the nodes that need a row before it can go on."""
+        """Take the next frames; yield the nodes that need a row before the search can continue."""
         if emission.ndim != 2 or emission.shape[1] != self._search.num_labels:
             raise InputError(f"emission must be (T, {self._search.num_labels}); got shape {emission.shape}")
         if emission.dtype.kind != "f":
@@ -500,7 +481,7 @@ class BeamState:
                     self._double_nodes()
 
     def _ending(self) -> Iterator[_Question]:
-        """Yields the nodes that need a row before the text can end, if there are any."""
+        """Yield the nodes that need a row before the text can end, if there are any."""
         nodes = self._arrays["BEAM"]["node"][: int(self._state[0]["num_active"])]
         if self._search.label_model is not None:
             nodes = nodes[self._arrays["NODES"]["lm_state"][nodes] == NO_ROW]
@@ -508,21 +489,21 @@ class BeamState:
                 yield self, nodes
 
     def _model_inputs(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the label model makes rows of: the states of the nodes above, and the labels."""
-        asked = self._arrays["NODES"][nodes]
-        return self._model_states[asked["parent"]], asked["label"]
+        """The inputs of a step of the label model: the states of the parents, and the labels."""
+        records = self._arrays["NODES"][nodes]
+        return self._model_states[records["parent"]], records["label"]
 
     def _answer(self, nodes: np.ndarray, rows: np.ndarray, model_states: np.ndarray) -> None:
         self._arrays["ROWS"][nodes], self._model_states[nodes] = rows, model_states
         self._arrays["NODES"]["lm_state"][nodes] = HAS_ROW
 
     def stable_prefix(self) -> np.ndarray:
-        """(U,) int64 tokens that every prefix in the beam begins with: no later frame can change them."""
+        """(U,) int64 tokens with which every prefix in the beam begins: no later frame can change them."""
         self._agree()
         return self._tokens(int(self._state[0]["root"]))
 
     def finish(self, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
-        """The n best texts if the emission ends here, as `BeamSearch.decode` gives them; more frames may still come."""
+        """The n best texts if the emission ends here, as from `BeamSearch.decode`; more frames may follow."""
         if num_best < 1:
             raise InputError(f"num_best must be 1 or above; got {num_best}")
         self._search._run([self._ending()])
@@ -558,9 +539,9 @@ class BeamState:
         return np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
 
     def _agree(self) -> None:
-        """Take the tokens on the way to the root, below which the prefixes part, out of the tree.
+        """Move the tokens that all prefixes share, those above the root, out of the tree.
 
-        As long as the root has no row of its own, the node that this is made from stays.
+        While the root has no row, its parent stays, because the row is made from the parent's state.
         """
         nodes, state = self._arrays["NODES"], self._state[0]
         labels = []
@@ -577,14 +558,14 @@ class BeamState:
 
     def _double_nodes(self) -> None:
         nodes, state = self._arrays["NODES"], self._state[0]
-        self._keep("NODES", _with_free_nodes(nodes, len(nodes), next_free=int(state["first_free"])))
+        self._set("NODES", _with_free_nodes(nodes, len(nodes), next_free=int(state["first_free"])))
         if self._search.label_model is not None:
-            self._keep("ROWS", np.concatenate([self._arrays["ROWS"]] * 2))
+            self._set("ROWS", np.concatenate([self._arrays["ROWS"]] * 2))
             self._model_states = np.concatenate([self._model_states] * 2)
         state["first_free"] = len(nodes)
         state["num_free"] += len(nodes)
 
-    def _keep(self, name: str, array: np.ndarray) -> None:
+    def _set(self, name: str, array: np.ndarray) -> None:
         self._arrays[name] = array
         self._state[name] = array.ctypes.data
 
@@ -593,7 +574,7 @@ _Question = tuple[BeamState, np.ndarray]  # nodes of a search that need a row
 
 
 def _with_free_nodes(nodes: np.ndarray, number: int, *, next_free: int) -> np.ndarray:
-    """More nodes: new free ones at the end, each leading to the next, and the last of them to `next_free`."""
+    """The nodes with new free ones at the end; each leads to the next, and the last one to `next_free`."""
     longer = np.zeros(len(nodes) + number, dtype=NODE)
     longer[: len(nodes)] = nodes
     longer["slot"][len(nodes) :] = FREE
@@ -602,11 +583,11 @@ def _with_free_nodes(nodes: np.ndarray, number: int, *, next_free: int) -> np.nd
 
 
 def warm_up(on_compile: Callable[[], object] | None = None) -> None:
-    """Nothing, once the search is ready to run: what the first `advance` would do.
+    """Load the compiled search, compiling it if necessary; otherwise the first `advance` does so.
 
-    The first process on a machine compiles it, in seconds; later ones load what was kept, in a fraction of one.
+    The first process on a machine compiles it, in seconds; later processes load the stored code in 0.1 s.
 
     Args:
-        on_compile: called if it has to be compiled, before it begins: the place to say why it takes a while.
+        on_compile: called before a compilation, to explain the delay.
     """
     _kernels.load(on_compile=on_compile)

@@ -1,4 +1,4 @@
-"""The beam search in compiled code: `asr/ctc/beam.py` says what it does, `asr/compute/machine_code.py` how it runs."""
+"""The beam search in compiled code: `asr/ctc/beam.py` explains it, `asr/compute/machine_code.py` loads it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from numba.extending import register_jitable
 
 from asr.compute.addresses import array_from as _array
 from asr.compute.addresses import compiled as _compiled
-from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
-from asr.ctc.ngram_arrays import NgramTables, query
-from asr.ctc.records import (
+from asr.ctc.beam_records import (
     ACTIVE,
     CANDIDATE,
     FINAL,
@@ -30,9 +28,11 @@ from asr.ctc.records import (
     RULES,
     STATE,
 )
+from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
+from asr.ctc.ngram_kernel import query, tables_at
+from asr.ctc.ngram_tables import NgramTables
 from asr.ctc.trie import LEXICON_NODE, find_child
 
-_query = _compiled(query)
 for _function in (find_child, spot, spot_end):
     register_jitable(_function)
 
@@ -41,7 +41,7 @@ _ROUNDING = 1e-9  # nats: sums of the same weights in another order
 
 
 class _Tables(NamedTuple):
-    """What the search looks things up in."""
+    """The arrays of labels, lexicon, hotwords and language model."""
 
     labels: np.ndarray
     lexicon: np.ndarray
@@ -52,29 +52,17 @@ class _Tables(NamedTuple):
 
 @_compiled
 def _tables(rules, state):
-    lm = NgramTables(
-        _array(rules.LM_WORDS, np.int32),
-        _array(rules.LM_LOG_PROBS, np.float32),
-        _array(rules.LM_NEXT_STATES, np.int32),
-        _array(rules.LM_BACK_OFFS, np.float32),
-        _array(rules.LM_BACK_OFF_STATES, np.int32),
-        _array(rules.LM_FIRST_CHILDREN, np.int32),
-        rules.lm_num_words,
-        rules.lm_start_state,
-        rules.lm_empty_state,
-        rules.lm_end_word,
-    )
     lexicon, hotwords = _array(rules.LEXICON, LEXICON_NODE), _array(rules.HOTWORDS, HOTWORD_NODE)
-    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, lm, _array(state.ROWS, np.float32))
+    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, tables_at(rules.LM), _array(state.ROWS, np.float32))
 
 
 @_compiled
 def advance(rules_at, state_at, emission_at, first_frame, num_frames):
-    """Search through the frames from first_frame on; -> frames done, fewer than all when nodes or rows are missing.
+    """Search the frames from first_frame on; -> frames done, fewer than all if nodes or rows are missing.
 
-    The nodes that need a row are then `num_asked`, in ASKED; 0 of them if it is nodes that run out.
+    If rows are missing, ASKED lists the `num_asked` nodes that need one; if nodes are missing, `num_asked` is 0.
 
-    One function, because numba has LLVM compile each one once more in all that call it.
+    This is one function, because LLVM compiles each function again in every function that calls it.
     """
     rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
     tables = _tables(rules, state)
@@ -100,13 +88,13 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
             return t
 
         threshold = rules.token_threshold
-        if frame[rules.blank] < threshold:  # perhaps all are below it
+        if frame[rules.blank] < threshold:  # perhaps all labels are below it
             best_label = frame[rules.blank]
             for label in range(rules.num_labels):
                 best_label = max(best_label, frame[label])
             threshold = min(threshold, best_label)
 
-        # The prefixes of the beam go on: with Φ, with their last label, or with it as a new token of their parent.
+        # Extend the prefixes of the beam: with Φ, with their last label, or with it as a new token of their parent.
         count, num_ranked = np.int64(0), 0
         highest, lowest, top = -np.inf, np.inf, -np.inf
         for slot in range(state.num_active):
@@ -125,7 +113,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                         before_whole = above.blank if parent.label == node.label else above.total
                         if node.certain > parent.certain + _ROUNDING:
                             before = before_whole
-                        if active.total == -np.inf and frame[node.label] < threshold:  # a new prefix, for members
+                        if active.total == -np.inf and frame[node.label] < threshold:  # new among the members
                             before = -np.inf
                     nonblank = _log_add(nonblank, before + frame[node.label])
             total = _log_add(blank, nonblank)
@@ -151,13 +139,13 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     num_ranked += 1
                     highest, lowest = max(highest, score), min(lowest, score)
 
-        # What does not get above the bar is not among the best, and need not be looked at.
+        # Prefixes that cannot score above the bar are not among the best, and are skipped.
         bar = highest - rules.score_threshold
         if num_ranked >= width and lowest > bar:
             bar = lowest
         guest_bar = bar
         if num_guests > 0:
-            count, bar, guest_bar = _keep_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
+            count, bar, guest_bar = _select_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
         num_live = 0
         likeliest = -np.inf
         for label in range(rules.num_labels):
@@ -168,7 +156,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 if log_prob > likeliest:
                     likeliest = log_prob
 
-        # New prefixes: those that are not in the beam.
+        # Find new prefixes, which are not in the beam yet.
         for slot in range(state.num_active):
             active = beam[slot]
             node = nodes[active.node]
@@ -194,7 +182,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 most = whole_acoustic + bonus + node.hope + gain
                 if not most > bar:
                     continue
-                if inside and not (most > guest_bar or acoustic + bonus + rules.words_gain > bar):  # no match ends here
+                if inside and not (most > guest_bar or acoustic + bonus + rules.words_gain > bar):  # no match ends
                     continue
                 child = _child(nodes, active.node, label)
                 if child > 0 and nodes[child].slot >= 0:
@@ -230,20 +218,20 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 if score > highest:
                     highest = score
                 if count == 4 * (width + num_guests):  # as many as there is room for
-                    count, bar, guest_bar = _keep_best(
+                    count, bar, guest_bar = _select_best(
                         candidates, candidates_whole, scores, count, bar, guest_bar, rules
                     )
-        if state.num_asked > 0:  # all so far is written down where the frame, done again, will write it anew
+        if state.num_asked > 0:  # the frame is repeated later, and overwrites all results so far
             return t
         if count > width or num_guests > 0:
-            count, bar, guest_bar = _keep_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
+            count, bar, guest_bar = _select_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
 
-        # The candidates become the beam, and those that are new get a node.
+        # Make the candidates the beam, and nodes for the new ones.
         num_left = state.num_active
         for slot in range(num_left):
             left[slot] = beam[slot].node
             nodes[left[slot]].slot = OUTSIDE
-        num_kept, best = 0, np.int64(0)
+        num_active, best = 0, np.int64(0)
         limit = highest - rules.score_threshold
         for i in range(count):
             candidate = candidates[i]
@@ -264,40 +252,40 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     nodes[above].first_child = at
             if is_member and candidate.score == highest and best == 0:
                 best = at
-            nodes[at].slot = num_kept
-            active = beam[num_kept]
+            nodes[at].slot = num_active
+            active = beam[num_active]
             active.node = at
             active.blank, active.nonblank, active.total = candidate.blank, candidate.nonblank, candidate.total
             if not is_member:
                 active.blank = active.nonblank = active.total = -np.inf
             if num_guests > 0:
-                whole[num_kept] = candidates_whole[i]
-            num_kept += 1
+                whole[num_active] = candidates_whole[i]
+            num_active += 1
 
-        # A dispute that has become too old goes to the best, and those up to half its age with it, so that the next
-        # one is a while away. In one with guests alone, they go.
+        # If a prefix diverged from the best one more than open_tokens ago, drop it, and with it all that diverged more
+        # than half as many ago, so that this happens rarely. If only guests diverged so early, drop them alone.
         if best > 0 and nodes[best].depth - nodes[state.root].depth > rules.open_tokens:
             agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens)
-            for slot in range(num_kept):
+            for slot in range(num_active):
                 if beam[slot].total > -np.inf and not _is_below(nodes, beam[slot].node, agreed):
                     agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens // 2)
                     break
-            num_candidates, num_kept = num_kept, 0
+            num_candidates, num_active = num_active, 0
             for slot in range(num_candidates):
                 at = beam[slot].node
                 if _is_below(nodes, at, agreed):
-                    nodes[at].slot = num_kept
-                    beam[num_kept] = beam[slot]
+                    nodes[at].slot = num_active
+                    beam[num_active] = beam[slot]
                     if num_guests > 0:
-                        whole[num_kept] = whole[slot]
-                    num_kept += 1
+                        whole[num_active] = whole[slot]
+                    num_active += 1
                 else:
                     nodes[at].slot = OUTSIDE
                     left[num_left] = at
                     num_left += 1
-        state.num_active = num_kept
+        state.num_active = num_active
 
-        # A node that is neither in the beam nor above one that is goes, and perhaps its parent with it.
+        # Free nodes that are neither in the beam nor above a node of the beam, then perhaps their parents.
         for i in range(num_left):
             at = left[i]
             while nodes[at].slot == OUTSIDE and nodes[at].first_child == 0 and at != state.root:
@@ -324,7 +312,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
 
 @_compiled
 def _extend(nodes, parent, label, node, tables, rules):
-    """Fill in what its labels say about a prefix and one more label; -> False if the lexicon forbids it."""
+    """Fill in the scores of a prefix and one more label that depend on labels; -> False if the lexicon forbids it."""
     before, after = nodes[parent], nodes[node]
     kind = tables.labels[label].kind
     boundary = kind != PART or before.label < 0 or tables.labels[before.label].kind != PART
@@ -349,7 +337,7 @@ def _extend(nodes, parent, label, node, tables, rules):
                 unknown_letters += known_letters + 1
                 spelling = OFF
     if rules.lm_units == LM_OF_LABELS:
-        log_prob, lm_state = _query(tables.lm, lm_state, tables.labels[label].word)
+        log_prob, lm_state = query(tables.lm, lm_state, tables.labels[label].word)
         lm_score += log_prob
     elif rules.lm_units == LM_OF_ROWS:
         lm_score += tables.rows[parent * rules.num_labels + label]
@@ -391,7 +379,7 @@ def _close(nodes, node, tables, rules):
             unknown_letters += tables.lexicon[prefix.spelling].depth
     if rules.lm_units == LM_OF_WORDS:
         if prefix.closing_state < 0:
-            prefix.closing_score, prefix.closing_state = _query(tables.lm, lm_state, word)
+            prefix.closing_score, prefix.closing_state = query(tables.lm, lm_state, word)
         lm_score += prefix.closing_score
         lm_state = prefix.closing_state
     return True, num_words + 1, num_unknown, unknown_letters, lm_score, lm_state
@@ -430,7 +418,7 @@ def _is_below(nodes, node, above):
 
 @_compiled
 def _log_add(a, b):
-    """log(exp(a) + exp(b)); what is too small to change the larger one in float64 is left out."""
+    """log(exp(a) + exp(b)); the smaller one is left out if it cannot change the larger one in float64."""
     if a < b:
         a, b = b, a
     if b - a > -37.0:  # false for two -inf, whose difference is NaN
@@ -439,17 +427,17 @@ def _log_add(a, b):
 
 
 @_compiled
-def _keep_best(candidates, whole, scores, count, bar, guest_bar, rules):
-    """Move what is kept of the candidates to the front, in their order; -> their number, and both bars.
+def _select_best(candidates, whole, scores, count, bar, guest_bar, rules):
+    """Move the best candidates to the front, in their order; -> their number, and both bars.
 
-    The `beam_width` best by score are members; of the others the `num_guests` best by their score as guests, as far as
-    it is above that of all members.
+    The `beam_width` best by score are members. Of the others the `num_guests` best by guest score are guests, if their
+    guest score is above the score of the worst member.
     """
     for i in range(count):
         scores[i] = candidates[i].score
-    worst, ties = _worst_kept(scores, count, rules.beam_width)
+    worst, ties = _lowest_of_best(scores, count, rules.beam_width)
     bar = max(bar, worst)
-    kept, num_hopeful = np.int64(0), np.int64(0)
+    size, num_hopeful = np.int64(0), np.int64(0)
     for i in range(count):
         score, is_member = candidates[i].score, 0
         if score > worst:
@@ -458,34 +446,34 @@ def _keep_best(candidates, whole, scores, count, bar, guest_bar, rules):
             is_member = 1 if score > -np.inf else 0
             ties -= 1
         if is_member == 1 or (rules.num_guests > 0 and candidates[i].guest_score > bar):
-            if kept < i:
-                candidates[kept] = candidates[i]
+            if size < i:
+                candidates[size] = candidates[i]
                 if rules.num_guests > 0:
-                    whole[kept] = whole[i]
-            candidates[kept].is_member = is_member
-            kept += 1
+                    whole[size] = whole[i]
+            candidates[size].is_member = is_member
+            size += 1
             if is_member == 0:
-                scores[num_hopeful] = candidates[kept - 1].guest_score
+                scores[num_hopeful] = candidates[size - 1].guest_score
                 num_hopeful += 1
     guest_bar = max(guest_bar, bar)
     if num_hopeful < rules.num_guests or rules.num_guests == 0:
-        return kept, bar, guest_bar
-    worst, ties = _worst_kept(scores, num_hopeful, rules.num_guests)
-    count, kept = kept, np.int64(0)
+        return size, bar, guest_bar
+    worst, ties = _lowest_of_best(scores, num_hopeful, rules.num_guests)
+    count, size = size, np.int64(0)
     for i in range(count):
         keep = candidates[i].is_member == 1 or candidates[i].guest_score > worst
         if not keep and candidates[i].guest_score == worst and ties > 0:
             keep = True
             ties -= 1
         if keep:
-            candidates[kept], whole[kept] = candidates[i], whole[i]
-            kept += 1
-    return kept, bar, max(guest_bar, worst)
+            candidates[size], whole[size] = candidates[i], whole[i]
+            size += 1
+    return size, bar, max(guest_bar, worst)
 
 
 @_compiled
-def _worst_kept(scores, count, number):
-    """The worst of the best so many scores, and how many of them are as bad; -inf and 0 if there are not so many."""
+def _lowest_of_best(scores, count, number):
+    """The lowest of the `number` best scores, and how many of these are equal to it; -inf and 0 if there are fewer."""
     if count < number:
         return -np.inf, 0
     low, high = np.int64(0), count - 1  # Hoare's selection: scores[number - 1] becomes the number-th largest
@@ -509,8 +497,8 @@ def _worst_kept(scores, count, number):
             break
     worst = scores[number - 1]
     num_tied = 0
-    for place in range(number):  # the best are in front now
-        if scores[place] == worst:
+    for rank in range(number):  # the best are in front now
+        if scores[rank] == worst:
             num_tied += 1
     return worst, num_tied
 
@@ -527,7 +515,7 @@ def finish(rules_at, state_at, finals_at):
         if rules.lm_units == LM_OF_ROWS:
             lm_score += tables.rows[node * rules.num_labels + rules.blank]
         elif rules.lm_units != NO_LM and tables.lm.end_word > 0:
-            log_prob, lm_state = _query(tables.lm, lm_state, tables.lm.end_word)
+            log_prob, lm_state = query(tables.lm, lm_state, tables.lm.end_word)
             lm_score += log_prob
         hotword_score = nodes[node].hotword_score + spot_end(tables.hotwords, nodes[node].hotword)
         total = beam[slot].total
@@ -546,7 +534,7 @@ def finish(rules_at, state_at, finals_at):
 
 @_compiled
 def trace(nodes_at, node, labels_at, num_labels):
-    """Write the labels on the way to a node, those behind the agreed ones, backwards; -> how many there are."""
+    """Write the labels from the root to a node at the end of `labels`; -> their number."""
     nodes, labels = _array(nodes_at, NODE), _array(labels_at, np.int64)
     length = 0
     while nodes[node].parent > 0:

@@ -1,4 +1,4 @@
-"""The map B from paths to labellings, and what it asks of the number of frames."""
+"""The map B from paths to labellings, and the number of frames that it needs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The CTC loss in cuDNN: what PyTorch asks of a batch before it goes there, and how any batch is made to meet it.
+"""The CTC loss in cuDNN: PyTorch's conditions for a batch, and a way to make any batch meet them.
 
-PyTorch turns to cuDNN without a word, and only where all of `obstacle` holds and every utterance is as long as the
-batch (pytorch, aten/src/ATen/native/cudnn/LossCTC.cpp, `_use_cudnn_ctc_loss` with lengths as integers). So shorter
-utterances are lengthened by frames that are certain to be Φ:
+PyTorch chooses cuDNN without notice, and only where `obstacle` is empty and every utterance is as long as the batch
+(pytorch, aten/src/ATen/native/cudnn/LossCTC.cpp, `_use_cudnn_ctc_loss` with lengths as integers). So shorter utterances
+are lengthened by frames that are certain to be Φ:
 
     log_probs        Φ     a     b             Φ     a     b
     frame 0        -0.2  -2.0  -3.1          -0.2  -2.0  -3.1
@@ -18,10 +18,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-# From so many labels on, PyTorch does not ask cuDNN.
+# PyTorch does not use cuDNN for targets of this many labels or more.
 LABELS_REFUSED = 256
-# In the place of -inf, of which cuDNN may make NaN: no path that needs it counts beside one that does not, and a sum
-# over a hundred thousand frames is still finite in float32.
+# Replaces -inf, which cuDNN may turn into NaN: a path through it is negligible beside any other path, and a sum over a
+# hundred thousand frames is still finite in float32.
 NEVER = -1e30
 
 # (log_probs (B, T, V), labels (n,) int32 on the CPU, input_lengths, target_lengths) to losses (B,)
@@ -29,7 +29,7 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, list[int], list[int]], Tensor]
 
 
 def obstacle(log_probs: Tensor, target_lengths: Tensor, *, blank: int) -> str:
-    """What keeps cuDNN from a batch, and would even if its utterances were equally long; empty if nothing does.
+    """The reason why cuDNN cannot take a batch, even with utterances of equal length; empty if there is none.
 
     Args:
         log_probs: (B, T, V).
@@ -49,25 +49,25 @@ def obstacle(log_probs: Tensor, target_lengths: Tensor, *, blank: int) -> str:
     if log_probs.shape[-1] < 2:
         return "there must be a label beside the blank"
     if int(target_lengths.max()) >= LABELS_REFUSED:
-        return f"targets must have fewer than {LABELS_REFUSED} labels"  # the same sentence for each such batch
+        return f"targets must have fewer than {LABELS_REFUSED} labels"  # the same sentence for all such batches
     return ""
 
 
 def losses_of_equal_lengths(
     log_probs: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, kernel: Kernel
 ) -> Tensor:
-    """The CTC losses of a batch by a kernel that wants all utterances as long as the batch; the blank is label 0.
+    """The CTC losses of a batch by a kernel that needs all utterances as long as the batch; the blank is label 0.
 
-    The kernel sees neither targets that have no alignment, of which cuDNN reads memory that is not its own, nor empty
-    ones, of which it makes NaN (pytorch issue 21680): those have a label of no consequence, and their loss is found
-    here. Where a probability is 0 it gets `NEVER`, and a loss of that size is infinite.
+    The kernel gets no target without an alignment, for which cuDNN reads memory out of bounds, and no empty target, for
+    which it returns NaN (pytorch issue 21680). Both are replaced by a label of no consequence, and their loss is
+    computed here. The kernel gets `NEVER` for a probability of 0, and a loss of that size becomes infinite.
 
     Args:
         log_probs: (B, T, V) with T >= 1 and V >= 2, natural log.
         labels: (sum of target_lengths,) int64 on the CPU, 1 .. V - 1.
         input_lengths: (B,) int64 on the CPU, <= T.
         target_lengths: (B,) int64 on the CPU.
-        kernel: gets labels and lengths that it can take; its loss may be finite or not where log_probs holds NaN.
+        kernel: gets only labels and lengths that it can take; its loss may be anything where log_probs holds NaN.
     Returns:
         (B,) losses: inf where there is no alignment, NaN where a frame within the length holds one.
     """
@@ -102,10 +102,10 @@ def lengthened(log_probs: Tensor, input_lengths: Tensor) -> Tensor:
 
 
 def frames_needed(labels: Tensor, target_lengths: Tensor) -> Tensor:
-    """(B,) the frames that each target takes at least: one a label, and one between equal ones.
+    """(B,) the fewest frames of each target: one for each label, and one between equal labels.
 
     Args:
-        labels: (sum of target_lengths,) of all targets, one after the other.
+        labels: (sum of target_lengths,) of all targets, concatenated.
         target_lengths: (B,).
     """
     rows = torch.arange(len(target_lengths)).repeat_interleave(target_lengths)

@@ -16,10 +16,10 @@ class BestPath:
     Args:
         path: (T,) int64, one label per frame, blanks included.
         tokens: (U,) int64, `collapse(path)`.
-        spans: (U, 2) int64, the frames [start, end) of the run of equal labels behind each token; in order, apart.
+        spans: (U, 2) int64, the frames [start, end) of each token's run of equal labels; in order, without overlap.
         confidences: (U,) float64 in (0, 1], the geometric mean of the token's posteriors over its span.
-        score: natural log-probability of the path, the sum of its T frames; 0 if there are none. Other paths to
-            the same tokens are not counted, so it is at most the log-probability of the tokens.
+        score: natural log-probability of the path, the sum of its T frames; 0 if there are none. It does not count
+            other paths to the same tokens, so it is at most the log-probability of the tokens.
     """
 
     path: np.ndarray
@@ -32,7 +32,7 @@ class BestPath:
 def best_path(emission: np.ndarray, *, blank: int) -> BestPath:
     """The most probable path of an emission, with the frames and the confidence of each of its tokens.
 
-    It is not always the path of the most probable tokens, which may have their probability spread over many paths.
+    These need not be the most probable tokens, whose probability may be spread over many paths.
 
     Args:
         emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.

@@ -1,21 +1,21 @@
-"""Words and phrases that a beam search is told to expect, and where they are in a text of labels.
+"""Words and phrases that a beam search should expect, and their places in a text of labels.
 
 A hotword is a sequence of labels: a word, or words with a delimiter between them. It counts where it stands as whole
 words, by the rule of leftmost and longest: read from the left; at the start of each word take the longest hotword that
-begins there and ends with a word; go on behind it, or with the next word if there is none. So NEW YORK is not also NEW,
-no label counts twice, and a text has one set of matches, whatever the search went through to find it.
+begins there and ends with a word; continue after it, or with the next word if there is none. So NEW YORK is not also
+NEW, no label counts twice, and the matches of a text do not depend on the way of the search.
 
-While a prefix is being spelled, it is not known yet what will match. The search carries one node of a trie along, that
-of the leftmost match still open, and ranks the prefix by what is certain: what was completed before, and in the open
-match. A prefix that would be pruned is kept for a while (see `asr.ctc.beam`) if it is good enough with a potential:
+While a prefix is being spelled, its matches are not known yet. The search stores one node of a trie with it, that of
+the leftmost open match, and ranks the prefix by the certain weights: of complete matches, and of complete parts of the
+open one. A prefix that would be pruned stays for a while (see `asr.ctc.beam`) if it is good enough with a potential:
 
     potential(n) = max over the hotwords h that begin with n of   weight(h) * labels of n / labels of h, or `earned`
-                   or, if it is more, what is left when n fails
+                   or, if it is more, the weight that remains when n fails
 
-When the match fails, because no hotword goes on with the next label, the labels behind its longest whole part (behind
-its first word, if there is no such part) have to be read again. What comes of it depends on the node alone, so it is
-worked out beforehand, as the failure links of Aho and Corasick are: the search never reads a label twice, and its time
-does not depend on the number of hotwords.
+A match fails when no hotword continues with the next label. Then the labels after its longest complete part (after its
+first word, if there is no such part) have to be read again. The result depends on the node alone, so it is computed
+beforehand, like the failure links of Aho and Corasick: the search never reads a label twice, and its time does not
+depend on the number of hotwords.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 from asr.ctc.trie import TRIE_FIELDS, Trie, find_child
 from asr.errors import InputError
 
-#: what a label does to words: inside one, between two, or a word of its own
+#: the role of a label: part of a word, between two words, or a word of its own
 PART, DELIMITER, STANDALONE = 0, 1, 2
 
 HOTWORD_NODE = np.dtype(
@@ -51,8 +51,8 @@ class Hotwords:
 
     Args:
         spellings: H sequences of labels without blanks; a phrase holds the delimiters between its words.
-        weights: (H,) finite and > 0, in nats: what a whole match adds to the score of a text.
-        earned: for each hotword what its match is worth after each label, up to its weight; None: it grows evenly.
+        weights: (H,) finite and > 0, in nats: added to the score of a text for each complete match.
+        earned: for each hotword the value of its match after each label, up to its weight; None: it grows evenly.
     Raises:
         InputError: a spelling is empty, comes twice or does not hold labels; or a weight is missing or not positive.
     """
@@ -109,9 +109,9 @@ class Hotwords:
     def records(self, kinds: np.ndarray) -> np.ndarray:
         """(N + 1,) trie records for `spot` and `spot_end`: weight, potential and failure link of each node.
 
-        `settled` is the part of the potential that stays whatever comes next, unless a longer hotword takes its place.
-        What one more label can add to what a prefix is ranked by is at most `step` if its bit is set in `next_labels`
-        (bit `label & 63`, for each label that leads on), else at most `fail_step`; of node 0 only `step` counts.
+        `settled` is the part of the potential that no later label can take away, except by a longer hotword. One more
+        label raises the potential by at most `step` if its bit is set in `next_labels` (bit `label & 63`, for each
+        label that continues a hotword), otherwise by at most `fail_step`; of node 0 only `step` counts.
 
         Args:
             kinds: (V,) PART, DELIMITER or STANDALONE for each label.
@@ -131,7 +131,7 @@ class Hotwords:
                 potentials[node] = max(potentials[node], earned)
                 node = int(trie.parents[node])
         readable = records.view(np.recarray)
-        for node in range(1, len(trie.labels)):  # by length: what a failure leads to is shorter
+        for node in range(1, len(trie.labels)):  # by length: a failure leads to a shorter node
             parent, label = int(trie.parents[node]), int(trie.labels[node])
             if parent:
                 boundary = bool(kinds[label] != PART or kinds[trie.labels[parent]] != PART)
@@ -161,15 +161,15 @@ class Hotwords:
 
 
 def spot(records, state, boundary, label):
-    """The node after one more label, and the weight of the matches that are whole and over with it.
+    """The node after one more label, and the weight of the matches that it ends.
 
     Plain Python that numba can compile.
 
     Args:
         records: `Hotwords.records`.
         state: node of the open match; 0 if there is none.
-        boundary: whether the label stands at the start of a word, or is itself no part of one.
-        label: of the text.
+        boundary: whether the label starts a word, or is no part of a word.
+        label: the next one of the text.
     """
     gain = 0.0
     while state != 0 or boundary:
@@ -188,7 +188,7 @@ def spot(records, state, boundary, label):
 
 
 def spot_end(records, state):
-    """The weight of the matches that are whole where the text ends."""
+    """The weight of the matches that the end of the text completes."""
     gain = 0.0
     while state != 0:
         if records[state].weight > 0.0:

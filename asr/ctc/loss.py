@@ -21,10 +21,10 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 CheckedBatch: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # log_probs, labels, input_lengths, target_lengths
 Integers: TypeAlias = Tensor | np.ndarray | Sequence[int] | int
 
-_LARGE = 1e5  # nats: float32 tells paths apart to a hundredth of a nat
-_FLOOR = -1e9  # where float64 has a ten-millionth left
+_LARGE = 1e5  # nats: from here on, float32 is coarser than a hundredth of a nat
+_FLOOR = -1e9  # where float64 is exact to a ten-millionth
 
-# What `auto` has found to be faster, by device and by utterances, frames, labels and longest target to powers of two.
+# The faster backend for `auto`, by device and by utterances, frames, labels and longest target to powers of two.
 _faster: dict[tuple[torch.device | int, ...], tuple[Backend, str]] = {}
 
 
@@ -42,56 +42,53 @@ def ctc_loss(
 
         loss[b] = -ln Σ_{π : collapse(π) = targets[b]} Π_{t < input_lengths[b]} p[b, t, π_t]
 
-    Nothing is reduced, averaged or dropped. A target that has no alignment (fewer frames than `minimum_frames`, or a
-    probability of zero on every path) has an infinite loss and a gradient of exactly zero, and leaves its neighbours
-    alone, so a trainer can name such utterances and go on:
+    Nothing is reduced, averaged or dropped. A target without an alignment (fewer frames than `minimum_frames`, or a
+    probability of zero on every path) has an infinite loss and a gradient of exactly zero, and does not affect other
+    utterances. So a trainer can report such utterances and continue:
 
         losses = ctc_loss(...)
         losses[losses.isfinite()].sum().backward()
 
-    A NaN in an utterance's frames gives it a NaN loss, with a gradient of zero here too; but log_softmax, and whatever
-    comes before it, will spread a NaN into the gradients of the weights all the same: skip such a batch.
+    A NaN in an utterance's frames gives it a NaN loss, also with a gradient of zero; but log_softmax and the layers
+    before it spread a NaN into the gradients of the weights anyway: skip such a batch.
 
-    The gradient is the one that log_softmax wants: exp(log_probs) minus the posterior of each label. It equals the
-    derivative with respect to the logits, and only for log_probs that come from log_softmax. Frames past
-    input_lengths[b] have a gradient of zero, whatever they hold.
+    The gradient is made for log_softmax: exp(log_probs) minus the posterior of each label. It equals the derivative
+    with respect to the logits, but only for log_probs that come from log_softmax. Frames past input_lengths[b] have a
+    gradient of zero, whatever they hold.
 
-    A log-probability of -1e30 or less is a probability of zero. The gradient of a loss above 1e5, a target that a model
-    all but rules out, is worked out in float64, which tells paths of such a size apart.
+    A log-probability of -1e30 or less is a probability of zero. The gradient of a loss above 1e5, of a target that the
+    model considers almost impossible, is computed in float64, because float32 cannot distinguish such paths.
 
-    On CUDA there are two implementations, which differ in their last bits. PyTorch's own adds gradients up in any
-    order, so that they differ from run to run too; cuDNN's does not, but takes only float32, Φ as label 0 and targets
-    of fewer than 256 labels. `auto` takes the faster one: the first batch of each size (to powers of two) runs through
-    both. After torch.use_deterministic_algorithms(True), `auto` takes cuDNN's, and sends what that does not take to the
-    CPU.
+    On CUDA there are two implementations, which differ in their last bits. PyTorch's own adds up gradients in any
+    order, so they also differ from run to run. cuDNN's is deterministic, but takes only float32, Φ as label 0 and
+    targets of fewer than 256 labels. `auto` takes the faster one: the first batch of each size (to powers of two) runs
+    through both. After torch.use_deterministic_algorithms(True), `auto` takes cuDNN's, and the CPU for other batches.
 
     Args:
-        log_probs: (B, T, V) float32 or float64, natural log; rows sum to 1 once exponentiated (not checked; cuDNN sees
-            to it). (T, V) is one utterance, with targets (U,) and lengths that are one integer each. Half precision is
-            refused: cast the logits to float32 before log_softmax, where digits are lost.
-        targets: (B, U) integers padded with anything, or (sum of target_lengths,) concatenated; no blanks. They, and
-            the lengths, may be lists or NumPy arrays. Best kept on the CPU: they are checked there, and fetching them
-            from a GPU waits for it.
+        log_probs: (B, T, V) float32 or float64, natural log; rows sum to 1 once exponentiated (not checked; cuDNN
+            normalises them). (T, V) is one utterance, with targets (U,) and one integer for each length. Half precision
+            is refused: cast the logits to float32 before log_softmax, which loses digits.
+        targets: (B, U) integers padded with anything, or (sum of target_lengths,) concatenated; no blanks. Targets and
+            lengths may be lists or NumPy arrays. Leave them on the CPU: they are checked there, and a copy from a GPU
+            waits for it.
         input_lengths: (B,) integers, 0 <= input_lengths[b] <= T.
         target_lengths: (B,) integers, 0 <= target_lengths[b] <= U.
         blank: index of the blank label, 0 <= blank < V.
         backend: "native", "cudnn", or "auto".
-        note: called on a CUDA device with a sentence about what `auto` has taken, and the times that it has measured,
-            or what keeps cuDNN from the batch; the same for like batches. None: the latter is an AsrWarning.
+        note: called on a CUDA device with a sentence: the choice of `auto` and the measured times, or the reason why
+            cuDNN cannot take the batch; similar batches give the same sentence. None: the reason is an AsrWarning.
     Returns:
-        (B,) losses, () of one utterance, of the dtype and on the device of log_probs; each >= 0 but for rounding, inf
+        (B,) losses, or () of one utterance, of the dtype and on the device of log_probs; each >= 0 up to rounding, inf
         or NaN as above.
     Raises:
-        InputError: a shape, dtype, length, label or the blank is not as above; or backend is "cudnn", and cuDNN cannot
-            be had: the message says which condition fails.
+        InputError: a shape, dtype, length, label or the blank is not as above; or backend is "cudnn" and cuDNN cannot
+            take the batch: the message gives the condition that fails.
     Source: Graves et al. 2006, sections 4.1 and 4.2.
     """
     if backend not in get_args(Backend):
         raise InputError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
     if not isinstance(log_probs, Tensor):
-        raise InputError(
-            f"log_probs must be a torch tensor, made by torch.as_tensor for example; got {type(log_probs)}"
-        )
+        raise InputError(f"log_probs must be a torch tensor, for example from torch.as_tensor; got {type(log_probs)}")
     if log_probs.ndim not in (2, 3) or log_probs.dtype not in (torch.float32, torch.float64):
         raise InputError(
             "log_probs must be (B, T, V), or (T, V), in float32 or float64 (cast the logits before log_softmax); "
@@ -122,11 +119,11 @@ def ctc_loss(
         raise InputError(
             f"input_lengths[{row}] must be at most the {num_frames} frames of log_probs; got {int(input_lengths[row])}"
         )
-    if log_probs.numel() == 0:  # no frames at all: only the empty target has a path, the empty one
+    if log_probs.numel() == 0:  # no frames: only the empty target has a path, the empty one
         impossible = (target_lengths > 0).to(log_probs.device)
         return log_probs.sum(dim=(1, 2)).masked_fill(impossible, torch.inf)
 
-    emissions = _Floored.apply(log_probs, cudnn.NEVER)  # PyTorch makes NaN gradients of -inf
+    emissions = _Floored.apply(log_probs, cudnn.NEVER)  # PyTorch's gradients of -inf are NaN
     losses = _chosen((emissions, labels, input_lengths, target_lengths), blank=blank, backend=backend, note=note)
     losses = losses.masked_fill(losses.detach() >= -cudnn.NEVER / 2, torch.inf)
     if losses.requires_grad:
@@ -145,7 +142,7 @@ def ctc_loss(
 
 
 class _Floored(torch.autograd.Function):
-    """log_probs, but at least `least`; its gradient goes to log_probs as it is, where `clamp` would drop a part."""
+    """log_probs, but at least `least`; the gradient passes unchanged, where `clamp` would drop a part."""
 
     @staticmethod
     def forward(ctx, log_probs: Tensor, least: float) -> Tensor:
@@ -157,15 +154,15 @@ class _Floored(torch.autograd.Function):
 
 
 def _only_rows(gradient: Tensor | None, *, rows: Tensor) -> Tensor | None:
-    """The gradient (B, T, V) of some utterances, and 0 for others; None, which is undefined, stays."""
+    """The gradient (B, T, V) of some utterances, and 0 for others; None (undefined) stays."""
     return None if gradient is None else gradient.masked_fill(~rows[:, None, None], 0.0)
 
 
 def _chosen(batch: CheckedBatch, *, blank: int, backend: Backend, note: Note | None) -> Tensor:
-    """Losses (B,); the one place that chooses between implementations.
+    """Losses (B,) by the implementation that `backend` chooses.
 
-    PyTorch turns to cuDNN without a word, but only for int32 targets; those of the native kernel are int64 here. Were
-    it otherwise, a batch would change its kernel with its blank and with the lengths of its utterances.
+    PyTorch chooses cuDNN without notice, but only for int32 targets. Targets for the native kernel are int64 here;
+    otherwise the kernel would depend on the blank and on the lengths of the utterances.
     """
     emissions, _, _, target_lengths = batch
     native = partial(_native, blank=blank)
@@ -173,7 +170,7 @@ def _chosen(batch: CheckedBatch, *, blank: int, backend: Backend, note: Note | N
         return native(*batch)
     if obstacle := cudnn.obstacle(emissions, target_lengths, blank=blank):
         if backend == "cudnn":
-            raise InputError(f"backend 'cudnn' cannot be had: {obstacle}")
+            raise InputError(f"backend 'cudnn' cannot take this batch: {obstacle}")
         (note or _warn)(f"CTC does not run in cuDNN: {obstacle}")
         return (_on_cpu if torch.are_deterministic_algorithms_enabled() else _native)(*batch, blank=blank)
     if backend == "cudnn" or torch.are_deterministic_algorithms_enabled():
@@ -185,7 +182,7 @@ def _chosen(batch: CheckedBatch, *, blank: int, backend: Backend, note: Note | N
 
 
 def _native(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int) -> Tensor:
-    """By PyTorch's own kernel, of the CPU or of CUDA."""
+    """Losses by PyTorch's own kernel on the device of the emissions."""
     time_first = emissions.transpose(0, 1)  # (B, T, V) -> (T, B, V)
     return torch.nn.functional.ctc_loss(
         time_first, labels.to(emissions.device), input_lengths, target_lengths, blank=blank, reduction="none"
@@ -193,24 +190,24 @@ def _native(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_len
 
 
 def _on_cpu(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int) -> Tensor:
-    """By PyTorch's kernel of the CPU, wherever the emissions are."""
+    """Losses by PyTorch's kernel for the CPU, on any device."""
     return _native(emissions.cpu(), labels, input_lengths, target_lengths, blank=blank).to(emissions.device)
 
 
 def _in_cudnn(emissions: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-    """By cuDNN, of a batch in whose way there is no `cudnn.obstacle`."""
+    """Losses by cuDNN, of a batch without a `cudnn.obstacle`."""
     return cudnn.losses_of_equal_lengths(emissions, labels, input_lengths, target_lengths, kernel=_cudnn_kernel)
 
 
 def _cudnn_kernel(emissions: Tensor, labels: Tensor, input_lengths: list[int], target_lengths: list[int]) -> Tensor:
-    """cuDNN itself; the lengths stay integers, because PyTorch asks something else of tensors, and of their devices."""
+    """cuDNN itself. The lengths stay integers, because PyTorch has other conditions for tensors and their devices."""
     time_first = emissions.transpose(0, 1).contiguous()  # (B, T, V) -> (T, B, V)
     assert torch._use_cudnn_ctc_loss(time_first, labels, input_lengths, target_lengths, 0)
     return torch.ctc_loss(time_first, labels, input_lengths, target_lengths, 0, reduction=0)  # 0: none
 
 
 def _faster_backend(batch: CheckedBatch, native: Kernel) -> tuple[Backend, str]:
-    """What is faster for batches of about this size, and a sentence about it; measured if none came before."""
+    """The faster backend for batches of about this size, and a sentence about it; measured for the first of them."""
     emissions, _, _, target_lengths = batch
     sizes = [(size - 1).bit_length() for size in (*emissions.shape, max(int(target_lengths.max()), 1))]
     key = (emissions.device, *sizes)
@@ -218,7 +215,7 @@ def _faster_backend(batch: CheckedBatch, native: Kernel) -> tuple[Backend, str]:
         seconds: dict[Backend, float] = {"native": _seconds(native, batch)}
         try:
             seconds["cudnn"] = _seconds(_in_cudnn, batch)
-        except RuntimeError as error:  # memory for its workspace, say: training can do without
+        except RuntimeError as error:  # no memory for its workspace, for example: training can do without
             torch.cuda.empty_cache()
             _faster[key] = "native", f"CTC runs in native: cudnn failed ({str(error).strip().partition(chr(10))[0]})"
             return _faster[key]
@@ -235,8 +232,8 @@ def _faster_backend(batch: CheckedBatch, native: Kernel) -> tuple[Backend, str]:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _seconds(kernel: Kernel, batch: CheckedBatch) -> float:
-    """The least of three times of loss and gradient, after one to warm up."""
-    emissions, *rest = (tensor.clone() for tensor in batch)  # of inference mode there is no gradient, but of copies
+    """The shortest of three times of loss and gradient, after one to warm up."""
+    emissions, *rest = (tensor.clone() for tensor in batch)  # tensors from inference mode have no gradient; copies do
     least = float("inf")
     for attempt in range(4):
         leaf = emissions.detach().requires_grad_()

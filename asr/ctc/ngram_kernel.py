@@ -1,23 +1,21 @@
-"""Scores of a sequence of words in compiled code; `asr/compute/machine_code.py` says how it runs."""
+"""Queries of an n-gram model in compiled code; `asr/compute/machine_code.py` loads it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from asr.compute.addresses import array_at, array_from, compiled
-from asr.ctc.ngram_arrays import NgramTables, query
+from asr.ctc import ngram_tables
+from asr.ctc.ngram_tables import NgramTables
 
-_query = compiled(query)
+query = compiled(ngram_tables.query)
 
 
 @compiled
-def score_words(tables_at, state, words_at, num_words, log_probs_at):
-    """Write log p of each word after those before it, (n,) float64, for words (n,) int32 that follow `state`; -> 0.
-
-    `tables_at` is where the fields of an `NgramTables` stand, int64 each: addresses of its arrays, and its numbers.
-    """
-    fields = array_at(tables_at, np.int64, (10,))
-    tables = NgramTables(
+def tables_at(fields_at):
+    """The `NgramTables` whose `field_values` stand at an address."""
+    fields = array_from(fields_at, np.int64)
+    return NgramTables(
         array_from(fields[0], np.int32),
         array_from(fields[1], np.float32),
         array_from(fields[2], np.int32),
@@ -29,9 +27,15 @@ def score_words(tables_at, state, words_at, num_words, log_probs_at):
         fields[8],
         fields[9],
     )
+
+
+@compiled
+def score_words(fields_at, state, words_at, num_words, log_probs_at):
+    """Write (n,) float64, log p of each word given those before it, for words (n,) int32 that follow `state`; -> 0."""
+    tables = tables_at(fields_at)
     words, log_probs = array_at(words_at, np.int32, (num_words,)), array_at(log_probs_at, np.float64, (num_words,))
     for i in range(num_words):
-        log_probs[i], state = _query(tables, state, words[i])
+        log_probs[i], state = query(tables, state, words[i])
     return 0
 
 

@@ -17,17 +17,17 @@ class Trie:
     """The prefixes of S label sequences, as N nodes; node 0 is the empty prefix.
 
     Nodes are numbered by length, then by parent, then by label, so that the children of a node are consecutive and
-    sorted by label. That is what `find_child` searches.
+    sorted by label, for `find_child`.
 
     Args:
-        sequences: each of one label or more, no two alike; S may be 0.
-        name: what to call them in messages.
+        sequences: one label or more each, no two equal; S may be 0.
+        name: their name in messages.
     Attributes:
         ends: (S,) int64, the node where each sequence ends.
         parents: (N,) int64, -1 for node 0.
         labels: (N,) int64, the last label of each node, -1 for node 0.
     Raises:
-        InputError: a sequence is empty, holds something else than labels 0 or above, or comes twice.
+        InputError: a sequence is empty, holds anything but labels 0 or above, or occurs twice.
     """
 
     def __init__(self, sequences: Sequence[Sequence[int]], *, name: str):
@@ -38,10 +38,10 @@ class Trie:
         if flat.size and (flat.ndim != 1 or flat.dtype.kind not in "iu" or flat.min() < 0):
             raise InputError(f"{name} must hold sequences of labels, integers 0 or above; got {list(sequences)!r:.80}")
         starts = np.cumsum(lengths) - lengths
-        self.ends = np.zeros(len(lengths), dtype=np.int64)  # the node that each sequence has come to
+        self.ends = np.zeros(len(lengths), dtype=np.int64)  # the node of each sequence so far
         parents, labels = [np.array([-1])], [np.array([-1])]
         num_nodes, num_labels = 1, flat.max(initial=0) + 1
-        longer = np.arange(len(lengths))  # those that go on
+        longer = np.arange(len(lengths))  # sequences with more labels
         for depth in range(lengths.max(initial=0)):
             longer = longer[lengths[longer] > depth]
             edges, which = np.unique(self.ends[longer] * num_labels + flat[starts[longer] + depth], return_inverse=True)
@@ -54,10 +54,10 @@ class Trie:
         first = np.full(num_nodes, -1)
         first[self.ends[::-1]] = np.arange(len(lengths))[::-1]
         if (again := np.flatnonzero(first[self.ends] != np.arange(len(lengths)))).size:
-            raise InputError(f"{name}[{again[0]}] must come once; it equals {name}[{first[self.ends[again[0]]]}]")
+            raise InputError(f"{name}[{again[0]}] must occur once; it equals {name}[{first[self.ends[again[0]]]}]")
 
     def records(self, dtype: np.dtype) -> np.ndarray:
-        """(N + 1,) records that begin with TRIE_FIELDS, other fields zero; the last one only ends the others."""
+        """(N + 1,) records that begin with TRIE_FIELDS, other fields zero; the last one ends the last children."""
         num_nodes = len(self.parents)
         records = np.zeros(num_nodes + 1, dtype=dtype)
         records["first_child"] = np.searchsorted(self.parents[1:], np.arange(num_nodes + 1)) + 1
@@ -66,9 +66,9 @@ class Trie:
 
 
 def find_child(records, node, label):
-    """The node that `label` leads to from `node` in `Trie.records`, or -1. Plain Python that numba can compile."""
+    """The child of `node` by `label` in `Trie.records`, or -1. Plain Python that numba can compile."""
     low = records[node].first_child
-    # Labels are sorted and differ: so far up it can be, and there it is if none in between is missing.
+    # Labels are sorted and different, so the child is at most this far up; it is there if no label is missing.
     high = min(records[node + 1].first_child - 1, low + label - records[low].label)
     if low > high:
         return -1
@@ -83,14 +83,14 @@ def find_child(records, node, label):
     return low if records[low].label == label else -1
 
 
-class Lexicon:
-    """Words spelled in labels, which a beam search knows by their numbers.
+class WordTrie:
+    """Words spelled in labels; a beam search identifies them by their numbers.
 
     Args:
-        spellings: one sequence of labels a word, without delimiters; no two alike.
+        spellings: one sequence of labels for each word, without delimiters; no two equal.
         words: the number of each word in the language model; None numbers them 0, 1, ... in order.
     Raises:
-        InputError: a spelling is empty, comes twice or does not hold labels; or words has another length.
+        InputError: a spelling is empty, occurs twice or does not hold labels; or words has another length.
     """
 
     def __init__(self, spellings: Sequence[Sequence[int]], words: Sequence[int] | None = None):
@@ -106,14 +106,14 @@ class Lexicon:
         self.records = trie.records(LEXICON_NODE)  # word: the number of the word that ends there, or -1
         self.records["word"] = -1
         self.records["word"][trie.ends] = numbers
-        depths = [0]  # of each node, how many labels lead to it
+        depths = [0]  # of each node, the number of labels on the way to it
         for parent in trie.parents[1:].tolist():
             depths.append(depths[parent] + 1)
         self.records["depth"][:-1] = depths
         self._trie = trie
 
     def best_ahead(self, scores: np.ndarray) -> np.ndarray:
-        """(N + 1,) for each record the largest score of the words that begin as it does, from those of all words."""
+        """(N + 1,) for each record the largest score of the words with its prefix, given the scores of all words."""
         best = np.full(len(self.records), -np.inf)
         nodes, scores = self._trie.ends, np.asarray(scores, dtype=np.float64)
         while nodes.size:

@@ -1,1 +1,1 @@
-"""Utterances on disk: manifests, their sound, shards, splits."""
+"""Utterances on disk: manifests (Lhotse cuts), shards (Lhotse Shar), the sound of an utterance, names of splits."""

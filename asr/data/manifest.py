@@ -1,8 +1,8 @@
-"""Manifests: the list of utterances a model is trained or scored on, kept on disk as a Lhotse CutSet.
+"""Manifests: lists of utterances to train or score a model on, stored as Lhotse CutSets.
 
 One line of JSON per utterance (`.jsonl`, or `.jsonl.gz`): a MonoCut with one supervision, which holds the text and the
-speaker. Lhotse itself reads what is written here, and what Lhotse wrote is read here; reading parses the lines
-directly (no Lhotse objects, no Lhotse installed), so that a manifest of a million lines opens in seconds.
+speaker. Manifests are exchanged with Lhotse in both directions. Lines are parsed directly, without Lhotse, so a
+manifest of a million lines opens in seconds.
 Format: https://lhotse.readthedocs.io/en/latest/cuts.html
 """
 
@@ -26,29 +26,29 @@ from asr.files.texts import MOST_LINE, lines_with_ends, unpacked
 from asr.files.writing import write_whole
 from asr.text.normalization import TextOptions, normalize
 
-# An utterance may end this much after its recording, a supervision after its cut: room for rounded times and for
-# the padding of compressed formats, and less than a phone.
+# An utterance may end this much after its recording, and a supervision after its cut: enough for rounded times and
+# the padding of compressed formats, less than a phone.
 _TOLERANCE_SECONDS = 0.025
 _OF_TABLES = frozenset({"audio_filepath", "audio_path", "audio_file", "audio", "path", "wav", "file"})
 _HIGHEST = sys.float_info.max
 MOST_CHANNELS = 1 << 16
-MOST_ID = 500  # characters, since files are named by it
-MOST_SECONDS = 1e9  # that a recording can have, 30 years: beyond, sums of samples are no longer exact
+MOST_ID = 500  # characters; ids become file names
+MOST_SECONDS = 1e9  # 30 years; sums of samples of longer recordings are not exact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """One stretch of one channel of an audio file, and what is said in it.
+    """One stretch of one channel of an audio file, and its transcript.
 
     Args:
         id: unique within its manifest.
         audio: the sound file.
-        start_seconds: where the utterance begins in the file, >= 0.
+        start_seconds: start of the utterance in the file, >= 0.
         duration_seconds: its length, > 0.
-        text: the reference transcript as the corpus has it; may be empty.
-        speaker: who speaks, None when not known.
+        text: the reference transcript as in the corpus; may be empty.
+        speaker: None if not known.
         channel: index of the file's channel, 0 for mono.
-        archive: path or URL of the shard that holds the sound, which `audio` only names then; "" means a file.
+        archive: path or URL of the shard that holds the sound (`audio` is then only a name); "" for a file.
     Raises:
         InputError: a field is outside its range.
     """
@@ -64,7 +64,7 @@ class Utterance:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Where its sound is in an archive: the archive, and the name there."""
+        """The archive of the sound, and its name in the archive."""
         return self.archive, self.id
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declared:
-    """What a manifest says about a recording: rate in Hz and samples, None where it does not; seconds."""
+    """A recording as its manifest describes it: rate in Hz and samples, None if not stated; seconds."""
 
     sample_rate: int | None
     num_samples: int | None
@@ -97,7 +97,7 @@ class Declared:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestLine:
-    """A line of a manifest, counted from 1: an utterance and what is said about its recording, or what is wrong."""
+    """A line of a manifest, counted from 1: an utterance and the description of its recording, or an error."""
 
     number: int
     utterance: Utterance | None = None
@@ -114,7 +114,7 @@ def spelled_text(utterance: Utterance, options: TextOptions) -> str:
     """The text of an utterance, normalised; see `normalize`.
 
     Raises:
-        DataError: the options refuse marks, and it has one; the utterance is named.
+        DataError: the options refuse marks and the text has one; the message names the utterance.
     """
     try:
         return normalize(utterance.text, options)
@@ -125,14 +125,14 @@ def spelled_text(utterance: Utterance, options: TextOptions) -> str:
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
     """Write utterances as a Lhotse CutSet; the file appears complete or not at all.
 
-    The same utterances give the same bytes. Relative audio paths are made absolute, since Lhotse and this module
-    understand a relative path in a manifest differently (from the working directory, and from the manifest's folder).
+    The same utterances give the same bytes. Relative audio paths are made absolute: Lhotse starts a relative path in a
+    manifest from the working directory, this module from the manifest's folder.
 
     Args:
-        utterances: any number, in the order they are to have; their audio files must exist.
+        utterances: in the order of the lines; their audio files must exist.
         path: `.jsonl` or `.jsonl.gz`, replaced if it exists; its folder is made.
     Raises:
-        InputError: another suffix, or two utterances with one id.
+        InputError: another suffix, or two utterances with the same id.
         DataError: an audio file is missing, is not audio, has no such channel, or ends before an utterance in it does.
         ImportError: Lhotse is not installed.
     """
@@ -146,41 +146,41 @@ def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) ->
 
     Args:
         path: `.jsonl` or `.jsonl.gz`; a relative audio path in it starts from the manifest's folder.
-        check_audio: also require that every audio file exists (it is not opened).
+        check_audio: also require that every audio file exists (without opening it).
     Raises:
-        DataError: with the line, that is not JSON, lacks a key, repeats an id, has an impossible time, or is a cut
-            that is not one stretch of one recording with one text; or the file is missing or damaged.
+        DataError: a line is not JSON, lacks a key, repeats an id, has an impossible time, or is not a cut of one
+            stretch of one recording with one text; or the file is missing or damaged.
     """
     return list(_different(scan_manifest(path), path, {}, check_audio=check_audio))
 
 
 def read_usable(path: str | os.PathLike[str]) -> list[Utterance | DataError]:
-    """As `read_manifest`, but with what is wrong with a line, or with the file from there on, in its place.
+    """As `read_manifest`, but with an error in the place of each bad line, or of the rest of a damaged file.
 
     Raises:
-        DataError: there is no such manifest, its name is none's, or it has no lines.
+        DataError: there is no such manifest, its suffix is wrong, or it has no lines.
     """
-    found: list[Utterance | DataError] = []
+    items: list[Utterance | DataError] = []
     seen: dict[str, str] = {}
     lines = scan_manifest(path)
     while True:
         try:
-            found.append(next(_different(lines, path, seen)))
+            items.append(next(_different(lines, path, seen)))
         except StopIteration:
             break
         except DataError as error:
             if error.line is None:
                 raise
-            found.append(error)
-    if not found:
+            items.append(error)
+    if not items:
         raise DataError("there are no utterances in this manifest", path=path)
-    return found
+    return items
 
 
 def _different(
     lines: Iterable[ManifestLine], path: str | os.PathLike[str], seen: dict[str, str], *, check_audio: bool = False
 ) -> Iterator[Utterance]:
-    """The utterances of a file's lines, each of which is usable; `seen` has the place of each id, and grows."""
+    """The utterances of a file's lines, all of which must be usable; adds the line of each id to `seen`."""
     name = os.fspath(path)
     for line in lines:
         utterance, error = line.utterance, line.error
@@ -201,11 +201,11 @@ def read_shard(cuts: IO[str], name: str, *, archive: str, seen: dict[str, str]) 
 
     Args:
         cuts: the lines of its cuts.*.jsonl.gz.
-        name: what errors call that file.
-        archive: path or URL of the tar file with their sound.
-        seen: where each id has been, over all shards; grows.
+        name: of this file in errors.
+        archive: path or URL of the tar file with the sound.
+        seen: the line of each id, over all shards; new ids are added.
     Raises:
-        DataError: with the line: as `read_manifest`; or a cut whose sound is elsewhere; or the file is damaged.
+        DataError: as `read_manifest`; or the sound of a cut is elsewhere.
     """
     utterances: list[Utterance] = []
     try:
@@ -217,10 +217,10 @@ def read_shard(cuts: IO[str], name: str, *, archive: str, seen: dict[str, str]) 
 
 
 def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
-    """Every line of a CutSet, those too that cannot be used; ids may come twice.
+    """Every line of a CutSet, usable or not; ids may repeat.
 
     Raises:
-        DataError: when the iterator comes to it: the file is missing or damaged, or its name is no manifest's.
+        DataError: during iteration: the file is missing or damaged, or its suffix is wrong.
     """
     path = Path(path)
     _check_suffix(path, DataError)
@@ -233,13 +233,13 @@ def scan_manifest(path: str | os.PathLike[str]) -> Iterator[ManifestLine]:
     except FileNotFoundError as error:
         raise DataError("no such manifest", path=path) from error
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None)  # of the system, mostly when it is opened, and not of a line
-        place = None if reason and not number else number + 1
-        raise DataError(f"cannot be read: {reason or error}", path=path, line=place) from error
+        reason = getattr(error, "strerror", None)  # an error of the system, mostly from opening the file
+        bad_line = None if reason and not number else number + 1
+        raise DataError(f"cannot be read: {reason or error}", path=path, line=bad_line) from error
 
 
 def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestLine]:
-    """Each line as an utterance, whose audio is in a folder or in an archive of that name, or what is wrong with it."""
+    """Each line as an utterance or an error; relative audio paths start from `folder`."""
     for number, text in enumerate(iter(lambda: lines.readline(MOST_LINE + 1), ""), start=1):
         if len(text) > MOST_LINE:
             raise OSError(f"the line has more than {MOST_LINE} characters")
@@ -255,15 +255,15 @@ def _scan(lines: IO[str], folder: Path, archive: str = "") -> Iterator[ManifestL
 
 @contextmanager
 def open_manifest(path: Path) -> Iterator[IO[str]]:
-    """The lines of a manifest, unpacked where it is compressed; a byte that is not UTF-8 becomes a lone surrogate."""
+    """The lines of a manifest, unpacked if compressed; a byte that is not UTF-8 becomes a lone surrogate."""
     with open_regular(path) as file, unpacked(file, path) as content, lines_with_ends(content) as lines:
         yield lines
 
 
 def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
-    """Write lines, each with its end, packed if the name ends in .gz: the same lines, the same bytes."""
+    """Write lines, each with its newline, compressed if the name ends in .gz; the same lines give the same bytes."""
     content = "".join(lines).encode(errors="backslashreplace")
-    # The header of gzip gets no time and no file name.
+    # No time and no file name in the header of gzip.
     write_whole(path, gzip.compress(content, mtime=0) if os.fspath(path).endswith(".gz") else content)
 
 
@@ -283,13 +283,13 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
     seen: set[str] = set()
     for utterance in utterances:
         if utterance.id in seen:
-            raise InputError(f"ids must differ, but {utterance.id!r} comes twice")
+            raise InputError(f"ids must differ, but {utterance.id!r} is used twice")
         seen.add(utterance.id)
         audio = Path(os.path.abspath(utterance.audio))
         if audio not in recordings:
             header = _header(audio)
             recordings[audio] = Recording(
-                id=utterance.id,  # unique, as a file's name might not be
+                id=utterance.id,  # unique, unlike the name of a file
                 sources=[AudioSource(type="file", channels=list(range(header.num_channels)), source=str(audio))],
                 sampling_rate=header.sample_rate,
                 num_samples=header.num_samples,
@@ -327,7 +327,7 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
 def _header(audio: Path) -> Any:
     if not audio.is_file():
         raise DataError("no such audio file", path=audio)
-    import soundfile  # commands that only ask for a name must not wait for it
+    import soundfile  # slow, and not needed to read a manifest
 
     from asr.audio.sound_files import sound_header
 
@@ -338,7 +338,7 @@ def _header(audio: Path) -> Any:
 
 
 def _load(line: str) -> dict[str, Any]:
-    """One line of a CutSet as a dictionary. Raises: InputError with what is wrong."""
+    """One line of a CutSet as a dictionary. Raises: InputError."""
     try:
         cut = parse_json(line)
     except ValueError as error:
@@ -349,7 +349,7 @@ def _load(line: str) -> dict[str, Any]:
 
 
 def _declared(cut: dict[str, Any]) -> Declared:
-    """What a cut says about its recording, which `_parse` has found there."""
+    """The description of a cut's recording, which `_parse` has checked."""
     recording = cut["recording"]
     counts = (recording.get(key) for key in ("sampling_rate", "num_samples"))
     sample_rate, num_samples = (value if type(value) is int and 0 < value < 2**62 else None for value in counts)
@@ -359,28 +359,28 @@ def _declared(cut: dict[str, Any]) -> Declared:
 
 
 def _parse(cut: dict[str, Any], folder: Path, archive: str) -> Utterance:
-    """A cut as an Utterance. Raises: InputError with what is wrong and what to do."""
+    """A cut as an Utterance. Raises: InputError with the fault and a remedy."""
     if "type" not in cut and not _OF_TABLES.isdisjoint(cut):
         raise InputError(
             "each line must be a Lhotse cut, got a line of a table, as NeMo's manifests are "
-            f"({', '.join(map(str, cut))!r:.60}): asr-data import FILE --output DIR makes cuts of it"
+            f"({', '.join(map(str, cut))!r:.60}): convert it with asr-data import FILE --output DIR"
         )
     if "type" not in cut:
         raise InputError(
-            "each line must be a cut, got one without 'type' (of recordings and supervisions, lhotse makes cuts: "
+            "each line must be a cut, got one without 'type' (lhotse makes cuts from recordings and supervisions: "
             "CutSet.from_manifests(recordings=..., supervisions=...).trim_to_supervisions())"
         )
     cut_id = _field(cut, "id", str, "the cut")
     name = f"cut {cut_id!r:.60}"
     if cut["type"] != "MonoCut":
         raise InputError(
-            f"{name} must be a MonoCut, got {cut['type']!s:.60} (mixed, padded or of several channels: "
-            "write it to audio of its own with lhotse's cuts.save_audios)"
+            f"{name} must be a MonoCut, got {cut['type']!s:.60} (if it is mixed, padded or of several channels, "
+            "write it to its own audio file with lhotse's cuts.save_audios)"
         )
     supervisions = _field(cut, "supervisions", list, name)
     if len(supervisions) != 1:
-        cure = "cuts.trim_to_supervisions()" if supervisions else "cuts.filter(lambda cut: cut.supervisions)"
-        raise InputError(f"{name} must have one supervision, got {len(supervisions)} (lhotse: {cure})")
+        remedy = "cuts.trim_to_supervisions()" if supervisions else "cuts.filter(lambda cut: cut.supervisions)"
+        raise InputError(f"{name} must have one supervision, got {len(supervisions)} (lhotse: {remedy})")
     supervision = supervisions[0]
     start = _field(cut, "start", float, name)
     duration = _field(cut, "duration", float, name)
@@ -419,20 +419,20 @@ def _source(cut: dict[str, Any], name: str, *, end_seconds: float, in_archive: b
     for source in _field(recording, "sources", list, where):
         channels = _field(source, "channels", list, f"a source of {name}")
         if channel in channels:
-            kind, cure = (
+            kind, remedy = (
                 ("shar", "lhotse's SharWriter puts it there")
                 if in_archive
                 else ("file", "write the audio to files with lhotse's cuts.save_audios")
             )
             if source.get("type") != kind:
-                raise InputError(f"{where} must be a {kind}, got a source of type {source.get('type')!r:.60} ({cure})")
-            name_there = cut["id"] if in_archive else _field(source, "source", str, f"a source of {name}")
-            return name_there, channels.index(channel)
-    raise InputError(f"{where} must have channel {channel!r:.20}, got none such")
+                raise InputError(f"{where} must be a {kind}, got type {source.get('type')!r:.60} ({remedy})")
+            file = cut["id"] if in_archive else _field(source, "source", str, f"a source of {name}")
+            return file, channels.index(channel)
+    raise InputError(f"{where} must have channel {channel!r:.20}, but does not")
 
 
 def _field(record: Any, key: str, kind: type[Any], where: str) -> Any:
-    """record[key], which must be of this kind (an integer is a float too, a boolean is no number)."""
+    """record[key], which must be of this kind; an integer is also a float, a boolean is not a number."""
     if not isinstance(record, dict):
         raise InputError(f"{where} must be a JSON object, got {record!r:.60}")
     if key not in record:

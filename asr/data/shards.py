@@ -1,7 +1,7 @@
-"""Shards: utterances and their sound in archives that are read from front to back, on a disk or in an object store.
+"""Shards: utterances and their sound in archives that are read sequentially from a disk or an object store.
 
 A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the first shard, recording.000000.tar their
-sound, and so on. A million small files are slow to copy and to open; a thousand archives are not.
+sound, and so on. Unlike a million small files, a thousand archives are fast to copy and to open.
 Format: https://lhotse.readthedocs.io/en/latest/shar.html
 """
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
 
 CUTS, SOUND = "cuts.%06d.jsonl.gz", "recording.%06d.tar"
-
-
 MOST_BYTES = 1 << 30  # of a sound file in an archive
 _KINDS = {
     tarfile.DIRTYPE: "a folder",
@@ -49,18 +47,18 @@ def write_shards(
     shuffled: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """Write the utterances of a manifest into shards, their sound as FLAC of 16 bits: a whole folder, or nothing.
+    """Write the utterances of a manifest into shards, with 16-bit FLAC; the folder appears complete or not at all.
 
     Args:
         manifest: `.jsonl` or `.jsonl.gz`.
-        folder: where the shards go; it must not exist yet.
-        shard_size: utterances in a shard, the last one aside.
-        shuffled: in an order that depends on their number alone, not in the manifest's.
-        progress: called with how many utterances are done, and of how many.
+        folder: folder for the shards; it must not exist yet.
+        shard_size: utterances per shard; the last shard may have fewer.
+        shuffled: shuffle the utterances, in an order that depends on their number only.
+        progress: called with the number of utterances done, and of all.
     Returns:
         The archives of sound.
     Raises:
-        ConfigError: the folder exists, a shard would hold nothing, or Lhotse is not installed.
+        ConfigError: the folder exists, `shard_size` is below 1, or Lhotse is not installed.
         DataError: the manifest cannot be read or holds no utterances, or a recording cannot be read.
     """
     folder = Path(folder)
@@ -80,11 +78,11 @@ def write_shards(
 
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     unfinished.mkdir(parents=True)
-    place = str(unfinished).replace("%", "%%")  # the writers put the number in with it
+    prefix = str(unfinished).replace("%", "%%")  # the writers format the number with %
     try:
         with (
-            JsonlShardWriter(f"{place}/{CUTS}", shard_size=shard_size) as cuts,
-            AudioTarWriter(f"{place}/{SOUND}", shard_size=shard_size, format="flac") as sounds,
+            JsonlShardWriter(f"{prefix}/{CUTS}", shard_size=shard_size) as cuts,
+            AudioTarWriter(f"{prefix}/{SOUND}", shard_size=shard_size, format="flac") as sounds,
         ):
             for done, utterance in enumerate(utterances, start=1):
                 with closing(stream_channels(utterance.audio)) as blocks:
@@ -101,7 +99,7 @@ def write_shards(
 
 
 def _cut(utterance: Utterance, num_samples: int, sample_rate: int) -> MonoCut:
-    """The utterance as a cut whose recording holds nothing else, and is in the archive."""
+    """The utterance as a cut of its own recording in the archive."""
     from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 
     seconds = num_samples / sample_rate
@@ -129,10 +127,10 @@ def read_shards(source: str) -> list[Utterance]:
     """The utterances of a folder of shards, in order; each names the archive of its sound.
 
     Args:
-        source: a folder, or its URL in any form that fsspec knows (s3://, gs://, https:// with a listing).
+        source: a folder, or a URL that fsspec can list (s3://, gs://, https://).
     Raises:
-        ConfigError: a package for such URLs is not installed.
-        DataError: there are no shards, one lacks its archive, or cuts that cannot be read; two of one id.
+        ConfigError: the package for this kind of URL is not installed.
+        DataError: there are no shards, a shard lacks its archive or cuts, cuts cannot be read, or an id is used twice.
     """
     names = names_below(source, depth=1)
     numbers = sorted(name.split(".")[1] for name in names if name.startswith("cuts.") and name.endswith(".jsonl.gz"))
@@ -159,16 +157,16 @@ def read_shards(source: str) -> list[Utterance]:
 
 
 def read_sounds(utterances: Iterable[Utterance], *, stopped: Callable[[], bool] = lambda: False) -> Sounds:
-    """The sound files of those utterances that are in archives.
+    """The sound of utterances in archives.
 
-    Each archive is read once, from front to back as far as needed.
+    Each archive is read once, sequentially, as far as needed.
 
     Args:
-        utterances: any; those in files are passed over.
-        stopped: asked between files; true: what has been read by then is enough.
+        utterances: utterances in files are skipped.
+        stopped: called between files; if true, stop reading.
     Raises:
-        ConfigError: a package for such URLs is not installed.
-        DataError: an archive cannot be read, or lacks one of them.
+        ConfigError: the package for this kind of URL is not installed.
+        DataError: an archive cannot be read, or lacks the sound of an utterance.
     """
     wanted: dict[str, set[str]] = {}
     for utterance in utterances:
@@ -180,15 +178,15 @@ def read_sounds(utterances: Iterable[Utterance], *, stopped: Callable[[], bool] 
 
 
 def _members(archive: str, missing: set[str], stopped: Callable[[], bool]) -> Iterator[tuple[str, bytes]]:
-    """The name and the content of each sound file that is wanted."""
+    """The name and the content of each missing sound file."""
     with opened(archive) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
         while missing and not stopped() and (member := tar.next()):
             name, _, kind = member.name.rpartition(".")
             if name in missing and kind not in ("json", "nometa", "nodata"):
                 if not member.isreg() or member.size > MOST_BYTES:
-                    what = f"a file of {member.size} bytes" if member.isreg() else _KINDS.get(member.type, "no file")
+                    actual = f"a file of {member.size} bytes" if member.isreg() else _KINDS.get(member.type, "no file")
                     rule = f"the archive must hold the sound of {name!r:.60} as a file of at most {MOST_BYTES >> 20} MB"
-                    raise DataError(f"{rule}, but {member.name!r:.60} is {what}", path=archive)
+                    raise DataError(f"{rule}, but {member.name!r:.60} is {actual}", path=archive)
                 content = tar.extractfile(member)
                 assert content is not None
                 missing.remove(name)

@@ -1,4 +1,4 @@
-"""What people call the parts of a corpus, in names of files and of data sets."""
+"""Usual names of the splits of a corpus, in the names of files and data sets."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ SPLIT_NAMES: dict[str, Split] = {
 
 
 def find_split(name: str) -> Split:
-    """Which split a name is of: the first of its words that says so; "" if none does."""
+    """The split that a name belongs to, by its first word in `SPLIT_NAMES`; "" if there is none."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")

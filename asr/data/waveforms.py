@@ -19,29 +19,28 @@ from asr.data.manifest import Utterance
 from asr.errors import DataError, InputError
 from asr.files.reading import open_regular
 
-_SOUGHT = frozenset(("AIFF", "AU", "FLAC", "NIST", "RF64", "W64", "WAV", "WAVEX"))  # whose samples are found exactly
-_FAR = 2.0  # seconds from which on it pays
-_MARGIN = 0.1  # seconds around a stretch that the resampler's filter sees
-
+_SEEKABLE = frozenset(("AIFF", "AU", "FLAC", "NIST", "RF64", "W64", "WAV", "WAVEX"))  # seeks are exact to the sample
+_FAR = 2.0  # seconds after which seeking is faster
+_MARGIN = 0.1  # seconds around a stretch for the filter of the resampler
 
 Sounds: TypeAlias = Mapping[tuple[str, str], bytes]
-"""The content of sound files that are in archives, by `Utterance.place`."""
+"""The content of sound files in archives, by `Utterance.place`."""
 
 
 def read_waveform(utterance: Utterance, sample_rate: int, *, sounds: Sounds | None = None) -> Waveform:
-    """(N,) float32: the utterance's stretch of its recording, shorter where the recording ends before it does.
+    """The samples of an utterance, (N,) float32; fewer if the recording ends before the utterance.
 
     Args:
-        utterance: whose.
+        utterance: in a file or an archive.
         sample_rate: Hz of the result.
-        sounds: has the content of its file, if that is in an archive.
+        sounds: the content of its file, if it is in an archive.
     Raises:
         DataError: the recording cannot be read, or ends before the utterance begins.
     """
     if not utterance.archive and utterance.start_seconds > _FAR:
-        sought = _sought(utterance, sample_rate)
-        if sought is not None:
-            return sought
+        waveform = _seek_waveform(utterance, sample_rate)
+        if waveform is not None:
+            return waveform
     source: Source = utterance.audio
     if utterance.archive:
         source = _Named((sounds or {})[utterance.place], "/".join(utterance.place))
@@ -63,8 +62,8 @@ def read_waveform(utterance: Utterance, sample_rate: int, *, sounds: Sounds | No
     return np.concatenate(parts)
 
 
-def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
-    """The same without decoding what comes before; None where that cannot be, or something is wrong with the file."""
+def _seek_waveform(utterance: Utterance, sample_rate: int) -> Waveform | None:
+    """The samples of an utterance, without decoding the file up to it; None if it cannot seek, or on any error."""
     try:
         with (
             open_regular(utterance.audio) as file,
@@ -72,19 +71,17 @@ def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
             soundfile.SoundFile(file.fileno(), closefd=False) as audio,
         ):
             rate = audio.samplerate
-            step = rate // math.gcd(
-                rate, sample_rate
-            )  # every so many frames, a sample of the result is where a frame is
+            step = rate // math.gcd(rate, sample_rate)  # frames after which both rates have a sample at the same time
             first = int(max(utterance.start_seconds - _MARGIN, 0.0) * rate) // step * step
             end_seconds = utterance.start_seconds + utterance.duration_seconds
             if end_seconds * rate > audio.frames:
-                return None  # a file that may be cut short
+                return None  # the file may be truncated
             last = min(math.ceil((end_seconds + _MARGIN) * rate), audio.frames)
-            if audio.format not in _SOUGHT or utterance.channel >= audio.channels:
+            if audio.format not in _SEEKABLE or utterance.channel >= audio.channels:
                 return None
             chunks = wav_chunks(FileBytes(file, os.fstat(file.fileno()).st_size), 0)
             if chunks is not None and len(chunks.data) != 1:
-                return None  # of which libsndfile knows the last
+                return None  # libsndfile reads the last chunk only
             audio.seek(first)
             samples = audio.read(last - first, dtype="float32", always_2d=True)
             waveform = read_audio((samples[:, utterance.channel], rate), sample_rate=sample_rate)
@@ -97,7 +94,7 @@ def _sought(utterance: Utterance, sample_rate: int) -> Waveform | None:
 
 
 class _Named(BytesIO):
-    """The content of a file, whose name errors can say."""
+    """The content of a file, with its name for errors."""
 
     def __init__(self, content: bytes, name: str):
         super().__init__(content)

@@ -1,4 +1,4 @@
-"""How sure a word is: the share of the hypotheses that have it, the posteriors of its characters, and of all others."""
+"""The confidence of a word: its share of the hypotheses, the posteriors of its characters and of the utterance."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asr.text.metrics import align
+from asr.text.metrics import align_tokens
 from asr.text.transcript import find_words
 
-UNCHANGED = (0.0, 1.0, 0.0)  # coefficients with which `calibrated` gives confidences as they are, but for 0 and 1
-_SUREST = 1e-4  # log-odds of 0 and 1 are infinite
+UNCHANGED = (0.0, 1.0, 0.0)  # coefficients with which `calibrated` changes no confidence but 0 and 1
+_SUREST = 1e-4  # distance from 0 and 1, whose log-odds are infinite
 _NEWTON_STEPS, _SMALLEST_STEP = 25, 1e-9
 
 
-def agreements(readings: Sequence[Sequence[str]]) -> np.ndarray:
-    """Which readings have which words of the first one.
+def agreements(hypotheses: Sequence[Sequence[str]]) -> np.ndarray:
+    """The agreement of each hypothesis with the words of the first one.
 
     Args:
-        readings: the words of n hypotheses, the best first.
+        hypotheses: the words of n hypotheses, the best first.
     Returns:
-        (n, W) 1 where a shortest alignment of the first reading with another pairs its word with the same word, else 0.
+        (n, W) 1 where a shortest alignment pairs a word of the first hypothesis with the same word, else 0.
     """
     rows = []
-    for reading in readings:
-        aligned = (pair for pair in align(readings[0], reading) if pair.operation != "insertion")
+    for words in hypotheses:
+        aligned = (pair for pair in align_tokens(hypotheses[0], words) if pair.operation != "insertion")
         rows.append([pair.operation == "match" for pair in aligned])
-    return np.array(rows, dtype=float).reshape(len(readings), -1)
+    return np.array(rows, dtype=float).reshape(len(hypotheses), -1)
 
 
-def word_shares(agreed: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(W,) in 0 .. 1, the share of probability of the readings that have a word in its place.
+def word_shares(agreement: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(W,) in 0 .. 1, the share of probability of the hypotheses that have a word in its place.
 
     Args:
-        agreed: (n, W), see `agreements`.
+        agreement: (n, W), see `agreements`.
         scores: (n,) natural log-probabilities, up to a constant.
     """
     shares = np.exp(scores - scores.max())
-    return np.minimum(shares / shares.sum() @ agreed, 1.0)
+    return np.minimum(shares / shares.sum() @ agreement, 1.0)
 
 
 def of_words(spelled: str, confidences: np.ndarray) -> np.ndarray:
@@ -54,63 +54,62 @@ def of_utterance(characters: np.ndarray) -> float:
 
 
 def evidence(confidences: np.ndarray, utterances: np.ndarray | float) -> np.ndarray:
-    """(W, 3): 1, the log-odds of each word's confidence, and those of the utterance that it is in.
+    """(W, 3): 1, the log-odds of each word's confidence, and the log-odds of its utterance.
 
-    In an utterance that a model can't follow, noisy or in another language, hypotheses agree on words that nobody said;
-    the characters all over it tell.
+    In a noisy utterance, or one in another language, hypotheses agree on words that nobody said. The low posteriors of
+    all its characters show it.
 
     Args:
         confidences: (W,) in 0 .. 1.
-        utterances: (W,) what `of_utterance` says of each word's, or one number for all.
+        utterances: (W,) `of_utterance` for the utterance of each word, or one number for all.
     """
     ones = np.ones(len(confidences))
     return np.stack([ones, _log_odds(confidences), _log_odds(utterances) * ones], axis=1)
 
 
-def calibrated(seen: np.ndarray, coefficients: Sequence[float] | np.ndarray) -> np.ndarray:
+def calibrated(features: np.ndarray, coefficients: Sequence[float] | np.ndarray) -> np.ndarray:
     """(W,) the probability that each word is right, by a logistic function of its `evidence`, (W, 3).
 
     Source: Platt 1999, "Probabilistic outputs for support vector machines".
     """
-    return 1.0 / (1.0 + np.exp(-(seen @ np.asarray(coefficients))))
+    return 1.0 / (1.0 + np.exp(-(features @ np.asarray(coefficients))))
 
 
-def fit_calibration(seen: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(3,) the coefficients of `calibrated` that make what is known to be right likeliest.
+def fit_calibration(features: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(3,) the coefficients of `calibrated` with the highest likelihood.
 
-    A Gaussian prior of variance 1 around `UNCHANGED` keeps a few words from promising too much; and evidence for a word
-    never counts against it: the second and third are at least 0.
+    A Gaussian prior of variance 1 around `UNCHANGED` prevents overconfidence with few words. The second and third
+    coefficient are at least 0, so that evidence for a word never lowers its confidence.
 
     Args:
-        seen: (W, 3) of W words, see `evidence`.
-        right: (W,) whether each is.
+        features: (W, 3) of W words, see `evidence`.
+        right: (W,) whether each word is right.
     """
     free = np.ones(3, dtype=bool)
     while True:
-        coefficients = _newton(seen[:, free], right, np.array(UNCHANGED)[free])
-        found = np.zeros(3)
-        found[free] = coefficients
-        against = found < (-np.inf, 0.0, 0.0)
-        if not against.any():
-            return found
-        free &= ~against
+        coefficients = np.zeros(3)
+        coefficients[free] = _newton(features[:, free], right, np.array(UNCHANGED)[free])
+        negative = coefficients < (-np.inf, 0.0, 0.0)
+        if not negative.any():
+            return coefficients
+        free &= ~negative
 
 
-def _newton(seen: np.ndarray, right: np.ndarray, unchanged: np.ndarray) -> np.ndarray:
-    """The likeliest coefficients, all of them free."""
+def _newton(features: np.ndarray, right: np.ndarray, unchanged: np.ndarray) -> np.ndarray:
+    """The likeliest coefficients without limits."""
 
     def loss(coefficients: np.ndarray) -> float:
-        odds = seen @ coefficients
+        odds = features @ coefficients
         return float(np.logaddexp(0.0, odds).sum() - odds @ right + 0.5 * ((coefficients - unchanged) ** 2).sum())
 
     coefficients = unchanged
     for _ in range(_NEWTON_STEPS):
-        probabilities = calibrated(seen, coefficients)
-        gradient = seen.T @ (right - probabilities) - (coefficients - unchanged)
-        curvature = (seen.T * (probabilities * (1.0 - probabilities))) @ seen + np.eye(len(unchanged))
+        probabilities = calibrated(features, coefficients)
+        gradient = features.T @ (right - probabilities) - (coefficients - unchanged)
+        curvature = (features.T * (probabilities * (1.0 - probabilities))) @ features + np.eye(len(unchanged))
         step = np.linalg.solve(curvature, gradient)
         while loss(coefficients + step) > loss(coefficients) and np.abs(step).max() > _SMALLEST_STEP:
-            step /= 2  # it went too far
+            step /= 2  # a shorter step
         coefficients = coefficients + step
         if np.abs(step).max() <= _SMALLEST_STEP:
             break

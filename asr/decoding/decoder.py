@@ -1,10 +1,10 @@
-"""From log-probabilities to a `Transcript`: greedily, or by a prefix beam search with all that helps it."""
+"""From log-probabilities to a `Transcript`: greedily, or by prefix beam search with language models and hotwords."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,33 +12,34 @@ import numpy as np
 
 from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
+from asr.decoding.beam_search import file_versions, load_language_model, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
 from asr.decoding.options import DecodingOptions
-from asr.decoding.rescoring import LEAST_SCORE, Reading, Rescorer, merge_alike
-from asr.decoding.search_setup import file_versions, load_language_model, make_search, named_files, read_source
+from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
 from asr.errors import ConfigError, InputError
 from asr.files.reading import Identity
+from asr.options import to_json
 from asr.text.alphabet import BLANK, Alphabet
-from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
+from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words, split_words
 
 _SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
-_NUM_WEIGHED = 32  # hypotheses that confidences are made of, at most
+_NUM_WEIGHED = 32  # hypotheses for confidences, at most
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
 
 
 class Decoder:
-    """Decodes the emissions of one alphabet: what the options name is read once, here. Threads may share it.
+    """Decodes the emissions of one alphabet; reads the files of its options once. Threads may share it.
 
     Args:
         alphabet: characters of the labels.
         options: None means the defaults, greedy decoding.
         device: where a recurrent language model computes; see `asr.compute.device.find_device`.
-        dtype: the torch format of its matrix products when it ranks hypotheses anew; None is float32.
+        dtype: torch format of its matrix products in rescoring; None is float32.
     Raises:
         DataError: a language model, the lexicon or a file of hotwords cannot be read, or a line of the lexicon is not
             one word in the alphabet.
-        InputError: none of the hotwords, or none of the language model's words, can be spelled in the alphabet; or a
-            language model that is fused lacks a character of it.
+        InputError: the alphabet can spell no hotword, or no word of the language model; or a fused language model lacks
+            one of its characters.
     Warns:
         AsrWarning: hotwords that cannot be spelled are left out; a language model knows few of the words or letters.
     """
@@ -48,16 +49,16 @@ class Decoder:
     ):
         self.alphabet = alphabet
         self.options = options or DecodingOptions()
-        self._said = _said(self.options)
+        self._effective_options = _effective(self.options)
         if self.options.prior and len(self.options.prior) != alphabet.size:
             raise ConfigError(
                 f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
             )
         self._search: BeamSearch | None = None
         self._rescorer: Rescorer | None = None
-        if self.options.beam_width > 1:
+        if not self.options.greedy:
             self._search, self._hotwords, lexicon = make_search(alphabet, self.options, device=device)
-            if self.options.rescore_lm:
+            if self.options.rescoring.rescore_lm:
                 self._rescorer = self._make_rescorer(lexicon, device, dtype)
 
     def decode(
@@ -70,31 +71,30 @@ class Decoder:
     def decode_many(
         self, log_probs: Sequence[Any], *, frame_seconds: float = 1.0, durations_seconds: Sequence[float | None]
     ) -> list[Transcript]:
-        """The transcripts of several utterances, the same as `decode` gives one by one.
+        """The transcripts of several utterances, the same as from `decode` one by one.
 
-        A recurrent language model hears the hypotheses of all of them together, whether it ranks them anew or is part
-        of the search.
+        A recurrent language model, in rescoring or in the search, gets the hypotheses of all of them together.
         """
-        emissions = [checked_log_probs(each, num_labels=self.alphabet.size) for each in log_probs]
+        emissions = [checked_log_probs(emission, num_labels=self.alphabet.size) for emission in log_probs]
         timelines = [
             _make_timeline(len(emission), frame_seconds, duration_seconds)
             for emission, duration_seconds in zip(emissions, durations_seconds, strict=True)
         ]
         if self._search is None:
             return [self._greedy(*pair) for pair in zip(emissions, timelines, strict=True)]
-        lists = self.readings(emissions)
+        lists = self.hypotheses(emissions)
         return [self._transcript(*parts) for parts in zip(lists, emissions, timelines, strict=True)]
 
-    def readings(self, emissions: Sequence[np.ndarray]) -> list[list[Reading]]:
-        """What each emission may be, the best first, ranked anew if a language model is there for it; not greedily.
+    def hypotheses(self, emissions: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
+        """The hypotheses of each emission, the best first, rescored if the options say so; not for greedy decoding.
 
         Args:
-            emissions: (T, V) natural log-probabilities, trusted to be that.
+            emissions: (T, V) natural log-probabilities, which are not checked.
         Returns:
-            At least one reading of each, be it empty.
+            At least one hypothesis for each, perhaps an empty one, with its text.
         """
-        found = self._found(emissions)
-        return found if self._rescorer is None else self._rescorer.rescore(found)
+        lists = self._search_all(emissions)
+        return lists if self._rescorer is None else self._rescorer.rescore(lists)
 
     def _greedy(self, emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of the best path."""
@@ -106,110 +106,108 @@ class Decoder:
             tokens=tuple(best.tokens.tolist()),
             spans=tuple((start, end) for start, end in best.spans.tolist()),
         )
-        confidences = of_words(spelled, best.confidences) ** self.options.greedy_confidence_power
+        confidences = of_words(spelled, best.confidences) ** self.options.confidence.greedy_confidence_power
         return self._of_hypotheses([hypothesis], spelled, confidences.tolist(), timeline)
 
-    def _found(self, emissions: Sequence[np.ndarray]) -> list[list[Reading]]:
-        """What the search finds in each emission, the best first; at least one reading, be it empty."""
+    def _search_all(self, emissions: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
+        """The hypotheses of the search for each emission, the best first; at least one, perhaps an empty one."""
         assert self._search is not None
         options = self.options
-        within = options.rescore_within if self._rescorer else math.inf
-        if options.num_best == 1 and self._rescorer is None:  # then no others are needed but for confidences
-            within = _NEGLIGIBLE * options.confidence_temperature
-        wanted = max(options.num_best, options.rescore_count if self._rescorer else _NUM_WEIGHED)
+        within = options.rescoring.rescore_within if self._rescorer else math.inf
+        if options.num_best == 1 and self._rescorer is None:  # only confidences need the others
+            within = _NEGLIGIBLE * options.confidence.confidence_temperature
+        count = max(options.num_best, options.rescoring.rescore_count if self._rescorer else _NUM_WEIGHED)
         if options.prior_weight:
-            emissions = [without_prior(each, options.prior, options.prior_weight) for each in emissions]
-        found = self._search.decode_many(emissions, num_best=wanted, within=within)
-        return [self._readings(*pair) for pair in zip(emissions, found, strict=True)]
+            emissions = [without_prior(emission, options.prior, options.prior_weight) for emission in emissions]
+        lists = self._search.decode_many(emissions, num_best=count, within=within)
+        return [
+            merge_duplicates(list(map(self._spell, hypotheses))) if hypotheses else [_empty(emission)]
+            for emission, hypotheses in zip(emissions, lists, strict=True)
+        ]
 
-    def _readings(self, emission: np.ndarray, found: Sequence[BeamHypothesis]) -> list[Reading]:
-        if not found:  # nothing is possible, or nothing that the lexicon allows
-            score = max(float(emission[:, BLANK].sum()), LEAST_SCORE)
-            return [Reading(tokens=np.zeros(0, dtype=np.int64), text="", acoustic=score, score=score)]
-        return merge_alike([self._reading(each) for each in found])
-
-    def _reading(self, found: BeamHypothesis) -> Reading:
-        """What the search found, without the price of unknown words where they are expected."""
-        options, expected = self.options, [self._hotwords[match.index] for match in found.hotwords]
-        num_unknown = found.num_unknown - sum(each.num_unknown for each in expected)
-        unknown_letters = found.unknown_letters - sum(each.unknown_letters for each in expected)
-        return Reading(
-            tokens=found.tokens,
-            text=self.alphabet.decode(found.tokens),
-            acoustic=found.acoustic_score,
-            score=found.score,
-            lm=found.lm_score,
-            num_unknown=num_unknown,
-            unknown_letters=unknown_letters,
-            word_score=options.word_bonus * found.num_words
-            + options.unknown_word_score * num_unknown
-            + options.unknown_letter_score * unknown_letters,
-            hotword_score=sum(each.weight for each in expected),
-            hotwords=found.hotwords,
+    def _spell(self, hypothesis: BeamHypothesis) -> BeamHypothesis:
+        """A hypothesis of the search with its text; unknown words of hotwords do not count, nor does their price."""
+        text = self.alphabet.decode(hypothesis.tokens)
+        expected = [self._hotwords[match.index] for match in hypothesis.hotwords]
+        return replace(
+            hypothesis,
+            text=text,
+            words=tuple(split_words(text)),
+            num_unknown=hypothesis.num_unknown - sum(hotword.num_unknown for hotword in expected),
+            unknown_letters=hypothesis.unknown_letters - sum(hotword.unknown_letters for hotword in expected),
+            hotword_score=sum(hotword.weight for hotword in expected),
         )
 
-    def _transcript(self, readings: Sequence[Reading], emission: np.ndarray, timeline: Timeline) -> Transcript:
-        """The transcript of readings, the best first."""
-        best, options = readings[0], self.options
-        shown = readings[: options.num_best]
-        spans, heard = zip(*(place_tokens(emission, reading.tokens) for reading in shown), strict=True)
-        hypotheses = [self._hypothesis(*pair, timeline) for pair in zip(shown, spans, strict=True)]
-        scores = np.array([reading.score for reading in readings]) / options.confidence_temperature
-        weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
-        shares = word_shares(agreements([reading.words for reading in readings[:weighed]]), scores[:weighed])
-        confidences = shares * of_words(best.text, heard[0]) ** options.confidence_power
+    def _transcript(self, hypotheses: Sequence[BeamHypothesis], emission: np.ndarray, timeline: Timeline) -> Transcript:
+        """The transcript of hypotheses, the best first."""
+        options, spelled = self.options.confidence, hypotheses[0].text
+        n_best = hypotheses[: self.options.num_best]
+        spans, character_confidences = zip(
+            *(place_tokens(emission, hypothesis.tokens) for hypothesis in n_best), strict=True
+        )
+        scores = np.array([hypothesis.score for hypothesis in hypotheses]) / options.confidence_temperature
+        num_weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
+        agreement = agreements([hypothesis.words for hypothesis in hypotheses[:num_weighed]])
+        shares = word_shares(agreement, scores[:num_weighed])
+        confidences = shares * of_words(spelled, character_confidences[0]) ** options.confidence_power
         if options.confidence_calibration:
-            confidences = calibrated(evidence(confidences, of_utterance(heard[0])), options.confidence_calibration)
-        return self._of_hypotheses(hypotheses, best.text, confidences.tolist(), timeline)
+            features = evidence(confidences, of_utterance(character_confidences[0]))
+            confidences = calibrated(features, options.confidence_calibration)
+        readable = [self._hypothesis(*pair, timeline) for pair in zip(n_best, spans, strict=True)]
+        return self._of_hypotheses(readable, spelled, confidences.tolist(), timeline)
 
-    def _hypothesis(self, reading: Reading, spans: Sequence[list[int]], timeline: Timeline) -> Hypothesis:
-        """A reading, its labels in their places."""
+    def _hypothesis(self, hypothesis: BeamHypothesis, spans: Sequence[list[int]], timeline: Timeline) -> Hypothesis:
+        """The hypothesis for a transcript, with its text and the spans of its tokens."""
+        options = self.options
         return Hypothesis(
-            text=" ".join(reading.text.split()),
-            score=reading.score,
-            tokens=tuple(reading.tokens.tolist()),
+            text=" ".join(hypothesis.text.split()),
+            score=hypothesis.score,
+            tokens=tuple(hypothesis.tokens.tolist()),
             spans=tuple((start, end) for start, end in spans),
-            acoustic=reading.acoustic,
-            lm=reading.lm if self.options.lm or self.options.fuse_lm else None,
-            rnn=reading.rnn,
-            source=reading.source,
-            word_score=reading.word_score,
-            hotword_score=reading.hotword_score,
+            acoustic=hypothesis.acoustic_score,
+            lm=hypothesis.lm_score if options.language.lm or options.language.fuse_lm else None,
+            rnn=hypothesis.rnn_score,
+            source=hypothesis.source_score,
+            word_score=options.search.word_bonus * hypothesis.num_words
+            + options.search.unknown_word_score * hypothesis.num_unknown
+            + options.search.unknown_letter_score * hypothesis.unknown_letters
+            + rescoring_bonus(hypothesis, options),
+            hotword_score=hypothesis.hotword_score,
             hotwords=tuple(
                 SpottedHotword(
                     text=self._hotwords[match.index].text,
                     start_frame=min(spans[match.start][0], timeline.num_frames - 1),
                     end_frame=min(spans[match.end - 1][1], timeline.num_frames),
                 )
-                for match in reading.hotwords
+                for match in hypothesis.hotwords
             ),
         )
 
     def _of_hypotheses(
         self, hypotheses: Sequence[Hypothesis], spelled: str, confidences: Sequence[float], timeline: Timeline
     ) -> Transcript:
-        """The transcript whose first hypothesis spells that, with the confidence of each word."""
-        places = list(find_words(spelled))
+        """The transcript of hypotheses of which the first spells `spelled`, with the confidence of each word."""
         return Transcript(
             text=hypotheses[0].text,
-            words=tuple(_words(spelled, places, hypotheses[0].spans, confidences, timeline))[::-1],
+            words=tuple(_words(spelled, hypotheses[0].spans, confidences, timeline))[::-1],
             hypotheses=tuple(hypotheses),
             timeline=timeline,
-            options=self._said,
+            options=self._effective_options,
         )
 
     def _make_rescorer(self, lexicon: frozenset[str], device: str, dtype: Any) -> Rescorer:
-        options = self.options
+        options = self.options.rescoring
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
+        assert options.rescore_lm
         model = load_language_model(options.rescore_lm, device)
         dtype = dtype if model.can_run(dtype) else None
-        return Rescorer(model, options, source=source, lexicon=lexicon, dtype=dtype)
+        return Rescorer(model, self.options, source=source, lexicon=lexicon, dtype=dtype)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:
-    """Posteriors divided by a power of the labels' prior, normalised anew: nearer to how likely each label sounds so.
+    """Posteriors divided by a power of the labels' prior, normalised again: closer to the likelihood of the sound.
 
-    A network trained on few texts has learnt what labels come often, too, which a language model knows better.
+    A network trained on few texts learns the frequencies of labels too, which a language model knows better.
 
     Args:
         emission: (T, V) natural log-probabilities.
@@ -223,11 +221,11 @@ def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -
     return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
 
 
-def _said(options: DecodingOptions) -> dict[str, Any]:
-    """The options that a transcript says it was made with: those that do something."""
-    if options.beam_width == 1:
+def _effective(options: DecodingOptions) -> dict[str, Any]:
+    """The options that have an effect, for a transcript."""
+    if options.greedy:
         return {"beam_width": 1}
-    return {name: value for name, value in asdict(options).items() if name != "prior"}
+    return {name: value for name, value in to_json(options).items() if name != "prior"}
 
 
 def decode(
@@ -238,18 +236,17 @@ def decode(
     frame_seconds: float = 1.0,
     duration_seconds: float | None = None,
 ) -> Transcript:
-    """Transcript of one utterance; for many with the same options, what those name is read once,
-    and again when a file changes.
+    """The transcript of one utterance. Files of the same options are read once, and again when one changes.
 
-    A word lasts from the first frame of its first character to the last frame of its last one, in the best path
+    A word lasts from the first frame of its first character to the last frame of its last character, in the best path
     (greedy) or in the most probable alignment of the chosen text (beam), so no language model, hotword or pruning
-    moves it. If that lies past the end of the sound (a front end may pad the last frame into being), it is moved back
-    inside, and words before it as far as they must.
+    moves it. A word past the end of the sound (a front end may pad the last frame) is moved back inside, and words
+    before it as far as necessary.
 
-    The confidence of a word is, greedily, the geometric mean of the posteriors of its characters, each over its frames;
-    with a beam, the share of probability of the hypotheses that have the word in this place, times that mean. Both
-    means are taken to a power, which `asr.evaluation.tuning.tune_decoding` finds, as well as what the clearness of the
-    whole utterance then adds (`asr.decoding.confidence.calibrated`).
+    Greedily, the confidence of a word is the geometric mean of the posteriors of its characters, each over its frames;
+    with a beam, the share of probability of the hypotheses that have the word in this place, times this mean. Both
+    means are raised to a power. `asr.evaluation.tuning.tune_decoding` finds these powers, and the coefficients of
+    `asr.decoding.confidence.calibrated`, which adds the confidence of the whole utterance.
 
     Args:
         log_probs: (T, V) floating natural log-probabilities, a NumPy array or a torch tensor on any device; V is
@@ -257,19 +254,25 @@ def decode(
         alphabet: characters of the labels.
         options: None means the defaults.
         frame_seconds: from one frame to the next; left at 1, all times count frames.
-        duration_seconds: of the sound, whose end lies in the last frame or the one before, or later; None means
+        duration_seconds: of the sound, which ends in the frame before the last or later; None means
             T * frame_seconds.
     Returns:
         Text and words without white space around them or doubled, and `options.num_best` hypotheses at most, with
         their scores in nats.
     Raises:
         InputError: log_probs has another shape or type, NaN, or rows that do not sum to 1 once exponentiated; or the
-            sound is too short for its frames; or none of the hotwords can be spelled.
-        DataError: a file that the options name cannot be read.
+            sound is too short for its frames; or no hotword can be spelled.
+        DataError: a file of the options cannot be read.
     """
     options = options or DecodingOptions()
-    decoder = _kept_decoder(alphabet, options, file_versions(named_files(options)))
+    decoder = _cached_decoder(alphabet, options, file_versions(named_files(options)))
     return decoder.decode(log_probs, frame_seconds=frame_seconds, duration_seconds=duration_seconds)
+
+
+def _empty(emission: np.ndarray) -> BeamHypothesis:
+    """The empty hypothesis, where nothing is possible, or nothing that the lexicon allows."""
+    score = max(float(emission[:, BLANK].sum()), LEAST_SCORE)
+    return BeamHypothesis(tokens=np.zeros(0, dtype=np.int64), score=score, acoustic_score=score)
 
 
 def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: float | None) -> Timeline:
@@ -283,40 +286,39 @@ def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: floa
     timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=duration_seconds)
     if num_frames > timeline.num_frames + 1:
         raise InputError(
-            f"duration_seconds must reach the last of the {num_frames} frames of {frame_seconds} s, but one at "
-            f"most; {timeline.duration_seconds} s have {timeline.num_frames} frames"
+            f"duration_seconds must cover at least {num_frames - 1} of the {num_frames} frames of {frame_seconds} s; "
+            f"{timeline.duration_seconds} s have {timeline.num_frames} frames"
         )
     return timeline
 
 
 @lru_cache(maxsize=8)
-def _kept_decoder(alphabet: Alphabet, options: DecodingOptions, versions: tuple[Identity | None, ...]) -> Decoder:
+def _cached_decoder(alphabet: Alphabet, options: DecodingOptions, versions: tuple[Identity | None, ...]) -> Decoder:
     return Decoder(alphabet, options)
 
 
 def place_tokens(emission: np.ndarray, tokens: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
-    """Where forced alignment finds the U tokens of a reading, [start, end) in frames, and (U,) their confidences.
+    """The spans [start, end), in frames, of U tokens by forced alignment, and (U,) their confidences.
 
-    No tokens have no place, even in an emission that allows nothing.
+    Without tokens there are none, even in an emission that allows nothing.
     """
     from asr.ctc.alignment import align
 
     if not len(tokens):
         return [], np.zeros(0)
-    found = align(emission, tokens, blank=BLANK)
-    return found.spans.tolist(), found.confidences
+    alignment = align(emission, tokens, blank=BLANK)
+    return alignment.spans.tolist(), alignment.confidences
 
 
 def _words(
     spelled: str,
-    places: Sequence[tuple[int, int]],
     spans: Sequence[tuple[int, int]],
     confidences: Sequence[float],
     timeline: Timeline,
 ) -> Iterator[Word]:
-    """Words from the last to the first, each before the next; `spelled` has one character a token."""
+    """Words from the last to the first, without overlap; `spelled` has one character for each token."""
     limit = timeline.num_frames
-    for (start, end), confidence in zip(reversed(places), reversed(confidences), strict=True):
+    for (start, end), confidence in zip(list(find_words(spelled))[::-1], reversed(confidences), strict=True):
         end_frame = min(spans[end - 1][1], limit)
         limit = min(spans[start][0], end_frame - 1)
         yield Word(
@@ -325,7 +327,7 @@ def _words(
 
 
 def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
-    """(T, V) in float32 or float64, once it is known to hold natural log-probabilities of V labels.
+    """(T, V) in float32 or float64, checked to hold natural log-probabilities of V labels.
 
     Raises:
         InputError: as `decode`.

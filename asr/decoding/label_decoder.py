@@ -1,4 +1,4 @@
-"""A decoder for anyone's acoustic model: labels as pyctcdecode and Hugging Face have them, in any order."""
+"""A decoder for any CTC model, with labels like those of pyctcdecode and Hugging Face, in any order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asr.errors import InputError
 from asr.text.alphabet import Alphabet
 from asr.text.transcript import Transcript
 
-PADS = ("<pad>", "[pad]")  # in any case, as those below
+PADS = ("<pad>", "[pad]")  # compared without case, like the labels below
 BLANKS = ("", *PADS, "<blank>", "<blk>", "_")
 SPACES = ("|", " ", "▁")
 UNUSED = ("<s>", "</s>", "<unk>", "[unk]", "[cls]", "[sep]", "⁇", *PADS, "<blank>", "<blk>")
@@ -34,16 +34,16 @@ class LabelDecoder:
         labels = _checked_labels(labels)
         self._num_columns = len(labels)
         self._logits = logits
-        silence = _blank_column(labels, blank)
+        blank_column = _blank_column(labels, blank)
         space = next((label for label in SPACES if label in labels), None)
-        others = [column for column in range(len(labels)) if column != silence]
+        others = [column for column in range(len(labels)) if column != blank_column]
         self._letters = [column for column in others if labels[column].casefold() not in UNUSED]
-        self._never_said = [silence, *sorted(set(others) - set(self._letters))]
+        self._silent = [blank_column, *sorted(set(others) - set(self._letters))]
         for column in self._letters:
             if len(labels[column]) != 1:
                 raise InputError(
-                    f"each label must be one character, but for a blank ({', '.join(map(repr, BLANKS))}) and what is "
-                    f"never said ({', '.join(UNUSED)}); labels[{column}] is {labels[column]!r}"
+                    f"each label must be one character, except a blank ({', '.join(map(repr, BLANKS))}) and labels "
+                    f"without sound ({', '.join(UNUSED)}); labels[{column}] is {labels[column]!r}"
                 )
         characters = tuple(" " if labels[column] == space else labels[column] for column in self._letters)
         self.decoder = Decoder(Alphabet(characters), options)
@@ -51,21 +51,21 @@ class LabelDecoder:
     def decode(self, emission: Any, *, frame_seconds: float = 1.0) -> Transcript:
         """The transcript of one utterance.
 
-        The probability of a text is that of all labellings that give it once what is never said is left out. So <unk>
-        in a frame counts as the blank does: it gives no letter, and parts two letters that are the same.
+        The probability of a text is the sum over all labellings that give it once labels without sound are removed. So
+        <unk> in a frame counts as a blank: it gives no letter, and separates two equal letters.
 
         Args:
             emission: (T, V) floating, a column for each label: natural log-probabilities, or logits if the decoder was
-                built for them. NumPy array or torch tensor.
+                built with `logits`. NumPy array or torch tensor.
             frame_seconds: from one frame to the next; left at 1, all times count frames.
         Raises:
-            InputError: it has another shape, or is not what the decoder was built for.
+            InputError: it has another shape or other values.
         """
         if self._logits:
             emission = _normalized(emission, num_labels=self._num_columns)
         else:
             emission = checked_log_probs(emission, num_labels=self._num_columns)
-        blank = np.logaddexp.reduce(emission[:, self._never_said], axis=1, keepdims=True)
+        blank = np.logaddexp.reduce(emission[:, self._silent], axis=1, keepdims=True)
         emission = np.concatenate([blank, emission[:, self._letters]], axis=1)
         return self.decoder.decode(emission, frame_seconds=frame_seconds)
 
@@ -78,34 +78,34 @@ def build_decoder(
     logits: bool = False,
     **options: Any,
 ) -> LabelDecoder:
-    """A beam search over the labels of any CTC model: the way over from pyctcdecode's `build_ctcdecoder`.
+    """A beam search over the labels of any CTC model, called like pyctcdecode's `build_ctcdecoder`.
 
         decoder = asr.build_decoder(["<pad>", "<s>", "</s>", "<unk>", "|", "E", ...], "lm.arpa.gz", lm_weight=0.5)
         decoder.decode(log_probs).text
 
     Args:
         labels: one for each column, in their order: one character each; "" or <pad> and the like for the blank, once;
-            "|", " " or "▁" for the space; <s>, </s> and <unk> are never said. Or the columns of labels by name, as
-            `tokenizer.get_vocab()` has them.
-        ngram_path: an ARPA file of words or characters, plain, .gz or .xz; None does without.
-        blank: label of the blank, or its column, where the names of labels leave that open: "-" of torchaudio's
-            bundles, "<s>" of fairseq's dictionaries.
+            "|", " " or "▁" for the space; <s>, </s> and <unk> have no sound. Or a mapping of labels to columns, like
+            `tokenizer.get_vocab()`.
+        ngram_path: an ARPA file of words or characters, plain, .gz or .xz; None means no language model.
+        blank: label or column of the blank, if its name does not tell: "-" of torchaudio's bundles, "<s>" of fairseq's
+            dictionaries.
         logits: emissions will be logits, not log-probabilities.
         options: of `DecodingOptions`: beam_width (16), lm_weight, word_bonus, hotwords ...
     Raises:
         ConfigError: an option is wrong.
-        InputError: labels are not as above, it is open which is the blank, or none of the hotwords, or of the language
-            model's words, can be spelled in them.
+        InputError: labels are not as above, the blank is unknown, or the labels can spell no hotword, or no word of the
+            language model.
         DataError: the ARPA file cannot be read.
     """
     if ngram_path is not None:
         options["lm"] = os.fspath(ngram_path)
-    changed = DecodingOptions().changed({"beam_width": BEAM_WIDTH, **options})
-    return LabelDecoder(labels, changed, blank=blank, logits=logits)
+    decoding = DecodingOptions.of(**{"beam_width": BEAM_WIDTH, **options})
+    return LabelDecoder(labels, decoding, blank=blank, logits=logits)
 
 
 def _checked_labels(labels: object) -> list[str]:
-    """A label for each column, in their order."""
+    """A label for each column, in order."""
     if isinstance(labels, Mapping):
         columns = list(labels.values())
         if set(map(type, columns)) - {int} or sorted(columns) != list(range(len(columns))):
@@ -117,14 +117,14 @@ def _checked_labels(labels: object) -> list[str]:
     if (
         isinstance(labels, str)
         or not isinstance(labels, Collection)
-        or not all(isinstance(each, str) for each in labels)
+        or not all(isinstance(label, str) for label in labels)
     ):
         raise InputError(f"labels must be a list of strings, one for each column; got {labels!r:.80}")
     return [str(label) for label in labels]
 
 
 def _blank_column(labels: Sequence[str], blank: str | int | None) -> int:
-    """The column of the blank, as asked for or by its name."""
+    """The column of the blank, as given or by its name."""
     if isinstance(blank, str):
         columns = [column for column, label in enumerate(labels) if label == blank]
         if len(columns) != 1:
@@ -138,7 +138,7 @@ def _blank_column(labels: Sequence[str], blank: str | int | None) -> int:
     fairseq = bool(labels) and labels[0] == "<s>"
     if len(columns) == 1 and not (fairseq and labels[columns[0]].casefold() in PADS):
         return columns[0]
-    found = [f"{labels[column]!r} in column {column}" for column in columns] or ["none"]
+    candidates = [f"{labels[column]!r} in column {column}" for column in columns] or ["none"]
     if fairseq:
         cure = "give blank='<s>' if this is a dictionary of fairseq, whose blank is its first label, else blank='<pad>'"
     elif columns:
@@ -148,7 +148,7 @@ def _blank_column(labels: Sequence[str], blank: str | int | None) -> int:
     else:
         cure = "give its label or column, blank=0 for example; if the list leaves it out, put '' where its column is"
     raise InputError(
-        f"labels must have one blank, one of {', '.join(map(repr, BLANKS))}; got {', '.join(found)}; {cure}"
+        f"labels must have one blank, one of {', '.join(map(repr, BLANKS))}; got {', '.join(candidates)}; {cure}"
     )
 
 
@@ -156,7 +156,7 @@ def _normalized(logits: Any, *, num_labels: int) -> np.ndarray:
     """(T, V) float64 natural log-probabilities.
 
     Raises:
-        InputError: logits has another shape, or a row that no logarithm of probabilities can be made of.
+        InputError: logits has another shape, or a row with NaN, +inf or only -inf.
     """
     if hasattr(logits, "detach"):  # a torch tensor
         logits = logits.detach().cpu().double()

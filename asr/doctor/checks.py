@@ -1,7 +1,6 @@
-"""What can be wrong with a corpus: the kinds of findings, and a pure function for each thing that is looked at.
+"""The kinds of findings, and the checks that yield them: pure functions of one `Case`, or of all cases of a corpus.
 
-Facts are gathered elsewhere (`asr.doctor.listening`, `asr.doctor.matching`). A check of one utterance sees one `Case`;
-a check of the corpus sees them all.
+The facts in a case come from `asr.doctor.listening` and `asr.doctor.matching`.
 """
 
 from __future__ import annotations
@@ -20,29 +19,29 @@ from asr.data.manifest import Declared, Utterance
 from asr.data.splits import Split
 from asr.doctor.listening import FileFacts, SoundFacts, decibels
 from asr.errors import ConfigError, InputError
-from asr.options import option
+from asr.options import check_options, option
 from asr.text.alphabet import Alphabet
 from asr.text.marks import find_marks
 from asr.text.normalization import Marks, TextOptions, is_han
 
 Level = Literal["broken", "suspect", "note"]
 
-_MOST_CHARACTERS = 100  # of an alphabet in which a character that comes once is odd; Chinese has thousands of them
-_LEAST_UTTERANCES = 100  # from which the corpus itself says what is usual
+_MOST_CHARACTERS = 100  # in larger alphabets, as Chinese, a character used once is usual
+_LEAST_UTTERANCES = 100  # from which statistics of the corpus are used
 _FAR_OUT = 4.0  # interquartile ranges beyond the quartiles, of logarithms
-_STOCK = 3  # a sentence that is said so often in train is one that people say
+_STOCK = 3  # repetitions in train from which a sentence is a common phrase
 _MOST_MARKS = 3  # in a message
 _HAN_LETTERS = 3  # a Chinese character is a syllable
-# Nats a character: its text costs a good model up to 1, another text of like length 5 to 15.
+# Nats per character: with a good model the right text costs up to 1, another text of this length 5 to 15.
 _ODD, _IMPLAUSIBLE, _MOST_MEDIAN = 1.0, 3.0, 2.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of finding: how bad it is, and what it means.
+    """A kind of finding, with its level and meaning.
 
-    broken: training on it fails or teaches what is wrong, or figures are not what they say. suspect: a person should
-    look, or listen. note: worth knowing, and no fault.
+    broken: training fails or learns errors, or figures are wrong. suspect: a person should look or listen. note: worth
+    knowing, not a fault.
     """
 
     level: Level
@@ -51,77 +50,76 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "manifest": Kind("broken", "a line of the manifest cannot be used"),
-    "missing": Kind("broken", "the sound file is not there"),
+    "missing": Kind("broken", "the sound file does not exist"),
     "empty": Kind("broken", "the sound file holds no samples"),
-    "not-sound": Kind("broken", "the file is no sound file"),
+    "not-sound": Kind("broken", "the file is not a sound file"),
     "corrupt": Kind("broken", "the sound file is damaged"),
     "truncated": Kind("broken", "the sound file ends before it should"),
     "not-finite": Kind("broken", "samples are NaN, infinite or out of range"),
     "channel": Kind("broken", "the sound file lacks the utterance's channel"),
     "rate": Kind("broken", "the manifest states another sample rate than the file has"),
     "duration": Kind("broken", "the manifest states another duration than the file has"),
-    "silent": Kind("broken", "nothing is to be heard"),
+    "silent": Kind("broken", "the sound is silent"),
     "too-few-frames": Kind("broken", "more characters than the model has frames for"),
-    "duplicate-id": Kind("broken", "an id comes twice"),
-    "duplicate-audio": Kind("broken", "the same sound comes twice"),
+    "duplicate-id": Kind("broken", "an id is used twice"),
+    "duplicate-audio": Kind("broken", "the same sound is used twice"),
     "leaked-audio": Kind("broken", "sound of dev or test is in train"),
     "swapped": Kind("broken", "the text is that of a neighbour"),
-    "few-frames": Kind("suspect", "more characters than training by default has frames for"),
+    "few-frames": Kind("suspect", "more characters than the default model has frames for"),
     "leaked-text": Kind("suspect", "a sentence of dev or test is in train"),
     "leaked-speaker": Kind("suspect", "a speaker of dev or test is in train"),
     "mismatch": Kind("suspect", "the text does not fit the sound"),
     "no-text": Kind("suspect", "there is no text"),
     "unknown-character": Kind("suspect", "the text has characters outside the alphabet"),
-    "rare-character": Kind("suspect", "the text has a character that no other has"),
-    "speaking-rate": Kind("suspect", "implausibly many or few letters a second"),
+    "rare-character": Kind("suspect", "the text has a character that no other text has"),
+    "speaking-rate": Kind("suspect", "implausibly many or few letters per second"),
     "too-short": Kind("suspect", "shorter than a word"),
-    "too-long": Kind("suspect", "longer than training takes"),
-    "clipped": Kind("suspect", "loud sound is cut off"),
+    "too-long": Kind("suspect", "longer than training allows"),
+    "clipped": Kind("suspect", "loud sound is clipped"),
     "dc-offset": Kind("suspect", "the sound is not centred on zero"),
     "refused-marks": Kind("broken", "the text has marks such as [noise], which the options refuse"),
     "marks": Kind("note", "the text has marks such as [noise] that nobody speaks"),
     "low-rate": Kind("note", "the file's sample rate is lower than the model's"),
-    "common-text": Kind("note", "a short or usual sentence of dev or test is in train"),
+    "common-text": Kind("note", "a short or common sentence of dev or test is in train"),
     "no-match": Kind("note", "the model does not fit the corpus: texts not compared"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions:
-    """What counts as wrong."""
+    """Limits of the checks."""
 
     text: TextOptions = field(default_factory=TextOptions)
-    characters: str = option("", "the alphabet, without spaces; without it, the model's or that of train")
-    tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's")
-    shortest: float = option(0.1, "seconds below which an utterance is too short")
-    longest: float = option(30.0, "seconds above which an utterance is too long")
-    silence: float = option(-50.0, "dB of full scale that the loudest 25 ms must reach")
-    clipped: float = option(0.5, "percent of samples cut off at which sound is clipped")
-    offset: float = option(2.0, "percent of full scale that the mean sample may differ by")
-    slowest: float = option(0.5, "least letters a second (a Chinese character counts as 3)")
-    fastest: float = option(30.0, "most letters a second")
-    leak_letters: int = option(20, "fewest letters of a sentence that train and test cannot share by chance")
+    characters: str = option("", "the alphabet, without spaces (default: that of the model or of train)")
+    tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's", least=0)
+    shortest: float = option(0.1, "report utterances shorter than this, in seconds", least=0)
+    longest: float = option(30.0, "report utterances longer than this, in seconds")
+    silence: float = option(-50.0, "report utterances whose loudest 25 ms are below this, in dB of full scale")
+    clipped: float = option(0.5, "report sound with this percentage of samples cut off", least=0)
+    offset: float = option(2.0, "percent of full scale by which the mean sample may differ from 0", least=0)
+    slowest: float = option(0.5, "report fewer letters a second (a Chinese character counts as 3)", least=0)
+    fastest: float = option(30.0, "report more letters a second")
+    leak_letters: int = option(
+        20, "report sentences in both train and test from N letters on, too long to be there by chance", least=0
+    )
 
     def __post_init__(self) -> None:
-        for name in ("tolerance", "clipped", "offset", "slowest", "leak_letters"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        check_options(self)
         for low, high in (("shortest", "longest"), ("slowest", "fastest")):
-            if not 0 <= getattr(self, low) < getattr(self, high):
-                raise ConfigError(
-                    f"{low} must be 0 or more and less than {high}, not {getattr(self, low)} and {getattr(self, high)}"
-                )
+            if not getattr(self, low) < getattr(self, high):
+                values = f"{getattr(self, low)} and {getattr(self, high)}"
+                raise ConfigError(f"{low} must be less than {high}, not {values}", low, high)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextMatch:
-    """How a text fits its sound by forced alignment.
+    """How well a text fits its sound, by forced alignment.
 
     Args:
-        cost: how much less likely than the model's own best path the text is, in nats for each character; 0 fits best,
-            and infinity is no fit at all.
-        neighbour_cost: the same of the neighbour's text, on this sound, that fits best; infinite if there is none.
-        neighbour: the index of that neighbour among the cases.
+        cost: log-probability of the model's best path minus that of the text, in nats per character; 0 is the best
+            fit, infinity no fit.
+        neighbour_cost: lowest cost of a neighbour's text on this sound; infinite if there is none.
+        neighbour: index of this neighbour among the cases.
     """
 
     cost: float
@@ -131,15 +129,15 @@ class TextMatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """An utterance and all that is known of it.
+    """An utterance and the facts about it.
 
     Args:
-        manifest, line: where it stands.
+        manifest, line: its line in a manifest.
         split: of the manifest.
-        utterance, declared: what the manifest says.
+        utterance, declared: from the manifest.
         text: normalised.
-        file, sound: what was heard; `sound` is None if nothing was.
-        match: where a model has listened.
+        file, sound: measured; `sound` is None if the utterance has no samples.
+        match: by a model; None without one.
     """
 
     manifest: str
@@ -153,36 +151,35 @@ class Case:
     match: TextMatch | None = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """PATH:LINE."""
         return f"{self.manifest}:{self.line}"
 
     @property
     def seconds(self) -> float:
-        """Of the utterance, as far as its sound is there."""
+        """Seconds of sound in the utterance."""
         return self.sound.num_samples / self.file.sample_rate if self.sound else 0.0
 
     @property
     def letters(self) -> int:
-        """Of the text, spaces apart; a Chinese character counts as several."""
         return count_letters(self.text)
 
     @property
     def letters_per_second(self) -> float | None:
-        """None if there is no sound or no text, or the file is damaged."""
+        """The speaking rate; None if there is no sound or no text, or the file is damaged."""
         return self.letters / self.seconds if self.letters and self.seconds and not self.file.damage else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something wrong in one place.
+    """A fault of one utterance or one line.
 
     Args:
         kind: one of `KINDS`.
-        message: what is wrong, in words.
-        manifest, line: where.
-        id, audio: of the utterance; empty where the line could not be read.
-        badness: the larger the worse, among findings of one kind.
+        message: details.
+        manifest, line: its location.
+        id, audio: of the utterance; empty if the line cannot be read.
+        badness: higher is worse, within one kind.
         case: index of the utterance among the cases.
     """
 
@@ -197,7 +194,6 @@ class Finding:
 
     @property
     def level(self) -> Level:
-        """How bad its kind is."""
         return KINDS[self.kind].level
 
 
@@ -206,7 +202,7 @@ CaseFault = tuple[int, Fault]  # with the index of the case
 
 
 def count_letters(text: str) -> int:
-    """Characters but spaces and accents, Chinese ones counted as three."""
+    """The number of characters except spaces and accents; a Chinese character counts as three."""
     return sum(
         _HAN_LETTERS if is_han(character) else 1
         for character in text
@@ -214,11 +210,11 @@ def count_letters(text: str) -> int:
     )
 
 
-# --- of one utterance
+# --- checks of one utterance
 
 
 def check_file(case: Case) -> Iterator[Fault]:
-    """Damage of the file; of one that ends early, where the utterance reaches the last second of what is there."""
+    """Damage of the file; a truncated file counts only if the utterance reaches its last second."""
     file, utterance = case.file, case.utterance
     reaches_end = utterance.start_seconds + utterance.duration_seconds > file.duration_seconds - 1.0
     if file.damage and (file.damage != "truncated" or reaches_end):
@@ -226,7 +222,7 @@ def check_file(case: Case) -> Iterator[Fault]:
 
 
 def check_declared(case: Case, options: DoctorOptions) -> Iterator[Fault]:
-    """Channel, rate and duration of the manifest against those of the file, if that is whole."""
+    """Channel, rate and duration in the manifest against the file, unless it is damaged."""
     file, declared, utterance = case.file, case.declared, case.utterance
     if file.damage:
         return
@@ -245,7 +241,7 @@ def check_declared(case: Case, options: DoctorOptions) -> Iterator[Fault]:
 
 
 def check_sound(case: Case, options: DoctorOptions) -> Iterator[Fault]:
-    """What the sound itself has: no numbers, silence, cut-off peaks, an offset, an odd length."""
+    """Faults of the sound: invalid samples, silence, clipping, offset, length."""
     sound = case.sound
     if sound is None:
         return
@@ -256,20 +252,20 @@ def check_sound(case: Case, options: DoctorOptions) -> Iterator[Fault]:
     if loudest < options.silence:
         yield "silent", f"the loudest 25 ms have {loudest:.0f} dB of full scale", -loudest
     elif 100 * sound.clipped > options.clipped:
-        yield "clipped", f"{100 * sound.clipped:.1f} % of the samples lie flat at a peak", sound.clipped
+        yield "clipped", f"{100 * sound.clipped:.1f} % of the samples are flat at a peak", sound.clipped
     if 100 * abs(sound.offset) > options.offset:
         yield "dc-offset", f"the mean sample is {100 * sound.offset:+.1f} % of full scale", abs(sound.offset)
     if case.seconds < options.shortest and not case.file.damage:
         yield "too-short", f"{case.seconds:.3f} s", -case.seconds
     elif case.seconds > options.longest:
-        yield "too-long", f"{case.seconds:.1f} s; training takes {options.longest:g}", case.seconds
+        yield "too-long", f"{case.seconds:.1f} s; training allows {options.longest:g}", case.seconds
 
 
 def check_text(case: Case, alphabet: Alphabet | None) -> Iterator[Fault]:
-    """No text, or characters that an alphabet lacks."""
+    """No text, or characters outside the alphabet."""
     if not case.text:
-        written = f" once {case.utterance.text[:30]!r} is normalised" if case.utterance.text.strip() else ""
-        yield "no-text", f"nothing is said{written}", 0.0
+        original = f" after normalising {case.utterance.text[:30]!r}" if case.utterance.text.strip() else ""
+        yield "no-text", f"the text is empty{original}", 0.0
     elif alphabet is not None:
         dropped: Counter[str] = Counter()
         alphabet.encode(case.text, dropped=dropped)
@@ -279,35 +275,35 @@ def check_text(case: Case, alphabet: Alphabet | None) -> Iterator[Fault]:
 
 
 def check_marks(case: Case, policy: Marks) -> Iterator[Fault]:
-    """What nobody speaks, [noise] or NARRATOR:, and what becomes of it."""
+    """Marks that nobody speaks, such as [noise] or NARRATOR:, and their treatment."""
     text = case.utterance.text
     if marks := find_marks(text):
-        kind, fate = {
+        kind, treatment = {
             "drop": ("marks", "left out of"),
             "keep": ("marks", "kept as words in"),
             "refuse": ("refused-marks", "in"),
         }[policy]
         some = ", ".join(_excerpt(text[start:end]) for start, end in marks[:_MOST_MARKS])
         more = f" and {len(marks) - _MOST_MARKS} more" * (len(marks) > _MOST_MARKS)
-        yield kind, f"{some}{more} {fate} {_excerpt(text)}", len(marks)
+        yield kind, f"{some}{more} {treatment} {_excerpt(text)}", len(marks)
 
 
 def check_frames(
     case: Case, *, sample_rate: int, num_frames: Callable[[int], int], alphabet: Alphabet | None, assumed: bool
 ) -> Iterator[Fault]:
-    """CTC needs a frame for each character, and one between two that are alike: T >= U + repeats.
+    """CTC needs a frame for each character, and one between two equal characters: T >= U + repeats.
 
     Args:
         case: the utterance.
         sample_rate: of the model, in Hz.
-        num_frames: frames of the model's output for so many samples at that rate.
-        alphabet: what the model knows, and what else is left out; None if it knows all.
-        assumed: no model is given, so only what has no room in twice as many frames either is surely wrong.
+        num_frames: the model's output frames for a number of samples at this rate.
+        alphabet: the model's characters, others are left out; None for all characters.
+        assumed: no model is given; then only texts that need twice the default model's frames are broken.
     """
     if case.sound is None or case.file.damage:
         return
     if case.file.sample_rate < sample_rate:
-        yield "low-rate", f"{case.file.sample_rate} Hz, where the model hears {sample_rate}", 0.0
+        yield "low-rate", f"{case.file.sample_rate} Hz, but the model uses {sample_rate}", 0.0
     labels = alphabet.encode(case.text, dropped=Counter()) if alphabet else [ord(character) for character in case.text]
     frames, needed = num_frames(round(case.seconds * sample_rate)), minimum_frames(labels)
     if frames < needed:
@@ -316,11 +312,11 @@ def check_frames(
         yield "few-frames" if assumed and needed <= 2 * frames else "too-few-frames", message, needed / max(frames, 1)
 
 
-# --- of the corpus; each gives faults with the index of the case
+# --- checks of the corpus, which yield faults with the index of the case
 
 
 def find_odd_rates(cases: Sequence[Case], options: DoctorOptions) -> Iterator[CaseFault]:
-    """Speaking rates beyond the limits, or far from those of the corpus, if it is large enough to say."""
+    """Speaking rates beyond the limits, or, in a large corpus, far from the usual ones."""
     rates = {index: rate for index, case in enumerate(cases) if (rate := case.letters_per_second)}
     slowest, fastest = options.slowest, options.fastest
     if len(rates) >= _LEAST_UTTERANCES:
@@ -330,12 +326,12 @@ def find_odd_rates(cases: Sequence[Case], options: DoctorOptions) -> Iterator[Ca
     for index, rate in rates.items():
         if not slowest <= rate <= fastest:
             case = cases[index]
-            message = f"{rate:.1f} letters a second ({case.letters} in {case.seconds:.2f} s): {_excerpt(case.text)}"
+            message = f"{rate:.1f} letters per second ({case.letters} in {case.seconds:.2f} s): {_excerpt(case.text)}"
             yield index, ("speaking-rate", message, abs(math.log(rate)))
 
 
 def find_rare_characters(cases: Sequence[Case]) -> Iterator[CaseFault]:
-    """Characters that one utterance of many has, in a language of few characters."""
+    """Characters of one utterance only, in a large corpus of few characters."""
     users: dict[str, list[int]] = defaultdict(list)
     for index, case in enumerate(cases):
         for character in set(case.text):
@@ -352,16 +348,16 @@ def find_rare_characters(cases: Sequence[Case]) -> Iterator[CaseFault]:
 
 
 def find_duplicate_ids(cases: Sequence[Case]) -> Iterator[CaseFault]:
-    """Ids that an earlier utterance has, in whichever manifest."""
+    """Ids of an earlier utterance, in any manifest."""
     first: dict[str, Case] = {}
     for index, case in enumerate(cases):
         earlier = first.setdefault(case.utterance.id, case)
         if earlier is not case:
-            yield index, ("duplicate-id", f"{case.utterance.id!r} is also the id of {earlier.place}", 0.0)
+            yield index, ("duplicate-id", f"{case.utterance.id!r} is also the id of {earlier.location}", 0.0)
 
 
 def find_duplicate_audio(cases: Sequence[Case], options: DoctorOptions) -> Iterator[CaseFault]:
-    """Sound that an earlier utterance has; of train and a held-out set, the utterance of train is at fault."""
+    """Sound of an earlier utterance; if one is in train and one held out, the finding is the one in train."""
     first: dict[bytes, int] = {}
     for index in sorted(range(len(cases)), key=lambda index: cases[index].split == "train"):  # held-out sets first
         case = cases[index]
@@ -373,11 +369,11 @@ def find_duplicate_audio(cases: Sequence[Case], options: DoctorOptions) -> Itera
         same = "with the same text" if earlier.text == case.text else f"whose text is {_excerpt(earlier.text)}"
         leaked = case.split == "train" and earlier.split in ("dev", "test")
         kind = "leaked-audio" if leaked else "duplicate-audio"
-        yield index, (kind, f"the sound is that of {earlier.place}, {same}", float(earlier.text != case.text))
+        yield index, (kind, f"the sound is that of {earlier.location}, {same}", float(earlier.text != case.text))
 
 
 def find_leaks(cases: Sequence[Case], options: DoctorOptions) -> Iterator[CaseFault]:
-    """Sentences and speakers of dev and test that train has too; a speaker is reported once for each set."""
+    """Sentences and speakers of dev and test in train; a speaker is reported once per set."""
     held_out_texts: dict[str, Case] = {}
     held_out_speakers: dict[str, dict[str, Case]] = defaultdict(dict)
     for case in cases:
@@ -385,36 +381,36 @@ def find_leaks(cases: Sequence[Case], options: DoctorOptions) -> Iterator[CaseFa
             held_out_texts.setdefault(case.text, case)
             if case.utterance.speaker is not None:
                 held_out_speakers[case.utterance.speaker].setdefault(case.split, case)
-    said = Counter(case.text for case in cases if case.split == "train")
+    num_repeats = Counter(case.text for case in cases if case.split == "train")
     num_spoken = Counter(case.utterance.speaker for case in cases if case.split == "train")
     for index, case in enumerate(cases):
         if case.split != "train":
             continue
         if case.text and (other := held_out_texts.get(case.text)):
-            usual = case.letters < options.leak_letters or said[case.text] >= _STOCK
-            message = f"{_excerpt(case.text)} is also {other.place}"
+            usual = case.letters < options.leak_letters or num_repeats[case.text] >= _STOCK
+            message = f"{_excerpt(case.text)} is also {other.location}"
             yield index, ("common-text" if usual else "leaked-text", message, case.letters)
         speaker = case.utterance.speaker
         for split, other in held_out_speakers.pop(speaker, {}).items() if speaker is not None else ():
-            message = f"{speaker} speaks {num_spoken[speaker]} times in train, and in {split} ({other.place})"
+            message = f"{speaker} speaks {num_spoken[speaker]} times in train, and in {split} ({other.location})"
             yield index, ("leaked-speaker", message, num_spoken[speaker])
 
 
 def find_mismatches(cases: Sequence[Case]) -> Iterator[CaseFault]:
-    """Texts that forced alignment finds far less likely than those of the corpus at large, or than a neighbour's.
+    """Texts whose alignment costs far more than usual in the corpus, or than a neighbour's text.
 
-    The middle cost and its spread are those of the corpus, by median and median deviation, so that a model of another
-    domain can judge too; one whose median is above 2 nats a character understands nothing, and judges nothing.
+    The usual cost and its spread are the median and the median deviation in the corpus, so a model of another domain
+    can be used. If the median is above 2 nats per character, the model does not fit, and texts are not compared.
     """
     costs = np.array([case.match.cost for case in cases if case.match is not None])
     if not len(costs):
         return
     median = float(np.median(costs))
     if not median <= _MOST_MEDIAN:
-        message = f"the median text is {median:.1f} nats a character less likely than what the model hears"
+        message = f"the median text is {median:.1f} nats per character less likely than the model's best path"
         yield next(i for i, case in enumerate(cases) if case.match), ("no-match", message, 0.0)
         return
-    spread = 1.4826 * float(np.median(np.abs(costs - median)))  # a standard deviation, were they normal
+    spread = 1.4826 * float(np.median(np.abs(costs - median)))  # the standard deviation of a normal distribution
     odd, implausible = median + 5 * spread + _ODD, median + 8 * spread + _IMPLAUSIBLE
     for index, case in enumerate(cases):
         match = case.match
@@ -422,15 +418,15 @@ def find_mismatches(cases: Sequence[Case]) -> Iterator[CaseFault]:
             continue
         if match.neighbour is not None and match.neighbour_cost <= odd:
             other = cases[match.neighbour]
-            message = f"{_excerpt(case.text)} does not fit, and {_excerpt(other.text)} of {other.place} does"
+            message = f"{_excerpt(case.text)} does not fit, and {_excerpt(other.text)} of {other.location} does"
             yield index, ("swapped", message, match.cost - match.neighbour_cost)
-        elif implausible < match.cost < math.inf:  # without any fit, it is silent or too short, which is said already
-            message = f"{match.cost:.1f} nats a character (usual here: {median:.1f}): {_excerpt(case.text)}"
+        elif implausible < match.cost < math.inf:  # infinite if silent or too short: other checks report this
+            message = f"{match.cost:.1f} nats per character (usual here: {median:.1f}): {_excerpt(case.text)}"
             yield index, ("mismatch", message, match.cost)
 
 
 def learned_alphabet(cases: Iterable[Case]) -> Alphabet | None:
-    """The alphabet that a model would have that is trained on these cases; None if there is no train set, or text."""
+    """The alphabet of a model trained on these cases; None if there is no train set, or no text in it."""
     try:
         return Alphabet.from_texts(case.text for case in cases if case.split == "train")
     except InputError:
@@ -438,7 +434,7 @@ def learned_alphabet(cases: Iterable[Case]) -> Alphabet | None:
 
 
 def describe_characters(characters: Counter[str]) -> str:
-    """The characters, each with its code point and how often it comes."""
+    """The characters, each with its code point and count."""
     return ", ".join(
         f"{character!r} (U+{ord(character):04X}{f', {count} times' if count > 1 else ''})"
         for character, count in characters.most_common()

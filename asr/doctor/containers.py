@@ -1,4 +1,4 @@
-"""Whether packed sound is whole, by what its container says: FLAC's frame headers, Ogg's pages and their checksums."""
+"""Check that compressed sound is complete, by FLAC's frame headers and Ogg's pages and checksums."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HIGHEST = 2**32 - 1
 
 
 def ogg_damage(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """What is wrong with an Ogg file: "truncated" or "corrupt", and the reason; both empty if it is whole.
+    """The damage of an Ogg file, "truncated" or "corrupt", and the reason; both empty if it is complete.
 
-    Source: RFC 3533, section 6. libogg leaves out a page whose checksum is wrong, and says nothing.
+    Source: RFC 3533, section 6. libogg skips a page with a wrong checksum without a message.
     """
     last = False
     position, length = 0, os.path.getsize(path)
@@ -26,7 +26,7 @@ def ogg_damage(path: str | os.PathLike[str]) -> tuple[str, str]:
             header = file.read(27)
             if not b"OggS".startswith(header[:4]):
                 if last and (begins_sound(header) or no_ogg_follows(FileBytes(file, length), position)):
-                    break  # reading it tells of that
+                    break  # reading the file reports the rest
                 return "corrupt", f"no page of Ogg begins at byte {position}"
             lacing = file.read(header[26]) if len(header) == 27 else b""
             body = file.read(sum(lacing))
@@ -47,9 +47,9 @@ def _ogg_checksum(page: bytes) -> int:
 
 
 def flac_ends_early(path: str | os.PathLike[str]) -> bool:
-    """Whether the last frame of a FLAC file is not the last one of its sound.
+    """Whether a FLAC file ends before the last frame of its sound.
 
-    Of a file in whose middle a frame is damaged, libFLAC says no more than of one that was cut off.
+    libFLAC reports the same error for a truncated file and for a damaged frame in the middle.
 
     Source: RFC 9639, sections 8.2 (stream information) and 9.1 (frame headers).
     """
@@ -61,7 +61,7 @@ def flac_ends_early(path: str | os.PathLike[str]) -> bool:
     block_size = int.from_bytes(head[8:10], "big")
     total = int.from_bytes(head[21:26], "big") & (2**36 - 1)
     ends = [0]
-    for found in re.finditer(rb"\xff[\xf8\xf9]", tail):
-        if frame := flac_frame(tail[found.start() : found.start() + LONGEST_HEADER]):
+    for match in re.finditer(rb"\xff[\xf8\xf9]", tail):
+        if frame := flac_frame(tail[match.start() : match.start() + LONGEST_HEADER]):
             ends.append((frame.number + 1) * block_size if frame.fixed else frame.number + 1)
     return max(ends) < total - (0 if block_size else 2**16)

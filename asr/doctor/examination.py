@@ -1,7 +1,7 @@
-"""The doctor: manifests in, what is wrong with them out; and the manifests without it.
+"""Examine manifests, and write them without their broken lines.
 
 manifests ─▶ utterances ─▶ files, each decoded once in parallel ─▶ facts ─▶ checks ─▶ findings ─▶ cleaned manifests
-                                                  a model listens ╯                               and quarantine
+                                             alignment by a model ╯                               and quarantine
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from asr.text.normalization import TextOptions, normalize, without_refusal
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
 
-_BATCH = 16  # waveforms that a model hears together
+_BATCH = 16  # waveforms
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What the doctor found.
+    """The result of an examination.
 
     Args:
-        splits: of each manifest, by its path: "train", "dev", "test", or "" where that is not known.
+        splits: of each manifest, by its path: "train", "dev", "test", or "" if not known.
         cases: the utterances, in the order of the manifests.
-        findings: in the order of the manifests, too.
-        num_files: sound files that were decoded.
-        elapsed_seconds: that it took.
+        findings: in the order of the manifests.
+        num_files: decoded sound files.
+        elapsed_seconds: duration of the examination.
         compared: whether a model has compared texts and sounds.
     """
 
@@ -72,23 +72,22 @@ class Examination:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing is worse than a note."""
         return all(finding.level == "note" for finding in self.findings)
 
     def counts(self) -> dict[str, int]:
-        """Findings of each kind that there is, in the order of `KINDS`."""
-        found = Counter(finding.kind for finding in self.findings)
-        return {kind: found[kind] for kind in KINDS if found[kind]}
+        """The number of findings of each kind, without zeros, in the order of `KINDS`."""
+        counts = Counter(finding.kind for finding in self.findings)
+        return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
-    """A manifest without what is wrong.
+    """A manifest without its broken lines.
 
     Args:
-        manifest: the one that was cleaned.
-        clean: where its other lines are, unchanged.
-        quarantine: where those that were taken out are, each with the reasons.
+        manifest: the original.
+        clean: file of the remaining lines, unchanged.
+        quarantine: file of the removed lines with the reasons.
         num_kept, num_quarantined: lines.
     """
 
@@ -107,18 +106,17 @@ def examine(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Examination:
-    """Read manifests, decode every file of them once, and say what is wrong with them.
+    """Read manifests, decode all their files once, and find faults.
 
     Args:
-        manifests: paths, each with its split; leaks are looked for between train and the others.
-        options: what counts as wrong; None means the defaults.
-        recognizer: whose model says how many frames there are, what its alphabet is, how texts are normalised, and
-            whether texts are those of their sounds. Without, the model that training makes by default is assumed, and
-            texts are not compared with sounds.
-        processes: that decode.
+        manifests: paths and splits; leaks are found between train and the others.
+        options: limits; None means the defaults.
+        recognizer: its model gives the number of frames, the alphabet and the normalisation, and compares texts with
+            sounds. None assumes the default model of training, and compares nothing.
+        processes: number of decoding processes.
         progress: called after each file with the number of files decoded, and of all.
     Raises:
-        DataError: a manifest is missing or no manifest; what is wrong inside of one is in the result.
+        DataError: a manifest is missing or not a manifest; faults in its lines are in the result.
         ConfigError: no manifest is given.
     """
     if not manifests:
@@ -131,7 +129,7 @@ def examine(
     for manifest in manifests:
         for line in _readable(manifest, findings):
             lines.append((manifest, line))
-    cases = [_unheard(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
+    cases = [_unmeasured(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
 
     num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)
     for index, fault in _faults(cases, options, recognizer, text_options):
@@ -149,14 +147,14 @@ def examine(
 
 
 def clean(examination: Examination, *, also: Sequence[str] = ()) -> list[Cleaned]:
-    """Write, beside each manifest, one without its broken utterances, and a list of those with the reasons.
+    """Write each manifest without its broken utterances, and a list of these with the reasons.
 
-    `train.jsonl.gz` gets `train.clean.jsonl.gz`, lines as they were, and `train.quarantine.jsonl`, a line for each one
-    taken out: {"line", "id", "reasons": [{"kind", "message"}], "cut": the line itself}. Together they hold every line.
+    For `train.jsonl.gz`: `train.clean.jsonl.gz` has the other lines unchanged, and `train.quarantine.jsonl` one line
+    per removed line: {"line", "id", "reasons": [{"kind", "message"}], "cut": the removed line}.
 
     Args:
         examination: of manifests that have not changed since.
-        also: kinds to take out that are not broken.
+        also: kinds to remove although they are not broken.
     Raises:
         ConfigError: there is no such kind.
         DataError: a manifest can no longer be read, or a file cannot be written.
@@ -172,57 +170,56 @@ def clean(examination: Examination, *, also: Sequence[str] = ()) -> list[Cleaned
 
 
 def made_by_fix(manifests: Iterable[str]) -> dict[str, str]:
-    """Those of some manifests that `clean` has written beside others of them, each with that other one.
+    """The manifests that `clean` wrote for other ones of these manifests, each with its original.
 
-    A pattern that names all manifests of a folder names these, too; examined together, all would come twice.
+    A pattern for all manifests of a folder matches both; examined together, all utterances would be duplicates.
     """
     paths = {Path(manifest).resolve(): manifest for manifest in manifests}
-    made = {written: given for path, given in paths.items() for written in _written(path)}
-    return {given: made[path] for path, given in paths.items() if path in made}
+    originals = {output: manifest for path, manifest in paths.items() for output in _outputs(path)}
+    return {manifest: originals[path] for path, manifest in paths.items() if path in originals}
 
 
-def _written(manifest: Path) -> tuple[Path, Path]:
-    """Where the clean lines of a manifest go, and the others."""
+def _outputs(manifest: Path) -> tuple[Path, Path]:
+    """The files of the clean and of the removed lines of a manifest."""
     stem, suffix = re.fullmatch(r"(.*?)(\.jsonl(?:\.gz)?)?", manifest.name).groups()  # type: ignore[union-attr]
     return manifest.with_name(f"{stem}.clean{suffix or ''}"), manifest.with_name(f"{stem}.quarantine.jsonl")
 
 
 def _clean_one(manifest: str, reasons: Mapping[tuple[str, int], Sequence[Finding]]) -> Cleaned:
     path = Path(manifest)
-    clean, quarantine = _written(path)
-    kept: list[str] = []
-    taken: list[str] = []
+    clean, quarantine = _outputs(path)
+    clean_lines: list[str] = []
+    removed_lines: list[str] = []
     try:
         with open_manifest(path) as lines:
             for number, line in enumerate(lines, start=1):
-                found = reasons.get((manifest, number), ())
-                if not found:
+                findings = reasons.get((manifest, number), ())
+                if not findings:
                     if line.strip():
-                        kept.append(line)
+                        clean_lines.append(line)
                     continue
                 record = {
                     "line": number,
-                    "id": found[0].id,
-                    "reasons": [{"kind": finding.kind, "message": finding.message} for finding in found],
+                    "id": findings[0].id,
+                    "reasons": [{"kind": finding.kind, "message": finding.message} for finding in findings],
                     "cut": line.rstrip("\n"),
                 }
-                taken.append(json.dumps(record, ensure_ascii=False) + "\n")
+                removed_lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"only what can be read to its end can be cleaned: {error}", path=path) from error
-    cleaned = Cleaned(
+        raise DataError(f"a manifest to clean must be readable to its end: {error}", path=path) from error
+    write_lines(clean, clean_lines)
+    write_lines(quarantine, removed_lines)
+    return Cleaned(
         manifest=manifest,
         clean=clean,
         quarantine=quarantine,
-        num_kept=len(kept),
-        num_quarantined=len(taken),
+        num_kept=len(clean_lines),
+        num_quarantined=len(removed_lines),
     )
-    write_lines(cleaned.clean, kept)
-    write_lines(cleaned.quarantine, taken)
-    return cleaned
 
 
 def _readable(manifest: str, findings: list[Finding]) -> Iterator[ManifestLine]:
-    """The lines of a manifest that can be used; the others become findings."""
+    """The usable lines of a manifest; the others are added to the findings."""
     number = 0
     try:
         for line in scan_manifest(manifest):
@@ -240,8 +237,8 @@ def _readable(manifest: str, findings: list[Finding]) -> Iterator[ManifestLine]:
         findings.append(Finding(kind="manifest", message="it has no utterances", manifest=manifest, line=1))
 
 
-def _unheard(manifest: str, line: ManifestLine, split: Split, options: TextOptions) -> Case:
-    """The case of a line before its sound has been heard."""
+def _unmeasured(manifest: str, line: ManifestLine, split: Split, options: TextOptions) -> Case:
+    """The case of a line before its sound is measured."""
     assert line.utterance is not None and line.declared is not None
     return Case(
         manifest=manifest,
@@ -250,11 +247,8 @@ def _unheard(manifest: str, line: ManifestLine, split: Split, options: TextOptio
         utterance=line.utterance,
         declared=line.declared,
         text=normalize(line.utterance.text, without_refusal(options)),
-        file=_UNHEARD,
+        file=FileFacts(),
     )
-
-
-_UNHEARD = FileFacts()
 
 
 def _listen(
@@ -264,7 +258,7 @@ def _listen(
     processes: int,
     progress: Callable[[int, int], None] | None,
 ) -> int:
-    """Puts what is heard into the cases; the number of files."""
+    """Add the facts of files and sounds to the cases; the number of files."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, case in enumerate(cases):
         members[os.fspath(case.utterance.audio)].append(index)
@@ -280,8 +274,8 @@ def _listen(
 
     paths = list(members)
     waiting: list[tuple[int, Waveform]] = []
-    heard = listen_to_all([make_job(path) for path in paths], processes=processes)
-    for done, (number, facts) in enumerate(heard, start=1):
+    measurements = listen_to_all([make_job(path) for path in paths], processes=processes)
+    for done, (number, facts) in enumerate(measurements, start=1):
         for index, sound, waveform in zip(members[paths[number]], facts.sounds, facts.waveforms, strict=True):
             cases[index] = replace(cases[index], file=facts.file, sound=sound)
             if waveform is not None and not facts.file.damage:
@@ -294,18 +288,18 @@ def _listen(
     return len(paths)
 
 
-def _match(cases: list[Case], heard: Sequence[tuple[int, Waveform]], recognizer: Recognizer) -> None:
-    """Puts how texts fit into the cases."""
+def _match(cases: list[Case], waveforms: Sequence[tuple[int, Waveform]], recognizer: Recognizer) -> None:
+    """Add the matches of texts and sounds to the cases."""
     from asr.doctor.matching import match_texts
 
     def neighbours(index: int) -> list[tuple[int, str]]:
-        near = (other for other in (index - 1, index + 1) if 0 <= other < len(cases))
-        return [(other, cases[other].text) for other in near if cases[other].manifest == cases[index].manifest]
+        adjacent = (other for other in (index - 1, index + 1) if 0 <= other < len(cases))
+        return [(other, cases[other].text) for other in adjacent if cases[other].manifest == cases[index].manifest]
 
-    indices = [index for index, _ in heard]
+    indices = [index for index, _ in waveforms]
     matches = match_texts(
         recognizer,
-        [waveform for _, waveform in heard],
+        [waveform for _, waveform in waveforms],
         [cases[index].text for index in indices],
         [neighbours(index) for index in indices],
     )
@@ -316,7 +310,7 @@ def _match(cases: list[Case], heard: Sequence[tuple[int, Waveform]], recognizer:
 def _faults(
     cases: Sequence[Case], options: DoctorOptions, recognizer: Recognizer | None, text_options: TextOptions
 ) -> Iterator[tuple[int, tuple[str, str, float]]]:
-    """Everything that is wrong, with the index of the case."""
+    """The faults of all checks, with the index of the case."""
     model_alphabet = recognizer.model.alphabet if recognizer else None
     if options.characters:
         model_alphabet = Alphabet(tuple(sorted({*options.characters, " "})))
@@ -348,7 +342,7 @@ def _faults(
 
 
 def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], int]]:
-    """The sample rate of the model, and its frames for so many samples; without one, of what training makes."""
+    """The sample rate of the model and its function of frames by samples; without a model, those of the default one."""
     if recognizer:
         return recognizer.model.sample_rate, recognizer.model.output_length
     from asr.acoustic.encoder import EncoderOptions

@@ -1,7 +1,7 @@
-"""Recordings in numbers: each file decoded once, in as many processes as there are, and what was heard of each stretch.
+"""Decode each file once, in several processes, and measure its stretches.
 
-jobs (a file, its stretches) ──▶ processes: decode in blocks, measure ──▶ what was heard, as it comes
-                                 a few jobs in each, so memory does not grow with their number
+jobs (a file, its stretches) ──▶ processes: decode in blocks, measure ──▶ measurements, in any order
+                                 a few jobs at a time, so memory does not grow with their number
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from asr.errors import AsrWarning, ChoiceWarning, DataError
 from asr.processes import WorkerDied, Workers
 
 WINDOW_SECONDS = 0.025  # over which the level is averaged
-_SHORTEST_TOP = 3  # samples in a row at the extreme: what is not clipped reaches it with one or two
-_FULL_SCALE = 1 - 2.0**-13  # decoders of lossy formats overshoot, so that clipped sound is not level there
+_SHORTEST_TOP = 3  # samples in a row at the extreme; without clipping, one or two reach it
+_FULL_SCALE = 1 - 2.0**-13  # decoders of lossy formats overshoot, so clipped sound is not flat there
 _FILES_PER_TASK = 8
-_MOST_HEARD_SECONDS = 60.0  # a longer stretch is measured, but not passed on to a model
+_LONGEST_SECONDS = 60.0  # a longer stretch is measured, but not given to a model
 _MAGIC = (
     b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"FORM",
     b".snd", b"NIST_1A", b"caff", b"#!AMR", b"\x1aE\xdf\xa3",
@@ -37,7 +37,7 @@ _MAGIC = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stretch:
-    """A part of a file's channel to be heard."""
+    """A part of a file's channel to measure."""
 
     start_seconds: float
     duration_seconds: float
@@ -50,8 +50,8 @@ class Job:
 
     Args:
         path: the file.
-        stretches: what to measure of it.
-        model_rate: Hz at which the waveforms are wanted too; None where they are not.
+        stretches: the parts to measure.
+        model_rate: sample rate of the waveforms to return, in Hz; None for no waveforms.
     """
 
     path: str
@@ -61,13 +61,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts:
-    """What a file turned out to be.
+    """The facts about a file.
 
     Args:
         damage: the kind of its damage ("missing", "empty", "not-sound", "corrupt", "truncated"), or "".
-        reason: the damage in words.
+        reason: details of the damage.
         sample_rate: Hz, 0 if nothing could be decoded.
-        num_samples: decoded, of each channel.
+        num_samples: decoded, per channel.
         num_channels: 0 if nothing could be decoded.
     """
 
@@ -79,23 +79,22 @@ class FileFacts:
 
     @property
     def duration_seconds(self) -> float:
-        """Of what could be decoded."""
         return self.num_samples / self.sample_rate if self.sample_rate else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundFacts:
-    """What a stretch sounds like; full scale is 1.
+    """The measurements of a stretch; full scale is 1.
 
     Args:
-        num_samples: that are there, at the file's own rate.
+        num_samples: at the file's rate.
         peak: the largest magnitude.
         offset: the mean.
         level: root mean square about the mean.
         loudest: the largest level of any 25 ms.
-        clipped: share of the samples that lie level at an extreme, 0 .. 1.
-        invalid: samples that are no finite numbers, or beyond what `read_audio` takes; the rest is over the others.
-        digest: of the samples as 16-bit integers; two stretches that have the same are the same sound.
+        clipped: share of the samples that are flat at an extreme, 0 .. 1.
+        invalid: samples that are not finite, or too large for `read_audio`; other measurements ignore them.
+        digest: of the samples as 16-bit integers; stretches with equal digests are the same sound.
     """
 
     num_samples: int
@@ -109,8 +108,8 @@ class SoundFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
-    """What came of a job: facts of the file, and of each stretch, None where nothing of it is there; waveforms too."""
+class Measurement:
+    """The result of a job: facts of the file, and facts and waveforms of its stretches, None without samples."""
 
     file: FileFacts
     sounds: tuple[SoundFacts | None, ...]
@@ -122,14 +121,14 @@ def decibels(amplitude: float) -> float:
     return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
 
 
-def listen_to_all(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[int, Heard]]:
-    """What `listen` gives for each job, with the number of the job, as they come.
+def listen_to_all(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[int, Measurement]]:
+    """The measurement of each job, with the number of the job, in the order of completion.
 
-    A file that ends the process that decodes it is corrupt. If there is to be one process only, it is this one.
+    A file that kills its decoding process is corrupt.
 
     Args:
         jobs: any number.
-        processes: at least 1.
+        processes: at least 1; with 1, this process decodes.
     """
     if processes == 1:
         yield from enumerate(map(listen, jobs))
@@ -146,23 +145,23 @@ def listen_to_all(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[int,
         for task, result in workers.results([(number, jobs[number])] for number in suspects):
             if isinstance(result, WorkerDied):
                 ((number, job),) = task
-                file = FileFacts(damage="corrupt", reason=f"decoding it ends the program: {result}")
+                file = FileFacts(damage="corrupt", reason=f"decoding it kills the process: {result}")
                 nothing = (None,) * len(job.stretches)
-                yield number, Heard(file=file, sounds=nothing, waveforms=nothing)
+                yield number, Measurement(file=file, sounds=nothing, waveforms=nothing)
             else:
                 yield from result
 
 
-def _make_listener(number: int) -> Callable[[list[tuple[int, Job]]], list[tuple[int, Heard]]]:
+def _make_listener(number: int) -> Callable[[list[tuple[int, Job]]], list[tuple[int, Measurement]]]:
     return _listen_to_some
 
 
-def _listen_to_some(task: list[tuple[int, Job]]) -> list[tuple[int, Heard]]:
+def _listen_to_some(task: list[tuple[int, Job]]) -> list[tuple[int, Measurement]]:
     return [(number, listen(job)) for number, job in task]
 
 
-def listen(job: Job) -> Heard:
-    """Decode a file once, and measure its stretches. Whatever is wrong with the file is in the result."""
+def listen(job: Job) -> Measurement:
+    """Decode a file once, and measure its stretches; errors of the file are in the result."""
     meters: list[_Meter] = []
     rate = num_samples = num_channels = 0
     error = ""
@@ -182,14 +181,14 @@ def listen(job: Job) -> Heard:
                         raise DataError(f"its rate or channels change after {num_samples / rate:.3f} s", path=job.path)
                     planar = np.ascontiguousarray(block.T)
                     for meter in meters:
-                        meter.hear(planar, num_samples)
+                        meter.add(planar, num_samples)
                     num_samples += len(block)
         except DataError as problem:
             error = str(problem)
     notes = [str(warning.message) for warning in caught if not issubclass(warning.category, ChoiceWarning)]
     damage, reason = _damage(job.path, error, notes, decoded=num_samples > 0)
     file = FileFacts(damage=damage, reason=reason, sample_rate=rate, num_samples=num_samples, num_channels=num_channels)
-    return Heard(
+    return Measurement(
         file=file,
         sounds=tuple(meter.facts() for meter in meters) or (None,) * len(job.stretches),
         waveforms=tuple(meter.waveform() for meter in meters) or (None,) * len(job.stretches),
@@ -201,12 +200,12 @@ def _damage(path: str, error: str, notes: list[str], *, decoded: bool) -> tuple[
 
     Args:
         path: the file.
-        error, notes: what reading it raised and warned of.
-        decoded: whether there were samples all the same.
+        error, notes: the error and the warnings from reading it.
+        decoded: whether there were samples.
     """
     error, *notes = (text.removeprefix(f"{path}: ") for text in (error, *notes))
     if not os.path.isfile(path):
-        return "missing", "there is no such file" if not os.path.exists(path) else "it is no file"
+        return "missing", "there is no such file" if not os.path.exists(path) else "it is not a file"
     if os.path.getsize(path) == 0:
         return "empty", "the file has no bytes"
     try:
@@ -235,7 +234,7 @@ def _states_no_samples(path: str) -> bool:
 
 
 class _Meter:
-    """Measures one stretch as the blocks of its file go by."""
+    """Measures one stretch, block by block."""
 
     def __init__(self, stretch: Stretch, rate: int, model_rate: int | None):
         self.channel = stretch.channel
@@ -243,17 +242,17 @@ class _Meter:
         self.start = round(stretch.start_seconds * rate)
         self.end = self.start + max(1, round(stretch.duration_seconds * rate))
         self.window = max(1, round(WINDOW_SECONDS * rate))
-        self.kept: list[Waveform] | None = None
-        if model_rate is not None and self.end - self.start <= _MOST_HEARD_SECONDS * rate:
-            self.kept = []
+        self.blocks: list[Waveform] | None = None
+        if model_rate is not None and self.end - self.start <= _LONGEST_SECONDS * rate:
+            self.blocks = []
         self.digest = hashlib.blake2b(digest_size=16)
         self.num_samples = self.num_invalid = self.num_full = 0
         self.sum = self.squares = self.loudest = 0.0
-        self.tops = [0.0, 0.0]  # the highest sample, and the lowest with its sign turned
-        self.num_level = [0, 0]  # samples that lie level there
+        self.tops = [0.0, 0.0]  # the highest sample, and the negated lowest
+        self.num_flat = [0, 0]  # samples in runs at these extremes
 
-    def hear(self, planar: Waveform, position: int) -> None:
-        """Takes what the stretch has in a block (channels, n) that begins at sample `position` of the file."""
+    def add(self, planar: Waveform, position: int) -> None:
+        """Measure the part of the stretch in a block (channels, n) that begins at sample `position` of the file."""
         if self.channel >= len(planar) or self.end <= position or self.start >= position + planar.shape[1]:
             return
         samples = planar[self.channel, max(self.start - position, 0) : self.end - position]
@@ -262,8 +261,8 @@ class _Meter:
         if not valid.all():
             self.num_invalid += int(len(samples) - np.count_nonzero(valid))
             samples = np.where(valid, samples, np.float32(0))
-        if self.kept is not None:
-            self.kept.append(samples)
+        if self.blocks is not None:
+            self.blocks.append(samples)
         self.digest.update(np.rint(np.clip(samples * 2.0**15, -(2.0**15), 2.0**15 - 1)).astype("<i2").tobytes())
 
         exact = samples.astype(np.float64)
@@ -273,15 +272,15 @@ class _Meter:
         frames = exact[:whole].reshape(-1, self.window) if whole else exact[None]
         self.loudest = max(self.loudest, float(frames.std(axis=1).max()))
         self.num_full += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
-        for side, turned in enumerate((samples, -samples)):
-            top = float(turned.max())
+        for side, signed in enumerate((samples, -samples)):
+            top = float(signed.max())
             if top > self.tops[side]:
-                self.tops[side], self.num_level[side] = top, 0
+                self.tops[side], self.num_flat[side] = top, 0
             if top == self.tops[side]:
-                self.num_level[side] += _num_in_runs(np.flatnonzero(turned >= top))
+                self.num_flat[side] += _num_in_runs(np.flatnonzero(signed >= top))
 
     def facts(self) -> SoundFacts | None:
-        """What has been measured; None if the stretch has no samples."""
+        """The measurements; None if the stretch has no samples."""
         if not self.num_samples:
             return None
         offset = self.sum / self.num_samples
@@ -291,21 +290,21 @@ class _Meter:
             offset=offset,
             level=math.sqrt(max(self.squares / self.num_samples - offset**2, 0.0)),
             loudest=self.loudest,
-            clipped=max(sum(self.num_level), self.num_full) / self.num_samples,
+            clipped=max(sum(self.num_flat), self.num_full) / self.num_samples,
             invalid=self.num_invalid,
             digest=self.digest.digest(),
         )
 
     def waveform(self) -> Waveform | None:
-        """The stretch at the model's rate, if it is wanted."""
-        if not self.kept or self.model_rate is None:
+        """The stretch at the model's rate; None if not needed or too long."""
+        if not self.blocks or self.model_rate is None:
             return None
-        return read_audio((np.concatenate(self.kept), self.rate), sample_rate=self.model_rate)
+        return read_audio((np.concatenate(self.blocks), self.rate), sample_rate=self.model_rate)
 
 
-def _num_in_runs(places: np.ndarray) -> int:
-    """How many of these sample positions, in ascending order, stand in a row of at least `_SHORTEST_TOP`."""
-    if len(places) < _SHORTEST_TOP:
+def _num_in_runs(positions: np.ndarray) -> int:
+    """The number of ascending sample positions in runs of at least `_SHORTEST_TOP`."""
+    if len(positions) < _SHORTEST_TOP:
         return 0
-    lengths = np.diff(np.flatnonzero(np.diff(places, prepend=-2, append=places[-1] + 2) != 1))
+    lengths = np.diff(np.flatnonzero(np.diff(positions, prepend=-2, append=positions[-1] + 2) != 1))
     return int(lengths[lengths >= _SHORTEST_TOP].sum())

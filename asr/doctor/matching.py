@@ -1,4 +1,4 @@
-"""Whether texts are of the sounds they stand beside: forced alignment of each, and of its neighbours'."""
+"""Compare texts with sounds, by forced alignment of each text and its neighbours' texts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def match_texts(
     texts: Sequence[str],
     neighbours: Sequence[Sequence[tuple[int, str]]],
 ) -> list[TextMatch | None]:
-    """How each text fits its waveform, and whether that of a neighbour fits better.
+    """The costs of each text and of its neighbours' texts on its waveform.
 
     Args:
-        recognizer: whose model listens; the waveforms go through it as one batch.
+        recognizer: the waveforms are one batch for its model.
         waveforms: each (N,) float32 at the model's rate, N >= 1.
-        texts: normalised as the model's texts are.
-        neighbours: for each waveform, the other texts, each with a number that names it.
+        texts: normalised like the model's texts.
+        neighbours: for each waveform, the other texts with their numbers.
     Returns:
-        A match for each waveform, None where its text has no character that the model knows.
+        A match for each waveform; None if its text has no character of the model's alphabet.
     """
     emissions = recognizer.batch_log_probs(waveforms)
     return [
@@ -53,11 +53,11 @@ def _match(
 
 
 def _cost(emission: Emission, labels: Sequence[int]) -> float:
-    """Nats a character that the best path of the labels lacks to the best of all; infinite if there is none."""
+    """log P(best path) - log P(best path of the labels), in nats per label; infinite if there is none."""
     if minimum_frames(labels) > len(emission):
         return math.inf
     try:
         score = align(emission, labels, blank=BLANK).score
     except InputError:  # every path meets a log-probability of -inf, as in digital silence
         return math.inf
-    return max(float(emission.max(axis=1).sum()) - score, 0.0) / len(labels)  # rounding, where they are one path
+    return max(float(emission.max(axis=1).sum()) - score, 0.0) / len(labels)  # max: rounding, if both are the same path

@@ -1,4 +1,4 @@
-"""What the doctor found, for a terminal, for a program, and for a person with a browser and ears."""
+"""Reports of an examination: a table for a terminal, JSON, and an HTML page with clips to listen to."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _BINS, _WIDTH, _HEIGHT, _MARGIN = 40, 460, 150, 26
 
 
 def to_table(examination: Examination, *, width: int = 80, most: int = 10) -> str:
-    """Counts of each kind of finding, and below them the findings that are worse than notes, as PATH:LINE.
+    """A table of the number of findings of each kind, then a list of those above notes, as PATH:LINE.
 
     Args:
-        examination: what was found.
-        width: columns, at least 40; longer findings go on in the next line. A path is never cut.
-        most: findings that are listed of each kind; 0 means all.
+        examination: the findings.
+        width: columns, at least 40; longer findings are wrapped, but paths are not.
+        most: findings to list of each kind; 0 means all.
     """
     out = [*textwrap.wrap(_summary(examination), width), ""]
     counts = examination.counts()
@@ -62,7 +62,7 @@ def to_table(examination: Examination, *, width: int = 80, most: int = 10) -> st
 
 
 def to_json(examination: Examination) -> str:
-    """One JSON object: manifests, counts, quartiles of what was measured, and every finding with file and line."""
+    """One JSON object: manifests, counts, quartiles of measurements, and all findings with file and line."""
     document = {
         "manifests": [{"path": path, "split": split} for path, split in examination.splits.items()],
         "utterances": len(examination.cases),
@@ -95,21 +95,21 @@ def to_json(examination: Examination) -> str:
 
 
 def to_html(examination: Examination) -> str:
-    """One page that needs nothing else: counts, histograms, the worst of each kind to listen to, and all findings.
+    """One self-contained page: counts, histograms, clips of the worst findings of each kind, and all findings.
 
-    Each clip is at most 12 seconds at 16 kHz, four of a kind; of a kind with more than a thousand findings, the page
-    lists the first thousand and says so.
+    There are four clips of a kind, at most 12 seconds each, at 16 kHz. The page lists the first thousand findings of a
+    kind, and the number of the others.
     """
     body = [f"<h1>The doctor’s report</h1><p>{escape(_summary(examination))}</p>", _counts_table(examination)]
     histograms = "".join(_histogram(name, unit, values) for name, unit, values in _measured(examination.cases))
-    body.append(f'<h2>What was measured</h2><div class="row">{histograms}</div>' if histograms else "")
+    body.append(f'<h2>Measurements</h2><div class="row">{histograms}</div>' if histograms else "")
     for kind, findings in _by_kind(examination).items():
         meaning = KINDS[kind].meaning
         body.append(f'<h2 id="{kind}">{kind} <small>{len(findings)} × {escape(meaning)}</small></h2>')
         body += _clips(findings, examination.cases) if kind not in _SILENT and KINDS[kind].level != "note" else []
         rows = "".join(_row(finding) for finding in findings[:_MOST_ROWS])
         rest = f"<p>… and {len(findings) - _MOST_ROWS} more: see the JSON</p>" if len(findings) > _MOST_ROWS else ""
-        head = "<tr><th>where<th>id<th>what</tr>"
+        head = "<tr><th>line<th>id<th>finding</tr>"
         body.append(
             f"<details><summary>all {len(findings)}</summary><table class=findings>{head}{rows}</table>{rest}</details>"
         )
@@ -121,7 +121,7 @@ def _summary(examination: Examination) -> str:
     return (
         f"{_count(len(examination.splits), 'manifest')}, {_count(len(examination.cases), 'utterance')}, "
         f"{_seconds(examination) / 3600:.2f} hours in {_count(examination.num_files, 'file')}, "
-        f"heard in {examination.elapsed_seconds:.0f} s; "
+        f"examined in {examination.elapsed_seconds:.0f} s; "
         f"{levels.count('broken')} broken, {levels.count('suspect')} suspect"
         + (", texts compared with the sound" if examination.compared else "")
     )
@@ -136,20 +136,20 @@ def _seconds(examination: Examination) -> float:
 
 
 def _by_kind(examination: Examination) -> dict[str, list[Finding]]:
-    found: dict[str, list[Finding]] = defaultdict(list)
+    groups: dict[str, list[Finding]] = defaultdict(list)
     for finding in examination.findings:
-        found[finding.kind].append(finding)
-    return {kind: found[kind] for kind in KINDS if kind in found}
+        groups[finding.kind].append(finding)
+    return {kind: groups[kind] for kind in KINDS if kind in groups}
 
 
 def _measured(cases: Sequence[Case]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, unit and values of what is worth a histogram; without values, nothing."""
-    heard = [case for case in cases if case.sound is not None]
+    """Name, unit and values of each histogram that has values."""
+    audible = [case for case in cases if case.sound is not None]
     columns = {
-        ("duration", "s"): [case.seconds for case in heard],
-        ("speaking rate", "letters/s"): [rate for case in heard if (rate := case.letters_per_second)],
-        ("loudest 25 ms", "dB"): [decibels(case.sound.loudest) for case in heard if case.sound],
-        ("misfit of the text", "nats/character"): [case.match.cost for case in heard if case.match],
+        ("duration", "s"): [case.seconds for case in audible],
+        ("speaking rate", "letters/s"): [rate for case in audible if (rate := case.letters_per_second)],
+        ("loudest 25 ms", "dB"): [decibels(case.sound.loudest) for case in audible if case.sound],
+        ("misfit of the text", "nats/character"): [case.match.cost for case in audible if case.match],
     }
     for (name, unit), values in columns.items():
         array = np.array(values)
@@ -170,15 +170,15 @@ def _counts_table(examination: Examination) -> str:
 
 
 def _row(finding: Finding) -> str:
-    place = f"{finding.manifest}:{finding.line}"
+    location = f"{finding.manifest}:{finding.line}"
     audio = f"<br><small>{escape(finding.audio)}</small>" if finding.audio else ""
-    return f"<tr><td>{escape(place)}{audio}<td>{escape(finding.id)}<td>{escape(finding.message)}</tr>"
+    return f"<tr><td>{escape(location)}{audio}<td>{escape(finding.id)}<td>{escape(finding.message)}</tr>"
 
 
 def _histogram(name: str, unit: str, values: np.ndarray) -> str:
-    """An SVG of counts over 40 bins; what is far out, beyond four quartile ranges, is in the outer ones.
+    """An SVG of counts in 40 bins; values beyond four quartile ranges are in the outer bins.
 
-    One of each unit at least is shown beyond the quartiles: a model's own training texts all fit to a billionth.
+    At least one unit on each side of the quartiles is shown: a model's own training texts all fit to a billionth.
     """
     first, third = np.quantile(values, (0.25, 0.75))
     reach = max(4 * (third - first), 1.0)
@@ -190,10 +190,10 @@ def _histogram(name: str, unit: str, values: np.ndarray) -> str:
     bars = []
     for index, count in enumerate(counts):
         height = max(plot_height * count / counts.max(), 1.0 if count else 0.0)
-        place = f'x="{index * bar_width:.1f}" y="{_HEIGHT - _MARGIN - height:.1f}"'
+        corner = f'x="{index * bar_width:.1f}" y="{_HEIGHT - _MARGIN - height:.1f}"'
         title = f"{edges[index]:.2f} to {edges[index + 1]:.2f} {unit}: {count:,}"
         bars.append(
-            f'<rect {place} width="{bar_width - 1:.1f}" height="{height:.1f}"><title>{escape(title)}</title></rect>'
+            f'<rect {corner} width="{bar_width - 1:.1f}" height="{height:.1f}"><title>{escape(title)}</title></rect>'
         )
     labels = "".join(
         f'<text x="{x}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{_short(value)}</text>'
@@ -211,7 +211,7 @@ def _short(value: float) -> str:
 
 
 def _clips(findings: Sequence[Finding], cases: Sequence[Case]) -> list[str]:
-    """The worst of a kind, with what can be heard of it."""
+    """The worst findings of a kind that have sound, with audio players."""
     clips: list[str] = []
     for finding in sorted(findings, key=lambda finding: -finding.badness):
         if len(clips) == _CLIPS_PER_KIND:
@@ -219,24 +219,24 @@ def _clips(findings: Sequence[Finding], cases: Sequence[Case]) -> list[str]:
         if finding.case is None or (sound := _encoded(cases[finding.case])) is None:
             continue
         text = escape(cases[finding.case].utterance.text) or "<i>no text</i>"
-        place = escape(f"{finding.manifest}:{finding.line}")
+        location = escape(f"{finding.manifest}:{finding.line}")
         clips.append(
             f'<figure><audio controls preload="none" src="{sound}"></audio>'
-            f"<figcaption><b>{text}</b><br>{escape(finding.message)}<br><small>{place}</small></figcaption></figure>"
+            f"<figcaption><b>{text}</b><br>{escape(finding.message)}<br><small>{location}</small></figcaption></figure>"
         )
     return clips
 
 
 def _encoded(case: Case) -> str | None:
-    """The first seconds of an utterance as a data address; None if nothing of it can be read."""
+    """The first seconds of an utterance as a data URL; None if it cannot be read."""
     seconds = min(case.utterance.duration_seconds, _CLIP_SECONDS)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AsrWarning)  # the damage is what the finding is about
+            warnings.simplefilter("ignore", AsrWarning)  # the finding reports the damage
             waveform = read_waveform(replace(case.utterance, duration_seconds=seconds), _CLIP_RATE)
     except AsrError:
         return None
-    # Browsers play both; MP3 is a tenth of the size, where libsndfile can write it.
+    # Browsers play both; MP3 is a tenth of the size, but not every libsndfile can write it.
     kind = "MP3" if "MP3" in soundfile.available_formats() else "WAV"
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(waveform, -1, 1), _CLIP_RATE, format=kind)

@@ -1,1 +1,1 @@
-"""Error rates of a recogniser on a manifest, comparison of two, and tuning of decoding weights."""
+"""Error rates of a recogniser on a manifest, comparison of two recognisers, and tuning of decoding weights."""

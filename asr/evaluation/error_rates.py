@@ -1,4 +1,4 @@
-"""How well a recogniser does on a manifest: error rates with intervals, what it got wrong, and two of them compared."""
+"""Error rates of a recogniser on a manifest with intervals, its errors, and a paired test of two recognisers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asr.text.metrics import (
     AlignedPair,
     ErrorCounts,
     PairedTest,
-    align,
+    align_tokens,
     bootstrap_interval,
     calibration_error,
     character_errors,
@@ -32,9 +32,9 @@ from asr.text.transcript import Transcript, Word, split_words
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredUtterance:
-    """One utterance of a manifest with what was said, what was recognised (both normalised), and its errors.
+    """One utterance of a manifest with its normalised reference and hypothesis, and its errors.
 
-    A word is judged by a shortest alignment with the reference; a Han character is a word.
+    Words are right or wrong by a shortest alignment with the reference; a Han character is a word.
     """
 
     id: str
@@ -44,14 +44,14 @@ class ScoredUtterance:
     hypothesis: str
     words: ErrorCounts
     characters: ErrorCounts
-    judged: tuple[tuple[float, bool], ...]  # confidence of each recognised word, and whether it is right
+    judged: tuple[tuple[float, bool], ...]  # of each recognised word: confidence, is right
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorRate:
     """Errors of a whole evaluation, and the 95 % bootstrap interval of their rate.
 
-    `interval` is None where there is nothing to draw from: a single utterance, or references without text.
+    `interval` is None for a single utterance, or if all references are empty.
     """
 
     counts: ErrorCounts
@@ -60,13 +60,13 @@ class ErrorRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Args:
         model: name of the model; may be empty.
-        text: how references and hypotheses were normalised.
-        utterances: those that could be read, in the order of the manifest; at least one.
-        unreadable: id and reason of those that could not, and are in no figure.
+        text: normalisation of references and hypotheses.
+        utterances: readable utterances in the order of the manifest; at least one.
+        unreadable: id and reason of the other utterances, which no figure includes.
         seconds: from the first sample read to the last transcript.
     """
 
@@ -78,56 +78,54 @@ class Evaluation:
 
     @property
     def headline(self) -> Literal["wer", "cer"]:
-        """The error rate to compare systems by: that of characters where the language does not part words by spaces."""
+        """The error rate to compare systems by: CER for languages without spaces between words, else WER."""
         return "wer" if _has_spaces(self.text) else "cer"
 
     @cached_property
     def wer(self) -> ErrorRate:
-        """Errors in words."""
         return self._rate([utterance.words for utterance in self.utterances])
 
     @cached_property
     def cer(self) -> ErrorRate:
-        """Errors in characters, the space between words counted but where the language has none."""
+        """Character errors; spaces between words count, except in languages without them."""
         return self._rate([utterance.characters for utterance in self.utterances])
 
     @property
     def calibration_error(self) -> float | None:
-        """How far confidences are from the share of words that are right, see `metrics.calibration_error`.
+        """Distance of confidences from the share of right words, see `metrics.calibration_error`.
 
-        None where no word was recognised.
+        None if no word was recognised.
         """
         judged = [pair for utterance in self.utterances for pair in utterance.judged]
         return calibration_error(*zip(*judged, strict=True)) if judged else None
 
     @property
     def speakers(self) -> tuple[str, ...] | None:
-        """The speaker of each utterance where all are known and they are several: then intervals draw speakers."""
+        """The speaker of each utterance, for intervals by speaker; None if any is unknown, or there is only one."""
         return _speakers(self.utterances)
 
     @property
     def audio_seconds(self) -> float:
-        """Length of all utterances together."""
         return sum(utterance.duration_seconds for utterance in self.utterances)
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work for each second of sound."""
+        """Seconds of work per second of sound."""
         return self.seconds / self.audio_seconds
 
     def aligned(self, utterance: ScoredUtterance) -> list[AlignedPair]:
-        """Reference and hypothesis side by side, in the headline's words or characters."""
+        """Alignment of reference and hypothesis, in words or characters as `headline`."""
         if self.headline == "wer":
-            return align(utterance.reference.split(), utterance.hypothesis.split())
-        return align("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
+            return align_tokens(utterance.reference.split(), utterance.hypothesis.split())
+        return align_tokens("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
 
     def worst(self, count: int) -> list[ScoredUtterance]:
-        """The utterances with most errors in the headline's unit, at most `count`, none without errors."""
+        """At most `count` utterances with the most errors in the unit of `headline`; all have errors."""
         faulty = [utterance for utterance in self.utterances if self._counts(utterance).errors]
         return sorted(faulty, key=lambda utterance: -self._counts(utterance).errors)[:count]
 
     def confusions(self) -> Counter[tuple[str | None, str | None]]:
-        """How often what was taken for what; None in the place of a reference is an insertion, else a deletion."""
+        """Counts of (reference, hypothesis) pairs of errors: (None, word) is an insertion, (word, None) a deletion."""
         return Counter(
             (step.reference, step.hypothesis)  # type: ignore[misc]  # the tokens are str
             for utterance in self.utterances
@@ -136,7 +134,7 @@ class Evaluation:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values: rates are fractions, times in seconds."""
+        """The evaluation as JSON values: rates are fractions, times are in seconds."""
         return {
             "model": self.model,
             "headline": self.headline,
@@ -181,19 +179,19 @@ def evaluate(
     text: TextOptions | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """The recogniser's errors on utterances with known text.
+    """Evaluate a recogniser on utterances with known text.
 
     Args:
-        recognizer: what is evaluated.
-        utterances: with their references, as `asr.data.manifest.read_manifest` gives them.
-        text: how references and hypotheses are normalised; None is as the model was trained.
+        recognizer: the system to evaluate.
+        utterances: from `asr.data.manifest.read_manifest`, with references.
+        text: normalisation of references and hypotheses; None takes the model's.
         progress: called after each utterance.
     Raises:
-        DataError: none of the utterances can be read; a few that cannot are in `Evaluation.unreadable`.
+        DataError: no utterance can be read; single unreadable ones are in `Evaluation.unreadable`.
     """
     text = text or recognizer.model.config.text
-    read: deque[Utterance] = deque()  # those whose result is still to come
-    heard: list[tuple[Utterance, Transcript]] = []
+    pending: deque[Utterance] = deque()  # read, but not yet recognised
+    transcripts: list[tuple[Utterance, Transcript]] = []
     unreadable: list[tuple[str, str]] = []
 
     def waveforms() -> Iterator[tuple[Waveform, int]]:
@@ -204,41 +202,40 @@ def evaluate(
                 unreadable.append((utterance.id, str(error)))
                 progress()
                 continue
-            read.append(utterance)
+            pending.append(utterance)
             yield waveform, recognizer.model.sample_rate
 
     start = time.perf_counter()
     for result in recognizer.results(waveforms()):
-        utterance = read.popleft()
+        utterance = pending.popleft()
         if isinstance(result, Transcript):
-            heard.append((utterance, result))
+            transcripts.append((utterance, result))
         else:
             unreadable.append((utterance.id, str(result)))
         progress()
     seconds = time.perf_counter() - start
-    if not heard:
-        reason = f"; of the first: {unreadable[0][1]}" if unreadable else ""
+    if not transcripts:
+        reason = f"; the first: {unreadable[0][1]}" if unreadable else ""
         raise DataError(f"at least one utterance must be readable to evaluate a model; none is{reason}")
     return Evaluation(
         model=recognizer.model.config.name,
         text=text,
-        utterances=tuple(_scored(utterance, transcript, text) for utterance, transcript in heard),
+        utterances=tuple(_scored(utterance, transcript, text) for utterance, transcript in transcripts),
         unreadable=tuple(unreadable),
         seconds=seconds,
     )
 
 
 def compare(a: Evaluation, b: Evaluation) -> PairedTest:
-    """Whether two systems differ in the headline error rate, on the utterances that both could read.
+    """Test whether two systems differ in the headline error rate, on the utterances that both could read.
 
     Raises:
-        InputError: the evaluations are of other utterances, or of texts normalised otherwise; or there are fewer than
-            two utterances in common.
+        InputError: the evaluations have different references or normalisations, or fewer than two utterances in common.
     """
     if a.text != b.text:
-        raise InputError(f"both evaluations must normalise text alike; got {a.text} and {b.text}")
-    of_b = {utterance.id: utterance for utterance in b.utterances}
-    pairs = [(utterance, of_b[utterance.id]) for utterance in a.utterances if utterance.id in of_b]
+        raise InputError(f"both evaluations must normalise text in the same way; got {a.text} and {b.text}")
+    by_id = {utterance.id: utterance for utterance in b.utterances}
+    pairs = [(utterance, by_id[utterance.id]) for utterance in a.utterances if utterance.id in by_id]
     for ours, theirs in pairs:
         if ours.reference != theirs.reference:
             raise InputError(f"both evaluations must have the same reference for {ours.id!r}")
@@ -265,13 +262,13 @@ def _scored(utterance: Utterance, transcript: Transcript, text: TextOptions) -> 
 
 
 def _judged(reference: str, words: Sequence[Word], text: TextOptions) -> Iterator[tuple[float, bool]]:
-    """Confidence of each recognised word, and whether it is right."""
+    """The confidence of each recognised word, and whether it is right."""
     right = right_words(split_words(reference), [normalize(word.text, text) for word in words])
     return ((word.confidence, is_right) for word, is_right in zip(words, right, strict=True))
 
 
 def _has_spaces(text: TextOptions) -> bool:
-    """Whether the language parts words by spaces; normalising Chinese takes them out."""
+    """Whether the language has spaces between words; normalising Chinese removes them."""
     return normalize("中 文", text) == "中 文"
 
 

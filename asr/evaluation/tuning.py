@@ -1,4 +1,4 @@
-"""The weights of decoding, and what makes its confidences true, from utterances with known text."""
+"""Tune the weights of decoding and the calibration of confidences on utterances with known text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic.model import embedded_models, find_model, out_of_folder, read_config, write_config
+from asr.ctc.beam import BeamHypothesis
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import read_waveform
@@ -25,14 +26,15 @@ from asr.decoding.confidence import (
 )
 from asr.decoding.decoder import place_tokens
 from asr.decoding.options import DecodingOptions
-from asr.decoding.rescoring import Reading, ranked
+from asr.decoding.rescoring import rerank
 from asr.errors import AsrError, ConfigError, InputError
+from asr.options import replace_options
 from asr.recognition.recognizer import Emission, Recognizer
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.metrics import right_words, word_errors
 from asr.text.transcript import split_words
 
-ROUNDS = 6  # searches, at most, until their weights stay as they are
+ROUNDS = 6  # most searches until the weights stop changing
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
 _BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 GRID: dict[str, tuple[float, ...]] = {
@@ -47,24 +49,24 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-TRIED_WIDTH = 100  # of the beam, at most
-_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights of what ranking readings anew adds
-LEAST_PRIOR = 1e-5  # of labels that are never heard in the utterances for tuning
+TRIED_WIDTH = 100  # largest beam for trials of the prior's weight
+_ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights that only rescoring adds
+LEAST_PRIOR = 1e-5  # of labels that never occur in the utterances for tuning
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
 
 
 def tune(base: Rows, terms: Mapping[str, Rows], errors: Rows) -> tuple[dict[str, float], int]:
-    """The weights with which the best readings of all utterances have the fewest errors, and how many those are.
+    """The weights whose best hypotheses have the fewest errors, and the number of these errors.
 
-    All of the `GRID` are tried. Of those with equally few errors it takes the one with which readings are expected to
-    have the fewest, when each counts by its share of probability: far from where a small change would cost an error.
+    All weights of the `GRID` are tried. On a tie, the lowest expected number of errors wins, over all hypotheses in
+    proportion to their probability: so the weights are far from values at which a small change costs an error.
 
     Args:
-        base: for each utterance (n,) what is not weighed, in nats.
-        terms: for each utterance (n,) what each weight, by its name, is a factor of.
-        errors: for each utterance (n,) errors of each reading.
+        base: for each utterance, (n,) scores without the weighted terms, in nats.
+        terms: for each weight by its name, and each utterance, (n,) values to multiply.
+        errors: for each utterance, (n,) errors of each hypothesis.
     Raises:
         InputError: there are no utterances.
     """
@@ -100,14 +102,13 @@ def tune_decoding(
 ) -> DecodingOptions:
     """The recogniser's options with the weights that give the fewest word errors on some utterances.
 
-    First those of the search: of its language model, of words, of words outside of its lexicon and their letters, and
-    of the labels' prior; then those with which a recurrent model ranks what it finds; and what makes the confidences of
-    words say best whether they are right, which is all that greedy decoding has to tune. What a search finds depends on
-    its weights, so it is made again with those that do best on all it has found so far, until they stay as they are;
-    the search with the fewest errors counts.
+    Three steps: the weights of the search (language model, word bonus, unknown words and letters, prior of labels),
+    the weights of rescoring by a recurrent model, and the calibration of word confidences. Greedy decoding has only the
+    last step. The hypotheses of a search depend on its weights, so the search is repeated with the weights that are
+    best on all hypotheses so far, until they stop changing. The search with the fewest errors wins.
 
     Args:
-        utterances: with known text, which training has not seen. Those that cannot be read are left out.
+        utterances: with known text, not seen in training. Unreadable ones are left out.
         progress: called after each utterance.
     Raises:
         InputError: no utterance can be read.
@@ -119,28 +120,31 @@ def tune_decoding(
     if not references:
         raise InputError("weights need utterances with known text to be tuned on; got none")
     options = _fit_greedy_confidences(options, emissions, recognizer.model.alphabet, references)
-    if options.beam_width == 1:
+    if options.greedy:
         return options
 
-    def search(options: DecodingOptions) -> list[list[Reading]]:
-        return recognizer.with_decoding(options).decoder.readings(emissions)
+    def search(options: DecodingOptions) -> list[list[BeamHypothesis]]:
+        return recognizer.with_decoding(options).decoder.hypotheses(emissions)
 
-    options = _tune_search(replace(options, prior=prior_of(emissions)), search, references)
-    if options.rescore_lm:
+    options = _tune_search(replace_options(options, prior=prior_of(emissions)), search, references)
+    if options.rescoring.rescore_lm:
         names = weights_of_ranking(options)
-        lists = search(replace(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))  # type: ignore[arg-type]
-        asked = [[each.rnn is not None for each in row] for row in lists]
+        lists = search(replace_options(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))
+        asked = [[each.rnn_score is not None for each in row] for row in lists]
         terms: dict[str, Rows] = {
-            "rescore_weight": [[each.rnn or 0.0 for each in row] for row in lists],
+            "rescore_weight": [[each.rnn_score or 0.0 for each in row] for row in lists],
             "rescore_word_bonus": [[len(each.words) for each in row] for row in lists],
-            "rescore_lm_weight": [[each.lm for each in row] for row in lists],
-            "source_weight": [[-(each.source or 0.0) for each in row] for row in lists],
+            "rescore_lm_weight": [[each.lm_score for each in row] for row in lists],
+            "source_weight": [[-(each.source_score or 0.0) for each in row] for row in lists],
         }
         terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
-        base = [[each.score - options.lm_weight * each.lm * (each.rnn is not None) for each in row] for row in lists]
+        base = [
+            [each.score - options.search.lm_weight * each.lm_score * (each.rnn_score is not None) for each in row]
+            for row in lists
+        ]
         weights, _ = tune(base, terms, _errors(lists, references))
-        options = replace(options, **weights)  # type: ignore[arg-type]
-        lists = [ranked(row, options) for row in lists]
+        options = replace_options(options, **weights)
+        lists = [rerank(row, options) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
     return _fit_confidences(options, lists, emissions, references)
@@ -148,30 +152,32 @@ def tune_decoding(
 
 def tuned_options(options: DecodingOptions) -> list[str]:
     """The names of the options that `tune_decoding` finds a number for."""
-    if options.beam_width == 1:
+    if options.greedy:
         return ["greedy_confidence_power"]
-    ranking = weights_of_ranking(options) * bool(options.rescore_lm)
+    ranking = weights_of_ranking(options) * bool(options.rescoring.rescore_lm)
     confidence = ["confidence_temperature", "confidence_power", "greedy_confidence_power"]
     return [*weights_of_search(options), "prior_weight", *ranking, *confidence]
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
     """The names of the weights that a search with these options has to be given."""
-    unknown = bool((options.lm or options.lexicon) and not options.only_lexicon)
+    language = options.language
+    has_lm = bool(language.lm or language.fuse_lm)
+    unknown = bool((language.lm or language.lexicon) and not options.search.only_lexicon)
     return [
-        *["lm_weight"] * bool(options.lm or options.fuse_lm),
-        *["word_bonus"] * bool(options.lm or options.fuse_lm or options.lexicon or not options.rescore_lm),
+        *["lm_weight"] * has_lm,
+        *["word_bonus"] * bool(has_lm or language.lexicon or not options.rescoring.rescore_lm),
         *["unknown_word_score", "unknown_letter_score"] * unknown,
     ]
 
 
 def weights_of_ranking(options: DecodingOptions) -> list[str]:
-    """The names of the weights that ranking what a search finds anew has to be given."""
+    """The names of the weights of rescoring with these options."""
     return [
         "rescore_weight",
         "rescore_word_bonus",
-        *["rescore_lm_weight"] * bool(options.lm or options.fuse_lm),
-        *["source_weight"] * bool(options.source_lm),
+        *["rescore_lm_weight"] * bool(options.language.lm or options.language.fuse_lm),
+        *["source_weight"] * bool(options.rescoring.source_lm),
     ]
 
 
@@ -179,67 +185,75 @@ def prior_of(emissions: Sequence[Emission]) -> tuple[float, ...]:
     """The average posterior of each label over all frames, at least `LEAST_PRIOR`."""
     total = sum(np.exp(emission.astype(np.float64)).sum(axis=0) for emission in emissions)
     average = total / max(sum(map(len, emissions)), 1)
-    return tuple(round(float(each), 6) for each in np.clip(average, LEAST_PRIOR, 1.0))
+    return tuple(round(float(prior), 6) for prior in np.clip(average, LEAST_PRIOR, 1.0))
 
 
-Search = Callable[[DecodingOptions], list[list[Reading]]]
+Search = Callable[[DecodingOptions], list[list[BeamHypothesis]]]
 
 
 def _tune_search(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights that give the best first readings.
+    """The options with the weights of the search whose best hypotheses have the fewest errors.
 
-    How much the prior counts is tried out in a beam of `TRIED_WIDTH`, with the weights that are best without it, which
-    are then found anew for the whole beam.
+    The weight of the prior is tried in a beam of `TRIED_WIDTH`, with the weights that are best without a prior. Then
+    the other weights are tuned again with the whole beam.
     """
-    width = min(options.beam_width, TRIED_WIDTH)
-    tried = _tune_weights(replace(options, beam_width=width, prior_weight=0.0), search, references)
+    width = min(options.search.beam_width, TRIED_WIDTH)
+    tried = _tune_weights(replace_options(options, beam_width=width, prior_weight=0.0), search, references)
 
     def fewest(prior_weight: float) -> int:
-        lists = search(replace(tried, prior_weight=prior_weight, rescore_lm="", source_lm="", num_best=100))
+        lists = search(replace(_without_rescoring(tried), prior_weight=prior_weight))
         return _best_weights(tried, lists, _errors(lists, references))[1]
 
     prior_weight = min(PRIOR_WEIGHTS, key=fewest)
     prior = options.prior if prior_weight else ()
-    found = replace(tried, beam_width=options.beam_width, prior=prior, prior_weight=prior_weight)
-    return found if not prior_weight and width == options.beam_width else _tune_weights(found, search, references)
+    beam_width = options.search.beam_width
+    tuned = replace_options(tried, beam_width=beam_width, prior=prior, prior_weight=prior_weight)
+    return tuned if not prior_weight and width == beam_width else _tune_weights(tuned, search, references)
+
+
+def _without_rescoring(options: DecodingOptions) -> DecodingOptions:
+    """The options of a search for many hypotheses, as weights of a search are tuned on."""
+    return replace_options(options, rescore_lm=None, source_lm=None, num_best=100)
 
 
 def _tune_weights(options: DecodingOptions, search: Search, references: Sequence[str]) -> DecodingOptions:
-    """The options with the weights of `weights_of_search` that give the best first readings."""
+    """The options with the `weights_of_search` whose best hypotheses have the fewest errors."""
     if not weights_of_search(options):
         return options
-    found: list[dict[tuple[str, ...], tuple[Reading, int]]] = [{} for _ in references]  # in any round, with its errors
-    tried: dict[DecodingOptions, int] = {}  # with the errors of their best readings
+    pools: list[dict[tuple[str, ...], tuple[BeamHypothesis, int]]]  # hypotheses of all rounds, with their errors
+    pools = [{} for _ in references]
+    tried: dict[DecodingOptions, int] = {}  # with the errors of their best hypotheses
     while options not in tried and len(tried) < ROUNDS:
-        lists = search(replace(options, rescore_lm="", source_lm="", num_best=100))
+        lists = search(_without_rescoring(options))
         errors = _errors(lists, references)
         tried[options] = sum(row[0] for row in errors)
-        for known, *row in zip(found, lists, errors, strict=True):
-            for reading, count in zip(*row, strict=True):
-                if reading.words not in known or known[reading.words][0].acoustic < reading.acoustic:
-                    known[reading.words] = reading, count
-        lists = [[reading for reading, _ in known.values()] for known in found]
-        errors = [[count for _, count in known.values()] for known in found]
+        for pool, *row in zip(pools, lists, errors, strict=True):
+            for hypothesis, count in zip(*row, strict=True):
+                known, _ = pool.get(hypothesis.words, (None, 0))
+                if known is None or known.acoustic_score < hypothesis.acoustic_score:
+                    pool[hypothesis.words] = hypothesis, count
+        lists = [[hypothesis for hypothesis, _ in pool.values()] for pool in pools]
+        errors = [[count for _, count in pool.values()] for pool in pools]
         weights, _ = _best_weights(options, lists, errors)
-        options = replace(options, **weights)  # type: ignore[arg-type]
+        options = replace_options(options, **weights)
     return min(tried, key=tried.__getitem__)
 
 
 def _best_weights(
-    options: DecodingOptions, lists: Sequence[Sequence[Reading]], errors: Rows
+    options: DecodingOptions, lists: Sequence[Sequence[BeamHypothesis]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these readings best, and how many errors that leaves.
+    """The weights of the search that rank these hypotheses best, and the number of errors with them.
 
-    The price of unknown letters stays as it is until the others are found, and is then found with that of the words.
+    The score of unknown letters is tuned last, together with that of unknown words.
     """
-    base = [np.array([reading.acoustic + reading.hotword_score for reading in row]) for row in lists]
+    base = [np.array([hypothesis.acoustic_score + hypothesis.hotword_score for hypothesis in row]) for row in lists]
     terms: dict[str, Rows] = {
-        "lm_weight": [[reading.lm for reading in row] for row in lists],
-        "word_bonus": [[len(reading.words) for reading in row] for row in lists],
-        "unknown_word_score": [[reading.num_unknown for reading in row] for row in lists],
-        "unknown_letter_score": [[reading.unknown_letters for reading in row] for row in lists],
+        "lm_weight": [[hypothesis.lm_score for hypothesis in row] for row in lists],
+        "word_bonus": [[len(hypothesis.words) for hypothesis in row] for row in lists],
+        "unknown_word_score": [[hypothesis.num_unknown for hypothesis in row] for row in lists],
+        "unknown_letter_score": [[hypothesis.unknown_letters for hypothesis in row] for row in lists],
     }
-    weights = {name: getattr(options, name) for name in weights_of_search(options)}
+    weights = {name: getattr(options.search, name) for name in weights_of_search(options)}
     first = [name for name in weights if name != "unknown_letter_score"]
     prices = [name for name in weights if name.startswith("unknown_")]
     for names in (first, prices) if prices else (first,):
@@ -270,25 +284,25 @@ def _hear(
     return references, emissions
 
 
-def _errors(lists: Sequence[Sequence[Reading]], references: Sequence[str]) -> list[list[int]]:
-    """Word errors of each reading."""
-    said = (" ".join(split_words(reference)) for reference in references)
+def _errors(lists: Sequence[Sequence[BeamHypothesis]], references: Sequence[str]) -> list[list[int]]:
+    """Word errors of each hypothesis."""
+    spoken = (" ".join(split_words(reference)) for reference in references)
     return [
-        [word_errors(reference, " ".join(reading.words)).errors for reading in row]
-        for reference, row in zip(said, lists, strict=True)
+        [word_errors(reference, " ".join(hypothesis.words)).errors for hypothesis in row]
+        for reference, row in zip(spoken, lists, strict=True)
     ]
 
 
 def _fit_confidences(
     options: DecodingOptions,
-    lists: Sequence[Sequence[Reading]],
+    lists: Sequence[Sequence[BeamHypothesis]],
     emissions: Sequence[Emission],
     references: Sequence[str],
 ) -> DecodingOptions:
-    """The options with what makes confidences surprise the least, where a word is right and where not."""
-    agreed = [agreements([reading.words for reading in readings]) for readings in lists]
-    scores = [np.array([reading.score for reading in readings]) for readings in lists]
-    best = [readings[0] for readings in lists]
+    """The options with the calibration under which the right and wrong words are most likely."""
+    agreed = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
+    scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
+    best = [hypotheses[0] for hypotheses in lists]
     characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
     heard = np.concatenate([of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)])
     utterances = np.repeat([of_utterance(sure) for sure in characters], [len(each.words) for each in best])
@@ -303,7 +317,7 @@ def _fit_confidences(
             calibration = tuple(round(float(each), 4) for each in fit_calibration(seen, right))
             trials.append((_surprise(calibrated(seen, calibration), right), temperature, power, calibration))
     _, temperature, power, calibration = min(trials)
-    return replace(
+    return replace_options(
         options, confidence_temperature=temperature, confidence_power=power, confidence_calibration=calibration
     )
 
@@ -311,60 +325,63 @@ def _fit_confidences(
 def _fit_greedy_confidences(
     options: DecodingOptions, emissions: Sequence[Emission], alphabet: Alphabet, references: Sequence[str]
 ) -> DecodingOptions:
-    """The options with the power that surprises the least in greedy decoding; see `_fit_confidences`."""
+    """The options with the best power of confidences in greedy decoding; see `_fit_confidences`."""
     paths = [best_path(emission, blank=BLANK) for emission in emissions]
     texts = [alphabet.decode(path.tokens) for path in paths]
     heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
     right = _right([split_words(text) for text in texts], references)
-    return replace(options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right)))
+    return replace_options(
+        options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right))
+    )
 
 
 def _right(hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> np.ndarray:
-    """Whether each word of each hypothesis, one utterance after the other, is in its place."""
+    """Whether each word of each hypothesis is right, all utterances in one array."""
     pairs = zip(references, hypotheses, strict=True)
-    return np.array([each for said, found in pairs for each in right_words(split_words(said), found)], dtype=bool)
+    return np.array([right for words, row in pairs for right in right_words(split_words(words), row)], dtype=bool)
 
 
 def _surprise(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Nats that it takes to learn of all words which are right, from one who believes the confidences."""
+    """-log P(which words are right) by the confidences, in nats."""
     return float(-np.log(np.maximum(np.where(right, confidences, 1.0 - confidences), 1e-6)).sum())
 
 
 def check_own(model: str | os.PathLike[str]) -> None:
-    """Nothing, if the model may be changed.
+    """Check that a model may be changed.
 
     Raises:
-        ConfigError: it is one that comes with the package.
+        ConfigError: the model is part of the package.
     """
     folder = find_model(model).resolve()
     if folder in (embedded.resolve() for embedded in embedded_models().values()):
-        raise ConfigError(f"an embedded model must stay as it is; copy {folder} to a place of your own, and tune that")
+        raise ConfigError(f"an embedded model must not be changed; copy {folder} to a folder of your own and tune that")
 
 
 def store_decoding(
     model: str | os.PathLike[str], options: DecodingOptions, *, tuned_on: str, word_error_rate: float
 ) -> Path:
-    """Writes options into a model folder, whose own they become; gives the folder.
+    """Store options as a model folder's own; the folder.
 
-    Files inside of the folder are named relative to it, so that it can move. A model that comes with a beam keeps it:
-    of greedy options it takes the confidences. Hotwords and the number of hypotheses stay as the model has them.
+    Files in the folder are named relative to it, so it can be moved. A model with a beam keeps it: greedy options only
+    change its confidences. The model's hotwords and number of hypotheses do not change.
 
     Args:
         model: a folder.
-        tuned_on: what the weights were chosen on, for the provenance.
-        word_error_rate: what they gave there, a fraction.
+        tuned_on: name of the utterances for tuning, for the provenance.
+        word_error_rate: on these utterances, a fraction.
     Raises:
-        ConfigError: the model comes with the package.
+        ConfigError: the model is part of the package.
     """
     folder = find_model(model)
     check_own(model)
     config = read_config(folder)
-    if options.beam_width == 1 < config.decoding.beam_width:
-        kept = replace(config.decoding, greedy_confidence_power=options.greedy_confidence_power)
-        write_config(folder, replace(config, decoding=kept))
+    if options.greedy and not config.decoding.greedy:
+        power = options.confidence.greedy_confidence_power
+        own = replace_options(config.decoding, greedy_confidence_power=power)
+        write_config(folder, replace(config, decoding=own))
         return folder
-    wanted_now = {name: getattr(config.decoding, name) for name in ("hotwords", "num_best")}  # of a day, not of a model
-    options = replace(options, **wanted_now)
+    own = config.decoding
+    options = replace_options(options, hotwords=own.language.hotwords, num_best=own.num_best)  # these change by the day
     decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
     provenance = {**config.provenance, "decoding": decoding}
     write_config(folder, replace(config, decoding=out_of_folder(options, folder), provenance=provenance))

@@ -1,9 +1,9 @@
-"""Files that a process keeps for later ones, read only where nobody but this user could have put them.
+"""Cache files, which are read only if no other user could have written them.
 
-What such a file says is run, or followed without asking. So it must be this user's or root's, and so must its folder
-and all folders above it, and no other user may write to any of them. One exception: above the file's own folder, a
-folder that all may write to, like /tmp, is fine if it is sticky, for there nobody can move what is another's. Links are
-followed first, and the checks are about what they lead to. Where files have no owners (Windows), nothing is checked.
+The content of a cache file is executed, or used without further checks. So the file, its folder and all folders above
+must belong to this user or to root, and no other user may write to them. One exception: a sticky folder above the
+file's own folder may be writable for all, like /tmp, because nobody can rename another user's files there. Links are
+followed first, and their targets are checked. On Windows, where files have no owners, nothing is checked.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from asr.files.writing import replacing
 
 
 def user_cache_folder() -> Path | None:
-    """Where this user's caches of asr go; None where nobody knows the user's home."""
+    """The folder of this user's caches; None if the user has no home folder."""
     user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
-    return Path(user) / "asr" if os.path.isabs(user) else None  # else "~" stays as it is
+    return Path(user) / "asr" if os.path.isabs(user) else None  # without a home, "~" remains
 
 
 def open_cache(path: Path) -> IO[bytes]:
-    """The file, to read; what it holds may still be damaged.
+    """Open a cache file for reading; its content may still be damaged.
 
     Raises:
-        OSError: there is no such file, or it is none to trust: with EPERM and what is wrong, if others can write to it.
+        OSError: there is no such file; or (EPERM) another user can write to it.
     """
-    place = _trusted(path.parent) / path.name
+    real = _trusted(path.parent) / path.name
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.open(place, flags)
+    file = os.open(real, flags)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode) or _is_in_reach(status):
-            raise _refusal(place)
+            raise _refusal(real)
         return open(file, "rb")
     except BaseException:
         os.close(file)
@@ -46,13 +46,13 @@ def open_cache(path: Path) -> IO[bytes]:
 
 @contextmanager
 def writing_cache(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """A file to write, which appears whole; see `asr.files.writing.replacing`. Missing folders are made.
+    """Write a cache file completely or not at all; see `asr.files.writing.replacing`. Missing folders are made.
 
     Args:
         path: the file.
-        mode: who may read it.
+        mode: its permissions.
     Raises:
-        OSError: it cannot be written, or (EPERM) not where only this user can write.
+        OSError: the file cannot be written; or (EPERM) another user can write to its folder.
     """
     missing = [folder for folder in path.parents if not folder.exists()]
     for folder in reversed(missing):
@@ -64,25 +64,25 @@ def writing_cache(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
 
 
 def _trusted(folder: Path) -> Path:
-    """The folder without links, once it is known that no other user can write to it, or replace it."""
+    """The folder without links; no other user can write to it or replace it."""
     real = Path(os.path.realpath(folder))
-    for place in (*reversed(real.parents), real):  # from the root: what is checked then stays
-        status = os.lstat(place)
-        sticky = status.st_mode & stat.S_ISVTX and place != real
+    for path in (*reversed(real.parents), real):  # from the root: nobody can change a folder that has been checked
+        status = os.lstat(path)
+        sticky = status.st_mode & stat.S_ISVTX and path != real
         if not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(place))
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(path))
         if _is_in_reach(status, writable=bool(sticky)):
-            raise _refusal(place)
+            raise _refusal(path)
     return real
 
 
 def _is_in_reach(status: os.stat_result, *, writable: bool = False) -> bool:
-    """Whether another user owns it, or may write to it unless that is allowed."""
+    """Whether another user owns the file, or may write to it although it is not `writable` for all."""
     if not hasattr(os, "geteuid"):
         return False
     by_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not writable
     return status.st_uid not in (0, os.geteuid()) or bool(by_others)
 
 
-def _refusal(place: Path) -> OSError:
-    return OSError(errno.EPERM, "another user can write here, so it is not used as a cache", os.fspath(place))
+def _refusal(path: Path) -> OSError:
+    return OSError(errno.EPERM, "another user can write here, so it is not used as a cache", os.fspath(path))

@@ -13,40 +13,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from asr.files.locks import try_lock
 
 _ENDING = ".new"
-_FRESH = 60.0  # seconds in which a folder may be made and not yet locked
+_FRESH = 60.0  # seconds within which a new folder may still be unlocked
 
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `folder` once the block ends, and vanishes if it fails.
+    """Fill a new folder that replaces `folder` when the block ends, and disappears if the block fails.
 
-    The two change places at once, on Linux and macOS and where the file system can, so that a kill leaves the old one
-    or the new one in its place. Elsewhere the old one is renamed first, and a kill just then leaves it beside its
-    place. What killed processes left beside it goes with the next one.
+    On Linux and macOS the two folders are exchanged in one step if the file system can: a kill leaves the old one or
+    the new one in place. Elsewhere the old folder is renamed first; a kill at this moment leaves it under another name.
+    The next call removes the folders that killed processes left.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{_ENDING}"):
-        _remove_if_dead(left)
+    for other in folder.parent.glob(f".{glob.escape(folder.name)}.*{_ENDING}"):
+        _remove_if_dead(other)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_ENDING, dir=folder.parent))
     lock = _lock(new)
     try:
-        new.chmod(0o755)  # mkdtemp's folders are closed to everyone else
+        new.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         yield new
         _put_in_place(new, folder)
     finally:
-        shutil.rmtree(new, ignore_errors=True)  # the old one, once they have changed places
+        shutil.rmtree(new, ignore_errors=True)  # the old one, after the exchange
         if lock is not None:
             os.close(lock)
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
-    """Gives the folder `new` the name of `folder`, which may exist and then goes; both on one file system."""
+    """Rename the folder `new` to `folder`, and delete the old `folder` if there is one; both on one file system."""
     if not folder.exists():
         new.rename(folder)
         return
@@ -56,7 +53,7 @@ def _put_in_place(new: Path, folder: Path) -> None:
     old = folder.rename(aside / folder.name)
     try:
         new.rename(folder)
-    except BaseException:  # Ctrl-C as well: there is a moment without a folder in its place
+    except BaseException:  # Ctrl-C too: at this moment there is no folder in place
         old.rename(folder)
         aside.rmdir()
         raise
@@ -64,7 +61,7 @@ def _put_in_place(new: Path, folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Whether the two have changed names, in one step; False where the system has no such step."""
+    """Exchange the names of two folders in one step; False where the system cannot."""
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         names = os.fsencode(one), os.fsencode(other)
@@ -77,21 +74,20 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _remove_if_dead(folder: Path) -> None:
-    """Removes what a killed process left; not what another one is filling."""
+    """Remove the folder of a killed process, but not one that another process is filling."""
     with suppress(OSError):
-        if fcntl is not None and time.time() - folder.stat().st_mtime > _FRESH and (lock := _lock(folder)) is not None:
+        if time.time() - folder.stat().st_mtime > _FRESH and (lock := _lock(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
 
 def _lock(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock; None if another process has it, or there are no locks."""
-    if fcntl is None:
+    """A descriptor that holds the folder's lock; None if another process has it, or the system has no such locks."""
+    if sys.platform == "win32":
         return None
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return file
-    except OSError:
-        os.close(file)
-        return None
+    with suppress(OSError):
+        if try_lock(file):
+            return file
+    os.close(file)
+    return None

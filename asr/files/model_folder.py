@@ -1,43 +1,35 @@
 """Model folders: `config.json` and `weights.safetensors`, complete or not at all, and nothing in them is unpickled.
 
 A folder is written beside its place and renamed. Whatever is wrong with one that is read is refused with the reason.
-An acoustic model's config.json says nothing of its kind; that of any other has it under "kind".
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from asr.errors import AsrError, ConfigError, DataError, InputError
+from asr.errors import ConfigError, DataError, InputError
 from asr.files.folders import replacing_folder
-from asr.files.reading import read_json
-from asr.files.writing import write_whole
-from asr.options import from_json, shown, to_json
+from asr.files.model_config import CONFIG_FILE, Kind, write_model_config
+from asr.options import shown
 
-FORMAT_VERSION = 1
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
-EMBEDDED = Path(__file__).parents[1] / "models"  # those that come with the package
 
-STEPS = ".steps"  # after the name of a tensor of int8: what one step of each row is
-INT8_STEPS = 127  # to either side of 0
+STEPS = ".steps"  # suffix of the tensor with the step size of each row of an int8 tensor
+INT8_STEPS = 127  # on either side of 0
 
 _HEADER_BYTES = 1 << 24
 _FLOATS = ("F32", "F16", "BF16", "F64")
 
-Kind = Literal["acoustic model", "language model"]
 Stored = Literal["float32", "float16", "int8"]
-Config = TypeVar("Config")
 
 
 def write_model_folder(
@@ -48,57 +40,50 @@ def write_model_folder(
     kind: Kind,
     files: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write a model folder, complete or not at all; an older one in its place is replaced.
+    """Write a model folder completely or not at all; an old one at the same place is replaced.
 
     Args:
-        folder: where; its parent is made.
-        config: the dataclass that becomes config.json.
-        weights: as `stored_weights` gives them.
-        kind: what the model is.
-        files: what else is in it, files or folders to copy, by their names there.
+        folder: its path; missing parents are made.
+        config: the dataclass for config.json.
+        weights: from `stored_weights`.
+        kind: of the model.
+        files: other files or folders to copy into it, by their new names.
     Raises:
-        ConfigError: there is something else than a model folder in that place.
+        ConfigError: the path holds something other than a model folder.
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
     with replacing_folder(folder) as new:
         save_file(dict(weights), new / WEIGHTS_FILE)
-        (new / WEIGHTS_FILE).chmod(0o644)  # safetensors closes its files to everyone else
+        (new / WEIGHTS_FILE).chmod(0o644)  # safetensors makes files that only their owner can read
         write_model_config(new, config, kind=kind)
         for name, path in (files or {}).items():
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new / name)
 
 
-def write_model_config(folder: str | os.PathLike[str], config: Any, *, kind: Kind) -> None:
-    """Write the config.json of a model folder; arguments as for `write_model_folder`."""
-    said = {} if kind == "acoustic model" else {"kind": kind}
-    values = {"format_version": FORMAT_VERSION, **said, **to_json(config)}
-    write_whole(Path(folder) / CONFIG_FILE, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
-
-
 def stored_weights(
     state: Mapping[str, Tensor], stored: Stored, *, exact: Callable[[str], bool] = lambda name: False
 ) -> dict[str, Tensor]:
-    """All tensors on the CPU, as they are stored.
+    """All tensors on the CPU, in the format of the file.
 
     Args:
-        state: their names and values.
-        stored: "float32"; "float16", half the size; or "int8", a quarter: each row of a matrix in 255 steps of its
-            largest weight, with what a step is in another tensor, and vectors in float16.
-        exact: whether a tensor of that name stays float32 in any case.
+        state: names and values of the tensors.
+        stored: "float32"; "float16", half the size; or "int8", a quarter of the size: each row of a matrix in 255 steps
+            up to its largest weight, with the step sizes in another tensor, and vectors in float16.
+        exact: whether the tensor of a name stays float32 in any case.
     Raises:
-        InputError: one is not finite, or too large for float16.
+        InputError: a value is not finite, or too large for float16.
     """
     weights = {}
     for name, tensor in state.items():
         values = tensor.detach().to("cpu", torch.float32)
         as_steps = stored == "int8" and values.ndim > 1 and not exact(name)
-        kept = torch.float32 if stored == "float32" or as_steps or exact(name) else torch.float16
-        weights[name] = values.to(kept).contiguous()
+        dtype = torch.float32 if stored == "float32" or as_steps or exact(name) else torch.float16
+        weights[name] = values.to(dtype).contiguous()
         if not weights[name].isfinite().all():
             raise InputError(
-                f"every weight must be finite in {str(kept).removeprefix('torch.')} to be saved, "
+                f"every weight must be finite in {str(dtype).removeprefix('torch.')} to be saved, "
                 f"but tensor {name!r} is not"
             )
         if as_steps:
@@ -109,46 +94,24 @@ def stored_weights(
 
 
 def _by_rows(steps: Tensor, values: Tensor) -> Tensor:
-    """One for each row of the values, in a shape to multiply them by."""
+    """One step for each row of the values, in a shape that broadcasts."""
     return steps.view(-1, *[1] * (values.ndim - 1))
-
-
-def read_model_config(folder: str | os.PathLike[str], config_type: type[Config], *, kind: Kind) -> Config:
-    """The config.json of a model folder.
-
-    Raises:
-        DataError: it is missing, not JSON, of a newer format or another kind, or has an unknown or wrong option.
-    """
-    path = Path(folder) / CONFIG_FILE
-    values = _read_values(path)
-    version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        advice = "; install a newer version of asr" if newer else ""
-        raise DataError(f"format_version must be {FORMAT_VERSION}, not {shown(version)}{advice}", path=path)
-    if (found := values.pop("kind", "acoustic model")) != kind:
-        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(found)}", path=path)
-    try:
-        return from_json(config_type, values)
-    except AsrError as error:
-        text = str(error)
-        raise DataError(text if len(text) < 2000 else f"{text[:1000]} ...", path=path) from None
 
 
 def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a model folder as float32, checked against `expected` by name and shape.
 
     Raises:
-        DataError: a missing, damaged or truncated file, a missing or extra tensor, a wrong shape, a value not finite.
+        DataError: the file is missing or damaged; a tensor is missing, extra or misshapen; or a value is not finite.
     """
     path = Path(folder) / WEIGHTS_FILE
     if not path.is_file():
         raise DataError("the model's weights are missing", path=path)
     most = _HEADER_BYTES + 9 * sum(tensor.numel() for tensor in expected.values())  # F64, or int8 with a step each
     if path.stat().st_size > most:
-        raise DataError(f"the configured model has {most} bytes of weights at most, and this file has more", path=path)
+        raise DataError(f"the configured model has at most {most} bytes of weights, but this file has more", path=path)
     try:
-        with safe_open(path, framework="pt") as file:  # which maps it: what is read is what is asked for
+        with safe_open(path, framework="pt") as file:  # maps the file: only requested tensors are read
             _check_tensors({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
             return {name: _read_tensor(file, name, path) for name in expected}
     except (SafetensorError, OSError) as error:
@@ -156,10 +119,10 @@ def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tenso
 
 
 def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raises DataError unless the file, of which nothing is read yet, has just the tensors expected."""
+    """Check before reading that the file has exactly the expected tensors. Raises: DataError."""
     steps = {name + STEPS for name, values in slices.items() if values.get_dtype() == "I8"}
     if missing := sorted(set(expected) - set(slices)):
-        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are)", path=path)
+        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are missing)", path=path)
     if extra := sorted(set(slices) - set(expected) - steps):
         raise DataError(
             f"tensor {shown(extra[0])} does not belong to the configured model ({len(extra)} do not)", path=path
@@ -173,13 +136,13 @@ def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], pa
                 f"tensor {name!r} must hold {', '.join(_FLOATS)} or I8 numbers, not {shown(dtype)[1:-1]}", path=path
             )
         if dtype == "I8":
-            given = slices.get(name + STEPS)
-            if not shape or given is None or given.get_shape() != shape[:1] or given.get_dtype() not in _FLOATS:
+            sizes = slices.get(name + STEPS)
+            if not shape or sizes is None or sizes.get_shape() != shape[:1] or sizes.get_dtype() not in _FLOATS:
                 raise DataError(f"tensor {name!r} must have as many {STEPS} as rows", path=path)
 
 
 def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
-    """One tensor as float32, in memory of its own: what is read lies in the mapped file."""
+    """One tensor as float32, copied from the mapped file."""
     stored = file.get_tensor(name)
     values = stored.to(torch.float32, copy=True)
     if stored.dtype == torch.int8:
@@ -189,39 +152,9 @@ def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
     return values
 
 
-def embedded_folders(kind: Kind) -> dict[str, Path]:
-    """The models of a kind that come with the package: name to folder, sorted by name."""
-    paths = sorted(EMBEDDED.glob(f"*/{CONFIG_FILE}"))
-    return {path.parent.name: path.parent for path in paths if holds(path.parent, kind)}
-
-
-def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
-    """Whether there is a model folder of that kind.
-
-    Raises:
-        DataError: its configuration cannot be read.
-    """
-    path = Path(folder) / CONFIG_FILE
-    return path.is_file() and _read_values(path).get("kind", "acoustic model") == kind
-
-
-def _read_values(path: Path) -> dict[str, Any]:
-    """What a config.json holds."""
-    if not path.is_file():
-        raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)
-    try:
-        values = read_json(path)
-    except (ValueError, OSError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise DataError(f"the model's configuration cannot be read as JSON: {reason}", path=path) from None
-    if not isinstance(values, dict):
-        raise DataError("the model's configuration must be a JSON object", path=path)
-    return values
-
-
 def _check_replaceable(folder: Path) -> None:
-    """Raises ConfigError if something stands in this place that is neither a model folder nor an empty one."""
+    """Check that the folder is a model folder, empty or missing. Raises: ConfigError."""
     is_model = (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not is_model and not is_free:
-        raise ConfigError(f"{folder} exists and is not a model folder; it is left as it is: choose another place")
+        raise ConfigError(f"{folder} exists and is not a model folder, so it is not replaced: choose another folder")

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, that are read only if they have an end, and what tells them apart."""
+"""Files read with a limit, and the identity by which a changed file is recognised."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ import stat
 import sys
 from typing import IO, Any, NamedTuple
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 JSON_BYTES = 1 << 27  # a vocabulary of some million words
 _OPENED = re.compile("/dev/stdin|/dev/fd/[0-9]+|/proc/self/fd/[0-9]+")
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
-    """A file to read that has an end. Reading a named pipe could wait for ever, and a device has none.
+    """Open a regular file for reading. A named pipe could block for ever, and a device has no end.
 
-    What the user has opened for us, as /dev/stdin or /dev/fd/N, may be a pipe or a terminal; /dev/null is empty.
+    A file that the user has opened, such as /dev/stdin or /dev/fd/N, may be a pipe or a terminal; /dev/null is empty.
 
     Raises:
-        OSError: it cannot be opened, or (EINVAL) it is a folder, a pipe, a socket or a device, or no name.
+        OSError: the file cannot be opened; or (EINVAL) it is a folder, pipe, socket or device, or the name is invalid.
     """
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -46,10 +41,10 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def read_regular(path: str | os.PathLike[str], *, at_most: int) -> bytes:
-    """The bytes of such a file; see `open_regular`.
+    """The bytes of a regular file.
 
     Raises:
-        OSError: as there, or (EFBIG) it has more bytes than `at_most`.
+        OSError: see `open_regular`; or (EFBIG) the file has more bytes than `at_most`.
     """
     with open_regular(path) as file:
         content = file.read(at_most + 1)
@@ -59,39 +54,43 @@ def read_regular(path: str | os.PathLike[str], *, at_most: int) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """What a JSON file holds, of a regular file of `JSON_BYTES` at most.
+    """The value in a JSON file of at most `JSON_BYTES`.
 
     Raises:
-        OSError: it cannot be read; see `read_regular`.
-        ValueError: as `parse_json`.
+        OSError: see `read_regular`.
+        ValueError: see `parse_json`.
     """
     return parse_json(read_regular(path, at_most=JSON_BYTES))
 
 
 def parse_json(content: str | bytes) -> Any:
-    """What JSON says. Raises: ValueError: it is no JSON, is nested too deep, or has a number of thousands of digits."""
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: the text is not JSON, is nested too deep, or has an integer with thousands of digits.
+    """
     try:
         return json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    except ValueError:  # whose words are advice for programmers
+    except ValueError:  # its message is advice for programmers
         most = sys.get_int_max_str_digits()
         raise ValueError(f"its whole numbers must have at most {most} digits, and one has more") from None
 
 
 class Identity(NamedTuple):
-    """A file as it is now; one that is written again has another, even in the same second with the same size."""
+    """The identity of a file. It changes when the file is written, even in the same second and with the same size."""
 
     path: str  # without links
     size: int
     modified_ns: int
-    changed_ns: int  # of its content or its owner, name or mode: nobody can set it back
+    changed_ns: int  # last change of content, owner, name or mode; no program can set it
     inode: int
 
 
 def identity(path: str | os.PathLike[str]) -> Identity:
-    """What tells a file from others, and from itself after a change; OSError where there is none."""
+    """The identity of a file as it is now. Raises: OSError: there is no such file."""
     status = os.stat(path)
     return Identity(os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -1,7 +1,7 @@
-"""Files on a disk or behind a URL, an object store's or a web server's, by fsspec.
+"""Files on a disk or at a URL of an object store or a web server, through fsspec.
 
-fsspec comes with torch; most kinds of URL need one more package, and errors say which: s3fs for s3://, gcsfs for gs://,
-adlfs for az://, aiohttp and requests for https://.
+Most kinds of URL need one more package, which errors name: s3fs for s3://, gcsfs for gs://, adlfs for az://, aiohttp
+and requests for https://.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.")
 
 
 def is_url(name: str) -> bool:
-    """Whether it is a URL, in form, and not a path."""
+    """Whether the name has the form of a URL."""
     return _URL.match(name) is not None
 
 
 def place_of(url: str) -> PurePosixPath:
-    """The path in a URL, without what it asks of a web server: https://host/a/talk.wav?key=1 is at /a/talk.wav."""
+    """The path in a URL, without the query for a web server: /a/talk.wav in https://host/a/talk.wav?key=1."""
     scheme, _, rest = url.partition("://")
     if scheme.lower() in ("http", "https"):
         return PurePosixPath(urlsplit(url).path)
-    return PurePosixPath(local_path(url) or rest)  # stores may have any character in a name
+    return PurePosixPath(local_path(url) or rest)  # names in object stores may have any character
 
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """A file to be read from front to back.
+    """Open a file to read from start to end.
 
     Raises:
         ConfigError: a package for such URLs is not installed.
-        DataError: it cannot be read; or it is damaged, where gzip or tar says so inside the block.
+        DataError: the file cannot be read; or gzip or tar raises in the block because it is damaged.
     """
     with _reached(name):
         local = local_path(name)
@@ -61,7 +61,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 
 class _Stream(io.RawIOBase):
-    """A file whose errors name it, whatever kind of store it is in."""
+    """A file whose errors name it, in any kind of store."""
 
     def __init__(self, file: IO[bytes], name: str):
         self._file, self.name = file, name
@@ -75,29 +75,29 @@ class _Stream(io.RawIOBase):
 
 
 def names_below(folder: str, *, depth: int | None = None) -> list[str]:
-    """The files in a folder and in those below it, sorted, as they are called from there; none if there is no folder.
+    """The files in a folder and its subfolders, sorted, relative to it; none if there is no folder.
 
     Args:
         folder: a path or URL.
-        depth: how far below, 1 being the folder itself; None: all the way.
+        depth: of subfolders; 1: the folder itself; None: all.
     Raises:
         ConfigError: a package for such URLs is not installed.
-        DataError: it cannot be listed.
+        DataError: the folder cannot be listed.
     """
     with _reached(folder):
         import fsspec
 
         local = local_path(folder)
         if local is None:
-            files, place = fsspec.core.url_to_fs(folder.rstrip("/"))
+            store, root = fsspec.core.url_to_fs(folder.rstrip("/"))
         else:
-            files, place = fsspec.filesystem("file"), os.path.abspath(local)
-        inside = files.find(place, maxdepth=depth)
-        return sorted(path.removeprefix(place).lstrip("/") for path in inside if path != place)
+            store, root = fsspec.filesystem("file"), os.path.abspath(local)
+        paths = store.find(root, maxdepth=depth)
+        return sorted(path.removeprefix(root).lstrip("/") for path in paths if path != root)
 
 
 def local_path(name: str) -> str | None:
-    """The path of a name that is one, or of a file:// URL; None for other URLs."""
+    """The name itself if it is a path, or the path of a file:// URL; None for other URLs."""
     if not is_url(name):
         return name
     parts = urlsplit(name)
@@ -106,12 +106,12 @@ def local_path(name: str) -> str | None:
 
 @contextmanager
 def _reached(name: str) -> Iterator[None]:
-    """Says what is wrong with a file, or with what it takes to reach it; for calls of fsspec and nothing else."""
+    """Turn all errors into those of asr; for calls of fsspec only."""
     try:
         yield
     except AsrError:
         raise
     except ImportError as error:
         raise ConfigError(f"{name} cannot be reached: {error}") from error
-    except Exception as error:  # each kind of store has classes of its own, and an unknown one is a ValueError
+    except Exception as error:  # each kind of store has its own errors; an unknown kind is a ValueError
         raise DataError(f"cannot be read: {str(error) or type(error).__name__}", path=name) from error

@@ -1,7 +1,7 @@
-"""Text files as people have them: in UTF-8, or in what their byte-order mark says; never without an end.
+"""Text files in UTF-8, or in the encoding of their byte-order mark, with a limit on their size.
 
-The rule for all texts, lists, tables, subtitles and manifests: a byte-order mark says the encoding (UTF-8, UTF-16,
-UTF-32); without one it is UTF-8, or what the caller was told. A folder, a named pipe or a device is refused.
+The rule for all texts, lists, tables, subtitles and manifests: the byte-order mark decides the encoding (UTF-8, UTF-16,
+UTF-32); without one it is UTF-8, or the encoding given by the caller. Folders, named pipes and devices are refused.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import IO, Any, cast
 from asr.errors import DataError
 from asr.files.reading import open_regular
 
-MOST_BYTES = 1 << 30  # of a text that is read as a whole
-MOST_LINE = 1 << 26  # characters of a line, where a file is read line by line
+MOST_BYTES = 1 << 30  # of a text that is read at once
+MOST_LINE = 1 << 26  # characters of a line, if a file is read line by line
 MOST_UNPACKED = 200
-"""Bytes for each byte of a compressed text, at most: manifests, lists and sentences have 3 to 30, bombs a thousand."""
-FREE_BYTES = 1 << 23  # that any compressed text may have: they are soon read
+"""Largest ratio of unpacked to compressed bytes: manifests, lists and sentences have 3 to 30, bombs a thousand."""
+FREE_BYTES = 1 << 23  # unpacked bytes that any compressed text may have
 
-_MARKS = (  # that of UTF-32 first, which begins like that of UTF-16
+_MARKS = (  # UTF-32 first, because its mark begins like that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF8, "utf-8"),
@@ -38,9 +38,9 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", *, flag: st
     Args:
         path: a regular file, or a pipe that the shell has opened (/dev/stdin, /dev/fd/N).
         encoding: of a file without a mark.
-        flag: by which the user can say another encoding, for the message.
+        flag: the flag that sets another encoding, for the message.
     Raises:
-        DataError: it cannot be read, is too long, or is not in that encoding.
+        DataError: the file cannot be read, is too long, or is not in this encoding.
     """
     try:
         with open_regular(path) as file:
@@ -51,15 +51,15 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", *, flag: st
 
 
 def decode_text(content: bytes, path: str | os.PathLike[str], encoding: str = "utf-8", *, flag: str = "") -> str:
-    """The text of a file whose bytes these are; see `read_text`."""
+    """The text of a file from its bytes; see `read_text`."""
     if len(content) > MOST_BYTES:
-        raise DataError(f"a text must have at most {MOST_BYTES >> 20} MB, this one has more", path=path)
+        raise DataError(f"a text must have at most {MOST_BYTES >> 20} MB, but this file has more", path=path)
     mark, name = _mark(content[:4])
     try:
         text = content[len(mark) :].decode(name or encoding)
     except UnicodeError as error:
         start = len(mark) + error.start if isinstance(error, UnicodeDecodeError) else 0
-        message = f"must be text in {name or encoding}" + f", or say which encoding it has with {flag}" * bool(flag)
+        message = f"must be text in {name or encoding}" + f", or set its encoding with {flag}" * bool(flag)
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise DataError(f"{message}: {reason}", path=path, line=content.count(b"\n", 0, start) + 1) from error
     if _is_wide(text):
@@ -68,25 +68,25 @@ def decode_text(content: bytes, path: str | os.PathLike[str], encoding: str = "u
 
 
 def _is_wide(text: str) -> bool:
-    """Whether so much of a text is NUL that it must be UTF-16; a few are for who reads the lines to refuse."""
+    """Whether a text has so many NULs that it must be UTF-16; a few NULs are left to the reader of the lines."""
     return "\0" in text and 4 * text.count("\0") > len(text)
 
 
 def _mark(begin: bytes) -> tuple[bytes, str]:
-    """The byte-order mark that a file begins with, and the encoding that it says; both empty if there is none."""
+    """The byte-order mark at the start of a file, and its encoding; both empty if there is none."""
     return next(((mark, name) for mark, name in _MARKS if begin.startswith(mark)), (b"", ""))
 
 
 def _no_text(flag: str = "") -> str:
-    cure = "say --encoding utf-16-le, or save it as UTF-8" if flag else "save it as UTF-8"
-    return f"must be text, but has NUL characters, as UTF-16 without a byte-order mark has: {cure}"
+    remedy = f"use {flag} utf-16-le, or save it as UTF-8" if flag else "save it as UTF-8"
+    return f"must be text, but has NUL characters, like UTF-16 without a byte-order mark: {remedy}"
 
 
 def unpacked(file: Any, path: str | os.PathLike[str]) -> IO[bytes]:
-    """What is in an open file of bytes whose name ends in .gz or .xz; the file itself, if it ends otherwise.
+    """The unpacked content of an open file if its name ends in .gz or .xz; otherwise the file itself.
 
-    Reading it raises DataError once it has more than `MOST_UNPACKED` times the bytes that it was unpacked from, a
-    bomb. Who closes it must close `file` too.
+    Reading raises DataError at more than `MOST_UNPACKED` times the compressed bytes (a decompression bomb). The caller
+    must close `file` too.
     """
     name = os.fspath(path)
     if not name.endswith((".gz", ".xz")):
@@ -97,7 +97,7 @@ def unpacked(file: Any, path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 class _Counted:
-    """An open file, and how many bytes of it have been read."""
+    """An open file that counts the bytes read."""
 
     def __init__(self, file: Any):
         self._file, self.num_read = file, 0
@@ -112,7 +112,7 @@ class _Counted:
 
 
 class _Bounded(io.RawIOBase):
-    """What is unpacked from a file, as long as it is not out of proportion."""
+    """The unpacked content of a file, with a limit on the ratio to the compressed bytes."""
 
     def __init__(self, inner: Any, packed: _Counted, path: str | os.PathLike[str]):
         self._inner, self._packed, self._path, self._num_unpacked = inner, packed, path, 0
@@ -125,15 +125,15 @@ class _Bounded(io.RawIOBase):
         self._num_unpacked += size
         if self._num_unpacked > FREE_BYTES + MOST_UNPACKED * self._packed.num_read:
             raise DataError(
-                f"a compressed text must unpack to {MOST_UNPACKED} times its size at most; this one has more: unpack "
-                "it yourself if it is what it seems to be",
+                f"a compressed text must unpack to at most {MOST_UNPACKED} times its size, but this file has more: if "
+                "you trust it, unpack it yourself",
                 path=self._path,
             )
         return size
 
 
 def _begun(file: Any) -> tuple[Any, str]:
-    """An open file behind its byte-order mark, and the encoding that this says, or empty."""
+    """An open file after its byte-order mark, and the encoding of the mark, or empty."""
     buffer = file if hasattr(file, "peek") else io.BufferedReader(file)
     mark, name = _mark(buffer.peek(4)[:4])
     buffer.read(len(mark))
@@ -145,9 +145,9 @@ def text_lines(file: Any, path: str | os.PathLike[str]) -> Iterator[str]:
 
     Args:
         file: of bytes, at its beginning.
-        path: what messages call it.
+        path: its name in messages.
     Raises:
-        DataError: with the line, that is too long, or not in the file's encoding.
+        DataError: a line is too long, or not in the file's encoding; names the line.
     """
     lines, name = _begun(file)
     if name not in ("", "utf-8"):
@@ -171,7 +171,7 @@ def text_lines(file: Any, path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def lines_with_ends(file: Any, *, errors: str = "surrogateescape") -> IO[str]:
-    """The lines of an open file as they are; `errors` says what becomes of bytes that are not of its encoding."""
+    """The lines of an open file with their ends; `errors` is for bytes that are not in its encoding, as in `open`."""
     buffer, name = _begun(file)
     return io.TextIOWrapper(
         buffer, name or "utf-8", errors=errors if name in ("", "utf-8") else "replace", newline="\n"

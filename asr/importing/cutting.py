@@ -1,4 +1,4 @@
-"""The sound of one's own recordings, as training reads it fast: where it lies, or cut into FLAC files."""
+"""The sound of imported recordings in a form that training reads fast: the original file, or FLAC files cut from it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from asr.files.writing import write_whole
 from asr.importing.sources import CUT, Candidate
 
 CUT_SAMPLE_RATE = 16_000
-_LONGEST_IN_PLACE = 120.0  # seconds: training reads a file from its beginning, for each of its utterances
-_TOLERANCE = 0.1  # seconds that stated times may differ from the file's: they are often rounded
+_LONGEST_IN_PLACE = 120.0  # seconds: for each utterance, training reads a file from its beginning
+_TOLERANCE = 0.1  # seconds by which stated times, often rounded, may differ from the file's
 
 
 def make_utterances(
     audio: Path, channel: int | None, named: Sequence[tuple[str, Candidate]], output: Path
 ) -> list[Utterance | DataError]:
-    """The utterances of one recording, or what is wrong with each.
+    """The utterances of one recording, or an error for each.
 
-    Mono WAV and FLAC files are used where they lie, unless they are segments of more than two minutes; all else is cut
-    into mono FLAC files of 16 kHz below output/cut-audio, which the same call finds there again.
+    Mono WAV and FLAC files are used in place, unless they are segmented and longer than two minutes. All others are
+    cut into mono FLAC files of 16 kHz in output/cut-audio, which a repeated call reuses.
 
     Args:
         audio: the recording.
-        channel: the one to hear, counted from 0; None mixes all.
-        named: its candidates, each with its id.
+        channel: counted from 0; None mixes all.
+        named: ids and candidates.
         output: folder of the manifests.
     Returns:
-        One for each candidate, in their order.
+        One result per candidate, in their order.
     """
     candidates = [candidate for _, candidate in named]
     try:
@@ -55,7 +55,7 @@ def make_utterances(
             channel = None
     except DataError as error:
         return [_at(candidate, str(error)) for candidate in candidates]
-    made: list[Utterance | DataError] = []
+    results: list[Utterance | DataError] = []
     for (name, candidate), (file, start, end) in zip(named, sounds, strict=True):
         try:
             utterance = Utterance(
@@ -67,14 +67,14 @@ def make_utterances(
                 speaker=candidate.speaker,
                 channel=channel or 0,
             )
-            made.append(_fault(candidate, seconds) or utterance)
-        except InputError as error:  # too short for a sample, say
-            made.append(_fault(candidate, seconds) or _at(candidate, str(error)))
-    return made
+            results.append(_fault(candidate, seconds) or utterance)
+        except InputError as error:  # for example shorter than a sample
+            results.append(_fault(candidate, seconds) or _at(candidate, str(error)))
+    return results
 
 
 def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> float | None:
-    """Seconds of a recording that can be used where it lies; None for one that is to be cut.
+    """Seconds of a recording that can be used in place; None if it must be cut.
 
     Raises:
         DataError: there is no such file, or no such channel.
@@ -84,10 +84,10 @@ def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> f
     try:
         header = sound_header(audio)
     except soundfile.LibsndfileError:
-        return None  # what ffmpeg reads, perhaps
+        return None  # ffmpeg may read it
     if channel is not None and channel >= header.num_channels:
         raise DataError(
-            f"has {header.num_channels} channel(s), but channel {channel} is asked for (the first is 0)", path=audio
+            f"has {header.num_channels} channel(s), but channel {channel} is needed (the first is 0)", path=audio
         )
     plain = header.format in ("WAV", "WAVEX", "FLAC") and 0 < header.num_samples < UNKNOWN_FRAMES
     if not plain or (channel is None and header.num_channels > 1) or not is_one_sound(audio):
@@ -97,7 +97,7 @@ def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> f
 
 
 def _fault(candidate: Candidate, seconds: float) -> DataError | None:
-    """What is wrong with the times of a candidate in a recording of so many seconds."""
+    """The error in the times of a candidate, in a recording of `seconds`; None if they are right."""
     start, end = candidate.start_seconds, candidate.end_seconds
     if start + 0.001 >= seconds:
         return _at(candidate, f"begins at {start:g} s, but its recording {candidate.audio} lasts {seconds:.3f} s")
@@ -107,30 +107,29 @@ def _fault(candidate: Candidate, seconds: float) -> DataError | None:
 
 
 def _at(candidate: Candidate, message: str) -> DataError:
-    return DataError(message, path=candidate.place)
+    return DataError(message, path=candidate.location)
 
 
 def _cut(
     audio: Path, channel: int | None, stretches: Sequence[tuple[float, float | None]], files: Sequence[Path]
 ) -> float:
-    """Write stretches of a recording to FLAC files, unless they are there; the seconds of the recording.
+    """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording.
 
-    Each file's comment says what it was cut from, so that none is taken for another once the recording, the times or
-    the channel have changed.
+    The comment of each file identifies recording, times and channel, so a changed one is cut again.
 
     Raises:
-        DataError: the recording cannot be read to its end, whose files are then not written.
+        DataError: the recording cannot be read to its end; then no file is written.
     """
-    note = files[0].with_suffix(".seconds")  # of the recording, once its files are there
+    note = files[0].with_suffix(".seconds")  # the duration of the recording, written after its files
     origin = _origin(audio, channel)
     origins = [_digest(f"{origin} {start} {end}") for start, end in stretches]
     with suppress(OSError, ValueError):
-        seconds, of = note.read_text().split()
-        there = (
-            start >= float(seconds) or _comment(file) == wanted
-            for (start, _), file, wanted in zip(stretches, files, origins, strict=True)
+        seconds, noted_origin = note.read_text().split()
+        is_current = (
+            start >= float(seconds) or _comment(file) == comment
+            for (start, _), file, comment in zip(stretches, files, origins, strict=True)
         )
-        if of == origin and all(there):
+        if noted_origin == origin and all(is_current):
             return float(seconds)
     spans = [
         (round(start * CUT_SAMPLE_RATE), math.inf if end is None else round(end * CUT_SAMPLE_RATE))
@@ -138,7 +137,7 @@ def _cut(
     ]
     position = 0
     with ExitStack() as stack, warnings.catch_warnings():
-        warnings.simplefilter("error", AsrWarning)  # a cut file would not show that its recording was damaged
+        warnings.simplefilter("error", AsrWarning)  # a cut file would hide the damage of its recording
         warnings.simplefilter("default", ChoiceWarning)
         writers = [stack.enter_context(_Writer(*pair)) for pair in zip(files, origins, strict=True)]
         try:
@@ -160,7 +159,7 @@ def _cut(
 
 
 def _origin(audio: Path, channel: int | None) -> str:
-    """A digest that another recording, and the same one once it is changed, has not."""
+    """A digest of the path, size and time of a recording and the channel; it changes with the recording."""
     status = audio.stat()
     return _digest(f"{os.path.abspath(audio)} {status.st_size} {status.st_mtime_ns} {channel}")
 
@@ -170,7 +169,7 @@ def _digest(text: str) -> str:
 
 
 def _comment(file: Path) -> str:
-    """What a sound file says of itself; nothing if it is none."""
+    """The comment in a sound file; "" if it is not one."""
     try:
         with soundfile.SoundFile(file) as sound:
             return str(sound.comment)
@@ -179,7 +178,7 @@ def _comment(file: Path) -> str:
 
 
 class _Writer:
-    """A FLAC file that is written piece by piece, and takes its name only if it is kept."""
+    """A FLAC file that is written piece by piece and gets its name only from `keep`."""
 
     def __init__(self, path: Path, comment: str):
         self.path = path
@@ -195,31 +194,30 @@ class _Writer:
         self.temporary.unlink(missing_ok=True)
 
     def write(self, samples: Waveform) -> None:
-        """Takes the next samples; the file is opened at the first, since a recording may have thousands of them."""
+        """Append samples. The file is opened at the first ones, since a recording may have thousands of files."""
         if self.file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._telling():
+            with self._write_errors():
                 self.file = soundfile.SoundFile(self.temporary, "w", CUT_SAMPLE_RATE, 1, "PCM_16", format="FLAC")
                 self.file.comment = self.comment
-        with self._telling():
+        with self._write_errors():
             self.file.write(samples.clip(-1.0, 1.0))
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What libsndfile, or soundfile's own check of it, says of a disk that is full or may not be written to."""
+    def _write_errors(self) -> Iterator[None]:
+        """Raise the errors of libsndfile and soundfile, as on a full disk, as OSError."""
         try:
             yield
         except (soundfile.LibsndfileError, AssertionError) as error:
             raise OSError(f"{self.path}: cannot be written: {error or 'is the disk full?'}") from None
 
     def close(self) -> None:
-        """No more samples come."""
         if self.file is not None:
-            with self._telling():
+            with self._write_errors():
                 self.file.close()
 
     def keep(self) -> None:
-        """Gives the file its name, if it has samples; without any, there is no such file."""
+        """Give the file its name; without samples, delete the old file."""
         if self.file is not None:
             os.replace(self.temporary, self.path)
         else:
@@ -227,7 +225,7 @@ class _Writer:
 
 
 def _file_name(name: str) -> str:
-    """A path for an id that every file system takes, and no other id has."""
+    """A relative path for an id: valid on every file system, and unique."""
     parts = [re.sub(r"[^\w.-]", "_", part).strip(".")[:80] for part in name.split("/")]
     parts = [part.encode()[:200].decode(errors="ignore") or "_" for part in parts]  # a name has 255 bytes at most
     return "/".join(parts) + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]

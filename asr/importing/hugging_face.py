@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face `datasets` on disk (`save_to_disk`, or Parquet files), read by pyarrow alone."""
+"""Read data sets of Hugging Face `datasets` on disk (`save_to_disk`, or Parquet files) with pyarrow only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 def is_dataset(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a data set on disk, of one split or several, or holds Parquet files."""
+    """Whether a folder is a data set on disk, of one or more splits, or holds Parquet files."""
     folder = Path(folder)
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")) or bool(_parquet(folder))
 
@@ -24,9 +24,8 @@ def is_dataset(folder: str | os.PathLike[str]) -> bool:
 def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, dict[str, Any] | DataError]]:
     """The rows of a data set: file, split ("" if it has none), number from 1 in the split, and values by column.
 
-    In the place of a row that is damaged, or of a file from where it is, stands what is wrong.
-
-    Audio is {"bytes": ..., "path": ...}, as it is stored; nothing is decoded. One row is in memory at a time.
+    A damaged row, or the rest of a damaged file, is replaced by an error. Audio is {"bytes": ..., "path": ...} as
+    stored, not decoded. One batch of rows is in memory at a time.
 
     Raises:
         ConfigError: pyarrow is not installed.
@@ -37,17 +36,16 @@ def read_rows(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str, int, 
     except ImportError as error:
         raise ConfigError(f"{folder} is a Hugging Face data set, which needs pyarrow: pip install pyarrow") from error
     number = 0
-    before = None
+    last_split = None
     for path, split in _files(Path(folder)):
-        number, before = number if split == before else 0, split
+        number, last_split = number if split == last_split else 0, split
         try:
             for batch in _batches(path):
                 for row in range(batch.num_rows):
                     number += 1
                     yield path, split, number, _values(batch, row, path, number)
         except (OSError, pyarrow.ArrowException) as error:
-            wrong = DataError(f"must be a table that pyarrow reads: {error}", path=path)
-            yield path, split, number + 1, wrong
+            yield path, split, number + 1, DataError(f"must be a table that pyarrow reads: {error}", path=path)
 
 
 def _values(batch: Any, row: int, path: Path, number: int) -> dict[str, Any] | DataError:
@@ -68,7 +66,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
         split = _stored(state, lambda values: str(values["_split"] or ""))
         for name in _stored(state, lambda values: [str(file["filename"]) for file in values["_data_files"]]):
             if PurePosixPath(name).name != name or "\0" in name:
-                raise DataError(f"must name files beside it, got {name!a:.60}", path=state)
+                raise DataError(f"must name files in its own folder, got {name!a:.60}", path=state)
             yield folder / name, split
     else:
         for path in _parquet(folder):
@@ -80,22 +78,21 @@ def _parquet(folder: Path) -> list[Path]:
 
 
 def _batches(path: Path) -> Iterator[Any]:
-    import pyarrow
+    with open_regular(path) as file:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
 
-    open_regular(path).close()  # or it could be waited for without an end
+            with pyarrow.parquet.ParquetFile(file) as table:
+                yield from table.iter_batches(batch_size=64)
+        else:
+            import pyarrow
 
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as table:
-            yield from table.iter_batches(batch_size=64)
-    else:
-        with pyarrow.memory_map(os.fspath(path)) as source, pyarrow.ipc.open_stream(source) as stream:
-            yield from stream
+            with pyarrow.ipc.open_stream(file) as stream:
+                yield from stream
 
 
 def _stored(path: Path, get: Callable[[Any], Value]) -> Value:
-    """What `get` takes out of the object in a file."""
+    """A value that `get` takes from the JSON object in a file."""
     try:
         return get(parse_json(read_text(path)))
     except (ValueError, KeyError, TypeError) as error:
@@ -103,7 +100,7 @@ def _stored(path: Path, get: Callable[[Any], Value]) -> Value:
 
 
 def sound_suffix(path: str | None, content: bytes) -> str:
-    """The suffix that a sound of a data set has, or else one by its first bytes."""
+    """The suffix of a sound in a data set, from its path or else from its first bytes."""
     suffix = PurePosixPath(path if isinstance(path, str) else "").suffix.lower()
     if re.fullmatch(r"\.\w{1,8}", suffix):
         return suffix

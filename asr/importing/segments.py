@@ -1,4 +1,4 @@
-"""Who says what when in a long recording: subtitles (SRT, WebVTT) and Praat's TextGrids."""
+"""Segments of a long recording with text, times and speaker: subtitles (SRT, WebVTT) and Praat's TextGrids."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from asr.files.texts import read_text
 from asr.importing.subtitles import Segment, read_subtitles
 
 SEGMENT_SUFFIXES = (".textgrid", ".srt", ".vtt")
-"""In the order in which one is chosen, where a recording has several; compared in lower case."""
+"""In order of preference if a recording has several; in lower case."""
 
-# A TextGrid is its free-standing numbers, strings and flags; all else, as `xmin =` and `[1]:`, is for people.
+# Only free-standing numbers, strings and flags of a TextGrid count; the rest, as `xmin =` and `[1]:`, is for people.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?%?)(?!\S)|(?<!\S)<(exists|absent)>')
 
 
 def read_segments(
     path: str | os.PathLike[str], *, encoding: str = "utf-8", tier: str = "", tiers_are_speakers: bool = False
 ) -> list[Segment | DataError]:
-    """The segments of a file that have text, in its order; what is wrong with one that cannot be used, in its place.
+    """The segments of a file that have text, in order, with an error in the place of each bad one.
 
     Args:
         path: .srt, .vtt or .TextGrid.
         encoding: of a file without a byte-order mark.
-        tier: of a TextGrid; empty takes its first one of intervals.
-        tiers_are_speakers: take all tiers of intervals of a TextGrid, each of the speaker that its name is.
+        tier: of a TextGrid; empty takes its first interval tier.
+        tiers_are_speakers: take all interval tiers of a TextGrid; their names are the speakers.
     Raises:
         DataError: the file cannot be read, is not of its format, or lacks the tier.
     """
     path = Path(path)
     text = read_text(path, encoding, flag="--encoding")
     if path.suffix.lower() == ".textgrid":
-        found: Iterator[Segment | DataError] = _textgrid(text, path, tier=tier, all_tiers=tiers_are_speakers)
+        segments: Iterator[Segment | DataError] = _textgrid(text, path, tier=tier, all_tiers=tiers_are_speakers)
     else:
-        found = read_subtitles(text, path)
-    return [each for each in found if isinstance(each, DataError) or each.text]
+        segments = read_subtitles(text, path)
+    return [segment for segment in segments if isinstance(segment, DataError) or segment.text]
 
 
 def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[Segment | DataError]:
     """The intervals of a TextGrid, long or short form.
 
-    Source: Praat manual, "TextGrid file formats", which says what of such a file is to be read.
+    Source: Praat manual, "TextGrid file formats".
     """
     tokens = list(_TOKEN.finditer(text))
     ends = [match.start() for match in re.finditer("\n", text)]  # of lines
     position = 0
 
     def take(kind: int) -> tuple[str, int]:
-        """The next token, which must be a string (1), a number (2) or a flag (3), and its line."""
+        """The next token and its line; the token must be a string (1), a number (2) or a flag (3)."""
         nonlocal position
-        found = tokens[position] if position < len(tokens) else None
-        line = bisect_left(ends, found.start() if found else len(text)) + 1
-        if found is None or found.lastindex != kind:
-            wanted, got = ("", "a string", "a number", "a flag")[kind], repr(found[0][:40]) if found else "the end"
-            raise DataError(f"a TextGrid must have {wanted} here, got {got}", path=path, line=line)
+        token = tokens[position] if position < len(tokens) else None
+        line = bisect_left(ends, token.start() if token else len(text)) + 1
+        if token is None or token.lastindex != kind:
+            expected, got = ("", "a string", "a number", "a flag")[kind], repr(token[0][:40]) if token else "the end"
+            raise DataError(f"a TextGrid must have {expected} here, got {got}", path=path, line=line)
         position += 1
-        return found[kind].replace('""', '"') if kind == 1 else found[kind], line
+        return token[kind].replace('""', '"') if kind == 1 else token[kind], line
 
     def take_count() -> int:
         number, line = take(2)
@@ -93,11 +93,13 @@ def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[
                 intervals.append(Segment(start_seconds=start, end_seconds=end, text=spoken, line=line))
         if kind == "IntervalTier":
             if name in tiers:
-                raise DataError(f"tiers must have different names, but {name!r} comes twice", path=path, line=name_line)
+                message = f"tiers must have different names, but two are called {name!r}"
+                raise DataError(message, path=path, line=name_line)
             tiers[name] = intervals
     if not tiers or (tier and tier not in tiers):
         names = ", ".join(map(repr, tiers)) or "none"
-        raise DataError(f"must have a tier of intervals {tier and repr(tier)}, but its tiers are: {names}", path=path)
+        wanted = f"the interval tier {tier!r}" if tier else "an interval tier"
+        raise DataError(f"must have {wanted}, but its interval tiers are: {names}", path=path)
     for name in tiers if all_tiers else [tier or next(iter(tiers))]:
         for interval in tiers[name]:
             speaker = name if all_tiers else None

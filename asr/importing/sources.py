@@ -1,4 +1,4 @@
-"""What there is to import: folders with texts beside the sound, tables, subtitles, data sets on disk, as candidates."""
+"""Find candidates to import: in folders of sound and texts, tables, subtitles, and data sets on disk."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from asr.importing.segments import SEGMENT_SUFFIXES, read_segments
 from asr.importing.tables import TABLE_SUFFIXES, table_rows
 from asr.options import check_options, option
 
-PROBLEMS = "problems.txt"  # in the output: what was left out, and why
+PROBLEMS = "problems.txt"  # in the output folder: the items left out, with reasons
 _LONGEST_PATH = 1000
-CUT = "cut-audio"  # in the output: sounds that were made, which no source may be taken for
-# What columns are called in the tables that people have; NeMo's are audio_filepath, text, duration and offset.
+CUT = "cut-audio"  # in the output folder: written sounds, never used as a source
+# Usual names of columns in tables; NeMo's are audio_filepath, text, duration and offset.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "audio_filepath", "audio", "audio_path", "audio_file", "file", "file_name", "filename", "wav",
              "wav_filename"),
@@ -45,15 +45,15 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """How sources are read."""
+    """How to read sources."""
 
     speakers: Literal["column", "folder", "tier"] = option(
-        "column", "who speaks: a table's column or a subtitle's voice; the name of the folder; of the tier"
+        "column", "name the speaker by a table's column or a subtitle's voice, by the folder, or by the tier"
     )
-    columns: tuple[str, ...] = option((), "what a table's columns are called, as text=Satz,path=Datei")
-    encoding: str = option("utf-8", "of texts and tables without a byte-order mark")
-    audio: str = option("", "folder that a table's paths start from, if not its own")
-    tier: str = option("", "of a TextGrid; if not its first one of intervals")
+    columns: tuple[str, ...] = option((), "names of a table's columns, as text=Satz,path=Datei")
+    encoding: str = option("utf-8", "encoding of texts and tables without a byte-order mark")
+    audio: str = option("", "start a table's paths from this folder instead of its own")
+    tier: str = option("", "read this tier of a TextGrid (default: its first of intervals)")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -61,29 +61,31 @@ class SourceOptions:
             name, mark, column = entry.partition("=")
             if not (mark and column and name in _COLUMNS):
                 known = ", ".join(_COLUMNS)
-                raise ConfigError(f"columns must be NAME=COLUMN, where NAME is one of {known}; got {entry!r}")
+                raise ConfigError(
+                    f"columns must be NAME=COLUMN, where NAME is one of {known}; got {entry!r}", "columns"
+                )
         try:
             "".encode(self.encoding)
         except LookupError:
-            raise ConfigError(f"encoding must be one that Python knows, got {self.encoding!r}") from None
+            raise ConfigError(f"encoding must be one that Python knows, got {self.encoding!r}", "encoding") from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A stretch of a recording and its text, before the recording has been looked at.
+    """A stretch of a recording and its text, before the recording is read.
 
     Args:
-        place: FILE or FILE:LINE that it comes from.
+        location: FILE or FILE:LINE of its source.
         audio: the recording.
-        recording: its name, the same wherever the data lie: splits and ids are made of it.
-        text: what is said.
-        start_seconds: where it begins.
-        end_seconds: where it ends; None means with the recording.
-        whole: whether it claims to be the whole recording, so that a stated end is to be compared.
-        speaker, id, channel, split: None where they are not given.
+        recording: its name, the same wherever the data are stored; splits and ids depend on it.
+        text: its transcript.
+        start_seconds: its start.
+        end_seconds: its end; None means the end of the recording.
+        whole: whether it should be the whole recording, so that a stated end must be the recording's.
+        speaker, id, channel, split: None if not given.
     """
 
-    place: str
+    location: str
     audio: Path
     recording: str
     text: str
@@ -100,12 +102,12 @@ Item = Candidate | DataError
 
 
 def find_candidates(source: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
-    """What a source holds, in order, and what is wrong with the rest.
+    """The candidates in a source, in order, and errors for its other items.
 
     Args:
-        source: a folder of sound with a text or segments of the same name beside each file; a table (.csv, .tsv,
-            .jsonl); a Hugging Face data set on disk.
-        output: folder in which sounds of a data set become files.
+        source: a folder of sound files, each with a text or segments of the same name; a table (.csv, .tsv, .jsonl);
+            a Hugging Face data set on disk.
+        output: folder for the sounds of a data set.
         options: how to read it.
     Raises:
         ConfigError: the source needs pyarrow, which is not installed.
@@ -123,7 +125,7 @@ def find_candidates(source: Path, output: Path, options: SourceOptions) -> Itera
 
 
 def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
-    """The sound files below a folder, with what stands beside them under the same name; not what imports made."""
+    """The sound files below a folder, with the texts of the same name; without files that imports wrote."""
     sounds: dict[Path, list[Path]] = defaultdict(list)  # by path without suffix, in one spelling
     texts: dict[Path, dict[str, Path]] = defaultdict(dict)
     num_files = 0
@@ -151,30 +153,30 @@ def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
         else:
             yield from _beside(paths[0], beside.pop(kind), root, options)
             for other in beside.values():
-                yield DataError(f"is not used: beside the same sound file is one that counts more ({kind})", path=other)
-    for left in texts.values():
-        yield from (DataError("has no sound file beside it", path=path) for path in left.values())
+                yield DataError(f"is not used: the same sound file has a {kind}, which is preferred", path=other)
+    for unused in texts.values():
+        yield from (DataError("has no sound file beside it", path=path) for path in unused.values())
 
 
 def files_below(root: Path, *, without: Collection[Path]) -> Iterator[Path]:
-    """The files below a folder, each once, in order, through links too; none that are hidden or below `without`."""
-    left_out, seen = {os.path.realpath(path) for path in without}, {os.path.realpath(root)}
+    """The files below a folder, each once, in order, also through links; not hidden ones or ones below `without`."""
+    excluded, seen = {os.path.realpath(path) for path in without}, {os.path.realpath(root)}
     for parent, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if name[0] != "."}
         folders.clear()
         for name in sorted(real, key=lambda name: os.path.islink(os.path.join(parent, name))):  # folders before links
-            if real[name] not in seen and real[name] not in left_out:
+            if real[name] not in seen and real[name] not in excluded:
                 folders.append(name)
-                seen.add(real[name])  # a link may lead up again
+                seen.add(real[name])  # a link may lead back up
         folders.sort()
         here = os.path.realpath(parent)
         for name in sorted(names):
-            if name[0] != "." and os.path.join(here, name) not in left_out:
+            if name[0] != "." and os.path.join(here, name) not in excluded:
                 yield Path(parent, name)
 
 
 def _is_unicode(name: str | Path) -> bool:
-    """Whether a manifest can hold it: what a file system has in another encoding it cannot."""
+    """Whether a manifest can hold a name; not so for file names in another encoding than the system's."""
     try:
         str(name).encode()
     except UnicodeEncodeError:
@@ -191,7 +193,7 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
         if path.suffix.lower() == ".txt":
             text = " ".join(read_text(path, options.encoding, flag="--encoding").split())
             if text:
-                yield Candidate(place=str(path), audio=audio, recording=recording, text=text, speaker=speaker)
+                yield Candidate(location=str(path), audio=audio, recording=recording, text=text, speaker=speaker)
             else:
                 yield DataError("has no text in it", path=path)
             return
@@ -208,7 +210,7 @@ def _beside(audio: Path, path: Path, root: Path, options: SourceOptions) -> Iter
             yield segment
             continue
         yield Candidate(
-            place=f"{path}:{segment.line}",
+            location=f"{path}:{segment.line}",
             audio=audio,
             recording=recording,
             text=segment.text,
@@ -230,23 +232,23 @@ def _table(path: Path, options: SourceOptions) -> Iterator[Item]:
             yield row
             continue
         if has_header and names is None:
-            names = _column_names(row, options, path, 1)  # a wrong header is the whole table's fault
+            names = _column_names(row, options, path, 1)  # a wrong header makes the whole table unusable
         try:
             if not has_header:
                 names = _column_names(row, options, path, line)
             assert names is not None
             values = {name: row.get(column) for name, column in names.items()}
-            written = values.pop("path")
-            if not isinstance(written, str) or not written.strip():
-                raise DataError(f"must have a path, got {written!r:.60}", path=path, line=line)
-            if not _is_unicode(written) or "\0" in written or len(written) > _LONGEST_PATH:
+            name = values.pop("path")
+            if not isinstance(name, str) or not name.strip():
+                raise DataError(f"must have a path, got {name!r:.60}", path=path, line=line)
+            if not _is_unicode(name) or "\0" in name or len(name) > _LONGEST_PATH:
                 message = f"path must be Unicode without NUL, of at most {_LONGEST_PATH} characters"
-                raise DataError(f"{message}, got {written!a:.60}", path=path, line=line)
-            audio, whole = _existing(folder / written.strip()), Path(os.path.abspath(folder))
-            inside = Path(os.path.abspath(audio)).is_relative_to(whole)  # however the folder was spelled
-            relative = Path(os.path.relpath(audio, whole) if inside else written.strip())
+                raise DataError(f"{message}, got {name!a:.60}", path=path, line=line)
+            audio, absolute = _existing(folder / name.strip()), Path(os.path.abspath(folder))
+            is_inside = Path(os.path.abspath(audio)).is_relative_to(absolute)
+            relative = Path(os.path.relpath(audio, absolute) if is_inside else name.strip())
             if not relative.name:
-                raise DataError(f"path must be a file, got {written!r}", path=path, line=line)
+                raise DataError(f"path must be a file, got {name!r}", path=path, line=line)
             yield _candidate(values, f"{path}:{line}", audio, relative, options)
         except DataError as error:
             yield error
@@ -260,19 +262,20 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
             yield row
             continue
         names = names or _column_names(row, options, path, number)
-        place = f"{path}:{number}"
-        audio = row.get(names["path"])  # other files of the data set may lack it
+        location = f"{path}:{number}"
+        audio = row.get(names["path"])  # a later file of the data set may lack the column
         values = {"split": find_split(split) or None}
         values |= {name: row.get(column) for name, column in names.items() if name != "path"}
         try:
             content = audio.get("bytes") if isinstance(audio, dict) else None
             stored = audio.get("path") if isinstance(audio, dict) else audio
             if isinstance(stored, str) and ("\0" in stored or len(stored) > _LONGEST_PATH):
-                raise DataError(f"path must be without NUL and not longer than {_LONGEST_PATH}", path=path, line=number)
+                message = f"path must be without NUL, of at most {_LONGEST_PATH} characters"
+                raise DataError(message, path=path, line=number)
             if isinstance(content, bytes):
                 kind = re.sub(r"\W", "_", split)[:50] or "row"
                 relative = Path(folder.name, f"{kind}-{number:07d}{sound_suffix(stored, content)}")
-                digest = hashlib.sha256(content).hexdigest()[:16]  # a changed sound is another file
+                digest = hashlib.sha256(content).hexdigest()[:16]  # a changed sound gets a new file
                 file = output / CUT / relative.with_name(f"{relative.stem}-{digest}{relative.suffix}")
                 if not file.is_file():
                     write_whole(file, content)
@@ -280,14 +283,14 @@ def _dataset(folder: Path, output: Path, options: SourceOptions) -> Iterator[Ite
                 relative, file = Path(stored), _existing(folder / stored)
             else:
                 raise DataError("the row has no sound", path=path, line=number)
-            yield _candidate(values, place, file, relative, options)
+            yield _candidate(values, location, file, relative, options)
         except DataError as error:
             yield error
 
 
-def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Path, options: SourceOptions) -> Candidate:
-    """A row of a table as a candidate. Raises: DataError, a value is not what it must be."""
-    path, _, line = place.rpartition(":")
+def _candidate(values: dict[str, Any], location: str, audio: Path, relative: Path, options: SourceOptions) -> Candidate:
+    """A row of a table as a candidate. Raises: DataError: a value is wrong."""
+    path, _, line = location.rpartition(":")
 
     def refuse(message: str) -> DataError:
         return DataError(message, path=path, line=int(line))
@@ -297,19 +300,19 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
         if value is None or value == "":
             return None
         try:
-            found = float(value)
+            seconds = float(value)
         except (TypeError, ValueError, OverflowError):
-            found = math.nan
-        if not 0 <= found <= MOST_SECONDS or isinstance(value, bool):
+            seconds = math.nan
+        if not 0 <= seconds <= MOST_SECONDS or isinstance(value, bool):
             raise refuse(f"{name} must be a number of seconds, 0 to {MOST_SECONDS:g}, got {value!r:.60}")
-        return found
+        return seconds
 
     def words(name: str) -> str | None:
         value = values.get(name)
-        found = None if value is None else " ".join(str(value).split()) or None
-        if found is not None and (not _is_unicode(found) or "\0" in found):
-            raise refuse(f"{name} must be Unicode without NUL, got {found!a:.60}")
-        return found
+        text = None if value is None else " ".join(str(value).split()) or None
+        if text is not None and (not _is_unicode(text) or "\0" in text):
+            raise refuse(f"{name} must be Unicode without NUL, got {text!a:.60}")
+        return text
 
     if not isinstance(values.get("text"), str | None):
         raise refuse(f"text must be a string, got {values['text']!r:.60}")
@@ -333,7 +336,7 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
     is_inside = len(folders) == len(relative.parts) - 1
     folder = folders[0 if is_inside else -1] if folders else None
     return Candidate(
-        place=place,
+        location=location,
         audio=audio,
         recording=_recording_name(relative),
         text=text,
@@ -348,13 +351,13 @@ def _candidate(values: Mapping[str, Any], place: str, audio: Path, relative: Pat
 
 
 def _column_names(row: Mapping[str, Any], options: SourceOptions, path: Path, line: int) -> dict[str, str]:
-    """Which of a table's columns holds what."""
+    """The column of each value in a table."""
     columns = {str(column).strip().lower(): column for column in row}
     names = {}
     for name, usual in _COLUMNS.items():
-        found = next((columns[candidate] for candidate in usual if candidate in columns), None)
-        if found is not None:
-            names[name] = found
+        column = next((columns[candidate] for candidate in usual if candidate in columns), None)
+        if column is not None:
+            names[name] = column
     for entry in options.columns:
         name, _, column = entry.partition("=")
         if column not in row:
@@ -366,26 +369,26 @@ def _column_names(row: Mapping[str, Any], options: SourceOptions, path: Path, li
         if name not in names:
             message = (
                 f"must have a column for the {name} ({', '.join(_COLUMNS[name])}), but has "
-                f"{', '.join(map(repr, row))}; say which with --columns {name}=COLUMN"
+                f"{', '.join(map(repr, row))}; name it with --columns {name}=COLUMN"
             )
             raise DataError(message, path=path, line=line)
     return names
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the one whose name is the same but for how Unicode composes its accents."""
+    """The path, or an existing one whose name differs only in the Unicode composition of accents."""
     if os.path.exists(path):
         return path
-    wanted = unicodedata.normalize("NFC", path.name)
-    with suppress(OSError):  # no folder either, or one that may not be listed
+    composed = unicodedata.normalize("NFC", path.name)
+    with suppress(OSError):  # no such folder, or no permission to list it
         for name in os.listdir(path.parent):
-            if unicodedata.normalize("NFC", name) == wanted:
+            if unicodedata.normalize("NFC", name) == composed:
                 return path.parent / name
     return path
 
 
 def _recording_name(relative: Path) -> str:
-    """A recording's name: its path without suffix, in one spelling, with _ for white space."""
+    """A recording's name: its path without suffix, in Unicode NFC, with _ for white space."""
     parts = [part for part in relative.with_suffix("").parts if part not in ("..", relative.anchor)]
     return "_".join(unicodedata.normalize("NFC", "/".join(parts)).split())
 

@@ -1,8 +1,8 @@
-"""Subtitles, SRT and WebVTT, as texts: each line once, from where it first appears to where it is over.
+"""Segments of SRT and WebVTT subtitles, with each line of text once.
 
 text ─▶ blocks between empty lines ─▶ cues, each from a line with times to the next ─▶ segments
-                                                       repeated lines of rolling captions go ╯
-                                                       cues of one stretch of time become one
+                                             drop repeated lines of rolling captions ╯
+                                             merge cues of the same time
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from asr.errors import DataError
 
 _TIME = r"(?:(\d{1,5}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 _TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-# No part of these can be read in two ways, and none goes on past the next mark of its kind: long texts stay linear.
+# No part of these patterns can match in two ways, and none runs past the next mark of its kind: time stays linear.
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s([^<>]+)>")
 _MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
 _ENTITY = re.compile(r"&#?\w{1,10};")
-_SAME = 0.1  # seconds that cues may overlap by: times are often rounded
-_SCROLL = 0.1  # seconds that a cue lasts at most that only moves the line before
-_PAUSE = 1.0  # seconds after which a line that comes again is said again
+_SAME = 0.1  # seconds by which cues may overlap, since times are often rounded
+_SCROLL = 0.1  # longest duration of a cue that only scrolls the line before
+_PAUSE = 1.0  # seconds after which a repeated line was spoken again
 _MOST_LINES = 10  # of a cue that the next one may repeat
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A stretch of a recording and its text: 0 <= start_seconds < end_seconds; `line` is its own in its file."""
+    """A stretch of a recording and its text, with 0 <= start_seconds < end_seconds and its line in the file."""
 
     start_seconds: float
     end_seconds: float
@@ -40,7 +40,7 @@ class Segment:
     speaker: str | None = None
 
     def fault(self, path: Path) -> DataError | None:
-        """What is wrong with its times, if anything."""
+        """The error in its times, if any."""
         if 0 <= self.start_seconds < self.end_seconds <= MOST_SECONDS:
             return None
         rule = f"within {MOST_SECONDS:g} s" if self.end_seconds > MOST_SECONDS else "after it begins"
@@ -50,34 +50,34 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cue(Segment):
-    """A cue, with the words of each of its lines, of which `text` has all."""
+    """A cue, with the words of each of its lines."""
 
     lines: tuple[tuple[str, ...], ...]
 
 
 def read_subtitles(text: str, path: Path) -> Iterator[Segment | DataError]:
-    """The segments of subtitles, in the order of their lines, and what is wrong with the rest.
+    """The segments of subtitles, and errors for the other cues, in the order of their lines.
 
-    A cue begins with its times, after an empty line or not. Rolling captions, which show a line again above the next
-    one, are told by the number of lines that come again; each line counts once, in the cue that has it first. Of other
-    subtitles, cues that overlap by more than 0.1 s become one; but where half of all do, each ends as the next begins.
+    A cue begins with its times, with or without an empty line before. Rolling captions repeat a line above the next
+    one; they are recognised by the number of repeated lines, and each line counts once, in its first cue. In other
+    subtitles, cues that overlap by more than 0.1 s are merged; if half of all do, each ends where the next begins.
 
     Args:
         text: of the file.
-        path: its suffix says which format it is; messages name it.
+        path: its suffix is the format; also used in messages.
     Raises:
         DataError: a .vtt file does not begin with WEBVTT.
     """
-    found = list(_cues(text, path, is_vtt=path.suffix.lower() == ".vtt"))
-    cues = [each for each in found if isinstance(each, _Cue)]
+    items = list(_cues(text, path, is_vtt=path.suffix.lower() == ".vtt"))
+    cues = [item for item in items if isinstance(item, _Cue)]
     segments = _unrolled(cues) if _rolls(cues) else _without_overlaps([cue for cue in cues if cue.text])
-    errors = [each for each in found if isinstance(each, DataError)]
-    yield from sorted([*segments, *errors], key=lambda each: each.line or 0)
+    errors = [item for item in items if isinstance(item, DataError)]
+    yield from sorted([*segments, *errors], key=lambda item: item.line or 0)
 
 
 def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
-    """The cues of blocks of lines; one at the end of a block is held back, since the next may be the rest of it."""
-    held: _Cue | None = None
+    """The cues in blocks of lines; the last cue of a block is delayed, since the next block may be its text."""
+    pending: _Cue | None = None
     numbered: bool | None = None  # whether a number stands above the times of the first cue
     for number, block in _blocks(text):
         if is_vtt and number == 1:
@@ -85,27 +85,27 @@ def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
                 raise DataError(f"must begin with WEBVTT, got {block[0][:40]!r}", path=path, line=1)
             first = next((index for index, line in enumerate(block) if _has_times(line)), len(block))
             first -= block[first - 1].strip().isdecimal()
-            number, block = number + first, block[first:]  # the first cue, where no empty line ends the header
+            number, block = number + first, block[first:]  # the first cue, if no empty line ends the header
         if not block or (is_vtt and block[0].split()[:1] in (["NOTE"], ["STYLE"], ["REGION"])):
             continue
         starts = [index for index, line in enumerate(block) if _has_times(line)]
         if numbered is None and starts:
             numbered = starts[0] > 0 and block[starts[0] - 1].strip().isdecimal()
         before = block[: max(starts[0] - 1, 0)] if starts else block
-        if before and held is not None and not held.text and not any("->" in line for line in before):
-            held = _cue(before, held, is_vtt=is_vtt)  # an empty line stood below its times
+        if before and pending is not None and not pending.text and not any("->" in line for line in before):
+            pending = _cue(before, pending, is_vtt=is_vtt)  # after an empty line below its times
         elif before:
             message = _no_times(before[0])
-            if held is not None and any("--" in line or "->" in line for line in before[:2]):  # a cue of its own
-                yield held
-            elif held is not None:
-                message += "; it and the one before are left out, of which it may be a part"
-            held = None
+            if pending is not None and any("--" in line or "->" in line for line in before[:2]):  # a separate cue
+                yield pending
+            elif pending is not None:
+                message += "; it may be a part of the one before, so both are left out"
+            pending = None
             yield DataError(message, path=path, line=number)
         for start, end in pairwise([*starts, len(block)]):
-            if held is not None:
-                yield held
-            held = None
+            if pending is not None:
+                yield pending
+            pending = None
             if not (match := _TIMING.fullmatch(block[start])):
                 yield DataError(_no_times(block[start]), path=path, line=number + start)
                 continue
@@ -120,13 +120,13 @@ def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
             if fault := timed.fault(path):
                 yield fault
             else:
-                held = _cue(lines, timed, is_vtt=is_vtt)
-    if held is not None:
-        yield held
+                pending = _cue(lines, timed, is_vtt=is_vtt)
+    if pending is not None:
+        yield pending
 
 
 def _has_times(line: str) -> bool:
-    """Whether a line has times, though perhaps wrong ones."""
+    """Whether a line has times, right or wrong."""
     return "-->" in line and re.search(r"\d[:.,]\d", line) is not None
 
 
@@ -135,10 +135,10 @@ def _no_times(line: str) -> str:
 
 
 def _cue(lines: Sequence[str], timed: _Cue, *, is_vtt: bool) -> _Cue:
-    """A cue with these lines below its times."""
+    """A cue with the lines below its times."""
     voices = {voice.strip() for line in lines for voice in _VOICE.findall(line)} if is_vtt else set()
-    plain = _MARKUP.sub("", "\n".join(lines)).split("\n")  # markup may go over several lines
-    words = [tuple(_ENTITY.sub(lambda found: html.unescape(found[0]), line).split()) for line in plain]
+    plain = _MARKUP.sub("", "\n".join(lines)).split("\n")  # markup may span lines
+    words = [tuple(_ENTITY.sub(lambda match: html.unescape(match[0]), line).split()) for line in plain]
     return replace(
         timed,
         lines=tuple(line for line in words if line),
@@ -148,7 +148,7 @@ def _cue(lines: Sequence[str], timed: _Cue, *, is_vtt: bool) -> _Cue:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Runs of lines that are not empty, each with the number of its first; a line of spaces is part of a cue."""
+    """Runs of non-empty lines, each with the number of its first line; a line of spaces does not end a run."""
     block: list[str] = []
     number = 0
     for number, line in enumerate(text.splitlines(), start=1):
@@ -167,7 +167,7 @@ def _seconds(parts: tuple[str | None, ...]) -> float:
 
 
 def _num_repeated(before: _Cue, cue: _Cue) -> int:
-    """Words at the beginning of a cue that the last lines of the cue before have shown."""
+    """The number of words at the beginning of a cue that repeat the last lines of the cue before."""
     if cue.start_seconds > before.end_seconds + _PAUSE:
         return 0
     shown = before.lines[-_MOST_LINES:]
@@ -180,7 +180,7 @@ def _num_repeated(before: _Cue, cue: _Cue) -> int:
 
 
 def _rolls(cues: Sequence[_Cue]) -> bool:
-    """Whether at least half of the cues show words again, and new ones, or for an instant only."""
+    """Whether at least half of the cues repeat words, and either add new ones or are very short."""
     rolling = 0
     for before, cue in pairwise(cues):
         repeated = _num_repeated(before, cue)
@@ -190,7 +190,7 @@ def _rolls(cues: Sequence[_Cue]) -> bool:
 
 
 def _unrolled(cues: Sequence[_Cue]) -> Iterator[Segment]:
-    """The words that each cue has first."""
+    """Segments of the new words of each cue."""
     for before, cue in zip([None, *cues], cues, strict=False):
         repeated = _num_repeated(before, cue) if before is not None else 0
         if new := " ".join(cue.text.split()[repeated:]):
@@ -198,10 +198,10 @@ def _unrolled(cues: Sequence[_Cue]) -> Iterator[Segment]:
 
 
 def _without_overlaps(cues: Sequence[_Cue]) -> list[Segment]:
-    """One segment where there were several cues at one time."""
+    """Segments of the cues, with overlapping ones merged or shortened."""
     ordered = sorted(cues, key=lambda cue: cue.start_seconds)
     overlaps = sum(cue.end_seconds > after.start_seconds + _SAME for cue, after in pairwise(ordered))
-    lingering = len(ordered) > 3 and 2 * overlaps >= len(ordered) - 1  # each stays while the next is said
+    lingering = len(ordered) > 3 and 2 * overlaps >= len(ordered) - 1  # each is shown into the next one
     segments: list[Segment] = []
     for cue in ordered:
         last = segments[-1] if segments else None

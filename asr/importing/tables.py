@@ -1,4 +1,4 @@
-"""Tables that people keep their texts in: CSV, TSV, and JSON with an object a line."""
+"""Read tables: CSV, TSV, and JSON with one object per line."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Row: TypeAlias = tuple[int, dict[str, Any] | DataError]
 
 
 def table_rows(text: str, path: Path) -> Iterator[Row]:
-    """The rows of a table: each with the line that it begins on, and its values by column or what is wrong with it.
+    """The rows of a table: the first line of each, and its values by column or an error.
 
-    A .csv may have commas, semicolons, bars or tabs; of a .tsv, a field is quoted only if it is so from end to end and
-    every quote inside is doubled, since most writers of those do not quote at all. JSON is an object a line, or, in a
-    .json, one array, whose entries are then counted.
+    The delimiter of a .csv is a comma, semicolon, bar or tab. Most writers of .tsv never quote, so a field of a .tsv is
+    quoted only if it begins and ends with a quote and all quotes inside are doubled. JSON is one object per line; a
+    .json may also be one array, and then entries are numbered instead of lines.
 
     Args:
         text: of the table, without a byte-order mark.
-        path: its suffix says what it is, and messages name it.
+        path: its suffix is the format; also used in messages.
     Raises:
-        DataError: when the iterator comes to it: the table cannot be read on.
+        DataError: during iteration: the rest of the table cannot be read.
     """
     return _delimited_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _json_rows(text, path)
 
@@ -53,7 +53,7 @@ def _delimited_rows(text: str, path: Path) -> Iterator[Row]:
             if len(set(columns)) < len(columns):
                 raise DataError(f"columns must have different names, got {', '.join(columns)}", path=path, line=line)
         elif len(fields) != len(columns):
-            message = f"must have {len(columns)} fields as the header has, got {len(fields)}: {fields[0][:40]!r} ..."
+            message = f"must have {len(columns)} fields like the header, got {len(fields)}: {fields[0][:40]!r} ..."
             yield line, DataError(message, path=path, line=line)
         else:
             yield line, dict(zip(columns, fields, strict=True))
@@ -67,7 +67,7 @@ def _csv_records(reader: Any, path: Path) -> Iterator[tuple[int, list[str] | Dat
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, DataError(f"this CSV cannot be read on: {error}", path=path, line=line)
+            yield line, DataError(f"the rest of this CSV cannot be read: {error}", path=path, line=line)
             return
         if fields:
             yield line, fields
@@ -81,13 +81,13 @@ def _unquoted(field: str) -> str:
 
 
 def _json_rows(text: str, path: Path) -> Iterator[Row]:
-    """The objects of a file that has one a line, or, as a .json may be, of one array."""
+    """The objects in a file: one per line, or in a .json the entries of one array."""
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         try:
             rows = parse_json(text)
         except ValueError as error:
             raise DataError(f"must be JSON: {error}", path=path) from error
-        numbered = list(enumerate(rows, start=1))  # entries, where lines mean nothing
+        numbered = list(enumerate(rows, start=1))  # numbers of entries, not lines
     else:
         numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for number, row in numbered:
@@ -99,6 +99,6 @@ def _json_rows(text: str, path: Path) -> Iterator[Row]:
         if not isinstance(row, dict):
             yield number, DataError(f"must be a JSON object, got {str(row)[:40]!r}", path=path, line=number)
         elif {"type", "supervisions"} <= row.keys():
-            raise DataError("is a manifest of Lhotse already, which training reads as it is", path=path, line=number)
+            raise DataError("is already a Lhotse manifest, which training can read", path=path, line=number)
         else:
             yield number, row

@@ -1,9 +1,9 @@
-"""One's own recordings as manifests: folders with texts beside the sound, tables, subtitles, data sets on disk.
+"""Import your own recordings: from folders of sound and texts, tables, subtitles or data sets to manifests.
 
-sources ─▶ stretches of recordings with their texts ─▶ sound as training reads it fast ─▶ train, dev and test
-                                                       where it lies, or cut into FLAC
+sources ─▶ candidates: stretches of recordings with their texts ─▶ utterances ─▶ train, dev and test
+                                       sound used in place, or cut into FLAC ╯
 
-Nothing is left out in silence: whatever cannot be used is a problem, with its file and line.
+Every item that cannot be used is reported as a problem, with its file and line.
 """
 
 from __future__ import annotations
@@ -32,34 +32,35 @@ SPLITS = ("train", "dev", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """What goes to train, dev and test."""
+    """The shares of train, dev and test."""
 
-    dev: float = option(0.1, "share of speakers, or else of recordings, that go to dev")
-    test: float = option(0.1, "share of speakers, or else of recordings, that go to test")
+    dev: float = option(0.1, "put this share of speakers, or else of recordings, into dev", least=0)
+    test: float = option(0.1, "put this share of speakers, or else of recordings, into test", least=0)
     split_by: Literal["auto", "speaker", "recording", "utterance"] = option(
-        "auto", "what is never in two splits; auto: speakers if every one is known and there are several"
+        "auto", "keep each of these in one split; auto: speakers if all are known and there are several"
     )
-    seed: int = option(0, "another number gives other splits")
+    seed: int = option(0, "draw other splits with another seed")
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
+        if self.dev + self.test >= 1:
             raise ConfigError(
                 f"dev and test must be shares that leave some for train, not {self.dev} and {self.test}; "
-                "for a test set alone, a table may have a column split"
+                "for a test set alone, a table may have a column split",
+                *("dev", "test"),
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import has made.
+    """The result of an import.
 
     Args:
         manifests: of each split that has utterances.
         seconds: of sound in each of them.
         counts: utterances in each of them.
-        problems: what was left out and why, each as FILE: or FILE:LINE: and a sentence.
-        notes: what a person should know about the splits.
+        problems: the items left out, each as FILE: or FILE:LINE: and the reason.
+        notes: sentences about splits, ids and marks.
     """
 
     manifests: Mapping[str, Path]
@@ -77,18 +78,18 @@ def import_recordings(
     splitting: SplitOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
-    """Write train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz, as far as there is something for them.
+    """Write train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz, without empty ones.
 
-    Mono WAV and FLAC files are used where they lie, unless they are segments of long recordings; everything else is
-    cut into mono FLAC files of 16 kHz below output/cut-audio, which a second import finds there. What was left out is
-    in output/problems.txt as well; sound is not decoded where it need not be: that is for the doctor.
+    Mono WAV and FLAC files are used in place, unless they are long recordings with segments. All others are cut into
+    mono FLAC files of 16 kHz in output/cut-audio, which a second import reuses. Problems are also written to
+    output/problems.txt. Sound is decoded only if necessary; to check it, use the doctor.
 
     Args:
-        sources: folders of sound with a text or segments of the same name beside each file; tables (.csv, .tsv,
-            .jsonl); Hugging Face data sets on disk.
+        sources: folders of sound files, each with a text or segments of the same name; tables (.csv, .tsv, .jsonl);
+            Hugging Face data sets on disk.
         output: folder to write to.
         reading, splitting: None means the defaults.
-        progress: called after each recording with the number of those done, and of all.
+        progress: called after each recording with the number of recordings done, and of all.
     Raises:
         ConfigError: a source needs pyarrow, which is not installed.
         DataError: a source is missing or cannot be read at all, or nothing in them can be used.
@@ -110,11 +111,11 @@ def import_recordings(
     utterances: dict[int, Utterance] = {}
     for number, (key, indices) in enumerate(by_audio.items(), start=1):
         named = [(ids[index], candidates[index]) for index in indices]
-        for index, made in zip(indices, make_utterances(*key, named, output), strict=True):
-            if isinstance(made, Utterance):
-                utterances[index] = made
+        for index, result in zip(indices, make_utterances(*key, named, output), strict=True):
+            if isinstance(result, Utterance):
+                utterances[index] = result
             else:
-                problems.append(str(made))
+                problems.append(str(result))
         if progress:
             progress(number, len(by_audio))
     if not utterances:
@@ -126,7 +127,7 @@ def import_recordings(
     notes += _moved({utterances[index].id: split for index, split in chosen.items()}, output)
     renamed = sum(candidate.id not in (None, name) for candidate, name in zip(candidates, ids, strict=True))
     if renamed:
-        notes.append(f"{renamed} ids came before, so -2, -3 ... was put behind them")
+        notes.append(f"{renamed} duplicate id{'s' * (renamed != 1)} renamed with the suffix -2, -3, ...")
     notes += _marked([utterance.text for utterance in utterances.values()])
     manifests = {split: output / f"{split}.jsonl.gz" for split in SPLITS}
     members = {split: [utterances[i] for i, name in chosen.items() if name == split] for split in SPLITS}
@@ -138,15 +139,15 @@ def import_recordings(
     write_whole(output / PROBLEMS, "".join(f"{problem}\n" for problem in problems))
     return Imported(
         manifests={split: path for split, path in manifests.items() if members[split]},
-        seconds={split: math.fsum(u.duration_seconds for u in made) for split, made in members.items() if made},
-        counts={split: len(made) for split, made in members.items() if made},
+        seconds={split: math.fsum(u.duration_seconds for u in members[split]) for split in SPLITS if members[split]},
+        counts={split: len(members[split]) for split in SPLITS if members[split]},
         problems=problems,
         notes=notes,
     )
 
 
 def choose_split(key: str, options: SplitOptions) -> str:
-    """The split of a speaker or recording: by a hash of its name alone, so it stays when others come or go."""
+    """The split of a speaker or recording, by a hash of its name only, so it does not depend on the others."""
     digest = hashlib.sha256(f"{options.seed}:{unicodedata.normalize('NFC', key)}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < options.test:
@@ -155,7 +156,7 @@ def choose_split(key: str, options: SplitOptions) -> str:
 
 
 def _split(candidates: Mapping[int, Candidate], options: SplitOptions) -> tuple[dict[int, str], list[str]]:
-    """The split of each candidate, and what is to be said about it; a split that the source states stands."""
+    """The split of each candidate, from its source or else chosen, and notes about the splits."""
     free = {index: candidate for index, candidate in candidates.items() if candidate.split is None}
     speakers = {candidate.speaker for candidate in free.values()}
     by_speaker = options.split_by == "speaker" or (
@@ -168,23 +169,23 @@ def _split(candidates: Mapping[int, Candidate], options: SplitOptions) -> tuple[
             key = f"utterance {candidate.recording} {candidate.id or ''} {candidate.start_seconds:.3f}"
         chosen[index] = candidate.split or choose_split(key, options)
     unit = "speaker" if by_speaker else "utterance" if options.split_by == "utterance" else "recording"
-    notes = [f"split by {unit}"] if free else ["split as the source says"]
+    notes = [f"split by {unit}"] if free else ["split as stated in the source"]
     if options.split_by == "auto" and not by_speaker and None in speakers and len(speakers) > 1:
-        notes.append("not every speaker is known, so one may be in two splits (--split-by speaker keeps those known)")
-    wanted = {"train": 1 - options.dev - options.test, "dev": options.dev, "test": options.test}
+        notes.append("some speakers are unknown, so a speaker may be in two splits (--split-by speaker: no known one)")
+    shares = {"train": 1 - options.dev - options.test, "dev": options.dev, "test": options.test}
     for split in SPLITS:
-        if free and wanted[split] > 0 and split not in chosen.values():
+        if free and shares[split] > 0 and split not in chosen.values():
             finer = {"speaker": "--split-by recording, ", "recording": "--split-by utterance, "}.get(unit, "")
-            cure = f"{finer}another --seed, or larger shares"
-            notes.append(f"no {unit} fell into {split}, so there is no {split}.jsonl.gz; more data will, or try {cure}")
+            remedy = f"try {finer}another --seed, larger shares, or more data"
+            notes.append(f"no {unit} was assigned to {split}, so there is no {split}.jsonl.gz; {remedy}")
     return chosen, notes
 
 
 def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
-    """What is to be said of utterances that an earlier import into the folder has put into another split."""
+    """A note on utterances that an earlier import into the folder put into another split."""
     before: dict[str, str] = {}
     for split in SPLITS:
-        with suppress(DataError):  # there is none, or it is no longer one
+        with suppress(DataError):  # missing or damaged
             before |= {utterance.id: split for utterance in read_manifest(output / f"{split}.jsonl.gz")}
     moved = [name for name, split in chosen.items() if before.get(name, split) != split]
     if not moved:
@@ -192,27 +193,26 @@ def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
     both = len(before.keys() & chosen.keys())
     example = f"{moved[0]} from {before[moved[0]]} to {chosen[moved[0]]}"
     return [
-        f"{len(moved)} of {both} utterances are in another split than after the last import here ({example}): a model "
-        "that was trained before may have heard what is to test it now (the same --split-by, --seed and shares keep "
-        "them where they were)"
+        f"{len(moved)} of {both} utterances are in another split than after the last import here ({example}): an older "
+        "model may have been trained on utterances that test it now (keep --split-by, --seed and shares the same)"
     ]
 
 
 def _marked(texts: Sequence[str]) -> list[str]:
-    """What is to be said of marks in the texts."""
+    """A note on marks in the texts."""
     counts = Counter(text[start:end].strip() for text in texts for start, end in find_marks(text))
     if not counts:
         return []
     some = ", ".join(f"{mark!r:.40} ({count})" for mark, count in counts.most_common(5))
     with_marks = sum(bool(find_marks(text)) for text in texts)
     return [
-        f"{with_marks} of {len(texts)} texts have marks that nobody speaks, {some}: they stay in the manifests, and "
-        "training, scoring and alignment leave them out (the option text.marks)"
+        f"{with_marks} of {len(texts)} texts have marks that nobody speaks, {some}: the manifests keep them, and "
+        "training, scoring and alignment leave them out (option text.marks)"
     ]
 
 
 def _ids(candidates: Sequence[Candidate]) -> list[str]:
-    """An id for each: the one given, or the recording and the times; one that is taken gets -2, -3 ..."""
+    """An id for each candidate: its own, or its recording and times; duplicates get the suffix -2, -3, ..."""
     taken: set[str] = set()
     ids = []
     for candidate in candidates:

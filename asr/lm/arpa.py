@@ -13,7 +13,7 @@
     ...
     \\end\\
 
-Each line holds the base-10 logarithm of a probability, the words, and, where there is one, that of the back-off weight.
+Each line holds the base-10 logarithm of a probability, the words, and optionally the logarithm of the back-off weight.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import IO, Final, NamedTuple, cast
 
 import numpy as np
 
-from asr.ctc.ngram_arrays import NgramTables
+from asr.ctc.ngram_tables import NgramTables
 from asr.errors import AsrWarning, DataError
 from asr.files.reading import open_regular
 from asr.files.writing import replacing
@@ -45,12 +45,12 @@ START: Final = "<s>"
 END: Final = "</s>"
 LN_10: Final = math.log(10)
 FLOOR: Final = -100.0
-"""log10 of the probability of unknown words in a model that says nothing of them, as in KenLM."""
+"""log10 of the probability of unknown words in a model without <unk>, as in KenLM."""
 ZERO: Final = -99.0
-"""log10 of a probability of 0 in SRILM's files, that of <s> above all, which is never asked; other tools write -inf."""
+"""log10 of a probability of 0 in SRILM's files, mostly of <s>, which is never predicted; other tools write -inf."""
 
 MOST_UNPACKED = 50
-"""Bytes for each byte of a compressed file, at most: models have three to ten, and bombs a thousand."""
+"""The most bytes for each byte of a compressed file: models have three to ten, decompression bombs a thousand."""
 MOST_WORDS = 100
 """The longest n-grams."""
 
@@ -67,18 +67,18 @@ _IS_SPACE[[9, 10, 11, 12, 13, 32]] = True  # as bytes.split has it
 def read_arpa(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTables]:
     """The words of a model, by number, and its tables.
 
-    Lines may end with CRLF, columns be parted by tabs or spaces, n-grams come in any order, text stand before \\data\\.
-    A missing back-off weighs nothing, a probability of -inf is `ZERO`. A missing <unk> (also spelled <UNK>) gets
-    `FLOOR`. Without <s>, sentences begin without context; without </s>, they end with <unk>, under an `AsrWarning`.
+    Lines may end with CRLF, columns be separated by tabs or spaces, n-grams have any order, text precede \\data\\. A
+    missing back-off is 0, a probability of -inf is `ZERO`. A missing <unk> (also spelled <UNK>) gets `FLOOR`. Without
+    <s>, sentences begin without context; without </s>, they end with <unk>, with an `AsrWarning`.
 
     Args:
-        path: an ARPA file of any order in UTF-8: plain, or packed by gzip or xz (told by its first bytes).
+        path: an ARPA file of any order in UTF-8: plain, or compressed by gzip or xz (recognised by its first bytes).
     Returns:
         (words, tables): <unk> first, the others in the order of the file.
     Raises:
-        DataError: the file is missing, damaged, truncated or no ARPA file, or has not as many n-grams as it promises;
-            or, with its line, an n-gram has too many or too few words, a word that is not UTF-8 or no 1-gram, a
-            context that is not listed, stands twice, or its numbers are not finite or its probability above 1.
+        DataError: the file is missing, damaged, truncated or no ARPA file, or has more or fewer n-grams than its header
+            says; or, with its line, an n-gram has too many or too few words, a word that is not UTF-8 or no 1-gram, a
+            context that is not listed, occurs twice, or its numbers are not finite or its probability is above 1.
     """
     try:
         with open_regular(path) as file:
@@ -90,10 +90,10 @@ def read_arpa(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTable
 
 
 def write_arpa(path: str | os.PathLike[str], words: Sequence[str], tables: NgramTables) -> None:
-    """Write a model as an ARPA file, whole or not at all; packed if the name ends with .gz or .xz.
+    """Write a model as an ARPA file, completely or not at all; compressed if the name ends with .gz or .xz.
 
     N-grams are sorted by the numbers of their words; the same model always gives the same bytes. Logarithms have seven
-    digits. <unk> of a model that was read without it is written with its floor.
+    digits. A model that was read without <unk> is written with <unk> at `FLOOR`.
     """
     suffix = Path(path).suffix
     with replacing(path) as file:
@@ -133,7 +133,7 @@ def _write(file: IO[bytes], words: Sequence[str], tables: NgramTables) -> None:
 
 
 def _unpacked(file: IO[bytes]) -> tuple[IO[bytes], int | None]:
-    """What is in the file, and the most bytes that this can be, None if there is no telling."""
+    """The uncompressed content of the file, and the most bytes that it may have, None for no limit."""
     magic = cast(BufferedReader, file).peek(6)[:6]
     if magic.startswith(b"\x1f\x8b"):
         unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=file))
@@ -154,11 +154,11 @@ class _Rows(NamedTuple):
 
 
 class _Reader:
-    """One ARPA file on its way into tables: section by section, with what is known so far."""
+    """Reads one ARPA file into tables, section by section."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = path
-        self.promises: list[tuple[int, int]] = []  # (number of n-grams, line that says so)
+        self.promises: list[tuple[int, int]] = []  # (number of n-grams, its line) of each order in the header
         self.names: list[str] = [UNKNOWN]
         self.numbers: dict[bytes, int] = {}
         self.levels: list[Level] = []
@@ -167,7 +167,7 @@ class _Reader:
         self.suffixes = np.zeros(0, np.int64)
 
     def read(self, file: IO[bytes], limit: int | None) -> tuple[tuple[str, ...], NgramTables]:
-        """The model in a file of so many bytes at most."""
+        """The model in a file of at most `limit` bytes."""
         order = -1  # before \data\
         rows: list[_Rows] = []
         for line, piece in self._pieces(file, limit):
@@ -191,16 +191,16 @@ class _Reader:
                 return self._assemble()
             if order > len(self.promises) or header != b"\\%d-grams:" % order:
                 expected = f"\\{order}-grams:" if order <= len(self.promises) else "\\end\\"
-                raise self._error(f"{expected} must come next, but here is {_show(header)}", line)
+                raise self._error(f"{expected} must come next, but the line is {_show(header)}", line)
         if order < 0:
             raise self._error(
-                "a language model must be an ARPA file, which has a line \\data\\, and this one has none; of a model "
-                "that KenLM made binary, give the ARPA file that it was made from"
+                "a language model must be an ARPA file, which has a line \\data\\, and this file has none; in place of "
+                "a binary model of KenLM, give the ARPA file from which it was made"
             )
         raise self._error("the language model is truncated: it ends without \\end\\")
 
     def _pieces(self, file: IO[bytes], limit: int | None) -> Iterator[tuple[int, bytes]]:
-        """(line number, text): lines that start with a backslash; and in turn what is between, lines after \\n."""
+        """(line number, text): lines that start with a backslash; and the text between them, which starts with \\n."""
         line, rest = 1, file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8)
         size = len(rest)
         while rest:
@@ -208,8 +208,8 @@ class _Reader:
             size += len(block)
             if limit is not None and size > limit:
                 raise self._error(
-                    f"an ARPA file must unpack to {MOST_UNPACKED} times its size at most; this one has more: unpack it "
-                    "yourself if it is what it seems to be"
+                    f"an ARPA file must decompress to at most {MOST_UNPACKED} times its size, but this one is larger; "
+                    "decompress it yourself if you trust it"
                 )
             cut = rest.rfind(b"\n") if block else len(rest)
             if cut >= 0:
@@ -218,7 +218,7 @@ class _Reader:
                         yield line, piece
                         line += piece.count(b"\n") or 1
             elif len(rest) > _LINE_BYTES:
-                raise self._error(f"a line must have {_LINE_BYTES} bytes at most, and this one has more", line)
+                raise self._error(f"a line must have at most {_LINE_BYTES} bytes, but this one has more", line)
             rest = rest[cut + 1 :] + block
 
     def _error(self, message: str, line: int | None = None) -> DataError:
@@ -231,7 +231,7 @@ class _Reader:
             promise = _PROMISE.fullmatch(text)
             if not promise or int(promise[1]) != len(self.promises) + 1:
                 expected = f"ngram {len(self.promises) + 1}=COUNT"
-                raise self._error(f"{expected} must come next, but here is {_show(text)}", number)
+                raise self._error(f"{expected} must come next, but the line is {_show(text)}", number)
             count = int(promise[2])
             if self.promises and count > (contexts := self.promises[-1][0] + 1) * (words := self.promises[0][0] + 1):
                 raise self._error(
@@ -240,7 +240,7 @@ class _Reader:
                     number,
                 )
             if len(self.promises) == MOST_WORDS:
-                raise self._error(f"n-grams must have {MOST_WORDS} words at most, and here are some of more", number)
+                raise self._error(f"n-grams must have at most {MOST_WORDS} words, but here are longer ones", number)
             self.promises.append((count, number))
 
     def _read_rows(self, line: int, piece: bytes, order: int) -> _Rows:
@@ -263,8 +263,8 @@ class _Reader:
         if (with_back_off := widths > width).any():
             width += 1
             if not with_back_off.all():
-                places = np.cumsum(widths)[~with_back_off]
-                tokens = np.insert(np.array(tokens, dtype=object), places, b"0").tolist()
+                ends = np.cumsum(widths)[~with_back_off]
+                tokens = np.insert(np.array(tokens, dtype=object), ends, b"0").tolist()
         log_probs = self._numbers(tokens[::width], lines, minus_infinity=ZERO)
         self._check(log_probs <= 0, lines, lambda i: f"log10 of a probability must be 0 or less, not {log_probs[i]:g}")
         columns = [tokens[i::width] for i in range(1, order + 1)]
@@ -276,7 +276,7 @@ class _Reader:
         )
 
     def _check(self, fine, lines, message) -> None:
-        """Raise what `message` says of the first row that is not fine."""
+        """Raise a DataError with the `message` of the first row that is not fine."""
         if not fine.all():
             first = int(np.argmin(fine))
             raise self._error(message(first), int(lines[first]))
@@ -288,8 +288,8 @@ class _Reader:
             numbers = np.array([_float_or_nan(token) for token in tokens])
         numbers[numbers == -np.inf] = minus_infinity
         with np.errstate(over="ignore"):
-            finite = np.isfinite((numbers * LN_10).astype(np.float32))  # which they become
-        self._check(finite, lines, lambda i: f"a finite number must stand where {_show(tokens[i])} does")
+            finite = np.isfinite((numbers * LN_10).astype(np.float32))  # as they are stored
+        self._check(finite, lines, lambda i: f"a number must be finite; got {_show(tokens[i])}")
         return numbers
 
     def _number_words(self, columns: list[list[bytes]], lines: np.ndarray) -> np.ndarray:
@@ -312,7 +312,7 @@ class _Reader:
         except UnicodeDecodeError:
             raise self._error(f"words must be UTF-8, and {token!r} is not; convert the file", line) from None
         if token in self.numbers:
-            raise self._error(f"each n-gram may stand once, but {name!r} stood before", line)
+            raise self._error(f"each n-gram may occur once, but {name!r} occurred before", line)
         if name in (UNKNOWN, "<UNK>"):
             self.numbers.update({b"<unk>": 0, b"<UNK>": 0})
         else:
@@ -336,7 +336,7 @@ class _Reader:
             np.append(True, keys[1:] != keys[:-1]),
             rows.lines[ranks],
             lambda i: (
-                f"each n-gram may stand once, but {self._show(rows.words[ranks[i]])} stood before "
+                f"each n-gram may occur once, but {self._show(rows.words[ranks[i]])} occurred before "
                 f"in line {rows.lines[ranks[i - 1]]}"
             ),
         )
@@ -347,11 +347,11 @@ class _Reader:
         self.suffixes = np.append(self.suffixes, suffixes)
 
     def _check_count(self, order: int, count: int, *, more: bool = False) -> None:
-        """Raises DataError unless there are as many n-grams as promised, or while there may be `more`, not too many."""
+        """Raise a DataError unless there are as many n-grams as promised; with `more` to come, only for too many."""
         promised, line = self.promises[order - 1]
         if count > promised or (count < promised and not more):
             message = f"the file promises {promised} n-grams of {order}, but has {count}{' or more' * more}"
-            raise self._error(message + "; it is damaged, or was edited without mending the count", line)
+            raise self._error(message + "; it is damaged, or was edited without correcting the count", line)
 
     def _contexts(self, rows: _Rows) -> np.ndarray:
         """(n,) int64, the nodes of all words but the last."""
@@ -364,13 +364,13 @@ class _Reader:
                 rows.lines,
                 lambda row, end=i + 1: (
                     f"{self._show(rows.words[row])} needs {self._show(rows.words[row, :end])} "
-                    f"among the {end}-grams, and it is not there"
+                    f"among the {end}-grams, but it is missing"
                 ),
             )
         return nodes
 
     def _suffixes(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """(n,) int64, the nodes of the longest ends of context and word, other than the whole, that are in the trie."""
+        """(n,) int64, the nodes of the longest proper suffixes of context and word that are in the trie."""
         shorter = self.suffixes[contexts - 1]
         nodes = self._find(shorter, words)
         while (missing := np.flatnonzero(nodes == 0)).size:
@@ -381,12 +381,12 @@ class _Reader:
     def _find(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
         """(n,) int64, the nodes of words after contexts, 0 where there is none."""
         keys = contexts * len(self.names) + words
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[places] == keys, 1 + places, 0)
+        indices = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[indices] == keys, 1 + indices, 0)
 
     def _assemble(self) -> tuple[tuple[str, ...], NgramTables]:
         if len(self.names) == 1:
-            raise self._error("a language model must have words, and this one has none")
+            raise self._error("a language model must have words, but this one has none")
         if (end_word := self.numbers.get(END.encode(), 0)) == 0:
             warnings.warn(
                 AsrWarning(f"{os.fspath(self.path)}: has no {END}; ends of sentences are scored as {UNKNOWN}"),

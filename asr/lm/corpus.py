@@ -1,4 +1,4 @@
-"""Text for language models: the lines of files of any size, or the texts of manifests, in one spelling."""
+"""Text for language models: the lines of files of any size, or the texts of manifests, normalised."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def read_sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions) -> Iterator[str]:
-    """The texts of several files, normalised; those in which nothing is left are left out.
+    """The texts of several files, normalised; texts that become empty are left out.
 
     Raises:
-        DataError: as `read_texts`, or the options refuse marks, and a line has one.
+        DataError: as `read_texts`; or a line has a mark, and the options refuse marks.
     """
     for path in paths:
         for number, line in enumerate(read_texts(path), start=1):

@@ -1,14 +1,14 @@
-"""N-gram models from text: interpolated modified Kneser-Ney smoothing, as `lmplz` of KenLM does it.
+"""N-gram models from text: interpolated modified Kneser-Ney smoothing, as in `lmplz` of KenLM.
 
-An n-gram is worth what its last word adds to its context. With the adjusted count a(g) of an n-gram g, which is how
-often it occurs if it is of the longest kind or begins with <s>, and else how many different words precede it,
+The adjusted count a(g) of an n-gram g is its number of occurrences if g has the longest length or begins with <s>, and
+otherwise the number of different words that precede it:
 
     p(w | h) = (a(hw) - D(a(hw))) / Σ_x a(hx)  +  back_off(h) p(w | h without its first word)
     back_off(h) = Σ_x D(a(hx)) / Σ_x a(hx)
 
-where D takes a little from each n-gram seen (D₁, D₂ or D₃ for counts of one, two, or more), for those never seen. Below
-single words lies the uniform distribution over the vocabulary, <unk> and </s> included. A pruned n-gram loses all its
-count to its context's back-off, so that probabilities go on summing to one.
+D discounts each n-gram (D₁, D₂ or D₃ for counts of one, two, or more) in favour of unseen n-grams. Single words back
+off to the uniform distribution over the vocabulary, <unk> and </s> included. A pruned n-gram gives its whole count to
+its context's back-off, so that probabilities still sum to one.
 
 Source: Chen and Goodman 1998, "An empirical study of smoothing techniques for language modeling", section 4.1.6 and
 equation 26; Heafield et al. 2013, "Scalable modified Kneser-Ney language model estimation", for pruning and <s>.
@@ -30,12 +30,12 @@ from asr.lm.ngram import NgramModel
 from asr.lm.tables import Level, assemble
 
 FALLBACK_DISCOUNTS: Final = (0.5, 1.0, 1.5)
-"""D₁, D₂, D₃ where a text is too small to say; those of `lmplz --discount_fallback`."""
+"""D₁, D₂, D₃ for texts that are too small to estimate them; those of `lmplz --discount_fallback`."""
 
 _SPECIAL = (UNKNOWN, START, END)
 _START_NUMBER, _END_NUMBER = 1, 2
-_NO_WORD = re.compile("|.*[\0\t\n\v\f\r \ud800-\udfff].*", re.DOTALL)  # what an ARPA file cannot hold
-_NEVER = -99.0  # log10 of the probability of <s>, which is given and never foretold
+_NO_WORD = re.compile("|.*[\0\t\n\v\f\r \ud800-\udfff].*", re.DOTALL)  # impossible in an ARPA file
+_NEVER = -99.0  # log10 of the probability of <s>, which is given and never predicted
 
 
 def estimate_ngram(
@@ -48,23 +48,22 @@ def estimate_ngram(
 ) -> NgramModel:
     """The model of a text by interpolated modified Kneser-Ney smoothing.
 
-    Its words are numbered in code-point order after <unk>, <s> and </s>. Time is mostly for sorting; memory is about
-    40 bytes for each word of the text and 70 for each different n-gram, pruned ones
-    included.
+    Its words are numbered in code-point order after <unk>, <s> and </s>. Most of the time goes to sorting; memory is
+    about 40 bytes for each word of the text and 70 for each different n-gram, pruned ones included.
 
     Args:
         sentences: the text, each sentence a sequence of words without <s> and </s>; read once. <unk> among them is an
-            unknown word. Empty sentences count: they say that </s> may follow <s>.
+            unknown word. Empty sentences count: in them </s> follows <s>.
         order: the number of words in the longest n-grams, at least 1.
-        prune: prune[n - 1] is how often at most an n-gram of n words occurs to be left out; the last threshold goes on
-            for longer ones; none prunes nothing. The first is 0, and they never descend.
-        vocabulary: the words to know, or how many of the most frequent (of equally frequent ones, the first in
-            code-point order); all others are <unk> then, which is counted like any word. None knows all words, and
-            <unk> gets what a word that never occurs gets.
-        fallback: D₁, D₂, D₃, 0 < Dₖ <= k, where the counts of an order give none that make sense, as in small texts,
-            under an `AsrWarning`; None refuses such a text.
+        prune: leave out n-grams of n words that occur at most prune[n - 1] times; the last threshold also holds for
+            longer n-grams; an empty sequence prunes nothing. The first is 0, and they never descend.
+        vocabulary: the words of the model, or the number of the most frequent words (ties in code-point order); all
+            other words are <unk>, which is counted like any word. None takes all words, and <unk> gets the probability
+            of a word that never occurs.
+        fallback: D₁, D₂, D₃, 0 < Dₖ <= k, used with an `AsrWarning` where the counts of an order give no valid
+            discounts, as in small texts; None refuses such a text.
     Returns:
-        The model, to be scored or written.
+        The model.
     Raises:
         ConfigError: order, prune, vocabulary or fallback is out of range.
         InputError: there is no sentence, a sentence is a str, or a word is <s> or </s>, empty, or has white space;
@@ -78,29 +77,29 @@ def estimate_ngram(
     text, words = _number(sentences, vocabulary)
     counted = _count(text, len(words), order)
     levels: list[Level] = []
-    probabilities = np.full(1, 1 / (len(words) - 1))  # after no word at all: uniform over all but <s>
-    kept, nodes = np.ones(1, bool), np.zeros(1, np.int64)
+    probabilities = np.full(1, 1 / (len(words) - 1))  # without any context: uniform over all words but <s>
+    selection, nodes = np.ones(1, bool), np.zeros(1, np.int64)
     for n, ngrams in enumerate(counted, start=1):
         adjusted = ngrams.adjusted_counts(counted[n] if n < len(counted) else None)
         discounts = np.array([0, *_discounts(adjusted, n, fallback)])
-        shorter_kept, shorter_nodes = kept, nodes
-        kept = ngrams.counts > thresholds[n - 1] if n > 1 else np.ones(len(words), bool)
-        taken = np.where(kept, discounts[np.minimum(adjusted, 3)], adjusted)
+        shorter_selection, shorter_nodes = selection, nodes
+        selection = ngrams.counts > thresholds[n - 1] if n > 1 else np.ones(len(words), bool)
+        losses = np.where(selection, discounts[np.minimum(adjusted, 3)], adjusted)
         totals = np.bincount(ngrams.contexts, adjusted, len(probabilities))
-        back_offs = np.ones(len(probabilities))  # of what nothing follows
-        np.divide(np.bincount(ngrams.contexts, taken, len(probabilities)), totals, out=back_offs, where=totals > 0)
+        back_offs = np.ones(len(probabilities))  # of contexts without continuations
+        np.divide(np.bincount(ngrams.contexts, losses, len(probabilities)), totals, out=back_offs, where=totals > 0)
         probabilities = back_offs[ngrams.contexts] * probabilities[ngrams.suffixes]
-        probabilities += (adjusted - taken) / totals[ngrams.contexts]
+        probabilities += (adjusted - losses) / totals[ngrams.contexts]
         if levels:
-            levels[-1] = levels[-1]._replace(back_offs=np.log(back_offs[shorter_kept]).astype(np.float32))
-        nodes = shorter_nodes[-1] + np.cumsum(kept)
+            levels[-1] = levels[-1]._replace(back_offs=np.log(back_offs[shorter_selection]).astype(np.float32))
+        nodes = shorter_nodes[-1] + np.cumsum(selection)
         levels.append(
             Level(
-                contexts=shorter_nodes[ngrams.contexts[kept]].astype(np.int32),
-                words=ngrams.words[kept],
-                suffixes=shorter_nodes[ngrams.suffixes[kept]].astype(np.int32),
-                log_probs=np.log(probabilities[kept]).astype(np.float32),
-                back_offs=np.zeros(int(kept.sum()), np.float32),
+                contexts=shorter_nodes[ngrams.contexts[selection]].astype(np.int32),
+                words=ngrams.words[selection],
+                suffixes=shorter_nodes[ngrams.suffixes[selection]].astype(np.int32),
+                log_probs=np.log(probabilities[selection]).astype(np.float32),
+                back_offs=np.zeros(int(selection.sum()), np.float32),
             )
         )
     levels[0].log_probs[_START_NUMBER] = _NEVER * LN_10
@@ -116,11 +115,11 @@ class _Ngrams(NamedTuple):
     contexts: np.ndarray  # int32
     words: np.ndarray  # int32
     suffixes: np.ndarray  # int32
-    counts: np.ndarray  # int32, how often in the text; 0 for <s>, which is given and never foretold
+    counts: np.ndarray  # int32, occurrences in the text; 0 for <s>, which is given and never predicted
     begin: np.ndarray  # bool, whether the first word is <s>
 
     def adjusted_counts(self, longer: _Ngrams | None) -> np.ndarray:
-        """(n,) int32; `longer` are the n-grams that are one word longer, None for the longest of all."""
+        """(n,) int32; `longer` are the n-grams that are one word longer, None for the longest length."""
         if longer is None:
             return self.counts
         num_before = np.bincount(longer.suffixes, minlength=len(self.counts)).astype(np.int32)
@@ -128,13 +127,13 @@ class _Ngrams(NamedTuple):
 
 
 def _count(text: np.ndarray, num_words: int, order: int) -> list[_Ngrams]:
-    """The n-grams of a text (N,) int32, sentences each from <s> to </s>: by length, up to `order` or the longest."""
+    """The n-grams of a text (N,) int32 of sentences from <s> to </s>: by length, up to `order` or the longest."""
     zeros = np.zeros(num_words, np.int32)
     counts = np.bincount(text, minlength=num_words).astype(np.int32)
     counts[_START_NUMBER] = 0
     numbers = np.arange(num_words, dtype=np.int32)
     counted = [_Ngrams(zeros, numbers, zeros, counts, numbers == _START_NUMBER)]
-    positions, indices = np.arange(len(text)), text  # where n-grams begin; which one begins at each word
+    positions, indices = np.arange(len(text)), text  # where n-grams begin; the n-gram that begins at each word
     for n in range(2, order + 1):
         positions = positions[text[positions + n - 2] != _END_NUMBER]
         if not len(positions):
@@ -168,13 +167,13 @@ def _discounts(adjusted: np.ndarray, n: int, fallback: tuple[float, float, float
         if all(0 < discount <= k for k, discount in enumerate(discounts, start=1)):
             return discounts
     message = (
-        f"modified Kneser-Ney needs a larger text, or a less even one, for n-grams of {n}: with (adjusted) counts of "
-        f"1, 2, 3 and 4 there are {num[0]}, {num[1]}, {num[2]} and {num[3]}"
+        f"modified Kneser-Ney needs a larger text, or a less even one, for n-grams of {n}: {num[0]}, {num[1]}, "
+        f"{num[2]} and {num[3]} of them have (adjusted) counts of 1, 2, 3 and 4"
     )
     if fallback is None:
         raise InputError(f"{message}; lower the order, or give fallback discounts")
-    if any(num):  # else all are frequent, as single characters are, and a discount hardly matters
-        warnings.warn(AsrWarning(f"{message}; the discounts {fallback} are taken instead"), stacklevel=3)
+    if any(num):  # otherwise all are frequent, like single characters, and a discount hardly matters
+        warnings.warn(AsrWarning(f"{message}; the discounts {fallback} are used instead"), stacklevel=3)
     return fallback
 
 
@@ -190,7 +189,7 @@ def _thresholds(prune: Sequence[int], order: int) -> list[int]:
 
 
 class _Numbers(dict[str, int]):
-    """Numbers of words in the order they come; <UNK> is another spelling of <unk>, as for readers of ARPA files."""
+    """Numbers of words in order of appearance; <UNK> is another spelling of <unk>, as for readers of ARPA files."""
 
     def __init__(self) -> None:
         super().__init__({UNKNOWN: 0, "<UNK>": 0, START: _START_NUMBER, END: _END_NUMBER})
@@ -203,7 +202,7 @@ class _Numbers(dict[str, int]):
 def _number(
     sentences: Iterable[Sequence[str]], vocabulary: int | Iterable[str] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(N,) int32, the sentences one after the other as numbers, each from <s> to </s>; and the words."""
+    """(N,) int32, the concatenated sentences as numbers, each from <s> to </s>; and the words."""
     numbers = _Numbers()
     buffer = array("i")
     num_sentences = 0
@@ -227,13 +226,13 @@ def _number(
         if _NO_WORD.fullmatch(word):
             raise InputError(f"a word must have a character and no white space, NUL or half a surrogate; got {word!r}")
     names = (*_SPECIAL, *sorted(words))
-    places = {name: place for place, name in enumerate(names)}
-    mapping = np.array([0, *(places.get(word, 0) for word in list(numbers)[2:])], np.int32)
+    new_numbers = {name: number for number, name in enumerate(names)}
+    mapping = np.array([0, *(new_numbers.get(word, 0) for word in list(numbers)[2:])], np.int32)
     return mapping[text], names
 
 
 def _limit(words: list[str], counts: np.ndarray, vocabulary: int | Iterable[str] | None) -> list[str]:
-    """The words to know."""
+    """The words of the vocabulary."""
     if vocabulary is None:
         return words
     if isinstance(vocabulary, int):
@@ -241,5 +240,5 @@ def _limit(words: list[str], counts: np.ndarray, vocabulary: int | Iterable[str]
             raise ConfigError(f"a vocabulary must have at least one word; got {vocabulary}")
         return [word for _, word in sorted(zip((-counts).tolist(), words, strict=True))[:vocabulary]]
     if isinstance(vocabulary, str):
-        raise ConfigError(f"a vocabulary must be a list of words or how many; got the str {vocabulary[:40]!r}")
+        raise ConfigError(f"a vocabulary must be a list of words or their number; got the str {vocabulary[:40]!r}")
     return list(set(vocabulary) - {*_SPECIAL, "<UNK>"})

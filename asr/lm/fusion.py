@@ -1,8 +1,8 @@
-"""A recurrent language model of characters inside the beam search: what may come next, for each prefix that it asks of.
+"""A recurrent language model of characters inside the beam search, which asks it for the next label of its prefixes.
 
-Rescoring asks about whole texts, when the search is over; fusion asks about each prefix that may go on, so that a text
-that the language model likes is not lost on the way. It costs a step of the model for each such prefix: those of a
-frame go together, and those of all emissions that are decoded together.
+Rescoring scores whole texts after the search. Fusion scores each prefix that may be extended, so that the search does
+not prune a text that the language model prefers. It takes a step of the model for each such prefix; the prefixes of a
+frame, and of all emissions that are decoded together, form one batch.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from asr.lm.vocabulary import EOS
 
 
 class CharacterFusion:
-    """A recurrent model of characters as the beam search asks it: an `asr.ctc.beam.LabelModel`.
+    """A recurrent model of characters for the beam search: an `asr.ctc.beam.LabelModel`.
 
-    The score of a text is that of `LanguageModel.score_batch`, spaces as the search has them.
+    The score of a text is the one of `LanguageModel.score_batch`, with the spaces of the search.
 
     Args:
         model: over characters; it is put in evaluation mode.
-        characters: of the labels, in their order, without the blank's.
+        characters: of the labels, in their order, without the blank.
         blank: index of the blank label, 0 <= blank <= len(characters).
     Raises:
-        InputError: the model is one of words, or it lacks a character, upper and lower case: with a probability of
-            zero the search could never say it, and nobody would know why.
+        InputError: it is a model of words, or it lacks a character in upper and lower case: with a probability of
+            zero the search could never write it, and nobody would know why.
     """
 
     def __init__(self, model: LanguageModel, *, characters: Sequence[str], blank: int):
@@ -43,7 +43,7 @@ class CharacterFusion:
             )
         self.model = model.eval()
         tokens = [self._token(model, character) for character in characters]
-        tokens.insert(blank, EOS)  # Φ follows on nothing: its column says how probable the end is
+        tokens.insert(blank, EOS)  # Φ is never the next label: its column holds the probability of the end
         self._tokens = torch.tensor(tokens, device=next(model.parameters()).device)
 
     @staticmethod
@@ -53,7 +53,7 @@ class CharacterFusion:
         return next((model.vocabulary.encode(form)[0] for form in forms if form in model.vocabulary), EOS)
 
     def start(self) -> tuple[np.ndarray, np.ndarray]:
-        """The row (V,) and the state of the empty prefix, after the <eos> that a sentence begins with."""
+        """The row (V,) and the state of the empty prefix, after the <eos> at the start of a sentence."""
         rows, states = self._step(self.model.start_state(1), torch.full((1,), EOS, device=self._tokens.device))
         return rows[0], states[0]
 

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from asr.compute.machine_code import KernelModule
-from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables
+from asr import ctc
+from asr.compute.machine_code import Kernels
+from asr.ctc.ngram_tables import ARRAY_TYPES, NgramTables, contiguous, field_values
 from asr.errors import InputError
 from asr.files.caches import open_cache, user_cache_folder, writing_cache
 from asr.files.reading import Identity, identity
@@ -28,19 +29,27 @@ from asr.lm.perplexity import TextScore
 from asr.lm.tables import child_keys, is_sound, level_bounds, query_together
 
 SPACE: Final = "<space>"
-"""What stands for the space between words in models of characters, as in ESPnet and Kaldi's recipes."""
+"""The space between words in models of characters, as in ESPnet and Kaldi's recipes."""
 
 ENDINGS: Final = (".arpa", ".arpa.gz", SUFFIX)
-"""How the names of n-gram models end that are made here; ARPA files are read compressed by xz, too."""
+"""The endings of n-gram models' names; ARPA files compressed by xz are read, too."""
 
 _CACHE_FORMAT = 2
 _CACHE_MAGIC = b"asr n-gram model"
-_CACHE_FROM_BYTES = 1 << 18  # smaller files are read in no time
+_CACHE_FROM_BYTES = 1 << 18  # smaller files are read quickly
 _PREFIX = 32  # bytes before the header
-_NAME_LENGTH = 40  # of a file's name in that of its cache
+_NAME_LENGTH = 40  # characters of a file's name in the name of its cache
 _NUMBERS = NgramTables._fields[len(ARRAY_TYPES) :]
 _ALIGNMENT = 64
-_kernels = KernelModule("asr.ctc.ngram_kernel", depends_on=("asr.compute.addresses", "asr.ctc.ngram_arrays"))
+
+
+def _compiled_functions() -> Sequence[Any]:
+    from asr.ctc.ngram_kernel import KERNELS
+
+    return KERNELS
+
+
+_kernels = Kernels(_compiled_functions, room=ctc)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +58,7 @@ class NgramModel:
 
     Args:
         words: the vocabulary, by number; words[0] is <unk>.
-        tables: the n-grams, as `asr.ctc.ngram_arrays.query` takes them.
+        tables: the n-grams, as `asr.ctc.ngram_tables.query` takes them.
     """
 
     words: tuple[str, ...]
@@ -57,39 +66,39 @@ class NgramModel:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], *, cache: bool = True) -> NgramModel:
-        """The model of an ARPA file, or of a packed one, whose name ends with .safetensors.
+        """The model of an ARPA file, or of a packed file, whose name ends with .safetensors.
 
         Args:
-            path: the file; see `asr.lm.arpa.read_arpa` for what may be in it.
-            cache: keep a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache), and
-                read it from there until the file changes; see `asr.files.reading.identity`. A damaged cache is written
-                again, and one to which others can write is not used. Nothing is written beside the file.
+            path: the file; `asr.lm.arpa.read_arpa` describes ARPA files.
+            cache: store a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
+                and read it from there until the file changes; see `asr.files.reading.identity`. A damaged cache is
+                written again, and one where others can write is not used. Nothing is written beside the file.
         Raises:
-            DataError: the file cannot be read or is not right; see `read_arpa`.
+            DataError: the file cannot be read or is wrong; see `read_arpa`.
         """
         if os.fspath(path).endswith(SUFFIX):
             return cls(*read_packed(path))
         try:
             key = identity(path)
         except (OSError, ValueError):
-            return cls(*read_arpa(path))  # which says what is wrong
+            return cls(*read_arpa(path))  # which raises the right error
         folder = user_cache_folder()
         if not cache or folder is None or key.size < _CACHE_FROM_BYTES:
             return cls(*read_arpa(path))
         digest = hashlib.sha256(os.fsencode(key.path)).hexdigest()[:16]
-        place = folder / "ngram" / f"{Path(key.path).name[:_NAME_LENGTH]}-{digest}.cache"
+        cache_path = folder / "ngram" / f"{Path(key.path).name[:_NAME_LENGTH]}-{digest}.cache"
         with suppress(OSError, ValueError):
-            return cls(*_read_cache(place, key))
+            return cls(*_read_cache(cache_path, key))
         model = cls(*read_arpa(path))
         with suppress(OSError):
-            _write_cache(place, key, model)
+            _write_cache(cache_path, key, model)
         return model
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, as its name ends.
+        """Write the model in the format of the ending of its name.
 
-        With .safetensors a packed file, a fraction of the size, rounded to half precision (`asr.lm.packed`); else an
-        ARPA file, compressed if the name ends with .gz or .xz (`asr.lm.arpa.write_arpa`).
+        .safetensors is a packed file, a fraction of the size, rounded to half precision (`asr.lm.packed`). All others
+        are ARPA files, compressed for .gz and .xz (`asr.lm.arpa.write_arpa`).
         """
         if os.fspath(path).endswith(SUFFIX):
             write_packed(path, self.words, self.tables)
@@ -103,7 +112,7 @@ class NgramModel:
 
     @property
     def num_ngrams(self) -> tuple[int, ...]:
-        """How many n-grams there are of each length, single words first."""
+        """The number of n-grams of each length, single words first."""
         return tuple(np.diff(level_bounds(self.tables)).tolist())
 
     @cached_property
@@ -113,16 +122,16 @@ class NgramModel:
 
     @cached_property
     def space(self) -> str:
-        """What stands for the space in a model of characters: `SPACE`, or `|` (flashlight, Hugging Face), or `▁`."""
+        """The space in a model of characters: `SPACE`, or `|` (flashlight, Hugging Face), or `▁`."""
         return next((word for word in (SPACE, "|", "▁") if word in self.vocabulary), SPACE)
 
     @cached_property
     def over_characters(self) -> bool:
-        """Whether its words are characters: each one code point, but for <unk>, <s>, </s> and the space."""
+        """Whether its words are characters: one code point each, except <unk>, <s>, </s> and the space."""
         return all(len(word) == 1 for word in self.words[1:] if word not in (START, END, self.space))
 
     def split(self, text: str) -> list[str]:
-        """What a text is made of, for this model: its words, or its characters."""
+        """The words of a text, or its characters in a model of characters."""
         return characters(text, space=self.space) if self.over_characters else text.split()
 
     def encode(self, words: Sequence[str]) -> np.ndarray:
@@ -136,11 +145,11 @@ class NgramModel:
         return np.fromiter((self.vocabulary.get(word, 0) for word in words), np.int32, len(words))
 
     def score(self, words: Sequence[str], *, begin: bool = True, end: bool = True) -> np.ndarray:
-        """Natural logarithm of the probability of each word after those before it.
+        """Natural logarithm of the probability of each word given the words before it.
 
         Args:
             words: any words, without <s> and </s>; may be empty.
-            begin: they follow the beginning of a sentence, <s>; otherwise nothing is known of what was before.
+            begin: they follow the beginning of a sentence, <s>; otherwise the context is empty.
             end: count the end of the sentence, </s>, as a last word.
         Returns:
             (n,) or with `end` (n + 1,) float64.
@@ -151,12 +160,12 @@ class NgramModel:
         return self._score(np.append(numbers, np.int32(self.tables.end_word)) if end else numbers, begin=begin)
 
     def score_together(self, texts: Sequence[str], *, counted: Sequence[Sequence[bool]] | None = None) -> np.ndarray:
-        """Natural log-probability of each text, from <s> to </s>: what `score` sums up to.
+        """Natural log-probability of each text, from <s> to </s>: the sum of `score`.
 
-        It takes less time than that for many short texts, and needs no numba, which is most of a second away.
+        It is faster than `score` for many short texts, and needs no compiled code.
 
         Args:
-            texts: as they are.
+            texts: not split.
             counted: for each text, whether each of its words (or characters) counts; </s> always does. None means all.
         Returns:
             (n,) float64.
@@ -166,10 +175,10 @@ class NgramModel:
         order = np.argsort(-lengths, kind="stable")
         words = np.zeros((len(rows), lengths.max(initial=0)), np.int32)
         weights = np.ones(words.shape)
-        for place, number in enumerate(order.tolist()):
-            words[place, : lengths[number]] = rows[number]
+        for row, number in enumerate(order.tolist()):
+            words[row, : lengths[number]] = rows[number]
             if counted is not None:
-                weights[place, : lengths[number] - 1] = counted[number]
+                weights[row, : lengths[number] - 1] = counted[number]
         totals, states = np.zeros(len(rows)), np.full(len(rows), self.tables.start_state, np.int64)
         for column in range(words.shape[1]):
             count = int((lengths > column).sum())
@@ -182,21 +191,18 @@ class NgramModel:
         return child_keys(self.tables)
 
     def _score(self, numbers: np.ndarray, *, begin: bool = True) -> np.ndarray:
-        fields = [
-            np.ascontiguousarray(value, ARRAY_TYPES[name]) if name in ARRAY_TYPES else value
-            for name, value in self.tables._asdict().items()
-        ]
-        places = np.array([value.ctypes.data if isinstance(value, np.ndarray) else value for value in fields])
+        tables = contiguous(self.tables)
+        fields = field_values(tables)
         numbers, log_probs = np.ascontiguousarray(numbers, np.int32), np.empty(len(numbers))
-        state = self.tables.start_state if begin else self.tables.empty_state
-        _kernels["score_words"](places.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
+        state = tables.start_state if begin else tables.empty_state
+        _kernels["score_words"](fields.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
         return log_probs
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> TextScore:
-        """What the model makes of a text; unknown words are counted, and cost what <unk> costs.
+        """The score of a text. Unknown words are counted, and have the probability of <unk>.
 
         Args:
-            sentences: each a sequence of words, of a model over characters what `characters` gives.
+            sentences: each a sequence of words; for a model over characters, the result of `characters`.
         Raises:
             InputError: a sentence is a str.
         """
@@ -226,10 +232,10 @@ def characters(text: str, *, space: str = SPACE) -> list[str]:
 
 
 # A cache is: magic (16 bytes), CRC-32 of all that follows and length of the header (8 bytes each, little-endian), the
-# header in JSON, and the arrays, each at a multiple of _ALIGNMENT; words are an array of bytes, parted by newlines.
+# header in JSON, and the arrays, each at a multiple of _ALIGNMENT; words are an array of bytes, separated by newlines.
 
 
-def _write_cache(place: Path, key: Identity, model: NgramModel) -> None:
+def _write_cache(path: Path, key: Identity, model: NgramModel) -> None:
     names = np.frombuffer("\n".join(model.words).encode(), np.uint8)
     arrays: list[np.ndarray] = [
         names,
@@ -247,14 +253,14 @@ def _write_cache(place: Path, key: Identity, model: NgramModel) -> None:
     checksum = 0
     for chunk in chunks:
         checksum = zlib.crc32(chunk, checksum)
-    with writing_cache(place) as file:
+    with writing_cache(path) as file:
         file.write(_CACHE_MAGIC + checksum.to_bytes(8, "little"))
         file.writelines(chunks)
 
 
-def _read_cache(place: Path, key: Identity) -> tuple[tuple[str, ...], NgramTables]:
-    """What `_write_cache` wrote; ValueError unless it is whole, has that key, and its n-grams hold together."""
-    with open_cache(place) as file:
+def _read_cache(path: Path, key: Identity) -> tuple[tuple[str, ...], NgramTables]:
+    """The content of `_write_cache`; ValueError unless it is complete, has this key, and its n-grams are consistent."""
+    with open_cache(path) as file:
         # private pages: shared with other processes until one writes
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if data[:16] != _CACHE_MAGIC or zlib.crc32(memoryview(data)[24:]) != int.from_bytes(data[16:24], "little"):

@@ -1,8 +1,8 @@
-"""N-gram models in a small binary file that is read in no time: a third of the arrays' size, in safetensors.
+"""N-gram models in a small binary file that loads fast: a third of the arrays' size, in safetensors.
 
-What `asr.lm.tables` describes, each number in the fewest bytes that hold it; logarithms in half precision, numbers of
-children in place of first children, and the words as bytes parted by newlines. Nothing in the file is unpickled, and
-all that compiled code would follow is checked.
+It holds the arrays of `asr.lm.tables` with each number in the fewest bytes, logarithms in half precision, numbers of
+children in place of first children, and the words as bytes separated by newlines. Nothing in the file is unpickled, and
+all indices that compiled code follows are checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from asr.ctc.ngram_arrays import NgramTables
+from asr.ctc.ngram_tables import NgramTables
 from asr.errors import DataError
 from asr.files.reading import open_regular
 from asr.files.writing import write_whole
@@ -29,7 +29,7 @@ _HALF = ("log_probs", "back_offs")
 
 
 def write_packed(path: str | os.PathLike[str], words: Sequence[str], tables: NgramTables) -> None:
-    """Write a model, complete or not at all; its log-probabilities are rounded to half precision.
+    """Write a model, completely or not at all; its log-probabilities are rounded to half precision.
 
     Args:
         path: the file.
@@ -50,7 +50,7 @@ def write_packed(path: str | os.PathLike[str], words: Sequence[str], tables: Ngr
 
 
 def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTables]:
-    """What `write_packed` wrote.
+    """The words and tables of a file from `write_packed`.
 
     Raises:
         DataError: the file cannot be read, is damaged, or is no n-gram model.
@@ -60,7 +60,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         arrays = load_file(path)
     except MemoryError:
         raise DataError("the n-gram model cannot be read: it is larger than the memory", path=path) from None
-    except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # numbers that NumPy has not
+    except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # a number type that NumPy lacks
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"the n-gram model cannot be read: {reason}", path=path) from None
     if missing := [name for name in _ARRAYS if name not in arrays]:
@@ -81,7 +81,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
 
 
 def is_vocabulary(words: Sequence[str]) -> bool:
-    """Whether the words can be those of a model: <unk> first, each of them one word, none twice."""
+    """Whether the words can belong to a model: <unk> first, one word each, none twice."""
     return (
         words[0] == UNKNOWN
         and len(set(words)) == len(words)
@@ -90,7 +90,7 @@ def is_vocabulary(words: Sequence[str]) -> bool:
 
 
 def _half(logarithms: np.ndarray) -> np.ndarray:
-    """The logarithms in half precision, whose least number stands for what is less."""
+    """The logarithms in half precision; its least number replaces lower ones."""
     return logarithms.clip(min=np.finfo(np.float16).min).astype(np.float16)
 
 
@@ -100,7 +100,7 @@ def _narrow(numbers: np.ndarray) -> np.ndarray:
 
 
 def _tables(arrays: Mapping[str, np.ndarray], *, num_words: int) -> NgramTables | None:
-    """The tables, not yet checked; None where the arrays have not the lengths of tables."""
+    """The tables, not yet checked; None if the lengths of the arrays do not fit."""
     num_nodes, num_contexts = len(arrays["log_probs"]), len(arrays["back_offs"])
     lengths = {
         "words": num_nodes - 1,

@@ -1,4 +1,4 @@
-"""How well a language model foretells a text, in figures that compare across models of words and of characters."""
+"""How well a language model predicts a text, in figures that compare across models of words and of characters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from asr.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TextScore:
-    """Sums over the sentences of a text; the end of a sentence is foretold too, and counts as a word and a character.
+    """Sums over the sentences of a text; the end of a sentence is predicted too, and counts as a word and a character.
 
     Args:
         log_prob: natural logarithm of the probability of all sentences.
-        tokens: what the model foretold, ends included.
-        sentences: how many.
+        tokens: the number of predicted tokens, ends included.
+        sentences: their number.
         words: of the normalised text.
         characters: of the normalised text, spaces included.
-        unknown: tokens that the vocabulary lacks: words scored as <unk>, or characters that were left out.
+        unknown: tokens outside the vocabulary: words scored as <unk>, or characters that were left out.
     """
 
     log_prob: float = 0.0
@@ -40,30 +40,30 @@ class TextScore:
 
     @property
     def word_perplexity(self) -> float:
-        """exp(-log_prob / (words + sentences)), infinite where that is no number; as KenLM and SRILM count."""
+        """exp(-log_prob / (words + sentences)), infinite on overflow; as KenLM and SRILM count."""
         return _exp(-self.log_prob / max(self.words + self.sentences, 1))
 
     @property
     def character_perplexity(self) -> float:
-        """exp(-log_prob / (characters + sentences)), infinite where that is no number."""
+        """exp(-log_prob / (characters + sentences)), infinite on overflow."""
         return _exp(-self.log_prob / max(self.characters + self.sentences, 1))
 
     @property
     def unknown_rate(self) -> float:
-        """The share of unknown tokens, ends of sentences not counted, 0 .. 1."""
+        """The share of unknown tokens, without ends of sentences, 0 .. 1."""
         return self.unknown / max(self.tokens - self.sentences, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SentenceScore:
-    """What a model says of a sentence, token by token.
+    """The score of a sentence, token by token.
 
     Args:
         text: the normalised sentence.
         tokens: its words or characters, then <eos>.
-        log_probs: (U,) float64, natural logarithm of the probability of each after those before it: for one that the
-            vocabulary lacks that of <unk>; where the model has no <unk> -inf, and what follows is scored as if it were
-            not there.
+        log_probs: (U,) float64, natural logarithm of the probability of each token given the tokens before it. A token
+            outside the vocabulary has the probability of <unk>; without <unk> it has -inf, and later tokens are scored
+            as if it were missing.
         known: (U,) bool: whether the vocabulary has the token.
     """
 
@@ -94,7 +94,8 @@ def interpolate(one: SentenceScore, other: SentenceScore, *, weight: float) -> S
     """The score of the mixture of two models, token by token: log((1 - weight) p_one + weight p_other).
 
     Args:
-        one, other: of the same sentence by models with the same tokens, and the same vocabulary for a true mixture.
+        one, other: scores of the same sentence by models with the same tokens; for a true mixture also the same
+            vocabulary.
         weight: of the other model, in 0 .. 1.
     Raises:
         InputError: the tokens are not the same, or the weight is out of range.
@@ -110,4 +111,4 @@ def interpolate(one: SentenceScore, other: SentenceScore, *, weight: float) -> S
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf  # also of a model that diverged: nan is not less
+    return math.exp(value) if value < 700 else math.inf  # NaN, from a model that diverged, also gives inf

@@ -1,8 +1,8 @@
-"""Many sentences scored together by a recurrent language model, what they begin with alike only once.
+"""Many sentences scored together by a recurrent language model, each common prefix only once.
 
-The hypotheses of an n-best list differ in a word or two. All sentences become one tree of tokens, and the model goes
-through it level by level, each node one row of a batch: a prefix is computed once however many sentences have it, no
-row is padding, and a sentence costs a step for each token that it alone has.
+The hypotheses of an n-best list differ in a word or two. All sentences form one tree of tokens, and the model goes
+through it level by level, with each node one row of a batch: a common prefix is computed once, no row is padding, and
+a sentence costs a step for each token that it does not share.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray
 
     Args:
         model: over words or characters.
-        sentences: as they are; some may be empty, or equal.
+        sentences: not normalised; some may be empty, or equal.
     """
     if not sentences:
         return np.zeros(0)
@@ -49,21 +49,21 @@ def _score_tree(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> np.
     rows = max(1, CELLS // max(model.softmax.num_logits, 4 * model.config.network.hidden_size))
     hidden, state = model(torch.full((1, 1), EOS, device=device), model.start_state(1))
     hidden = hidden[:, 0]
-    begin, inner = 1, np.zeros(1, dtype=np.int64)  # nodes that go on, whose hidden and state are at hand
+    begin, inner = 1, np.zeros(1, dtype=np.int64)  # nodes with children, whose hidden and state are known
     while len(inner):
-        # The children of a level follow each other; every node but the ends of sentences has some.
+        # The children of a level are consecutive; every node except the ends of sentences has some.
         end = begin + int(np.searchsorted(tree.parents[begin:], inner[-1], side="right"))
         above = torch.from_numpy(np.searchsorted(inner, tree.parents[begin:end])).to(device)
         for start in range(begin, end, rows):
             part = slice(start, min(start + rows, end))
-            found = model.target_log_probs(hidden[above[part.start - begin : part.stop - begin]], labels[part])
-            log_probs[part] = log_probs[parents[part]] + found.double()
+            own = model.target_log_probs(hidden[above[part.start - begin : part.stop - begin]], labels[part])
+            log_probs[part] = log_probs[parents[part]] + own.double()
         inner = begin + np.flatnonzero(tree.labels[begin:end] != EOS)
         if len(inner):
-            going_on = torch.from_numpy(inner).to(device)
-            before = state[above[going_on - begin]]
+            nodes = torch.from_numpy(inner).to(device)
+            before = state[above[nodes - begin]]
             steps = [
-                model(labels[going_on[start : start + rows], None], before[start : start + rows])
+                model(labels[nodes[start : start + rows], None], before[start : start + rows])
                 for start in range(0, len(inner), rows)
             ]
             hidden, state = steps[0] if len(steps) == 1 else map(torch.cat, zip(*steps, strict=True))  # large: no copy

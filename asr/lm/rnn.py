@@ -7,8 +7,8 @@ A sentence begins in the state of zeros with <eos>, and <eos> ends it:
 
     log p(w_1 … w_n) = Σ_i log p(w_i | <eos> w_1 … w_{i-1}) + log p(<eos> | <eos> w_1 … w_n)
 
-The embedding and the softmax share their weights where they are tied. A large vocabulary has an adaptive softmax, whose
-rarer words lie in clusters and have fewer weights: most of the time of a full one would go to words that hardly come.
+The embedding and the softmax share their weights if they are tied. A large vocabulary has an adaptive softmax, whose
+rarer words lie in clusters and have fewer weights: a full softmax would spend most of its time on words that are rare.
 """
 
 from __future__ import annotations
@@ -29,15 +29,8 @@ from torch.nn import functional
 from asr.compute.cells import make_cell
 from asr.compute.device import can_run
 from asr.errors import ConfigError, InputError
-from asr.files.model_folder import (
-    Stored,
-    embedded_folders,
-    holds,
-    read_model_config,
-    read_weights,
-    stored_weights,
-    write_model_folder,
-)
+from asr.files.model_config import embedded_folders, holds, read_model_config
+from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
 from asr.options import check_options, option
@@ -59,27 +52,27 @@ class NetworkOptions:
     num_layers: int = option(1, "recurrent layers", least=1, most=256)
     hidden_size: int = option(512, "units of each layer", least=1, most=65536)
     embedding_size: int = option(
-        256, "width of embeddings and of the softmax; the last layer is projected to it", least=1, most=65536
+        256, "width of embeddings and softmax; the last layer is projected to it", least=1, most=65536
     )
-    tied: bool = option(True, "one set of weights for embedding and softmax")
+    tied: bool = option(True, "share one set of weights between embedding and softmax")
     cutoffs: tuple[int, ...] = option(
-        (2000, 10000), "where clusters of rarer tokens begin in an adaptive softmax; those past the last are ignored"
+        (2000, 10000),
+        "begin clusters of rarer tokens here in an adaptive softmax; numbers beyond the vocabulary are ignored",
+        above=1,
     )
-    divisor: int = option(4, "each cluster's tokens have so many times fewer weights", least=1, most=65536)
-    layer_norm: bool = option(False, "layer normalisation after each layer")
-    dropout: float = option(0.1, "dropout after the embedding and after each layer")
+    divisor: int = option(4, "give the tokens of each cluster N times fewer weights", least=1, most=65536)
+    layer_norm: bool = option(False, "normalise after each layer")
+    dropout: float = option(0.1, "dropout after the embedding and after each layer", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
         if len(self.cutoffs) > MOST_CUTOFFS:
-            raise ConfigError(f"cutoffs must be at most {MOST_CUTOFFS} numbers, not {len(self.cutoffs)}")
-        if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 1}):
-            raise ConfigError(f"cutoffs must be ascending numbers above 1, not {self.cutoffs}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
+            raise ConfigError(f"cutoffs must be at most {MOST_CUTOFFS} numbers, not {len(self.cutoffs)}", "cutoffs")
+        if list(self.cutoffs) != sorted(set(self.cutoffs)):
+            raise ConfigError(f"cutoffs must be ascending numbers, not {self.cutoffs}", "cutoffs")
 
     def clusters(self, num_tokens: int) -> list[int]:
-        """Where the clusters of a vocabulary of that size begin; none: it has a plain softmax.
+        """The first tokens of the clusters of a vocabulary of this size; none for a plain softmax.
 
         Raises:
             ConfigError: the last cluster's tokens would have less than one weight each.
@@ -88,26 +81,27 @@ class NetworkOptions:
         if self.embedding_size < self.divisor ** len(cutoffs):
             raise ConfigError(
                 f"embedding_size must be at least divisor ** clusters ({self.divisor} ** {len(cutoffs)}), "
-                f"not {self.embedding_size}"
+                f"not {self.embedding_size}",
+                *("embedding_size", "divisor"),
             )
         return cutoffs
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig:
-    """Everything about a language model but its weights: the content of config.json.
+    """Everything about a language model except its weights: the content of config.json.
 
     Args:
-        unit: what its tokens are.
+        unit: of its tokens.
         entries: the words or characters of its vocabulary, most frequent first.
         text: how texts were normalised before they became tokens.
         network: shape of the recurrent stack.
-        name: what commands call it.
-        description: what it is good for, in a sentence.
+        name: its name in commands.
+        description: its purpose, in a sentence.
         provenance: data, licence, seed, versions and measured perplexities, as JSON values.
     Raises:
-        InputError: the entries are no vocabulary.
-        ConfigError: they are so many that the network's embeddings are too narrow.
+        InputError: the entries are not a vocabulary.
+        ConfigError: the network's embeddings are too narrow for so many entries.
     """
 
     unit: Unit
@@ -123,11 +117,11 @@ class LanguageModelConfig:
 
 
 class LanguageModel(nn.Module):
-    """A recurrent language model; what a language model's folder holds.
+    """A recurrent language model, the content of a language model's folder.
 
     Args:
-        config: what the parts are.
-        initialize: give it random weights; without, it has none (they are on torch's meta device) until
+        config: its parts.
+        initialize: give it random weights; otherwise its weights stay on torch's meta device until
             `load_state_dict(..., assign=True)`.
     """
 
@@ -149,14 +143,14 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def can_run(self, dtype: torch.dtype | None) -> bool:
-        """Whether its matrix products can be in that format where it computes; None is float32."""
+        """Whether its device supports matrix products in this format; None is float32."""
         cell = partial(make_cell, self.config.network.cell)
         return dtype is None or can_run(cell, dtype, next(self.parameters()).device, training=False)
 
     def start_state(self, batch: int) -> Tensor:
-        """The state before a sentence, to which <eos> comes first: zeros, (B, num_layers, S) float32.
+        """The state before a sentence, whose first token is <eos>: zeros, (B, num_layers, S) float32.
 
-        S is hidden_size, or twice that for an LSTM, which has its cell behind its output. Rows can be gathered.
+        S is hidden_size, or twice as much for an LSTM, whose cell follows its output. Rows can be gathered.
         """
         options = self.config.network
         width = options.hidden_size * (2 if options.cell == "lstm" else 1)
@@ -164,13 +158,13 @@ class LanguageModel(nn.Module):
         return torch.zeros(batch, options.num_layers, width, device=device)
 
     def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model knows after each token, for `target_log_probs` and `log_probs`.
+        """The hidden vector after each token, for `target_log_probs` and `log_probs`.
 
         Args:
             tokens: (B, T) int64 in 0 .. V - 1, T at least 1.
-            state: (B, num_layers, S) before the first of them.
+            state: (B, num_layers, S) before the first token.
         Returns:
-            hidden (B, T, D); the state after the last token, float32 in the shape of the first.
+            hidden (B, T, D); the state after the last token, float32, of the same shape.
         """
         embedded = self.softmax.embed(tokens) if self.embedding is None else self.embedding(tokens)
         hidden = self.dropout(embedded)
@@ -194,7 +188,7 @@ class LanguageModel(nn.Module):
 
     @torch.inference_mode()
     def step(self, state: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of what may come after one more token; a sentence's first is <eos>.
+        """Log-probabilities of the token after one more token; the first token of a sentence is <eos>.
 
         Args:
             state: (B, num_layers, S).
@@ -208,11 +202,11 @@ class LanguageModel(nn.Module):
     def score_batch(self, sentences: Sequence[str]) -> np.ndarray:
         """Natural logarithm of the probability of each sentence, (n,) float64, in order.
 
-        A sentence has the same score alone and among others. Words that the vocabulary lacks are paid for as <unk>;
-        characters that it lacks make a sentence impossible: -inf.
+        A sentence has the same score alone and in a batch. Words outside the vocabulary have the probability of <unk>;
+        characters outside the vocabulary make a sentence impossible: -inf.
 
         Args:
-            sentences: as they are; they are normalised as the model's texts were. An empty one is scored too.
+            sentences: any; they are normalised like the model's texts. An empty one is scored too.
         """
         return np.array([score.log_prob for score in self.token_scores(sentences)])
 
@@ -229,20 +223,20 @@ class LanguageModel(nn.Module):
         known = [np.array([*map(self.vocabulary.__contains__, row), True]) for row in tokens]
         sequences = [np.array(self.vocabulary.encode(text, dropped=Counter()), dtype=np.int64) for text in texts]
         scores = []
-        for text, row, kept, log_probs in zip(texts, tokens, known, self.score_tokens(sequences), strict=True):
+        for text, row, is_known, log_probs in zip(texts, tokens, known, self.score_tokens(sequences), strict=True):
             if self.config.unit == "character":
-                whole = np.full(len(kept), -np.inf)
-                whole[kept] = log_probs
+                whole = np.full(len(is_known), -np.inf)
+                whole[is_known] = log_probs
                 log_probs = whole
-            scores.append(SentenceScore(text=text, tokens=(*row, EOS_TEXT), log_probs=log_probs, known=kept))
+            scores.append(SentenceScore(text=text, tokens=(*row, EOS_TEXT), log_probs=log_probs, known=is_known))
         return scores
 
     @torch.inference_mode()
     def score_tokens(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probability of each token of each sentence, and of the <eos> after it.
 
-        Sentences of like length go side by side, and long ones piece by piece, so that memory is bounded; those that
-        have ended drop out.
+        Sentences of similar length form a batch, and long ones are cut into pieces, so that memory is bounded; rows
+        that have ended are dropped.
 
         Args:
             sequences: int64 tokens in 1 .. V - 1 of each sentence.
@@ -262,23 +256,23 @@ class LanguageModel(nn.Module):
             for begin, tokens, targets in _pieces([sequences[row] for row in rows], width):
                 own = torch.from_numpy(targets >= 0).to(device)
                 hidden, state = self(torch.from_numpy(tokens).to(device), state[: len(tokens)])
-                found = self.target_log_probs(hidden[own], torch.from_numpy(targets).to(device)[own])
-                pieces = np.split(found.double().cpu().numpy(), (targets >= 0).sum(axis=1).cumsum()[:-1])
-                for row, piece in zip(rows, pieces, strict=False):  # those that have ended stand last
+                log_probs = self.target_log_probs(hidden[own], torch.from_numpy(targets).to(device)[own])
+                pieces = np.split(log_probs.double().cpu().numpy(), (targets >= 0).sum(axis=1).cumsum()[:-1])
+                for row, piece in zip(rows, pieces, strict=False):  # rows that have ended are last
                     scores[row][begin : begin + len(piece)] = piece
         self.train(was_training)
         return scores
 
     def save(self, folder: str | os.PathLike[str], *, stored: Stored = "float32") -> None:
-        """Write the model folder, complete or not at all; an older one in its place is replaced.
+        """Write the model folder, completely or not at all; an older one is replaced.
 
         Args:
-            folder: where; its parent is made.
+            folder: its path; its parent is made.
             stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
                 quarter.
         Raises:
             InputError: a weight is not finite, or too large for float16.
-            ConfigError: there is something else than a model folder in that place.
+            ConfigError: the path exists and is not a model folder.
         """
         write_model_folder(folder, self.config, stored_weights(self.state_dict(), stored), kind=KIND)
 
@@ -287,8 +281,8 @@ class LanguageModel(nn.Module):
         """The language model in `folder`, in evaluation mode on the CPU.
 
         Raises:
-            DataError: no language model there, a newer format, an unknown or wrong option, a missing or extra tensor,
-                a wrong shape, a damaged file; the message says which.
+            DataError: there is no language model, a newer format, an unknown or wrong option, a missing or extra
+                tensor, a wrong shape, or a damaged file; the message says which.
         """
         model = cls(read_model_config(folder, LanguageModelConfig, kind=KIND), initialize=False)
         model.load_state_dict(read_weights(folder, expected=model.state_dict()), assign=True)
@@ -312,7 +306,7 @@ class FullSoftmax(nn.Module):
         self.num_logits = num_tokens
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """The softmax's own weights of each token as its embedding, (..., D), at the scale of a layer's input."""
+        """The softmax's weights of each token as its embedding, (..., D), at the scale of a layer's input."""
         return functional.embedding(tokens, self.linear.weight) * self.linear.in_features**0.5
 
     def target_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -339,8 +333,8 @@ class AdaptiveSoftmax(nn.Module):
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings (..., D), scaled as in `FullSoftmax`.
 
-        That of a frequent token is its row of the first softmax; that of a rare one its row of its cluster's softmax,
-        brought to full width by the projection into that cluster.
+        A frequent token has its row of the first softmax. A rare token has its row of its cluster's softmax, brought to
+        full width by the projection into the cluster.
         """
         flat = tokens.flatten()
         bounds = self.clusters.cutoffs
@@ -362,10 +356,10 @@ class AdaptiveSoftmax(nn.Module):
 
 
 def _pieces(sequences: Sequence[np.ndarray], width: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Where a piece begins, and its inputs and targets (B, T) of the sentences that reach it; no target is -1.
+    """The start of each piece, and inputs and targets (B, T) of the sentences that reach it; -1 is no target.
 
-    The sentences come longest first, and have so many tokens in a piece that an array of `width` values for each stays
-    below `CELLS` values.
+    The sentences are sorted, longest first. A piece has so many tokens that an array of `width` values for each token
+    stays below `CELLS` values.
     """
     steps = np.array([len(sequence) + 1 for sequence in sequences])
     length = max(1, CELLS // (width * len(sequences)))
@@ -386,15 +380,15 @@ def _pieces(sequences: Sequence[np.ndarray], width: int) -> Iterator[tuple[int, 
 
 
 def embedded_language_models() -> dict[str, Path]:
-    """The language models that come with the package, name to folder; one inside an acoustic model has its name."""
+    """The language models of the package, name to folder; one inside an acoustic model has the name of the model."""
     inside = {name: folder / "lm" for name, folder in embedded_folders("acoustic model").items()}
     return {**{name: folder for name, folder in inside.items() if holds(folder, KIND)}, **embedded_folders(KIND)}
 
 
 def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a language model: one given as such, an embedded one by its name, or None for the default.
+    """The folder of a language model, given a folder, the name of an embedded one, or None for the default.
 
-    Also found is the one in the subfolder `lm` of an acoustic model's folder.
+    The folder of an acoustic model gives the language model in its subfolder `lm`.
 
     Raises:
         InputError: it is neither a folder nor the name of an embedded language model.

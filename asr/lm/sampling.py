@@ -1,4 +1,4 @@
-"""Sentences that a recurrent language model makes up."""
+"""Sentences drawn from a recurrent language model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asr.errors import ConfigError
 from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import EOS, UNK
-from asr.options import option
+from asr.options import check_options, option
 from asr.text.normalization import normalize
 
 ROWS = 64  # sentences made side by side
@@ -22,30 +21,23 @@ ROWS = 64  # sentences made side by side
 class SamplingOptions:
     """How sentences are drawn."""
 
-    count: int = option(1, "sentences to draw")
-    temperature: float = option(1.0, "log-probabilities are divided by this: below 1 more common, above 1 more daring")
-    top_k: int = option(0, "draw each token from so many of the likeliest; 0: from all")
-    max_length: int = option(200, "most tokens of a sentence, the prompt not counted")
-    seed: int = option(0, "another seed, other sentences")
-    prompt: str = option("", "what every sentence begins with")
+    count: int = option(1, "draw N sentences", least=1)
+    temperature: float = option(
+        1.0, "divide log-probabilities by this; below 1: more common, above 1: more daring", above=0, most=1e9
+    )
+    top_k: int = option(0, "draw each token from the N most likely; 0: from all", least=0)
+    max_length: int = option(200, "draw at most N tokens for a sentence, prompt excluded", least=1)
+    seed: int = option(0, "draw other sentences with another seed", least=0, below=2**63)
+    prompt: str = option("", "begin every sentence with this")
 
     def __post_init__(self) -> None:
-        for name in ("count", "max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("top_k", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if self.seed >= 2**63:
-            raise ConfigError(f"seed must be below 2 to the power of 63, not {self.seed}")
-        if not 0.0 < self.temperature < math.inf:
-            raise ConfigError(f"temperature must be a positive number, not {self.temperature}")
+        check_options(self)
 
 
 def sample(model: LanguageModel, options: SamplingOptions) -> Iterator[str]:
     """Sentences drawn from the model's distribution, normalised as its texts were, each with the prompt before it.
 
-    A token is drawn from p^(1 / temperature) over the `top_k` likeliest, <unk> rejected; <eos> ends the sentence.
+    A token is drawn from p^(1 / temperature) over the `top_k` likeliest, never <unk>; <eos> ends the sentence.
 
     Raises:
         InputError: the prompt has a character that the model lacks.
@@ -53,11 +45,11 @@ def sample(model: LanguageModel, options: SamplingOptions) -> Iterator[str]:
     model.eval()
     generator = torch.Generator().manual_seed(options.seed)
     prompt = normalize(options.prompt, model.config.text)
-    tokens = model.vocabulary.encode(prompt)  # a word that the model lacks is read as <unk>, and printed as it is
+    tokens = model.vocabulary.encode(prompt)  # the model reads an unknown word as <unk>; it is printed unchanged
     separator = " " if prompt and model.config.unit == "word" else ""
     for start in range(0, options.count, ROWS):
-        for drawn in _draw(model, tokens, options, rows=min(ROWS, options.count - start), generator=generator):
-            yield f"{prompt}{separator}{model.vocabulary.decode(drawn)}".strip()
+        for tokens_of_row in _draw(model, tokens, options, rows=min(ROWS, options.count - start), generator=generator):
+            yield f"{prompt}{separator}{model.vocabulary.decode(tokens_of_row)}".strip()
 
 
 @torch.inference_mode()
@@ -71,19 +63,19 @@ def _draw(
     sentences: list[list[int]] = [[] for _ in range(rows)]
     open_rows = torch.arange(rows)
     for _ in range(options.max_length):
-        drawn = torch.multinomial(_weights(model, log_probs, options), 1, generator=generator)[:, 0]
-        going_on = drawn != EOS
-        open_rows, drawn = open_rows[going_on], drawn[going_on]
-        for row, token in zip(open_rows.tolist(), drawn.tolist(), strict=True):
+        new_tokens = torch.multinomial(_weights(model, log_probs, options), 1, generator=generator)[:, 0]
+        is_open = new_tokens != EOS
+        open_rows, new_tokens = open_rows[is_open], new_tokens[is_open]
+        for row, token in zip(open_rows.tolist(), new_tokens.tolist(), strict=True):
             sentences[row].append(token)
         if not len(open_rows):
             break
-        log_probs, state = model.step(state[going_on.to(state.device)], drawn.to(state.device))
+        log_probs, state = model.step(state[is_open.to(state.device)], new_tokens.to(state.device))
     return sentences
 
 
 def _weights(model: LanguageModel, log_probs: Tensor, options: SamplingOptions) -> Tensor:
-    """Probabilities (B, V) to draw from, on the CPU; zero for what must not come."""
+    """Probabilities (B, V) for drawing, on the CPU; zero for tokens that are not allowed."""
     scores = log_probs.cpu()
     if model.config.unit == "word":
         scores = scores.index_fill(1, torch.tensor(UNK), -math.inf)

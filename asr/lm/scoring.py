@@ -1,4 +1,4 @@
-"""Any language model as something that scores sentences: recurrent, from its folder, or of n-grams, from its file."""
+"""Scores of sentences by any language model: a recurrent one from its folder, or an n-gram model from its file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS_TEXT
 from asr.text.normalization import TextOptions, normalize
 
-SENTENCES = 1024  # scored together, at most
-CHARACTERS = 1 << 20  # in the sentences scored together, unless one alone has more
+SENTENCES = 1024  # the most sentences that are scored together
+CHARACTERS = 1 << 20  # the most characters of sentences that are scored together, if they are several
 
 
 class Scorer(Protocol):
-    """What can score sentences."""
+    """A language model that scores sentences."""
 
     def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
-        """The scores of the tokens of each sentence, as it is given."""
+        """The scores of the tokens of each sentence; it need not be normalised."""
 
 
 class NgramScorer:
@@ -32,7 +32,7 @@ class NgramScorer:
 
     Args:
         model: over words or characters.
-        text: how the text was normalised that the model was estimated from; an ARPA file does not say.
+        text: how the model's text was normalised; an ARPA file does not tell.
     """
 
     def __init__(self, model: NgramModel, text: TextOptions):
@@ -40,7 +40,7 @@ class NgramScorer:
         self.text = text
 
     def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
-        """The scores of the tokens of each sentence; unknown ones cost what <unk> costs."""
+        """The scores of the tokens of each sentence; unknown tokens have the score of <unk>."""
         scores = []
         for sentence in sentences:
             text = normalize(sentence, self.text)
@@ -58,12 +58,12 @@ def load_scorer(
     """A language model from its folder, an embedded one by its name, an n-gram model from its file, or the default.
 
     Args:
-        model: which; any file, and any name that ends as an n-gram model's does, is taken for one.
-        text: how texts are normalised for an n-gram model, which does not say; the folder of a recurrent model does.
+        model: a folder, a name or a file; any file, and any name with an ending of n-gram models, is an n-gram model.
+        text: how texts are normalised for an n-gram model; the folder of a recurrent model has its own options.
         device: where a recurrent model computes; see `asr.compute.device.find_device`.
     Raises:
         InputError: there is no such model, or no such device.
-        ConfigError: `text` was given for a model that says itself.
+        ConfigError: `text` was given for a recurrent model.
         DataError: the folder or file is damaged.
     """
     if model is not None and (Path(model).is_file() or Path(model).name.endswith(ENDINGS)):
@@ -77,14 +77,14 @@ def load_scorer(
 
 
 def score_stream(scorer: Scorer, sentences: Iterable[str]) -> Iterator[tuple[str, SentenceScore]]:
-    """Each sentence, as it is given, with its score, in order; a few at a time are in memory."""
+    """Each sentence, unchanged, with its score, in order; only a batch at a time is in memory."""
     sentences = iter(sentences)
     while batch := _batch(sentences):
         yield from zip(batch, scorer.token_scores(batch), strict=True)
 
 
 def _batch(sentences: Iterator[str]) -> list[str]:
-    """The next sentences to be scored together; none at the end."""
+    """The next sentences to score together; none at the end."""
     batch: list[str] = []
     length = 0
     for sentence in islice(sentences, SENTENCES):

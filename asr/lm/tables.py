@@ -7,8 +7,8 @@ and sorted:
     node 1 + w         the word w alone
     longer ones        children of node c are first_children[c] .. first_children[c + 1] - 1, by ascending word
 
-A state is the node of the longest context that the model can tell apart from shorter ones; of two texts with the same
-state the model says the same from there on.
+A state is the node of the longest context that the model distinguishes from shorter ones. Two texts with the same state
+have the same probabilities from there on.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables
+from asr.ctc.ngram_tables import ARRAY_TYPES, NgramTables
 
 
 class Level(NamedTuple):
     """The n-grams of one length, sorted by context and word, as they enter `assemble`: arrays (n,).
 
-    contexts, suffixes: int, nodes of the n-gram without its last word, and of the longest end of it that is in the
-    model (0 for single words); words: int; log_probs, back_offs: float, natural logarithms.
+    contexts, suffixes: int, nodes of the n-gram without its last word, and of its longest suffix in the model (0 for
+    single words); words: int; log_probs, back_offs: float, natural logarithms.
     """
 
     contexts: np.ndarray
@@ -38,8 +38,8 @@ class Level(NamedTuple):
 def assemble(levels: Sequence[Level], *, start_word: int, end_word: int) -> NgramTables:
     """The tables of a model, from its n-grams of each length, single words first.
 
-    Lengths of which there are no n-grams may only come last; they are left out, unless the back-offs before them weigh.
-    A context that nothing continues and whose back-off weighs nothing says what its suffix says, and is no state.
+    Only the last lengths may have no n-grams; they are left out, unless the back-offs before them are not 0. A context
+    without continuations and with a back-off of 0 is equivalent to its suffix, and is no state.
     """
     levels = list(levels)
     while not len(levels[-1].words) and not levels[-2].back_offs.any():
@@ -80,10 +80,10 @@ def child_keys(tables: NgramTables) -> np.ndarray:
 def query_together(
     tables: NgramTables, keys: np.ndarray, states: np.ndarray, words: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `asr.ctc.ngram_arrays.query` says of many states and words, all at once and without compiled code.
+    """`asr.ctc.ngram_tables.query` for many states and words at once, without compiled code.
 
     Args:
-        keys: as `child_keys` gives them.
+        keys: from `child_keys`.
         states: (n,) int64 of the model.
         words: (n,) integers, 0 .. num_words - 1.
     Returns:
@@ -93,10 +93,10 @@ def query_together(
     nodes = np.empty(len(states), np.int64)
     waiting = np.arange(len(states))
     while len(waiting):
-        wanted = states[waiting] * tables.num_words + words[waiting]
-        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        listed = keys[places] == wanted
-        nodes[waiting[listed]] = 1 + places[listed]
+        pair_keys = states[waiting] * tables.num_words + words[waiting]
+        indices = np.minimum(np.searchsorted(keys, pair_keys), len(keys) - 1)
+        listed = keys[indices] == pair_keys
+        nodes[waiting[listed]] = 1 + indices[listed]
         waiting = waiting[~listed]
         log_probs[waiting] += tables.back_offs[states[waiting]]
         states[waiting] = tables.back_off_states[states[waiting]]
@@ -104,17 +104,17 @@ def query_together(
 
 
 def level_bounds(tables: NgramTables) -> list[int]:
-    """Where the nodes of each length begin, single words first; then N."""
+    """The first node of each length, single words first; then N."""
     bounds = [1, 1 + tables.num_words]
-    while bounds[-2] < len(tables.back_offs):  # the longest are no contexts
+    while bounds[-2] < len(tables.back_offs):  # the longest n-grams are no contexts
         bounds.append(int(tables.first_children[bounds[-1]]))
     return bounds
 
 
 def is_sound(tables: NgramTables) -> bool:
-    """Whether all that a query follows is in the arrays, and leads to shorter contexts in the end.
+    """Whether all indices that a query follows are within the arrays, and back-offs lead to shorter contexts.
 
-    Compiled code looks at nothing: tables from a file must pass here before they are asked.
+    Compiled code checks nothing: check tables from a file before the first query.
     """
     arrays = [getattr(tables, name) for name in ARRAY_TYPES]
     num_nodes, num_contexts, num_words = len(tables.words), len(tables.back_offs), tables.num_words
@@ -132,7 +132,7 @@ def is_sound(tables: NgramTables) -> bool:
         return False
     ascending = tables.words[1:-1] < tables.words[2:]
     begins = tables.first_children[1:-1]
-    ascending[begins[begins < num_nodes] - 2] = True  # from one context's children to another's
+    ascending[begins[begins < num_nodes] - 2] = True  # from one context's children to the next one's
     return bool(
         np.array_equal(tables.words[1 : 1 + num_words], np.arange(num_words))
         and _has_levels(tables)
@@ -151,7 +151,7 @@ def is_sound(tables: NgramTables) -> bool:
 
 
 def _has_levels(tables: NgramTables) -> bool:
-    """Whether n-grams of each length follow those of the one before, and contexts are all of some lengths."""
+    """Whether n-grams are ordered by length, and the contexts are all n-grams up to some length."""
     end, num_contexts = 1, len(tables.back_offs)
     while end < num_contexts:
         start, end = end, int(tables.first_children[end])

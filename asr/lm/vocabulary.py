@@ -1,8 +1,8 @@
 """The tokens of a language model, words or characters, and their numbers.
 
-Token 0 is <eos>, which ends a sentence and stands before the first. A vocabulary of words has <unk> as token 1, for
-every word that it lacks; one of characters has no such thing: what is outside of it, the model can't say. Then come
-the words or characters, the most frequent first, as an adaptive softmax wants them.
+Token 0 is <eos>, which ends a sentence and stands before the first token. A vocabulary of words has <unk> as token 1,
+for every word that it lacks. A vocabulary of characters has no <unk>: other characters have probability 0. Then come
+the words or characters, the most frequent first, as an adaptive softmax needs them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from asr.errors import ConfigError, DataError, InputError
+from asr.errors import DataError, InputError
 from asr.options import check_options, option
 
 Unit = Literal["word", "character"]
@@ -25,23 +25,19 @@ UNK: Final = 1
 EOS_TEXT: Final = "<eos>"
 UNK_TEXT: Final = "<unk>"
 
-MOST_TYPES = 4_000_000  # different words in memory while a text is counted, about half a gigabyte
+MOST_TYPES = 4_000_000  # different words in memory while counting a text, about half a gigabyte
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyOptions:
     """What tokens are, and which of those in the text a model knows."""
 
-    unit: Unit = option("word", "what a token is")
-    max_size: int = option(40000, "keep so many of the most frequent words; 0: all")
-    min_count: int = option(2, "leave out words that come less often; <unk> is learnt from them")
+    unit: Unit = option("word", "make tokens of words or of characters")
+    max_size: int = option(40000, "keep the N most frequent words; 0: all", least=0)
+    min_count: int = option(2, "leave out words seen less often; <unk> is learnt from them", least=1)
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.max_size < 0:
-            raise ConfigError(f"max_size must be 0 (no limit) or a number of words, not {self.max_size}")
-        if self.min_count < 1:
-            raise ConfigError(f"min_count must be at least 1, not {self.min_count}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Vocabulary:
         unit: what a token is.
         entries: the words or characters, most frequent first, all different.
     Raises:
-        InputError: there are none, one twice, or one that cannot come out of a text.
+        InputError: there are none, one twice, or one that cannot occur in a text.
     """
 
     unit: Unit
@@ -70,7 +66,7 @@ class Vocabulary:
                 raise InputError(f"every entry of the vocabulary must be one {self.unit}; got {entry!r}")
         if len(self._numbers) < len(self.entries):
             twice = next(entry for entry, count in Counter(self.entries).items() if count > 1)
-            raise InputError(f"the entries of a vocabulary must differ; more than once came {twice!r}")
+            raise InputError(f"the entries of a vocabulary must differ; repeated: {twice!r}")
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -93,8 +89,8 @@ class Vocabulary:
 
         Args:
             text: normalised; may be empty.
-            dropped: for characters: where to count those that the vocabulary lacks, which are left out; None refuses
-                them. Words that it lacks become <unk>.
+            dropped: for characters: counts unknown characters, which are left out; None refuses them. Unknown words
+                become <unk>.
         Returns:
             Numbers in 1 .. V - 1.
         Raises:
@@ -114,7 +110,7 @@ class Vocabulary:
         return tokens
 
     def count_unknown(self, tokens: np.ndarray) -> int:
-        """How many of the tokens are <unk>."""
+        """The number of tokens that are <unk>."""
         return int((tokens == UNK).sum()) if self.unit == "word" else 0
 
     def token_text(self, token: int) -> str:
@@ -135,11 +131,11 @@ class Vocabulary:
 
 
 def build_vocabulary(sentences: Iterable[str], options: VocabularyOptions) -> Vocabulary:
-    """The words or characters of a text, the most frequent first, of equal ones the first in code-point order.
+    """The words or characters of a text, the most frequent first, ties in code-point order.
 
     Args:
         sentences: normalised.
-        options: which to take. Of characters it is all of them: both limits are for words.
+        options: the unit, and limits for words; all characters are taken.
     Raises:
         DataError: nothing is left.
     """
@@ -148,12 +144,12 @@ def build_vocabulary(sentences: Iterable[str], options: VocabularyOptions) -> Vo
     rare = 0
     for sentence in sentences:
         counts.update(sentence.split() if words else sentence)
-        while len(counts) > MOST_TYPES:  # of a huge text; what has come this rarely by now is hardly chosen in the end
+        while len(counts) > MOST_TYPES:  # of a huge text; words as rare as this are hardly chosen in the end
             rare += 1
             counts = Counter({entry: count for entry, count in counts.items() if count > rare})
     least = options.min_count if words else 1
     chosen = [entry for entry, count in counts.items() if count >= least and entry not in (EOS_TEXT, UNK_TEXT)]
     if not chosen:
-        raise DataError(f"the text must have a {options.unit} that comes at least {least} times, but has none")
+        raise DataError(f"the text must have a {options.unit} that occurs at least {least} times, but has none")
     chosen.sort(key=lambda entry: (-counts[entry], entry))
     return Vocabulary(options.unit, tuple(chosen[: options.max_size or None] if words else chosen))

@@ -1,7 +1,7 @@
-"""How a transcript is written: txt, json, srt, vtt, ctm and tsv, each one function from `Transcript` to text.
+"""Formats of transcripts and aligned texts, each one function to text.
 
-And how a text is that was aligned: json, srt, vtt, ctm and TextGrid, each one function from `AlignedText` and a level,
-that of sentences, words or characters.
+`Transcript`                                               txt, json, srt, vtt, ctm, tsv
+`AlignedText` at the level of sentences, words, characters  json, srt, vtt, ctm, TextGrid
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
-from asr.text.metrics import align
+from asr.text.aligned_text import AlignedText, Level, Segment
+from asr.text.metrics import align_tokens
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
-
-if TYPE_CHECKING:
-    from asr.recognition.aligner import AlignedText, Level, Segment
 
 # Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
 _LINE_WIDTH = 42
@@ -39,11 +36,11 @@ def to_txt(transcript: Transcript) -> str:
 def to_json(transcript: Transcript) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
-    Keys: text, words (text, start, end, confidence), hypotheses (text, score; acoustic, lm, rnn, source, word_score,
-    hotword_score and hotwords (text, start, end) where there are any), duration, model, options. A score is acoustic +
-    lm_weight * lm + word_score + hotword_score with the weights of options; where there is rnn, plus rescore_weight *
-    rnn - source_weight * source, and with rescore_lm_weight, unless it is null, in place of lm_weight. Of a long
-    recording, decoded in stretches, the parts are there as far as all stretches have them.
+    Keys: text, words (text, start, end, confidence), hypotheses (text, score; if known acoustic, lm, rnn, source,
+    word_score, hotword_score and hotwords (text, start, end)), duration, model, options. A score is acoustic +
+    lm_weight * lm + word_score + hotword_score with the weights of options. With rnn, it is acoustic +
+    rescore_lm_weight (if null, lm_weight) * lm + rescore_weight * rnn - source_weight * source + word_score +
+    hotword_score. A long recording, decoded in stretches, has the parts that all stretches have.
     """
     document = {
         "text": transcript.text,
@@ -65,9 +62,9 @@ def to_json(transcript: Transcript) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip subtitles: numbered cues with times as 00:00:00,000; nothing if nothing was said.
+    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty if nothing was said.
 
-    SubRip has no way to escape the arrow of its times, so --> becomes -> as in Whisper.
+    SubRip cannot escape the arrow of its times, so --> becomes ->, as in Whisper.
     """
     return _srt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
 
@@ -83,7 +80,7 @@ def to_vtt(transcript: Transcript) -> str:
 def to_ctm(transcript: Transcript) -> str:
     """One line a word: `<utterance> <channel> <start> <duration> <word> <confidence>`, times in seconds.
 
-    The utterance is the transcript's name, its white space turned into _ (and `audio` if it has none); the channel, 1.
+    The utterance is the name of the transcript with _ for white space, or `audio` without a name; the channel is 1.
 
     Source: NIST SCTK, "CTM Format"; Kaldi writes the same.
     """
@@ -91,7 +88,7 @@ def to_ctm(transcript: Transcript) -> str:
 
 
 def to_tsv(transcript: Transcript) -> str:
-    """Whisper's table: start, end and text of each cue, in whole milliseconds, parted by tabs, below a header."""
+    """Whisper's table: start, end and text of each cue, in whole milliseconds, separated by tabs, below a header."""
     rows = (
         f"{cue[0].start}\t{cue[-1].end}\t{_text(cue)}\n" for cue in _cues(_pieces(transcript.text, transcript.words))
     )
@@ -99,43 +96,42 @@ def to_tsv(transcript: Transcript) -> str:
 
 
 def to_explanation(transcript: Transcript) -> str:
-    """A table of the hypotheses, the best first: what each part adds to the score, in nats, and where the words differ.
+    """A table of the hypotheses, the best first: the weighted parts of each score, in nats, and the different words.
 
-    The parts are those that the decoding had: what was heard (acoustic), the language model of the search (lm), the one
-    that ranked its hypotheses anew (rnn), that of the training's texts (source), words, hotwords, each times its
-    weight. Words that are not those of the best hypothesis stand in brackets, and so do those of the best that the
-    second lacks; [] is a word that one has not.
+    Parts: the acoustic score, the language model of the search (lm), of rescoring (rnn), of the training texts
+    (source), words, hotwords. Words that differ from the best hypothesis are in brackets; in the best one, words that
+    differ from the second. [] is a missing word.
     """
     hypotheses, weights = transcript.hypotheses, transcript.options
 
     def weight(name: str) -> float:
         return float(weights.get(name, 0.0))
 
-    def weight_of_lm(each: Hypothesis) -> float:
-        anew = each.rnn is not None and weights.get("rescore_lm_weight") is not None
-        return weight("rescore_lm_weight" if anew else "lm_weight")
+    def weight_of_lm(hypothesis: Hypothesis) -> float:
+        own_weight = hypothesis.rnn is not None and weights.get("rescore_lm_weight") is not None
+        return weight("rescore_lm_weight" if own_weight else "lm_weight")
 
     parts = {
-        "acoustic": [each.score if each.acoustic is None else each.acoustic for each in hypotheses],
-        "lm": [weight_of_lm(each) * (each.lm or 0.0) for each in hypotheses],
-        "rnn": [weight("rescore_weight") * (each.rnn or 0.0) for each in hypotheses],
-        "source": [-weight("source_weight") * (each.source or 0.0) for each in hypotheses],
-        "words": [each.word_score for each in hypotheses],
-        "hotwords": [each.hotword_score for each in hypotheses],
+        "acoustic": [item.score if item.acoustic is None else item.acoustic for item in hypotheses],
+        "lm": [weight_of_lm(item) * (item.lm or 0.0) for item in hypotheses],
+        "rnn": [weight("rescore_weight") * (item.rnn or 0.0) for item in hypotheses],
+        "source": [-weight("source_weight") * (item.source or 0.0) for item in hypotheses],
+        "words": [item.word_score for item in hypotheses],
+        "hotwords": [item.hotword_score for item in hypotheses],
     }
-    columns = {"score": [each.score for each in hypotheses], **{name: row for name, row in parts.items() if any(row)}}
+    columns = {"score": [item.score for item in hypotheses], **{name: row for name, row in parts.items() if any(row)}}
     lines = ["".join(f"{name:>10}" for name in columns) + "  text"]
-    words = [split_words(each.text) for each in hypotheses]
-    for number, own in enumerate(words):
+    words = [split_words(item.text) for item in hypotheses]
+    for number, row in enumerate(words):
         other = words[0] if number or len(words) == 1 else words[1]
         numbers = "".join(f"{values[number]:10.2f}" for values in columns.values())
-        lines.append(f"{numbers}  {' '.join(_marked(own, other))}".rstrip())
+        lines.append(f"{numbers}  {' '.join(_marked(row, other))}".rstrip())
     return "\n".join([*lines, ""])
 
 
 def _marked(words: Sequence[str], others: Sequence[str]) -> Iterator[str]:
-    """The words, those in brackets that the others have not in this place; [] for one that they have more."""
-    for step in align(others, words):
+    """The words, in brackets where the others differ; [] for a word that only the others have."""
+    for step in align_tokens(others, words):
         yield str(step.hypothesis) if step.operation == "match" else f"[{step.hypothesis or ''}]"
 
 
@@ -154,7 +150,7 @@ def alignment_to_json(aligned: AlignedText, level: Level) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
     Keys: text; sentences, words and characters (text, start, end, confidence), as far down as the level; untimed
-    (words that have no time), score, duration, model.
+    (words without a time), score, duration, model.
     """
     document: dict[str, object] = {"text": aligned.text}
     for tier, segments in _tiers(aligned, level):
@@ -177,33 +173,33 @@ def alignment_to_json(aligned: AlignedText, level: Level) -> str:
 
 
 def alignment_to_srt(aligned: AlignedText, level: Level) -> str:
-    """SubRip subtitles as `to_srt` writes them: no cue has parts of two sentences, or two words, or two characters.
+    """SubRip subtitles as from `to_srt`; a cue belongs to one sentence, word or character.
 
-    A word without a time is shown with the one before it, but has no cue of its own.
+    A word without a time is in the cue of the word before it.
     """
     return _srt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
 
 
 def alignment_to_vtt(aligned: AlignedText, level: Level) -> str:
-    """WebVTT subtitles as `to_vtt` writes them, with the cues of `alignment_to_srt`."""
+    """WebVTT subtitles as from `to_vtt`, with the cues of `alignment_to_srt`."""
     return _vtt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
 
 
 def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
-    """One line a word or character, as `to_ctm` writes them.
+    """One line a word or character, as from `to_ctm`.
 
     Raises:
-        ConfigError: the level is that of sentences, for whose spaces ctm has no room.
+        ConfigError: the level is sentence; ctm cannot write spaces.
     """
     if level == "sentence":
-        raise ConfigError("ctm must have the level word or character; it has no room for the spaces of a sentence")
+        raise ConfigError("ctm must have the level word or character; it cannot write the spaces of a sentence")
     return _ctm(aligned.name, aligned.segments(level))
 
 
 def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
     """A TextGrid for Praat, in its long form: tiers of sentences, words and characters, as far down as the level.
 
-    Intervals touch, as Praat wants them: what lies between two segments is an interval without text.
+    Intervals touch, as Praat requires: between two segments lies an interval without text.
 
     Source: Praat manual, "TextGrid file formats".
     """
@@ -235,7 +231,7 @@ ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
 
 
 def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:
-    """A hypothesis as JSON values, without what it has not."""
+    """A hypothesis as JSON values, without parts that it lacks."""
     values: dict[str, object] = {"text": hypothesis.text}
     for name in ("score", "acoustic", "lm", "rnn", "source"):
         if (value := getattr(hypothesis, name)) is not None:
@@ -263,7 +259,7 @@ def _tiers(aligned: AlignedText, level: Level) -> Iterator[tuple[str, tuple[Segm
 
 
 def _passages(aligned: AlignedText, level: Level) -> Iterator[tuple[str, Sequence[Segment]]]:
-    """What has cues of its own: a text and the words in it."""
+    """The texts that have their own cues, with their words."""
     for segment in aligned.segments(level):
         yield segment.text, segment.parts if level == "sentence" else (segment,)
 
@@ -309,7 +305,7 @@ def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A word, or as much of one as fits a line, with what parts it from the one before."""
+    """A word, or the part of one that fits a line, with the gap before it."""
 
     gap: str  # "" or " "
     text: str
@@ -321,9 +317,9 @@ class _Piece:
 def _subtitles(
     passages: Iterable[tuple[str, Sequence[Word | Segment]]], duration_seconds: float
 ) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and one or two lines, of each cue; none has parts of two passages.
+    """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage.
 
-    A short cue stays to be read for a second, if the next one and the end of the recording leave it that.
+    A short cue stays for a second, unless the next cue or the end of the recording comes first.
     """
     cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
     for number, cue in enumerate(cues, start=1):
@@ -351,15 +347,15 @@ def _cues(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
 
 
 def _pieces(text: str, words: Sequence[Word | Segment]) -> Iterator[_Piece]:
-    """The words; what else the text has between them has no time, and is there from the end of the word before."""
+    """The words; other text between them starts and ends at the end of the word before."""
     position = 0
     last_end = _milliseconds(words[0].start) if words else 0
     for word in words:
-        found = text.index(word.text, position)
-        *untimed, gap = _GAP.split(text[position:found])
+        start = text.index(word.text, position)
+        *untimed, gap = _GAP.split(text[position:start])
         for before, other in zip(untimed[::2], untimed[1::2], strict=True):
             yield from _parts(before, other, last_end, last_end)
-        position = found + len(word.text)
+        position = start + len(word.text)
         last_end = _milliseconds(word.end)
         yield from _parts(gap, word.text, _milliseconds(word.start), last_end)
     *untimed, _ = _GAP.split(text[position:])
@@ -368,16 +364,16 @@ def _pieces(text: str, words: Sequence[Word | Segment]) -> Iterator[_Piece]:
 
 
 def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
-    """A word; one too wide for a line is cut, and its time shared out."""
-    taken = 0
+    """The parts of a word that is too wide for a line, with shares of its time; else the word."""
+    last = 0
     for part in _cut(word):
-        first, taken = taken, taken + len(part)
+        first, last = last, last + len(part)
         yield _Piece(
             gap="" if first else gap,
             text=part,
             width=_width(part),
             start=start + (end - start) * first // len(word),
-            end=start + (end - start) * taken // len(word),
+            end=start + (end - start) * last // len(word),
         )
 
 
@@ -402,7 +398,7 @@ def _fits(pieces: list[_Piece]) -> bool:
 
 
 def _lines(pieces: list[_Piece]) -> list[str]:
-    """One line if it is short enough, else two of widths as equal as can be, rather the lower longer."""
+    """One line if it is short enough, else two of nearly equal width, the lower one longer."""
     if len(pieces) == 1 or _width(_text(pieces)) <= _LINE_WIDTH:
         return [_text(pieces)]
     halves = ([_text(pieces[:middle]), _text(pieces[middle:])] for middle in range(1, len(pieces)))

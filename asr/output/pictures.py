@@ -1,4 +1,4 @@
-"""Every picture; matplotlib is loaded when one is drawn."""
+"""All pictures, by matplotlib, which is loaded for the first one."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from asr.recognition.aligner import Segment
+    from asr.text.aligned_text import Segment
     from asr.text.transcript import Timeline, Word
 
 MOST_SECONDS = 60.0
-"""What `transcript_picture` draws of a longer recording: labels and words could not be read in less room."""
+"""The most that `transcript_picture` draws; labels and words need this much room."""
 
 _WINDOW, _HOP = 0.025, 0.01  # of the spectrogram, in seconds
-_DYNAMIC_RANGE = 70.0  # dB below the loudest, which is as far as speech goes
+_DYNAMIC_RANGE = 70.0  # dB below the loudest sound; speech has no more
 _VISIBLE = 0.05  # probability
 _OTHERS = (".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".eps", ".ps", ".tif", ".tiff")
 _COLORS = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown", "pink", "olive", "cyan")]
 
 
 def check_picture(path: Path) -> None:
-    """Nothing, if a picture can be drawn there; for a command to ask before it begins.
+    """Check that a picture can be drawn there, before work begins.
 
     Raises:
-        ConfigError: matplotlib is not installed, or the name is that of another kind of picture.
+        ConfigError: matplotlib is not installed, or the suffix belongs to another kind of picture.
     """
     if path.suffix.lower() in _OTHERS:
-        raise ConfigError(f"a picture is a PNG, whose name ends in .png; got {path}")
+        raise ConfigError(f"a picture must be a PNG, whose name ends in .png; got {path}")
     if find_spec("matplotlib") is None:
         raise ConfigError("a picture needs matplotlib, which is not installed: pip install matplotlib")
 
@@ -49,8 +49,8 @@ def training_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[st
     """Draw loss and dev error rates over the epochs of a run as a PNG.
 
     Args:
-        records: what `asr.training.log.read_log` gives, one epoch at least; figures that are None are left out.
-        path: where the picture goes.
+        records: from `asr.training.log.read_log`, one epoch at least; figures that are None are left out.
+        path: file of the picture.
     Raises:
         ImportError: matplotlib is not installed.
     """
@@ -82,7 +82,7 @@ def _training_figure(records: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _epoch_means(records: Sequence[dict[str, Any]], ends: Sequence[int]) -> list[float]:
-    """Mean training loss of the steps of each epoch, given the step that each epoch ends at; skipped steps apart."""
+    """Mean training loss of each epoch, without skipped steps, given the last step of each epoch."""
     losses: list[list[float]] = [[] for _ in ends]
     for record in records:
         if record["kind"] == "step" and record["loss"] is not None and record["step"] <= ends[-1]:
@@ -91,7 +91,7 @@ def _epoch_means(records: Sequence[dict[str, Any]], ends: Sequence[int]) -> list
 
 
 def _number(value: float | None) -> float:
-    """What matplotlib leaves a gap for, where there is no number."""
+    """NaN for None, for which matplotlib leaves a gap."""
     return math.nan if value is None else value
 
 
@@ -107,14 +107,14 @@ def transcript_picture(
 ) -> None:
     """Draw what a model heard and when as a PNG: spectrogram, probabilities of the labels, words, over one time axis.
 
-    Of a recording longer than `MOST_SECONDS`, this much is drawn, and its title says so.
+    Of a longer recording, the picture shows the first `MOST_SECONDS`, and its title says so.
 
     Args:
-        path: where the picture goes.
-        waveform: (N,) samples in [-1, 1]; of a long recording, what comes after `MOST_SECONDS` may be missing.
+        path: file of the picture.
+        waveform: (N,) samples in [-1, 1], the first `MOST_SECONDS` at least.
         sample_rate: samples per second.
-        emission: (T, V) natural log-probabilities, as far as the waveform at least; column 0 is Φ.
-        characters: V - 1, those of the labels from 1 on.
+        emission: (T, V) natural log-probabilities, as long as the waveform at least; column 0 is Φ.
+        characters: V - 1 characters, of the labels from 1 on.
         words: with start and end in seconds.
         timeline: of the recording.
     Raises:
@@ -157,7 +157,7 @@ def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> Non
 
 
 def _draw_spikes(axes: Axes, emission: np.ndarray, characters: Sequence[str], frame_seconds: float) -> None:
-    """One line a label that is ever probable, with its character above each of its peaks; Φ grey."""
+    """One line for each label with a probable frame, with its character above each peak; Φ grey."""
     times = (np.arange(len(emission)) + 0.5) * frame_seconds
     probabilities = np.exp(emission)
     axes.plot(times, probabilities[:, 0], color="0.8", label="Φ")
@@ -168,19 +168,19 @@ def _draw_spikes(axes: Axes, emission: np.ndarray, characters: Sequence[str], fr
             continue
         shown = "␣" if character == " " else character
         (line,) = axes.plot(times, probabilities[:, label], label=shown)
-        heard = best == label
-        edges = np.flatnonzero(np.diff(heard, prepend=False, append=False))
+        is_best = best == label
+        edges = np.flatnonzero(np.diff(is_best, prepend=False, append=False))
         for start, end in zip(edges[::2], edges[1::2], strict=True):
             peak = start + int(emission[start:end, label].argmax())
-            place = times[peak], probabilities[peak, label]
-            axes.annotate(shown, place, ha="center", va="bottom", fontsize=8, color=line.get_color(), parse_math=False)
+            point = times[peak], probabilities[peak, label]
+            axes.annotate(shown, point, ha="center", va="bottom", fontsize=8, color=line.get_color(), parse_math=False)
     axes.set(ylabel="probability (grey: Φ)", ylim=(0, 1.15))
 
 
 def _draw_words(axes: Axes, words: Sequence[Word | Segment]) -> None:
-    """A bar for each word, the paler the less sure, with the word in it."""
+    """A bar for each word, paler with less confidence, with the word in it."""
     for row, word in enumerate(words):
         axes.barh(0, word.end - word.start, left=word.start, alpha=0.2 + 0.6 * word.confidence, color="C0")
-        place = word.start, 0.5 + 0.35 * (row % 2)  # two heights, so that neighbours do not run into each other
-        axes.annotate(word.text, place, ha="left", va="bottom", fontsize=8, clip_on=True, parse_math=False)
+        point = word.start, 0.5 + 0.35 * (row % 2)  # two heights, so that neighbours do not overlap
+        axes.annotate(word.text, point, ha="left", va="bottom", fontsize=8, clip_on=True, parse_math=False)
     axes.set(ylim=(-0.5, 1.3), yticks=[], ylabel="words")

@@ -1,7 +1,7 @@
-"""Many recordings transcribed in several processes, of which one may be killed by a recording that is then named.
+"""Many recordings transcribed in worker processes; a recording over which a worker is killed twice is an error.
 
 recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, as they come
-                                        one that dies leaves its chunk, whose recordings then come one by one
+                                        recordings of a worker that dies are tried again, one by one
 """
 
 from __future__ import annotations
@@ -12,55 +12,50 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from asr.audio.source import MAX_INPUT_BYTES
-from asr.audio.waveform import Source
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
 from asr.processes import WorkerDied, Workers
-from asr.recognition.recognizer import WINDOW_SECONDS, Recognizer
+from asr.recognition.pieces import WINDOW_SECONDS, SourceOrUtterance
+from asr.recognition.recognizer import Recognizer
 from asr.text.transcript import Transcript
 
-Recorded: TypeAlias = Source | Utterance
-Chunk: TypeAlias = list[tuple[int, Recorded]]  # with their numbers
+Chunk: TypeAlias = list[tuple[int, SourceOrUtterance]]  # with their numbers
 Outcomes: TypeAlias = tuple[list[Transcript | AsrError], float]  # and the seconds of sound in them
 
-BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file has more seconds than it is taken to have
-# What a worker is given at a time, at most.
+BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file is longer than its size says
+# The most that a worker gets at a time.
 CHUNK_BYTES = WINDOW_SECONDS * BYTES_PER_SECOND
 CHUNK_RECORDINGS = 64
 
 
 def transcribe_in_processes(
     make: Callable[[int], Recognizer],
-    sources: Sequence[Recorded],
+    sources: Sequence[SourceOrUtterance],
     *,
     processes: int,
-    channel: int | None = None,
-    track: int | None = None,
-    max_input_bytes: int = MAX_INPUT_BYTES,
     progress: Callable[[float], None] | None = None,
+    **sound: Any,
 ) -> Iterator[tuple[int, Transcript | AsrError]]:
-    """The number of each source in the sequence with its transcript, as they come, or what was wrong with it.
+    """The number of each source with its transcript or error, as they come.
 
-    A source whose process is killed over it twice, once with others and once alone, is an error like one that cannot
+    A source over which a process is killed twice, once with others and once alone, gives an error like one that cannot
     be read.
 
     Args:
-        make: called in each process with the process's number, from 0 on; importable by its name, or a `partial`.
-        sources: as for `Recognizer.results`, but for what cannot be sent to another process, such as open files.
-        processes: how many, at most; the script that calls needs its `if __name__ == "__main__"`.
-        channel, track, max_input_bytes: as for `Recognizer.transcribe`.
-        progress: called with the seconds of sound in the recordings that have come.
+        make: called in each process with the number of the process, from 0; importable by its name, or a `partial`.
+        sources: as for `Recognizer.results`, without open files, which cannot be sent to another process.
+        processes: how many, at most; the calling script needs its `if __name__ == "__main__"`.
+        progress: called with the seconds of sound of each finished chunk.
+        sound: channel, track and max_input_bytes as for `Recognizer.transcribe`.
     Raises:
-        AsrError, OSError: what `make` raised.
+        AsrError, OSError: raised by `make`.
         WorkerDied: a process did not survive `make`.
     """
     waiting = deque(chunks(sources, processes=processes))
     alone: set[int] = set()
-    heard = {"channel": channel, "track": track, "max_input_bytes": max_input_bytes}
-    with Workers(partial(_ready, make, heard), processes=min(processes, len(waiting))) as workers:
-        while waiting:  # a worker that dies leaves more of it
-            for chunk, outcome in workers.results(_taken(waiting)):
+    with Workers(partial(_ready, make, sound), processes=min(processes, len(waiting))) as workers:
+        while waiting:  # the chunk of a worker that dies comes back
+            for chunk, outcome in workers.results(_pop_all(waiting)):
                 if not isinstance(outcome, WorkerDied):
                     results, seconds = outcome
                     yield from zip((number for number, _ in chunk), results, strict=True)
@@ -74,39 +69,39 @@ def transcribe_in_processes(
                     waiting.extendleft([item] for item in reversed(chunk))
 
 
-def chunks(sources: Sequence[Recorded], *, processes: int) -> list[Chunk]:
-    """The sources with their numbers, in order, in parts that keep each process busy for a while, but not the last."""
+def chunks(sources: Sequence[SourceOrUtterance], *, processes: int) -> list[Chunk]:
+    """The sources with their numbers, in order, in chunks large enough to keep processes busy, and small at the end."""
     most = min(CHUNK_RECORDINGS, -(-len(sources) // (4 * processes)))
     parts: list[Chunk] = []
-    held = 0.0
+    chunk_size = 0.0
     for number, source in enumerate(sources):
         size = _size(source)
-        if not parts or len(parts[-1]) >= most or held + size > CHUNK_BYTES:
+        if not parts or len(parts[-1]) >= most or chunk_size + size > CHUNK_BYTES:
             parts.append([])
-            held = 0.0
+            chunk_size = 0.0
         parts[-1].append((number, source))
-        held += size
+        chunk_size += size
     return parts
 
 
-def _taken(waiting: deque[Chunk]) -> Iterator[Chunk]:
+def _pop_all(waiting: deque[Chunk]) -> Iterator[Chunk]:
     while waiting:
         yield waiting.popleft()
 
 
-def _ready(make: Callable[[int], Recognizer], heard: dict[str, Any], number: int) -> Callable[[Chunk], Outcomes]:
+def _ready(make: Callable[[int], Recognizer], sound: dict[str, Any], number: int) -> Callable[[Chunk], Outcomes]:
     """The function of a chunk, in a process that has loaded a recogniser."""
-    return partial(_transcribed, make(number), heard)
+    return partial(_transcribe, make(number), sound)
 
 
-def _transcribed(recognizer: Recognizer, heard: dict[str, Any], chunk: Chunk) -> Outcomes:
+def _transcribe(recognizer: Recognizer, sound: dict[str, Any], chunk: Chunk) -> Outcomes:
     seconds: list[float] = []
-    results = list(recognizer.results([source for _, source in chunk], **heard, progress=seconds.append))
+    results = list(recognizer.results([source for _, source in chunk], **sound, progress=seconds.append))
     return results, sum(seconds)
 
 
-def _size(source: Recorded) -> float:
-    """Bytes of 16 bits at 16 kHz, or of a file; 0 where there is none, which will be said when it is read."""
+def _size(source: SourceOrUtterance) -> float:
+    """Bytes of 16 bits at 16 kHz, or of a file; 0 for a missing file, which is an error later."""
     if isinstance(source, Utterance):
         return BYTES_PER_SECOND * source.duration_seconds
     if isinstance(source, tuple):
@@ -117,8 +112,8 @@ def _size(source: Recorded) -> float:
         return 0.0
 
 
-def _name(source: Recorded) -> str:
-    """What a person would call it."""
+def _name(source: SourceOrUtterance) -> str:
+    """The source in an error message."""
     if isinstance(source, Utterance):
         return source.id
     return os.fspath(source) if isinstance(source, str | os.PathLike) else "samples"

@@ -14,18 +14,18 @@ from asr.errors import InputError
 from asr.text.normalization import excerpt, is_invisible
 
 BLANK: Final = 0
-"""The label of Φ, the CTC blank, which stands for no character."""
+"""The label of Φ, the CTC blank, which is no character."""
 
 
 @dataclass(frozen=True)
 class Alphabet:
     """The characters of a model and their labels: Φ is label 0 (`BLANK`), `characters[i]` is label i + 1.
 
-    A character is one code point of text in NFC: é is one, while an accent or vowel sign that NFC leaves apart (as in
-    Devanagari) is a character of its own. The space between words is a character like any other.
+    A character is one code point of text in NFC: é is one character, but an accent or vowel sign that NFC does not
+    compose (as in Devanagari) is a character of its own. The space between words is a character like any other.
 
-    A model of somebody else may have a character that NFC spells otherwise, Bengali U+09DF or Hebrew U+FB2A. It stays
-    as it is where labels are decoded, and where text is encoded it takes the place of its NFC spelling.
+    A foreign model may have a character that NFC decomposes, such as Bengali U+09DF or Hebrew U+FB2A. Decoding writes
+    it unchanged; encoding replaces its NFC spelling by it.
 
     Args:
         characters: V - 1 different characters, at least one, each a str of one code point, in label order.
@@ -47,7 +47,7 @@ class Alphabet:
                 )
         if len(self._labels) < len(self.characters):
             repeated = ", ".join(repr(key) for key, count in Counter(self.characters).items() if count > 1)
-            raise InputError(f"the characters of an alphabet must differ; more than once came {repeated}")
+            raise InputError(f"the characters of an alphabet must differ; repeated: {repeated}")
 
     @cached_property
     def _labels(self) -> dict[str, int]:
@@ -55,14 +55,14 @@ class Alphabet:
 
     @cached_property
     def _outside_nfc(self) -> list[tuple[str, str]]:
-        """NFC spelling of each character that NFC spells otherwise, and the character; the longest spelling first."""
+        """(NFC spelling, character) of each character that is not in NFC; the longest spelling first."""
         spellings = [(unicodedata.normalize("NFC", character), character) for character in self.characters]
-        # Where both are labels, text in NFC means the other one.
-        apart = [pair for pair in spellings if pair[0] != pair[1] and pair[0] not in self._labels]
-        return sorted(apart, key=lambda pair: -len(pair[0]))
+        # If both are labels, text in NFC means the spelling.
+        outside = [pair for pair in spellings if pair[0] != pair[1] and pair[0] not in self._labels]
+        return sorted(outside, key=lambda pair: -len(pair[0]))
 
     def _in_characters(self, text: str) -> str:
-        """The text in NFC, but for the characters of the alphabet that NFC spells otherwise."""
+        """The text in NFC, except the characters of the alphabet that are not in NFC."""
         text = unicodedata.normalize("NFC", text)
         for spelling, character in self._outside_nfc:
             text = text.replace(spelling, character)
@@ -74,11 +74,11 @@ class Alphabet:
         return len(self.characters) + 1
 
     def encode(self, text: str, *, dropped: Counter[str] | None = None) -> list[int]:
-        """Labels of the text, one for each character of its NFC form (but see the class), none of them Φ.
+        """Labels of the text, one for each character of its NFC form (see the class), none of them Φ.
 
         Args:
-            text: the transcript, already normalised as the model's texts are; may be empty.
-            dropped: where to count characters outside the alphabet, which are then left out; None refuses them.
+            text: the transcript, normalised like the model's texts; may be empty.
+            dropped: counts characters outside the alphabet, which are then left out; None refuses them.
         Returns:
             At most one label a character, each in 1 .. V - 1.
         Raises:
@@ -100,7 +100,7 @@ class Alphabet:
         return labels
 
     def spell(self, text: str) -> tuple[int, ...] | None:
-        """As `encode`, in a third of the time; None if a character is outside the alphabet."""
+        """`encode` in a third of the time; None if a character is outside the alphabet."""
         labels = tuple(map(self._labels.get, self._in_characters(text)))
         return None if None in labels else labels  # type: ignore[return-value]
 
@@ -131,9 +131,9 @@ class Alphabet:
         """The alphabet of all characters in the texts, in code-point order (the space, where there is one, is label 1).
 
         Args:
-            texts: transcripts, already normalised; one at least has a character.
+            texts: normalised transcripts; at least one has a character.
         Raises:
-            InputError: a single str came, there is no character at all, or one that an alphabet refuses.
+            InputError: texts is a str, there is no character, or one that an alphabet refuses.
         """
         if isinstance(texts, str):
             raise InputError(f"texts must be several texts, not one str; got {excerpt(texts, 0)!r}; put it in a list")
@@ -141,7 +141,7 @@ class Alphabet:
 
 
 def _fault(character: object) -> str | None:
-    """What keeps `character` out of every alphabet, or None."""
+    """The reason why an alphabet refuses `character`, or None."""
     if not isinstance(character, str):
         return f"is {type(character).__name__}, not str"
     if len(character) != 1:

@@ -1,7 +1,7 @@
-"""Marks in a text that nobody speaks, found so that they can be left out: [noise], <unk>, (laughs), NARRATOR:, ♪ … ♪.
+"""Unspoken marks in a text, which can be left out: [noise], <unk>, (laughs), NARRATOR:, ♪ … ♪.
 
-What only some writers mean as a mark stays speech: words in round brackets that are no sounds, "(he said)"; a name
-with small letters before a colon, "John:"; a label in a text without small letters.
+Ambiguous marks count as speech: words in round brackets that are no sounds, "(he said)"; a name with small letters
+before a colon, "John:"; a label in a text without small letters.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ def _words(text: str) -> frozenset[str]:
 
 _HINT = re.compile("[][<(（{［【♩♪♫♬:：*]|>>|&gt;|[+]{2}")
 _OPENING, _CLOSING = "[{［【(（", "]}］】)）"
-_LONGEST = 100  # characters between brackets; more is rather speech, and a bracket that was left open
+_LONGEST = 100  # characters between brackets; longer texts are rather speech after an open bracket
 # <unk>, </s>, <00:01.5>, <c.loud>; with spaces only those of subtitles: <v Ann Lee>, <font color="red">.
 _TAG = re.compile(r"</?[^\W_][^<>\s]{0,60}>|<(?:v|c|font|lang|span)[. ][^<>]{1,100}>", re.IGNORECASE)
 _SPHINX = re.compile(r"\+\+\w{1,30}\+\+")
-_SUNG = re.compile(r"[♩♪♫♬]+[^♩♪♫♬]{0,300}[♩♪♫♬]+")  # lyrics are sung, and seldom as they are written
+_SUNG = re.compile(r"[♩♪♫♬]+[^♩♪♫♬]{0,300}[♩♪♫♬]+")  # lyrics are sung, seldom as they are written
 _TURN = re.compile(r"(?<!\S)(?:>|&gt;){2,3}(?=\s|$|\w)")
 _STARRED = re.compile(r"\*([^*\n]{1,60})\*")
-# A label stands where a line or a sentence begins, perhaps after >> or a dash.
-_LABEL = re.compile(  # all that stands before a colon
+# A label begins a line or a sentence, perhaps after >> or a dash.
+_LABEL = re.compile(  # the text before a colon
     r"(?:^|(?<=[\n\r])|(?<=[^\WA-Z][.!?…] )|(?<=>>)|(?<=>> )|(?<=&gt;)|(?<=&gt; ))[ \t]{0,20}(?:-[ \t]{0,20})?"
     r"((?:(?:DR|MR|MRS|MS|PROF|REV|SGT|LT|COL|GEN|CAPT|ST)\. )?[^\W\d_][\w'’&-]{0,30}(?: [\w'’&#-]{1,30}){0,2})$"
 )
@@ -40,7 +40,7 @@ _NOT_A_SPEAKER = _words(
     "TIP TITLE VOLUME WARNING"
 )
 
-# Between round brackets or asterisks every word must be one of these, and one at least a sound.
+# Between round brackets or asterisks every word must be one of these, and at least one must be a sound.
 _SOUNDS = _words(
     "applause bark barking barks beep beeping beeps bleep breath breathes breathing buzzing chatter chattering "
     "cheering cheers chuckle chuckles chuckling clapping claps cough coughing coughs crosstalk crying exhales "
@@ -60,23 +60,23 @@ _SOUND_PHRASES = frozenset({"blank audio", "no audio", "clears throat", "door sl
 
 
 def find_marks(text: str) -> list[Span]:
-    """Where the marks of a text lie, in order, none within another.
+    """The spans of the marks of a text, in order, without overlap.
 
-    Marks are: a tag, <unk> or </i>; what stands in square or curly brackets on one line, to 100 characters; in round
-    ones, or between asterisks, words for sounds alone, (laughs); ++noise++; what is sung between notes, ♪ la la ♪; >>,
-    which another speaker has; and the name of a speaker where a line or a sentence begins: capitals before a colon, of
-    at most three words, in a text that has small letters or after >>, and Speaker 1: or narrator: in any case.
+    Marks are: a tag, <unk> or </i>; up to 100 characters in square or curly brackets on one line; words for sounds in
+    round brackets or between asterisks, (laughs); ++noise++; lyrics between notes, ♪ la la ♪; >> for a new speaker; and
+    the name of a speaker at the start of a line or a sentence: at most three words in capitals before a colon, in a
+    text with small letters or after >>, and Speaker 1: or narrator: in any case.
     """
     if not _HINT.search(text):
         return []
     patterns = (_TAG, _SPHINX, _SUNG, _TURN)
-    found = [match.span() for pattern in patterns for match in pattern.finditer(text)]
-    found += [match.span() for match in _STARRED.finditer(text) if _is_sound(match[1])]
-    return list(_joined([*found, *_bracketed(text), *_labels(text)]))
+    spans = [match.span() for pattern in patterns for match in pattern.finditer(text)]
+    spans += [match.span() for match in _STARRED.finditer(text) if _is_sound(match[1])]
+    return list(_joined([*spans, *_bracketed(text), *_labels(text)]))
 
 
 def without_marks(text: str) -> str:
-    """The text with a space in the place of each mark; a few times over, for marks that then come to light."""
+    """The text with each mark replaced by a space; repeated, because this may reveal further marks."""
     for _ in range(8):
         if not (marks := find_marks(text)):
             break
@@ -86,7 +86,7 @@ def without_marks(text: str) -> str:
 
 
 def _bracketed(text: str) -> Iterator[Span]:
-    """What stands in brackets and is a mark; of brackets in brackets, the inner ones are left out of the count."""
+    """Marks in brackets; brackets inside brackets are separate marks."""
     opened: list[tuple[int, str]] = []
     for match in re.finditer(r"[][{}［］【】()（）\n]", text):
         position, character = match.start(), match[0]
@@ -102,10 +102,10 @@ def _bracketed(text: str) -> Iterator[Span]:
 
 
 def _is_sound(words: str) -> bool:
-    """Whether nothing but sounds is named, and how they sound."""
-    named = re.sub(r"[\W_]", " ", words.lower()).split()
-    return " ".join(named) in _SOUND_PHRASES or (
-        not _SOUNDS.isdisjoint(named) and all(word in _SOUNDS or word in _MANNERS for word in named)
+    """Whether the words name nothing but sounds and their manner."""
+    names = re.sub(r"[\W_]", " ", words.lower()).split()
+    return " ".join(names) in _SOUND_PHRASES or (
+        not _SOUNDS.isdisjoint(names) and all(word in _SOUNDS or word in _MANNERS for word in names)
     )
 
 
@@ -124,7 +124,7 @@ def _labels(text: str) -> Iterator[Span]:
 
 
 def _joined(spans: Iterable[Span]) -> Iterator[Span]:
-    """Spans in order, those that overlap made one."""
+    """Spans in order; overlapping ones are joined."""
     start = end = -1
     for first, last in sorted(spans):
         if first > end:

@@ -1,7 +1,7 @@
 """Error rates of transcripts: alignment, WER and CER with their counts, bootstrap intervals, a paired test.
 
-Nothing here normalises: case, punctuation and Unicode form count as they come, so give both sides to
-`asr.normalize` first. Only white space is a convention of this module: words are what `str.split` finds.
+Texts are not normalised here: case, punctuation and Unicode form count, so apply `asr.normalize` to both sides first.
+Words are separated by white space, as in `str.split`.
 
     counts = [word_errors(reference, hypothesis) for reference, hypothesis in pairs]
     total = sum(counts, start=ErrorCounts())
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -40,7 +40,7 @@ class ErrorCounts:
         substitutions, insertions, deletions: how many of each, >= 0.
         reference_length: words or characters of the reference, >= substitutions + deletions.
     Raises:
-        InputError: a count that is negative or not an integer, or more substitutions and deletions than reference.
+        InputError: a count is negative or not an integer, or substitutions + deletions exceed the reference_length.
     """
 
     substitutions: int = 0
@@ -49,16 +49,15 @@ class ErrorCounts:
     reference_length: int = 0
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
+        for name, value in vars(self).items():
             if not isinstance(value, int) or value < 0:
-                raise InputError(f"{each.name} must be an integer >= 0; got {value!r}")
+                raise InputError(f"{name} must be an integer >= 0; got {value!r}")
         if self.hits < 0:
-            raise InputError(f"substitutions + deletions must not pass the reference_length; got {self}")
+            raise InputError(f"substitutions + deletions must not exceed the reference_length; got {self}")
 
     @property
     def hits(self) -> int:
-        """Words or characters of the reference that the hypothesis has right."""
+        """Words or characters of the reference that are correct in the hypothesis."""
         return self.reference_length - self.substitutions - self.deletions
 
     @property
@@ -77,21 +76,22 @@ class ErrorCounts:
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
         if not isinstance(other, ErrorCounts):
             return NotImplemented
-        return ErrorCounts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+        return ErrorCounts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
-def align(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[AlignedPair]:
+def align_tokens(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[AlignedPair]:
     """A shortest alignment of two token sequences, left to right, each error at cost 1.
 
-    Where several cost the same: what both begin and end with is matched; then, walking back from the end, a deletion
-    is taken before an insertion and that before a pair. That is how jiwer, too, splits the errors of an utterance into
-    substitutions, insertions and deletions. Takes O(R H / w) time on w-bit words and O(R √H) bits of memory.
+    Ties: match the common prefix and suffix; then, walking back from the end, prefer a deletion to an insertion, and an
+    insertion to a pair. jiwer and rapidfuzz split the errors of an utterance into substitutions, insertions and
+    deletions in the same way; rapidfuzz does not do the work here because its ties differ where R H > 4 million, as it
+    aligns long sequences by halves. Takes O(R H / w) time on w-bit words and O(R √H) bits of memory.
 
     Args:
-        reference: R tokens, the same where `==`; a str is a sequence of its characters, so split words first.
+        reference: R tokens, compared by `==`; a str is a sequence of its characters, so split words first.
         hypothesis: H tokens.
     Returns:
-        Between max(R, H) and R + H steps; their errors sum to the Levenshtein distance.
+        Between max(R, H) and R + H steps; the number of errors is the Levenshtein distance.
     Source: Myers 1999, "A fast bit-vector algorithm for approximate string matching based on dynamic programming", in
         the form of Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances".
     """
@@ -128,14 +128,14 @@ def _columns_backwards(reference: Sequence[Hashable], hypothesis: Sequence[Hasha
     """The edit distances D[r, h] as differences down each column, from column H to column 0.
 
     A column is two integers of R bits: bit r of the first is set where D[r + 1, h] - D[r, h] is +1, of the second
-    where it is -1. They can only be computed forwards, so every √H-th column is kept, and the columns between two kept
-    ones are computed once more when the walk back comes to them.
+    where it is -1. They can only be computed forwards, so every √H-th column is stored, and the columns between are
+    computed again when the walk back reaches them.
     """
-    places: dict[Hashable, bytearray] = {}
+    positions: dict[Hashable, bytearray] = {}
     for position, token in enumerate(reference):
-        bits = places.setdefault(token, bytearray(len(reference) // 8 + 1))
+        bits = positions.setdefault(token, bytearray(len(reference) // 8 + 1))
         bits[position >> 3] |= 1 << (position & 7)
-    equal = {token: int.from_bytes(bits, "little") for token, bits in places.items()}
+    equal = {token: int.from_bytes(bits, "little") for token, bits in positions.items()}
     ones = (1 << len(reference)) - 1
 
     def columns_after(column: tuple[int, int], tokens: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
@@ -149,41 +149,41 @@ def _columns_backwards(reference: Sequence[Hashable], hypothesis: Sequence[Hasha
             yield rises, falls
 
     stride = math.isqrt(len(hypothesis)) + 1
-    kept = [(ones, 0)]
-    for h, column in enumerate(columns_after(kept[0], hypothesis), start=1):
+    checkpoints = [(ones, 0)]
+    for h, column in enumerate(columns_after(checkpoints[0], hypothesis), start=1):
         if h % stride == 0:
-            kept.append(column)
+            checkpoints.append(column)
     for start in reversed(range(0, len(hypothesis) + 1, stride)):
-        first = kept.pop()
+        first = checkpoints.pop()
         yield from reversed([first, *columns_after(first, hypothesis[start : start + stride - 1])])
 
 
 def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
-    """Errors in words, where a word is what white space parts; text is otherwise compared as it comes."""
+    """Errors in words, which are separated by white space; the text is not normalised."""
     return _errors(reference.split(), hypothesis.split())
 
 
 def character_errors(reference: str, hypothesis: str, *, spaces: bool = True) -> ErrorCounts:
-    """Errors in characters (code points), the text otherwise compared as it comes.
+    """Errors in characters (code points); the text is not normalised.
 
     Args:
         reference, hypothesis: texts; may be empty.
-        spaces: whether the one space between two words counts as a character, as in jiwer; False leaves white space
-            out, as is usual for Chinese.
+        spaces: count the space between two words as a character, as jiwer does; False ignores white space, as is usual
+            for Chinese.
     """
     between = " " if spaces else ""
     return _errors(between.join(reference.split()), between.join(hypothesis.split()))
 
 
 def wer(references: str | Sequence[str], hypotheses: str | Sequence[str]) -> float:
-    """Word error rate of a corpus: all errors over all reference words, a fraction that may pass 1.
+    """Word error rate of a corpus: all errors / all reference words, a fraction that may exceed 1.
 
     Args:
-        references: one text, or one for each utterance. Empty ones add no words, yet insertions against them count;
-            where all are empty the result is the number of insertions, as in jiwer.
+        references: one text, or one for each utterance. Empty ones add no words, but insertions against them count; if
+            all are empty, the result is the number of insertions, as in jiwer.
         hypotheses: as many texts, in the same order.
     Raises:
-        InputError: one is a str and the other not, their numbers differ, or there is none.
+        InputError: only one of the two is a str, their numbers differ, or there is none.
     """
     return _corpus_rate(word_errors, references, hypotheses)
 
@@ -204,15 +204,15 @@ def bootstrap_interval(
     """Confidence interval of the corpus error rate, by the percentile bootstrap over utterances or speakers.
 
     Each resample draws as many utterances as there are, with replacement, and its rate is Σ errors / Σ length. The
-    errors of one speaker go together, so where speakers are known the speakers are drawn, each with all its
-    utterances; the interval is then usually wider, and the honest one. Few utterances or speakers (under twenty) make
-    it too narrow, and a system without errors gets (0, 0).
+    errors of one speaker are correlated, so if speakers are known, speakers are drawn, each with all their utterances;
+    the interval is then usually wider, and more honest. With few utterances or speakers (under twenty) it is too
+    narrow, and a system without errors gets (0, 0).
 
     Args:
         counts: one for each utterance.
-        groups: for each utterance its speaker; None draws utterances.
+        groups: the speaker of each utterance; None draws utterances.
         level: the probability that the interval should cover, in (0, 1).
-        resamples: how many, >= 1.
+        resamples: their number, >= 1.
         seed: of the random generator; the same seed gives the same interval.
     Returns:
         Low and high end, as fractions like `ErrorCounts.rate`.
@@ -228,7 +228,7 @@ def bootstrap_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """What `paired_test` found of systems a and b: rates are fractions, a negative difference means a errs less."""
+    """The result of `paired_test` for systems a and b. Rates are fractions; a negative difference favours a."""
 
     difference: float
     """Rate of a - rate of b."""
@@ -237,7 +237,7 @@ class PairedTest:
     high: float
     """High end of it."""
     p_value: float
-    """Probability of so large a difference, either way, between systems that are equally good."""
+    """Probability of a difference at least this large, in either direction, between equally good systems."""
 
 
 def paired_test(
@@ -252,19 +252,19 @@ def paired_test(
     """Whether two systems differ in error rate on the same utterances: difference, interval, two-sided p-value.
 
     The interval draws utterances (or speakers) with replacement, each with its errors under both systems. The p-value
-    is that of matched pairs: were the systems equally good, swapping their outputs on an utterance (or on all those of
-    a speaker) would change nothing, so every choice of signs of the differences d_i is as likely, and
+    is for matched pairs: if the systems are equally good, swapping their outputs on an utterance (or on all utterances
+    of a speaker) changes nothing, so all choices of signs of the differences d_i are equally likely, and
 
         p = P(|Σ ±d_i| >= |Σ d_i|),
 
-    here exact, by dynamic programming over the sums, not sampled. The two come from different arguments, so that near
-    the border one may call a difference significant and the other not.
+    computed exactly, by dynamic programming over the sums. Interval and p-value use different arguments, so near the
+    threshold they may disagree on the significance of a difference.
 
     Args:
-        counts_a, counts_b: the errors of both systems, utterance by utterance against the same references.
+        counts_a, counts_b: the errors of both systems, for each utterance, against the same references.
         groups, level, resamples, seed: as in `bootstrap_interval`; the p-value needs only groups.
     Raises:
-        InputError: the utterances are not as many or their reference lengths differ; or as in `bootstrap_interval`.
+        InputError: the numbers of utterances or the reference lengths differ; or as in `bootstrap_interval`.
     Source: the pairs: Gillick and Cox 1989, "Some statistical issues in the comparison of speech recognition
         algorithms", whose normal approximation gives way to the exact randomisation test of Fisher 1935, "The design
         of experiments", section 21; the interval: Bisani and Ney 2004.
@@ -290,39 +290,40 @@ def paired_test(
 
 
 def right_words(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[bool]:
-    """For each word of the hypothesis, whether a shortest alignment pairs it with itself in the reference."""
-    steps = align(reference, hypothesis)
+    """For each word of the hypothesis, whether `align_tokens` matches it with a word of the reference."""
+    steps = align_tokens(reference, hypothesis)
     return [step.operation == "match" for step in steps if step.operation != "deletion"]
 
 
 def calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 10) -> float:
-    """Expected calibration error: how far the confidences of words are from the share of them that are right.
+    """Expected calibration error: the distance of the confidences of words from the share of correct words.
 
-    Confidences are put into bins of equal width; the distance of each bin's mean from its share of right ones counts
-    by the words in it.
+    Confidences are put into bins of equal width. The error is the mean distance of a bin's mean confidence from its
+    share of correct words, weighted by the number of words.
 
     Args:
         confidences: in 0 .. 1, at least one.
-        correct: for each, whether the word is right.
-        num_bins: how many, >= 1.
+        correct: for each, whether the word is correct.
+        num_bins: their number, >= 1.
     Returns:
         A fraction in 0 .. 1; 0 is perfect.
     Raises:
-        InputError: there are none, not as many of both, or one lies outside of 0 .. 1.
+        InputError: there are none, their numbers differ, or one lies outside of 0 .. 1.
     Source: Guo et al. 2017, "On calibration of modern neural networks", equation 5.
     """
-    given, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if not given.size or given.shape != right.shape or not ((given >= 0) & (given <= 1)).all():
+    values, is_right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if not values.size or values.shape != is_right.shape or not ((values >= 0) & (values <= 1)).all():
         raise InputError(
-            f"confidences must lie in 0 .. 1, at least one, with as many judgements; got {given.size} and {right.size}"
+            "confidences must lie in 0 .. 1, at least one, with as many judgements; "
+            f"got {values.size} and {is_right.size}"
         )
-    bins = np.minimum((given * num_bins).astype(int), num_bins - 1)
-    surplus = np.bincount(bins, weights=given - right, minlength=num_bins)  # of each bin, times the words in it
-    return float(np.abs(surplus).sum() / given.size)
+    bins = np.minimum((values * num_bins).astype(int), num_bins - 1)
+    surplus = np.bincount(bins, weights=values - is_right, minlength=num_bins)  # of each bin, times its words
+    return float(np.abs(surplus).sum() / values.size)
 
 
 def _errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> ErrorCounts:
-    operations = Counter(step.operation for step in align(reference, hypothesis))
+    operations = Counter(step.operation for step in align_tokens(reference, hypothesis))
     return ErrorCounts(
         substitutions=operations["substitution"],
         insertions=operations["insertion"],
@@ -356,12 +357,12 @@ def _units(counts: Sequence[ErrorCounts], groups: Sequence[Hashable] | None) -> 
         if len(groups) != len(counts):
             raise InputError(f"each utterance must have its group; got {len(groups)} groups for {len(counts)} counts")
         totals: dict[Hashable, ErrorCounts] = {}
-        for group, each in zip(groups, counts, strict=True):
-            totals[group] = totals.get(group, ErrorCounts()) + each
+        for group, errors in zip(groups, counts, strict=True):
+            totals[group] = totals.get(group, ErrorCounts()) + errors
         units = list(totals.values())
     if len(units) < 2:
         raise InputError(
-            f"there must be at least two {'utterances' if groups is None else 'groups'} to see how they vary; "
+            f"there must be at least two {'utterances' if groups is None else 'groups'} to estimate a variation; "
             f"got {len(units)}"
         )
     if not any(unit.reference_length for unit in units):
@@ -381,9 +382,9 @@ def _percentile_bootstrap(
     rates = np.empty(resamples)
     block = max(1, 1_000_000 // len(errors))  # bounds the memory of the draws
     for start in range(0, resamples, block):
-        drawn = generator.integers(len(errors), size=(min(block, resamples - start), len(errors)))  # (block, G)
-        drawn_lengths = np.maximum(lengths[drawn].sum(axis=1), 1)  # all-empty references: as in ErrorCounts.rate
-        rates[start : start + len(drawn)] = errors[drawn].sum(axis=1) / drawn_lengths
+        draws = generator.integers(len(errors), size=(min(block, resamples - start), len(errors)))  # (block, G)
+        lengths_of_draws = np.maximum(lengths[draws].sum(axis=1), 1)  # all-empty references: as in ErrorCounts.rate
+        rates[start : start + len(draws)] = errors[draws].sum(axis=1) / lengths_of_draws
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

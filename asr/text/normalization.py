@@ -1,4 +1,4 @@
-"""Text as models see it: normalised spelling, and the `Alphabet` that maps characters to labels with Φ = 0."""
+"""Text as models see it, in normalised spelling."""
 
 from __future__ import annotations
 
@@ -28,53 +28,55 @@ Marks = Literal["drop", "keep", "refuse"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """How transcripts are spelled before they become labels or are scored; see `normalize`."""
+    """The spelling of transcripts for training and scoring; see `normalize`."""
 
     language: str = option("en", "language of the text: a BCP-47 primary tag such as en or zh")
-    case: Case = option("upper", "letters all upper case, all lower case, or as written")
+    case: Case = option("upper", "write letters in upper case, in lower case, or as they are")
     punctuation: Punctuation = option(
-        "drop", "drop punctuation and symbols (apostrophes inside words stay), or keep all"
+        "drop", "drop punctuation and symbols (but keep apostrophes inside words), or keep all"
     )
     marks: Marks = option(
-        "drop", "drop what nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep its words, or refuse it"
+        "drop",
+        "drop marks that nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep their words, or refuse them",
     )
 
     def __post_init__(self) -> None:
         if not isinstance(self.language, str) or not re.fullmatch("[a-z]{2,3}", self.language):
             raise ConfigError(
                 "language must be a BCP-47 primary tag of two or three lower-case letters, "
-                f"without a region or script; got {self.language!r}; give for example 'en' or 'zh'"
+                f"without a region or script; got {self.language!r}; give for example 'en' or 'zh'",
+                "language",
             )
         check_options(self)
 
 
 def normalize(text: str, options: TextOptions) -> str:
-    """The text in one spelling: NFC, one case, punctuation by policy, words parted by single spaces.
+    """The text in one spelling: NFC, one case, punctuation by policy, single spaces between words.
 
-    0. `marks`: what `asr.text.marks.find_marks` finds, [noise] or NARRATOR:, goes, stays as words, or is refused.
-    1. Invisible characters (controls, byte-order marks, soft hyphens, variation selectors) go; joiners stay. Any
-       white space counts as a space, and NFC puts accents and their letters together.
+    0. `marks`: drop, keep or refuse the marks of `asr.text.marks.find_marks`, [noise] or NARRATOR:.
+    1. Remove invisible characters (controls, byte-order marks, soft hyphens, variation selectors), except joiners. Any
+       white space counts as a space, and NFC composes letters with their accents.
     2. `case`: upper and lower are Unicode's full mappings, so ß becomes SS.
-    3. `punctuation`: dropped, every mark and symbol ends the word it stands in, as a hyphen does (U.S.A. -> U S A),
-       except an apostrophe inside a word, which stays, typographic or not, as ' (don't, l'eau). One at the edge of a
-       word is taken for a quote and dropped (dogs' -> dogs), but for the English word 'n' (rock 'n' roll).
-    4. Chinese (zh, cmn, yue): full-width letters and digits become plain ones, and spaces beside Han characters go,
-       so that 我 用 Python 写 and 我用Python写 are one text. Traditional and simplified are not converted.
+    3. `punctuation`: if dropped, every mark and symbol ends a word, as a hyphen does (U.S.A. -> U S A). An apostrophe
+       inside a word stays, typographic or not, as ' (don't, l'eau). At the edge of a word it is a quote and is dropped
+       (dogs' -> dogs), except in the English word 'n' (rock 'n' roll).
+    4. Chinese (zh, cmn, yue): make full-width letters and digits plain, and remove spaces beside Han characters, so
+       that 我 用 Python 写 and 我用Python写 are one text. Traditional and simplified are not converted.
 
     Normalising twice changes nothing more. Not handled: rules of case that depend on the language (the dotless i of
-    Turkish and Azeri, the dots of Lithuanian); numbers, abbreviations and symbols as spoken (50% -> 50; 3.14 -> 3 14);
-    inner marks other than the apostrophe (Hebrew gershayim, Catalan l·l); the spaces of Japanese and Thai.
+    Turkish and Azeri, the dots of Lithuanian); spoken forms of numbers, abbreviations and symbols (50% -> 50; 3.14 ->
+    3 14); inner marks other than the apostrophe (Hebrew gershayim, Catalan l·l); the spaces of Japanese and Thai.
 
     Args:
         text: any text; may be empty.
-        options: language, case and punctuation policy, and what becomes of marks.
+        options: language, case, and policies for punctuation and marks.
     Returns:
         The normalised text, possibly empty.
     Raises:
         InputError: there is a mark, and `marks` is refuse.
     Source: Unicode Standard Annex 15 (NFC); general categories as in `unicodedata`.
     """
-    if _PLAIN.fullmatch(text):  # as most texts are, and all that is left is the case
+    if _PLAIN.fullmatch(text):  # most texts are plain and need only the case
         return text.upper() if options.case == "upper" else text.lower() if options.case == "lower" else text
     if options.marks == "drop":
         text = without_marks(text)
@@ -93,17 +95,17 @@ def normalize(text: str, options: TextOptions) -> str:
 
 
 def refuse_marks(text: str) -> None:
-    """Nothing, if the text has no marks. Raises: InputError: it has one, which is shown."""
+    """Raise an InputError with the first mark of the text, if it has one."""
     if marks := find_marks(text):
         start, end = marks[0]
         raise InputError(
-            f"a text must have no marks, but has {text[start:end]!r:.60} in {excerpt(text, start)!r}; mend the text, "
-            "or have marks dropped (marks: drop)"
+            f"a text must have no marks, but has {text[start:end]!r:.60} in {excerpt(text, start)!r}; correct the "
+            "text, or drop marks (marks: drop)"
         )
 
 
 def without_refusal(options: TextOptions) -> TextOptions:
-    """The options for texts that nobody can be asked to mend, such as what a model has heard: marks go."""
+    """The options for texts that nobody can correct, such as a model's hypotheses: marks are dropped, not refused."""
     return replace(options, marks="drop") if options.marks == "refuse" else options
 
 
@@ -116,19 +118,19 @@ def is_invisible(character: str) -> bool:
 def _without_punctuation(text: str, language: str) -> str:
     english = language == "en"
     text = text.translate(_ENGLISH_APOSTROPHES if english else _APOSTROPHES)
-    kept_apostrophes = {i for found in _ROCK_N_ROLL.finditer(text) for i in (found.start(), found.end() - 1) if english}
-    kept: list[str] = []
+    quotes_of_n = {i for match in _ROCK_N_ROLL.finditer(text) for i in (match.start(), match.end() - 1) if english}
+    characters: list[str] = []
     for i, character in enumerate(text):
         kind = unicodedata.category(character)[0]
-        before = kept[-1] if kept else " "
+        before = characters[-1] if characters else " "
         inside_word = character == "'" and _can_touch(before, "LMN") and _can_touch(text[i + 1 : i + 2] or " ", "LN")
-        if inside_word or i in kept_apostrophes:
-            kept.append(character)
+        if inside_word or i in quotes_of_n:
+            characters.append(character)
         elif kind in "PSZ":
-            kept.append(" ")
-        elif (kind != "M" and character not in _JOINERS) or before != " ":
-            kept.append(character)  # but an accent or joiner goes with the mark that carried it
-    return "".join(kept)
+            characters.append(" ")
+        elif (kind != "M" and character not in _JOINERS) or before != " ":  # drop accents and joiners of dropped marks
+            characters.append(character)
+    return "".join(characters)
 
 
 def _can_touch(neighbour: str, kinds: str) -> bool:
@@ -137,7 +139,7 @@ def _can_touch(neighbour: str, kinds: str) -> bool:
 
 
 def is_han(character: str) -> bool:
-    """Whether a character is Chinese, and a word by itself where words are not parted by spaces."""
+    """Whether a character is Chinese, and so a word by itself."""
     return _HAN.match(character) is not None
 
 

@@ -1,4 +1,4 @@
-"""What was said and when: `Transcript`, with its `Word`s and `Hypothesis`es, in whole frames of a `Timeline`."""
+"""The text of a recording with its times: `Transcript`, `Word` and `Hypothesis`, in whole frames of a `Timeline`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SHORTEST_REST = 0.002  # seconds; see Timeline.num_frames
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """The seconds of whole frames in one recording; every time is one multiplication away, so none can drift.
+    """The seconds of whole frames in one recording. Every time is one multiplication, so times do not drift.
 
     Args:
-        frame_seconds: from the start of one frame of the emission to that of the next; > 0.
-        duration_seconds: of the recording; >= 0. Its last frame may be cut short by the end.
+        frame_seconds: from the start of one frame of the emission to the start of the next; > 0.
+        duration_seconds: of the recording; >= 0. The end may cut its last frame short.
     Raises:
         InputError: a value is out of its range, infinite or NaN.
     """
@@ -38,25 +38,25 @@ class Timeline:
 
     @property
     def num_frames(self) -> int:
-        """How many frames begin within the recording; the one cut short by its end counts too.
+        """The number of frames that begin within the recording; a last one that the end cuts short counts too.
 
-        Not so one that begins in the last two milliseconds (or half a frame, if that is less): it may be a rounding
-        error, and times that are printed in milliseconds could not tell its start from its end.
+        A frame that begins in the last two milliseconds (or half a frame, if shorter) does not count: it may be a
+        rounding error, and in milliseconds its start and end would be equal.
         """
         rest = min(_SHORTEST_REST, self.frame_seconds / 2)
-        # The millionth keeps the count of a piece and of the whole alike, whichever way their divisions round.
+        # The millionth makes the counts of a piece and of the whole agree, however their divisions round.
         return max(math.ceil((self.duration_seconds - rest) / self.frame_seconds - 1e-6), 0)
 
     def seconds(self, frame: int) -> float:
-        """Where a frame begins, or the end of the recording if that comes first."""
+        """The start of a frame, or the end of the recording if it comes first."""
         return min(frame * self.frame_seconds, self.duration_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One word and its place; the frames [start_frame, end_frame) are those of its first to its last character.
+    """One word and its frames [start_frame, end_frame), from its first to its last character.
 
-    CTC says when a label is seen, often for one frame only, not how long the sound lasts: an end may come early.
+    CTC shows when a label is recognised, often for one frame only, not how long the sound lasts: an end may be early.
 
     Args:
         text: at least one character and no white space.
@@ -92,7 +92,7 @@ class Word:
 
     @property
     def end(self) -> float:
-        """Seconds from the start of the recording; later than `start`, and never past the recording's end."""
+        """Seconds from the start of the recording; after `start`, and not after the recording's end."""
         return self.timeline.seconds(self.end_frame)
 
 
@@ -107,23 +107,23 @@ class SpottedHotword:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """One reading of an utterance.
+    """A possible text of an utterance, with its scores.
 
     Args:
-        text: what the tokens spell.
-        score: what hypotheses are ranked by, in nats; the higher the better.
+        text: the spelling of the tokens.
+        score: in nats; the best hypothesis has the highest one.
         tokens: U labels, without blanks.
-        spans: U pairs, the frames [start, end) in which each token was seen.
-        acoustic: natural log-probability of the tokens, summed over alignments; None where greedy, as score is all.
+        spans: U pairs, the frames [start, end) of each token.
+        acoustic: natural log-probability of the tokens, summed over alignments; None in greedy decoding.
         lm: natural log-probability in the language model of the search, n-gram or fused, unweighted; None without
             one.
         rnn: natural log-probability in the recurrent language model, unweighted; None without one.
         source: natural log-probability in the source language model, unweighted; None without one.
-        word_score: what its words add to the score, known and unknown.
-        hotword_score: what its hotwords add to the score.
-        hotwords: those that the hypothesis was ranked higher for, in order.
+        word_score: the part of the score from its words, known and unknown.
+        hotword_score: the part of the score from its hotwords.
+        hotwords: the hotwords that raised the score, in order.
     Raises:
-        InputError: there are not as many spans as tokens.
+        InputError: the numbers of spans and tokens differ.
     """
 
     text: str
@@ -147,19 +147,19 @@ class Hypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """The text of a recording, its words with their times, and the hypotheses it was chosen from.
+    """The text of a recording, its words with their times, and the hypotheses.
 
     Args:
-        text: the words in order, with the spaces that the language puts between them.
-        words: in order of time, without overlap, within the recording; see `find_words` for what is a word.
-        hypotheses: best first; at least one, whose text is empty if nothing was said.
+        text: the words in order, with the spaces of the language between them.
+        words: in order of time, without overlap, within the recording; `find_words` defines words.
+        hypotheses: best first; at least one, with an empty text if nothing was said.
         timeline: frames and duration of the recording.
         name: of the recording, for formats that hold several; may be empty.
-        model: that recognised it; may be empty.
-        options: that it was decoded with, as JSON values.
+        model: the name of the model; may be empty.
+        options: of the decoding, as JSON values.
     Raises:
-        InputError: the words are not those of the text, overlap, reach past the end, or are on another timeline; or
-            there is no hypothesis.
+        InputError: the words differ from the text, overlap, reach past the end, or are on another timeline; or there
+            is no hypothesis.
     """
 
     text: str
@@ -172,10 +172,10 @@ class Transcript:
 
     def __post_init__(self) -> None:
         if not self.hypotheses:
-            raise InputError("a transcript must have at least one hypothesis, be it an empty one; got none")
+            raise InputError("a transcript must have at least one hypothesis, even an empty one; got none")
         if "".join(word.text for word in self.words) != "".join(self.text.split()):
             raise InputError(
-                f"the words of a transcript must be those of its text; got {[word.text for word in self.words]} "
+                f"the words of a transcript must be the words of its text; got {[word.text for word in self.words]} "
                 f"for {self.text!r}"
             )
         last_end = 0
@@ -201,10 +201,10 @@ class Transcript:
 
 
 def find_words(text: str) -> Iterator[tuple[int, int]]:
-    """Where each word of a text lies, as [start, end) in characters: what stands between spaces.
+    """The [start, end) of each word of a text, in characters. Words are separated by spaces.
 
-    A Han character is a word by itself, with the marks that follow it, because Chinese puts no spaces between words:
-    我用Python写 has four words. Not handled: other scripts without spaces (kana, Thai), which stay whole.
+    A Han character is a word by itself, with the marks that follow it, because Chinese has no spaces between words:
+    我用Python写 has four words. Not handled: other scripts without spaces (kana, Thai) are not split.
     """
     return (match.span() for match in _WORD.finditer(text))
 
@@ -215,21 +215,21 @@ def split_words(text: str) -> list[str]:
 
 
 def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], *, timeline: Timeline) -> Transcript:
-    """The transcript of a long recording, from those of successive pieces of it.
+    """The transcript of a long recording, from the transcripts of successive pieces.
 
-    Pieces are cut at whole frames, so all positions stay exact. Texts are joined by a space, but for Han characters on
-    both sides of a seam. Of each piece the best hypothesis counts: theirs make one, whose score is the sum, and whose
-    tokens lack the spaces at the seams.
+    Pieces are cut at whole frames, so all positions stay exact. Texts are joined by a space, except between Han
+    characters. The best hypotheses of the pieces are joined into one, with the sum of their scores, and without tokens
+    for the spaces between pieces.
 
     Args:
         transcripts: one for each piece, all with the frame_seconds of `timeline`; there may be none.
-        offsets: the frame of the whole recording in which each piece begins; not negative, in order.
+        offsets: the first frame of each piece in the whole recording; not negative, in order.
         timeline: of the whole recording.
     Returns:
         One transcript, with the name, model and options of the first piece; empty if there are no pieces.
     Raises:
-        InputError: not as many offsets as transcripts, another length of frame, or words that overlap or reach past
-            the end once the pieces lie at their offsets.
+        InputError: the numbers of offsets and transcripts differ, a piece has other frame_seconds, or words overlap or
+            reach past the end at these offsets.
     """
     if len(transcripts) != len(offsets):
         raise InputError(f"each transcript must have its offset; got {len(transcripts)} and {len(offsets)}")
@@ -247,9 +247,9 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
             words.append(replace(word, start_frame=start_frame, end_frame=end_frame, timeline=timeline))
         tokens += piece.hypotheses[0].tokens
         spans += ((start + offset, end + offset) for start, end in piece.hypotheses[0].spans)
-        for spotted in piece.hypotheses[0].hotwords:
-            start_frame, end_frame = spotted.start_frame + offset, spotted.end_frame + offset
-            hotwords.append(replace(spotted, start_frame=start_frame, end_frame=end_frame))
+        for hotword in piece.hypotheses[0].hotwords:
+            start_frame, end_frame = hotword.start_frame + offset, hotword.end_frame + offset
+            hotwords.append(replace(hotword, start_frame=start_frame, end_frame=end_frame))
     best = Hypothesis(
         text=_joined(piece.hypotheses[0].text for piece in transcripts),
         score=math.fsum(piece.hypotheses[0].score for piece in transcripts),
@@ -276,7 +276,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
 
 
 def _sum(scores: Sequence[float | None]) -> float | None:
-    """The sum of the scores, if all are there."""
+    """The sum of the scores, or None if one is missing."""
     known = [score for score in scores if score is not None]
     return math.fsum(known) if known and len(known) == len(scores) else None
 

@@ -1,10 +1,10 @@
-"""Harder training data from the data there is: speed, rooms, noise, level, codecs on waveforms, masks on features.
+"""Augmentation: speed, rooms, noise, level and codecs on waveforms, masks on features.
 
     waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ spec_augment
 
-The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level, a line carries
-what was recorded, a file keeps it. Functions over waveforms are numpy in, numpy out; whatever they draw comes from the
-generator they are given, so equal generators give equal results, and what comes in is never written to.
+The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level, a line
+transmits the recording, a file stores it. Functions over waveforms are numpy in, numpy out. All random numbers come
+from the generator in the arguments, so equal generators give equal results; arguments are never written to.
 
 Source: Ko et al. 2015 (speed), Ko et al. 2017 (reverberation and noise), Park et al. 2019 (SpecAugment).
 """
@@ -28,13 +28,13 @@ from torch import Tensor
 from asr.audio.sound_files import SOUND_SUFFIXES
 from asr.audio.waveform import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
-from asr.options import option
+from asr.options import check_options, option
 
 Choice = TypeVar("Choice")
 
-TELEPHONE_RATE = 8000  # Hz: what a telephone line samples at, so that nothing above 4 kHz passes
+TELEPHONE_RATE = 8000  # Hz, the sample rate of a telephone line: nothing above 4 kHz passes
 
-# libsndfile's scale from 0 (best) to below 1, at which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
+# libsndfile's scale from 0 (best) to below 1, which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
 MP3_COMPRESSION = (0.5, 0.99)
 
 
@@ -47,44 +47,38 @@ class AugmentOptions:
     """
 
     speeds: tuple[float, ...] = option(
-        (0.9, 1.0, 1.1), "speeds to choose from, each as likely; 1.1 is shorter and higher"
+        (0.9, 1.0, 1.1), "play each utterance at one of these speeds; 1.1 is shorter and higher", least=0.1, most=10
     )
-    reverb_probability: float = option(0.0, "share of utterances put into a room")
-    noise_probability: float = option(0.0, "share of utterances that noise is added to")
+    reverb_probability: float = option(0.0, "share of utterances put into a room", least=0, most=1)
+    noise_probability: float = option(0.0, "share of utterances with noise added", least=0, most=1)
     noise_snr_db: tuple[float, float] = option((5.0, 20.0), "lowest and highest signal-to-noise ratio in dB")
     gain_db: tuple[float, float] = option((0.0, 0.0), "lowest and highest change of level in dB")
-    telephone_probability: float = option(0.0, "share of utterances passed through a telephone line: 8 kHz, G.711")
-    mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate")
-    pause_seconds: float = option(0.0, "longest pause, silent or faintly noisy, put before or after an utterance")
-    background_probability: float = option(0.0, "share of utterances replaced by noise alone, in which nothing is said")
-    time_masks: int = option(2, "stretches of frames masked in each utterance")
-    time_mask_max_frames: int = option(50, "frames of the longest time mask")
-    time_mask_max_fraction: float = option(0.2, "share of an utterance that its time masks hide at most, all together")
-    frequency_masks: int = option(2, "bands of mel bins masked in each utterance")
-    frequency_mask_max_bins: int = option(20, "mel bins of the widest frequency mask")
+    telephone_probability: float = option(
+        0.0, "share of utterances passed through a telephone line: 8 kHz, G.711", least=0, most=1
+    )
+    mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate", least=0, most=1)
+    pause_seconds: float = option(
+        0.0, "longest pause, silent or faintly noisy, put before or after an utterance", least=0, most=3600
+    )
+    background_probability: float = option(
+        0.0, "share of utterances replaced by noise alone, without a word", least=0, most=1
+    )
+    time_masks: int = option(2, "mask N stretches of frames in each utterance", least=0)
+    time_mask_max_frames: int = option(50, "frames of the longest time mask", least=0)
+    time_mask_max_fraction: float = option(
+        0.2, "largest share of an utterance that its time masks hide together", least=0, most=1
+    )
+    frequency_masks: int = option(2, "mask N bands of mel bins in each utterance", least=0)
+    frequency_mask_max_bins: int = option(20, "mel bins of the widest frequency mask", least=0)
 
     def __post_init__(self) -> None:
-        if not self.speeds or not all(0.1 <= speed <= 10 for speed in self.speeds):
-            raise ConfigError(f"speeds must be one or more factors between 0.1 and 10, not {self.speeds}")
-        for name in (
-            "reverb_probability",
-            "noise_probability",
-            "telephone_probability",
-            "mp3_probability",
-            "background_probability",
-            "time_mask_max_fraction",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        check_options(self)
+        if not self.speeds:
+            raise ConfigError("speeds must be at least one factor, not ()", "speeds")
         for name in ("noise_snr_db", "gain_db"):
             low, high = getattr(self, name)
             if not -math.inf < low <= high < math.inf:
-                raise ConfigError(f"{name} must be a lower and a higher finite number, not {low} and {high}")
-        if not 0 <= self.pause_seconds < math.inf:
-            raise ConfigError(f"pause_seconds must be 0 or more, not {self.pause_seconds}")
-        for name in ("time_masks", "time_mask_max_frames", "frequency_masks", "frequency_mask_max_bins"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+                raise ConfigError(f"{name} must be a lower and a higher finite number, not {low} and {high}", name)
 
 
 def augment_waveform(
@@ -96,19 +90,19 @@ def augment_waveform(
     *,
     sample_rate: int = 16000,
 ) -> Waveform:
-    """The waveform as it might have been recorded another time: `options` says how, `rng` decides.
+    """The waveform with random changes, as `options` says.
 
     Args:
         waveform: (N,) float32; may be empty.
         options: probabilities and ranges.
-        noises: waveforms at the same rate, none of them empty; one is drawn for each utterance that gets noise.
-        impulse_responses: the same for rooms.
-        rng: decides everything; two in the same state give the same result.
+        noises: waveforms at the same rate, none of them empty; one is drawn for each utterance with noise.
+        impulse_responses: of rooms, likewise.
+        rng: generators in the same state give the same result.
         sample_rate: of the waveform, in Hz; only the telephone and MP3 depend on it.
     Returns:
-        (N',) float32, N' = round(N / speed); the array that came where nothing was drawn for it.
+        (N',) float32, N' = round(N / speed); the same array if no change was drawn.
     Raises:
-        ConfigError: noise or reverberation has a probability but there is nothing to draw from.
+        ConfigError: noise or reverberation has a probability, but there are no sounds for it.
         InputError: the waveform is not (N,) floating point.
     """
     for name, probability, sounds in (
@@ -116,7 +110,7 @@ def augment_waveform(
         ("reverb_probability", options.reverb_probability, impulse_responses),
     ):
         if probability > 0 and not sounds:
-            raise ConfigError(f"{name} is {probability}, which needs sounds to draw from, but there are none")
+            raise ConfigError(f"{name} is {probability}, so there must be sounds to draw from, but there are none")
     waveform = change_speed(waveform, _draw(options.speeds, rng))
     if rng.random() < options.reverb_probability:
         waveform = reverberate(waveform, _draw(impulse_responses, rng))
@@ -124,7 +118,7 @@ def augment_waveform(
         snr_db = rng.uniform(*options.noise_snr_db)
         waveform = add_noise(waveform, _draw(noises, rng), snr_db, rng)
     waveform = random_gain(waveform, options.gain_db, rng)
-    # An option that is off draws nothing, so that adding it to this module changed no training that is without it.
+    # An option that is off draws no number: new options here do not change trainings without them.
     if options.telephone_probability and rng.random() < options.telephone_probability:
         waveform = telephone(waveform, sample_rate)
     if options.mp3_probability and rng.random() < options.mp3_probability:
@@ -139,7 +133,7 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
         waveform: (N,) float32.
         factor: above 0.
     Returns:
-        (round(N / factor),) float32, band-limited so that nothing folds back; the array that came if factor is 1.
+        (round(N / factor),) float32, band-limited against aliasing; the same array if factor is 1.
     Raises:
         InputError: the waveform is not (N,) floating point, or factor is not above 0.
     """
@@ -150,18 +144,18 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 
 
 def add_noise(waveform: Waveform, noise: Waveform, snr_db: float, rng: np.random.Generator) -> Waveform:
-    """The waveform plus a stretch of the noise, scaled so that their energies differ by `snr_db`.
+    """The waveform plus a stretch of the noise, scaled to a signal-to-noise ratio.
 
-        snr_db = 10 log10 (sum speech^2 / sum noise^2), over the whole waveform and the stretch that is added to it
+        snr_db = 10 log10 (sum speech^2 / sum noise^2), over the whole waveform and the added stretch
 
-    The stretch starts at random; a noise shorter than the waveform is looped. Where either of them is silent, no scale
-    gives that ratio, and the waveform stays as it is.
+    The stretch starts at random; a noise shorter than the waveform is looped. If one of them is silent, no scale gives
+    this ratio, and the waveform is unchanged.
 
     Args:
         waveform: (N,) float32.
         noise: (K,) float32 at the same rate, K > 0.
         snr_db: signal-to-noise ratio in dB.
-        rng: decides where the stretch starts.
+        rng: draws the start of the stretch.
     Returns:
         (N,) float32; it may exceed [-1, 1].
     Raises:
@@ -178,10 +172,10 @@ def add_noise(waveform: Waveform, noise: Waveform, snr_db: float, rng: np.random
 
 
 def reverberate(waveform: Waveform, impulse_response: Waveform) -> Waveform:
-    """The waveform as heard in the room of the impulse response, at the same times, of the same length and energy.
+    """The waveform in the room of the impulse response, with the same length and energy.
 
-    The convolution is cut so that the peak of the response, the direct sound, falls on lag 0: words stay where they
-    were, and what rings on after the end is lost.
+    The convolution is cut so that the peak of the response, the direct sound, is at lag 0: words keep their times, and
+    the reverberation after the end is lost.
 
     Args:
         waveform: (N,) float32.
@@ -207,14 +201,14 @@ def reverberate(waveform: Waveform, impulse_response: Waveform) -> Waveform:
 
 
 def add_pause(waveform: Waveform, max_samples: int, rng: np.random.Generator) -> Waveform:
-    """The waveform with a pause before or after it: what says nothing must be transcribed as nothing.
+    """The waveform with a pause before or after it, so that a model learns to transcribe silence as nothing.
 
     Half of the pauses are digital silence, as editors leave it; the rest white noise of -90 to -50 dB of full scale.
 
     Args:
         waveform: (N,) float32.
-        max_samples: the pause lasts 0 to so many samples, each number as likely; 0 gives the waveform back.
-        rng: decides length, place and noise.
+        max_samples: length of the longest pause; all lengths are equally likely; 0: no pause.
+        rng: draws length, place and noise.
     Returns:
         (N',) float32, N' >= N.
     Raises:
@@ -230,15 +224,15 @@ def add_pause(waveform: Waveform, max_samples: int, rng: np.random.Generator) ->
 
 
 def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Generator) -> Waveform:
-    """Noise without speech, to learn to say nothing from: made, or where there are some, half the time one of `noises`.
+    """Noise without speech: generated, or with probability 1/2 one of `noises`, if there are any.
 
-    What is made has a power that falls with frequency to a power of 0 (white) to 2 (brown), evenly drawn. The level is
-    -90 to -10 dB of full scale (root mean square), evenly drawn.
+    Generated noise has power f^-a at frequency f, with a drawn evenly from 0 (white) to 2 (brown). The level is drawn
+    evenly from -90 to -10 dB of full scale (root mean square).
 
     Args:
-        num_samples: how long.
-        noises: waveforms, none of them empty or silent; a stretch is looped where it is too short.
-        rng: decides everything.
+        num_samples: length.
+        noises: waveforms, none of them empty or silent; one that is too short is looped.
+        rng: draws all of it.
     Returns:
         (num_samples,) float32.
     """
@@ -257,14 +251,14 @@ def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Gene
 
 
 def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random.Generator) -> Waveform:
-    """The waveform louder or softer by a number of dB drawn evenly from the range; it may exceed [-1, 1].
+    """The waveform with a gain drawn evenly from a range in dB; it may exceed [-1, 1].
 
     Args:
         waveform: (N,) float32.
         gain_db: lowest and highest gain in dB.
-        rng: decides the gain.
+        rng: draws the gain.
     Returns:
-        (N,) float32; the array that came if the gain is 0 dB.
+        (N,) float32; the same array if the gain is 0 dB.
     """
     _check("waveform", waveform)
     gain = rng.uniform(*gain_db)
@@ -272,17 +266,17 @@ def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random
 
 
 def telephone(waveform: Waveform, sample_rate: int) -> Waveform:
-    """The waveform as it comes out of a telephone line: nothing above 4 kHz, 8 bits a sample on G.711's scale (mu-law).
+    """The waveform after a telephone line: nothing above 4 kHz, 8 bits a sample on G.711's scale (mu-law).
 
-    Its lower edge, 300 Hz in a handset and none in a computer, is left to the masks of `spec_augment`.
+    Its lower cut-off, 300 Hz in a handset and none in a computer, is not simulated; see the masks of `spec_augment`.
 
     Args:
-        waveform: (N,) float32; what exceeds [-1, 1] is clipped.
+        waveform: (N,) float32; samples outside [-1, 1] are clipped.
         sample_rate: in Hz, at least 8000.
     Returns:
         (N,) float32 at the same rate.
     Raises:
-        InputError: the waveform is not (N,) floating point, or the rate is below the line's.
+        InputError: the waveform is not (N,) floating point, or the rate is below 8000 Hz.
     Source: ITU-T Recommendation G.711.
     """
     _check("waveform", waveform)
@@ -295,16 +289,16 @@ def telephone(waveform: Waveform, sample_rate: int) -> Waveform:
     coded = io.BytesIO()
     soundfile.write(coded, line, **coding)
     coded.seek(0)
-    heard, _ = soundfile.read(coded, dtype="float32", channels=1, **coding)
-    return _fit(soxr.resample(heard, TELEPHONE_RATE, sample_rate), len(waveform))
+    decoded, _ = soundfile.read(coded, dtype="float32", channels=1, **coding)
+    return _fit(soxr.resample(decoded, TELEPHONE_RATE, sample_rate), len(waveform))
 
 
 def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform:
-    """The waveform as an MP3 file keeps it, at the same times.
+    """The waveform after MP3 coding, at the same times.
 
     Args:
         waveform: (N,) float32.
-        sample_rate: in Hz, one that MP3 has (8000, 11025, 12000 and their doubles and fourfolds).
+        sample_rate: in Hz, one of MP3's: 8000, 11025, 12000, or 2 or 4 times one of them.
         compression: 0 (best) to 0.99, libsndfile's scale.
     Returns:
         (N,) float32.
@@ -318,28 +312,28 @@ def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform
     try:
         soundfile.write(file, waveform, sample_rate, format="MP3", compression_level=compression)
         file.seek(0)
-        heard, _ = soundfile.read(file, dtype="float32")
+        decoded, _ = soundfile.read(file, dtype="float32")
     except soundfile.LibsndfileError as error:
         raise InputError(
-            f"MP3 of {sample_rate} Hz at compression {compression:g} must be something that libsndfile "
-            f"{soundfile.__libsndfile_version__} writes: {error.error_string}"
+            f"libsndfile {soundfile.__libsndfile_version__} cannot write MP3 of {sample_rate} Hz at compression "
+            f"{compression:g}: {error.error_string}"
         ) from error
-    return _fit(heard, len(waveform))
+    return _fit(decoded, len(waveform))
 
 
 def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    """Features with bands and stretches hidden behind 0, which after normalisation is the mean.
+    """Features with masked bands and stretches, set to 0, the mean after normalisation.
 
-    Each utterance draws its own masks: widths evenly from 0 to the largest allowed, places evenly from those where the
-    mask fits into the utterance, never into its padding. Its time masks hide at most `time_mask_max_frames` frames each
-    and `time_mask_max_fraction` of all together. Masks may overlap. Time is not warped. Bands are meant for log-mel
-    features: across deltas or cepstra a band has no such meaning.
+    Each utterance has its own masks. Their widths are drawn evenly from 0 to the largest allowed, their places evenly
+    inside the utterance without padding. A time mask hides at most `time_mask_max_frames` frames; all time masks hide
+    at most `time_mask_max_fraction` of the utterance. Masks may overlap. Time is not warped. Masking bands makes sense
+    for log-mel features, not for deltas or cepstra.
 
     Args:
         features: (B, T, M) floating point, normalised to mean 0.
         lengths: (B,) int64 frames, on any device.
         options: numbers and sizes of masks.
-        generator: on any device; those of one device in the same state give the same masks.
+        generator: on any device; on one device, generators in the same state give the same masks.
     Returns:
         (B, T, M) on the device of `features`, a new tensor.
     Raises:
@@ -374,7 +368,7 @@ def draw_masks(
 
 
 def hide(features: Tensor, frames: Tensor, bins: Tensor) -> Tensor:
-    """Features (B, T, M) with 0 in the frames (B, T) and the bins (B, M) that are marked."""
+    """Features (B, T, M) with 0 in the marked frames (B, T) and bins (B, M)."""
     frames, bins = frames.to(features.device), bins.to(features.device)
     return features.masked_fill(frames[:, :, None] | bins[:, None, :], 0.0)
 
@@ -382,27 +376,27 @@ def hide(features: Tensor, frames: Tensor, bins: Tensor) -> Tensor:
 def read_sounds(folder: str | Path, sample_rate: int) -> list[Waveform]:
     """The sound files below a folder (noises, impulse responses), in the order of their paths; none for "".
 
-    All are held in memory: at 16 kHz an hour is 230 MB. A file counts by its suffix, one of `SOUND_SUFFIXES`.
+    All stay in memory: 230 MB an hour at 16 kHz. Sound files are recognised by their suffix, one of `SOUND_SUFFIXES`.
 
     Args:
         folder: searched with its subfolders.
-        sample_rate: what they are resampled to, in Hz.
+        sample_rate: of the result, in Hz.
     Raises:
-        DataError: there is no such folder, no sound file in it, or one that is damaged, empty or silent.
+        DataError: the folder is missing or has no sound files, or a file is damaged, empty or silent.
     """
     if not folder:
         return []
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError("this must be a folder of sound files, but there is none here", path=folder)
+        raise DataError("must be a folder of sound files, but is not a folder", path=folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
     if not paths:
-        raise DataError("this folder must hold sound files (.wav, .flac, .opus ...), but it holds none", path=folder)
+        raise DataError("the folder must hold sound files (.wav, .flac, .opus ...), but holds none", path=folder)
     sounds = []
     for path in paths:
         sound = read_audio(path, sample_rate=sample_rate)
         if not sound.any():
-            raise DataError("a noise or impulse response must not be silent or empty; take this file out", path=path)
+            raise DataError("a noise or impulse response must not be silent or empty; remove the file", path=path)
         sounds.append(sound)
     return sounds
 
@@ -416,7 +410,7 @@ def _stretch(noise: Waveform, length: int, rng: np.random.Generator) -> Waveform
 
 
 def _fit(waveform: Waveform, length: int) -> Waveform:
-    """`length` samples: a few are cut off, or zeros put behind, where a codec or a resampler rounded."""
+    """`length` samples: cut off a few, or append zeros, where a codec or a resampler rounded."""
     return np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
 
 
@@ -429,7 +423,7 @@ def _masks(lengths: Tensor, largest: Tensor, count: int, size: int, generator: t
 
 
 def _uniform(highest: Tensor, generator: torch.Generator) -> Tensor:
-    """Integers drawn evenly from 0 to `highest`, included, each element with its own; exact, unlike scaled floats."""
+    """Integers drawn evenly from 0 to `highest`, included, element by element; exact, unlike scaled floats."""
     draws = torch.randint(2**62, highest.shape, generator=generator, device=generator.device)
     return draws.to(highest.device) % (highest + 1)
 

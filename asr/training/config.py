@@ -21,45 +21,38 @@ from asr.training.augmentation import AugmentOptions
 class LoopOptions:
     """How any model is trained: epochs, optimiser, schedule, checkpoints."""
 
-    epochs: int = option(80, "passes over the training data")
-    seed: int = option(0, "decides initial weights, batches, augmentation and dropout")
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or plain gradient descent with Nesterov's momentum")
-    learning_rate: float = option(2e-3, "peak learning rate")
-    warmup_epochs: float = option(2.0, "epochs of linear warm-up from zero")
+    epochs: int = option(80, "train for N passes over the data", least=1)
+    seed: int = option(0, "seed of initial weights, batches, augmentation and dropout", least=0)
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or gradient descent with Nesterov momentum")
+    learning_rate: float = option(2e-3, "peak learning rate", above=0)
+    warmup_epochs: float = option(2.0, "raise the rate linearly from zero for N epochs", least=0)
     schedule: Literal["cosine", "plateau"] = option(
-        "cosine", "half a cosine, or half the rate after each epoch that is not the best"
+        "cosine", "decay the rate by half a cosine, or halve it after each epoch that is not the best"
     )
-    final_learning_rate: float = option(0.01, "share of the peak rate that the decay ends at")
-    weight_decay: float = option(0.01, "weight decay, for matrices only")
-    clip_norm: float = option(5.0, "gradients are scaled down to this norm")
-    patience_steps: int = option(20, "stop after so many steps in a row with a loss or gradient that is not finite")
-    early_stop_epochs: int = option(0, "stop after so many epochs in a row without a better one; 0: never")
-    average_best: int = option(5, "average the weights of so many of the best epochs")
-    checkpoint_minutes: float = option(5.0, "minutes between checkpoints inside an epoch")
+    final_learning_rate: float = option(0.01, "end the decay at this share of the peak rate", least=0, most=1)
+    weight_decay: float = option(0.01, "weight decay, of matrices only", least=0)
+    clip_norm: float = option(5.0, "scale gradients down to this norm", above=0)
+    patience_steps: int = option(20, "stop after N steps in a row whose loss or gradient is not finite", least=1)
+    early_stop_epochs: int = option(0, "stop after N epochs in a row without improvement; 0: never", least=0)
+    average_best: int = option(5, "average the weights of the N best epochs", least=1)
+    checkpoint_minutes: float = option(5.0, "save a checkpoint every N minutes inside an epoch", above=0)
     precision: Precision = option(
-        "auto", "format of the matrix products; auto: bfloat16 where it is faster; float16: GPUs only"
+        "auto", "format of matrix products; auto: bfloat16 where it is faster; float16: GPUs only"
     )
 
     def __post_init__(self) -> None:
         check_options(self)
         check_precision(self.precision)
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
-        for name in ("epochs", "patience_steps", "average_best"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm", "checkpoint_minutes"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("warmup_epochs", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if self.early_stop_epochs < 0:
-            raise ConfigError(f"early_stop_epochs must be 0 (never) or more, not {self.early_stop_epochs}")
         if self.warmup_epochs >= self.epochs:
-            raise ConfigError(f"warmup_epochs must be less than the {self.epochs} epochs, not {self.warmup_epochs}")
-        if not 0.0 <= self.final_learning_rate <= 1.0:
-            raise ConfigError(f"final_learning_rate must be a share in 0..1, not {self.final_learning_rate}")
+            message = f"warmup_epochs must be less than the {self.epochs} epochs, not {self.warmup_epochs}"
+            raise ConfigError(message, "warmup_epochs")
+
+
+def _check_files(options: Any, *names: str, what: str) -> None:
+    """Raises: ConfigError: an option does not name at least one file of that kind."""
+    for name in names:
+        if not (value := getattr(options, name)) or isinstance(value, str):
+            raise ConfigError(f"{name} must be a tuple of at least one {what}, not {value!r}", name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,46 +60,37 @@ class DataOptions:
     """Where the utterances are and how they are batched."""
 
     train: tuple[str, ...] = option(
-        help="training manifests (Lhotse CutSets), or folders of shards (Lhotse Shar), which can be URLs"
+        help="training manifests (Lhotse CutSets), or folders or URLs of shards (Lhotse Shar)"
     )
-    dev: tuple[str, ...] = option(help="the same, that choices are made on")
-    batch_seconds: float = option(60.0, "seconds of sound in a batch, padding counted")
+    dev: tuple[str, ...] = option(help="the same for development: the best epochs are chosen on them")
+    batch_seconds: float = option(60.0, "seconds of sound in a batch, padding included")
     join_probability: float = option(
-        0.0, "chance that an utterance is followed by another in one recording; drawn each epoch"
+        0.0, "probability that an utterance is joined with another one; drawn each epoch", least=0, below=1
     )
-    max_seconds: float = option(30.0, "longer training utterances are left out, and counted")
-    shards_together: int = option(4, "shards whose utterances are mixed; so many more are read ahead, into memory")
-    unknown_characters: str = option("", "characters to leave out of transcripts, and count, instead of an error")
+    max_seconds: float = option(30.0, "leave out longer training utterances, and count them", above=0)
+    shards_together: int = option(4, "mix the utterances of N shards, and read N more ahead, into memory", least=1)
+    unknown_characters: str = option("", "leave these characters out of transcripts, and count them")
     noise: str = option("", "folder of background noises for augmentation")
     impulse_responses: str = option("", "folder of room impulse responses for augmentation")
 
     def __post_init__(self) -> None:
-        for name in ("train", "dev"):
-            if not getattr(self, name) or isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} must be a tuple of at least one manifest, not {getattr(self, name)!r}")
-        if self.shards_together < 1:
-            raise ConfigError(f"shards_together must be at least 1, not {self.shards_together}")
-        if not 0.0 <= self.join_probability < 1.0:
-            raise ConfigError(f"join_probability must be in [0, 1), not {self.join_probability}")
-        if not 0 < self.max_seconds <= self.batch_seconds:
-            raise ConfigError(
-                f"max_seconds must be positive and at most batch_seconds ({self.batch_seconds}), not {self.max_seconds}"
-            )
+        check_options(self)
+        _check_files(self, "train", "dev", what="manifest")
+        if not self.max_seconds <= self.batch_seconds:
+            message = f"max_seconds must be at most batch_seconds ({self.batch_seconds}), not {self.max_seconds}"
+            raise ConfigError(message, "max_seconds", "batch_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryOptions:
-    """A second CTC target, phones from a lexicon, on a middle layer; only in training, gone from the model folder."""
+    """A second CTC target, phones from a lexicon, on a middle layer; only in training, not in the model folder."""
 
     lexicon: str = option("", "pronunciations, `WORD PH PH ...` a line; empty: no second target")
-    layer: int = option(2, "recurrent layer that the phones are read from, 1 the first")
-    weight: float = option(0.5, "share of the phones' loss in the sum with the characters'")
+    layer: int = option(2, "read the phones from this recurrent layer, 1 the first", least=1)
+    weight: float = option(0.5, "share of the phones' loss in the sum with the characters'", least=0, below=1)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < 1.0:
-            raise ConfigError(f"weight must be in [0, 1), not {self.weight}")
-        if self.layer < 1:
-            raise ConfigError(f"layer must be at least 1, not {self.layer}")
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,33 +105,44 @@ class TrainingConfig:
     auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     ctc_backend: Backend = option("auto", "CTC kernel on a GPU: PyTorch's, cuDNN's, or the faster one, measured")
-    deterministic: bool = option(False, "the same losses from the same GPU, bit for bit, but slower")
-    init: str = option("", "model folder to start from instead of random weights")
+    deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
+    init: str = option("", "start from this model folder instead of random weights")
     init_alphabet: Literal["keep", "extend", "replace"] = option(
-        "keep", "of the model to start from: as it is, with the texts' new characters, or only the texts'"
+        "keep", "keep the alphabet of the initial model, extend it by the texts' new characters, or take the texts'"
     )
-    frozen_layers: int = option(0, "recurrent layers, from the first, that stay as in the model to start from")
+    frozen_layers: int = option(0, "keep the first N recurrent layers of the initial model as they are", least=0)
     name: str = option("", "name of the model")
-    description: str = option("", "what the model is good for, in a sentence")
+    description: str = option("", "say what the model is good for, in a sentence")
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.deterministic and self.ctc_backend == "native":
-            raise ConfigError("deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not")
-        if not self.init and (self.init_alphabet != "keep" or self.frozen_layers):
-            raise ConfigError("init_alphabet and frozen_layers need a model to start from, init")
-        if not 0 <= self.frozen_layers <= self.encoder.num_layers:
             raise ConfigError(
-                f"frozen_layers must be at most the encoder's {self.encoder.num_layers}, not {self.frozen_layers}"
+                "deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not",
+                *("deterministic", "ctc_backend"),
+            )
+        if not self.init and (self.init_alphabet != "keep" or self.frozen_layers):
+            raise ConfigError(
+                "init_alphabet and frozen_layers need a model to start from, init",
+                *("init_alphabet", "frozen_layers", "init"),
+            )
+        if self.frozen_layers > self.encoder.num_layers:
+            raise ConfigError(
+                f"frozen_layers must be at most the encoder's {self.encoder.num_layers}, not {self.frozen_layers}",
+                "frozen_layers",
             )
         if self.auxiliary.lexicon and self.auxiliary.layer > self.encoder.num_layers:
             raise ConfigError(
                 f"auxiliary.layer must be one of the encoder's {self.encoder.num_layers} layers, "
-                f"not {self.auxiliary.layer}"
+                f"not {self.auxiliary.layer}",
+                "auxiliary.layer",
             )
         for name, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
             if getattr(self.augment, name) > 0 and not getattr(self.data, folder):
-                raise ConfigError(f"augment.{name} needs a folder of sounds in data.{folder}, but there is none")
+                raise ConfigError(
+                    f"augment.{name} needs a folder of sounds in data.{folder}, but there is none",
+                    *(f"augment.{name}", f"data.{folder}"),
+                )
 
 
 def _loop(name: str, default: Any) -> Any:
@@ -172,17 +167,15 @@ class TextDataOptions:
     """Where the text is and how it is batched."""
 
     train: tuple[str, ...] = option(help="texts, a sentence a line: plain, .gz or .xz; or manifests")
-    dev: tuple[str, ...] = option(help="texts that choices are made on")
-    batch_size: int = option(32, "rows of text that are read side by side")
-    chunk_length: int = option(32, "tokens of each row in a step; the state is carried on, gradients are not")
+    dev: tuple[str, ...] = option(help="texts for development: the best epochs are chosen on them")
+    batch_size: int = option(32, "read N rows of text side by side", least=1)
+    chunk_length: int = option(
+        32, "tokens of each row in a step; the state is carried over, gradients are not", least=1
+    )
 
     def __post_init__(self) -> None:
-        for name in ("train", "dev"):
-            if not getattr(self, name) or isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} must be a tuple of at least one text, not {getattr(self, name)!r}")
-        for name in ("batch_size", "chunk_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_options(self)
+        _check_files(self, "train", "dev", what="text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +187,9 @@ class LanguageTrainingConfig:
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
-    deterministic: bool = option(False, "the same losses from the same GPU, bit for bit, but slower")
+    deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
     name: str = option("", "name of the model")
-    description: str = option("", "what the model is good for, in a sentence")
+    description: str = option("", "say what the model is good for, in a sentence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,14 +198,11 @@ class NgramTrainingConfig:
 
     train: tuple[str, ...] = option(help="texts, a sentence a line: plain, .gz or .xz; or manifests")
     text: TextOptions = field(default_factory=TextOptions)
-    unit: Unit = option("word", "what the n-grams are made of")
+    unit: Unit = option("word", "make n-grams of words or of characters")
     order: int = option(3, "words or characters in the longest n-grams")
-    prune: tuple[int, ...] = option((), "leave out n-grams that come so often at most, by length: 0,0,1,...")
-    max_words: int = option(0, "know so many of the most frequent words; 0: all")
+    prune: tuple[int, ...] = option((), "leave out n-grams seen at most this often, by length: 0,0,1,...")
+    max_words: int = option(0, "keep the N most frequent words; 0: all", least=0)
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not self.train or isinstance(self.train, str):
-            raise ConfigError(f"train must be a tuple of at least one text, not {self.train!r}")
-        if self.max_words < 0:
-            raise ConfigError(f"max_words must be 0 (no limit) or a number of words, not {self.max_words}")
+        _check_files(self, "train", what="text")

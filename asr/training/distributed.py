@@ -1,13 +1,13 @@
-"""What the processes of one training tell each other; alone, a process gets back what it gave.
+"""Communication between the processes of one training; a single process gets its own values back.
 
-Every process holds the whole model and takes its share of the rows of every batch, so that a step is the same step for
-any number of processes: losses are normalised by counts over the whole batch, and gradients are summed. One sum of all
-gradients, in one call after the backward pass, stands in the place of DistributedDataParallel: a process without rows,
-a part of the model that nothing used and a step that nobody takes need no special treatment, and neither do forward,
-checkpoints and the names of weights. What is lost is the overlap of sending with computing: see docs/training.md.
+Every process has the whole model and its share of the rows of every batch, so that a step is the same for any number of
+processes: losses are divided by counts over the whole batch, and gradients are summed. All gradients are summed in one
+call after the backward pass, instead of by DistributedDataParallel. So processes without rows, unused parameters and
+skipped steps need no special treatment, and neither do the forward pass, checkpoints and names of weights. The price is
+that sending does not overlap with computing: see docs/training.md.
 
-Calls must be the same, and in the same order, in all processes. Where one ends, the others notice (`PeerLost`), or are
-ended by what started them: torchrun, or `asr.training.launch`.
+All processes must make the same calls in the same order. If one ends, the others notice it (`PeerLost`), or are ended
+by the process that started them: torchrun, or `asr.training.launch`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import nn
 from asr.compute.device import find_device
 from asr.errors import AsrError, ConfigError
 
-MEETING = "ASR_TRAINING_MEETING"  # where `asr.training.launch` lets its processes meet; torchrun's do as it says
+MEETING = "ASR_TRAINING_MEETING"  # where processes of `asr.training.launch` meet; torchrun has its own variables
 
 Value = TypeVar("Value")
 
@@ -34,55 +34,60 @@ class PeerLost(AsrError):
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks, also before and after the training itself."""
+    """Whether this is the process that writes files and notes, also outside the group."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def only_first(function: Callable[..., None]) -> Callable[..., None]:
+    """The function in the first process; a function that does nothing in the others."""
+    return function if is_first() else lambda *_, **__: None
+
+
 def rank() -> int:
-    """The number of this process in the group, from 0; 0 outside of a group."""
+    """The number of this process in the group, from 0; 0 outside a group."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def num_processes() -> int:
-    """Processes in the group; 1 outside of one."""
+    """Number of processes in the group; 1 outside a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def joined(device: str) -> Iterator[torch.device]:
-    """Inside, this process is in the group of those that were started with it, if any were; gives its own device.
+    """Join the group of the processes that were started together, if there are several; yields this one's device.
 
     Args:
-        device: as for `find_device`; with several processes, each has the GPU of its number on its machine.
+        device: as for `find_device`; each of several processes has the GPU of its number on its machine.
     Raises:
-        ConfigError: several processes were asked to train on one GPU.
-        InputError: there is no such device.
+        ConfigError: several processes cannot train on one GPU.
+        InputError: the device does not exist.
     """
-    started = int(os.environ.get("WORLD_SIZE", 1))
-    if started == 1 or dist.is_initialized():
-        yield find_device(device)
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    own_device = find_device(device)
+    if size == 1 or dist.is_initialized():
+        yield own_device
         return
-    place = find_device(device)
-    if place.type == "cuda":
-        if place.index is not None:
-            raise ConfigError(f"{started} processes need a GPU each: device must be cuda or auto, not {device!r}")
-        place = find_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
-        torch.cuda.set_device(place)
+    if own_device.type == "cuda":
+        if own_device.index is not None:
+            raise ConfigError(f"{size} processes need a GPU each: device must be cuda or auto, not {device!r}")
+        own_device = find_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        torch.cuda.set_device(own_device)
     with _peers():
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
+            "cpu:gloo,cuda:nccl" if own_device.type == "cuda" else "gloo",
             init_method=os.environ.get(MEETING, "env://"),
             rank=int(os.environ["RANK"]),
-            world_size=started,
+            world_size=size,
         )
     try:
-        yield place
+        yield own_device
     finally:
         dist.destroy_process_group()
 
 
 def own(items: Sequence[Value]) -> Sequence[Value]:
-    """This process's share of what is there for all: every n-th, so that sorted items are shared out evenly."""
+    """This process's share of the items: every n-th, so that sorted items are shared evenly."""
     return items[rank() :: num_processes()]
 
 
@@ -97,12 +102,12 @@ def total(*values: float) -> list[float]:
 
 
 def agreed(*answers: bool) -> list[bool]:
-    """For each question, whether any process says yes."""
+    """For each question, whether the answer is True in any process."""
     return [yes > 0 for yes in total(*answers)]
 
 
 def gather(value: Value) -> list[Value]:
-    """What each process gave, in the order of their numbers."""
+    """The values of all processes, in the order of their numbers."""
     values = [value] * num_processes()
     if num_processes() > 1:
         with _peers():
@@ -111,7 +116,7 @@ def gather(value: Value) -> list[Value]:
 
 
 def from_first(function: Callable[[], Value]) -> Value:
-    """What `function` gives in the first process, which alone calls it; where it raises, all processes do."""
+    """The result of `function`, which only the first process calls; if it raises, all processes raise."""
     if num_processes() == 1:
         return function()
     outcome: list[Value | Exception | None] = [None, None]
@@ -129,7 +134,7 @@ def from_first(function: Callable[[], Value]) -> Value:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Each gradient becomes its sum over all processes; a parameter that no process used is left without one."""
+    """Replace each gradient by its sum over all processes; a parameter that no process used stays without one."""
     if num_processes() == 1:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -145,7 +150,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Errors of the connection to other processes become one sentence."""
+    """Turn errors of the connection to other processes into one sentence."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""The acoustic model that a training begins with: a new one, or one that has learnt, with its alphabet or another."""
+"""The acoustic model at the start of a training: new, or trained before, with its alphabet or another one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from asr.errors import ConfigError
 from asr.text.alphabet import Alphabet
 from asr.training.config import TrainingConfig
 
-OUTPUT = ("encoder.output.weight", "encoder.output.bias")  # a row for each label, Φ first
+OUTPUT = ("encoder.output.weight", "encoder.output.bias")  # one row for each label, Φ first
 
 
 def make_model(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
-    """A new model with the alphabet of the texts, or the one that the configuration starts from.
+    """A new model with the alphabet of the texts, or the model that the configuration starts from.
 
     Args:
         config: of the training.
         texts: normalised, of the training set.
     Raises:
         ConfigError: the model to start from does not fit the configuration.
-        DataError: it cannot be loaded.
+        DataError: the model cannot be loaded.
     """
     if config.init:
         return _started(config, texts)
@@ -41,29 +41,28 @@ def make_model(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
 
 
 def _characters(config: TrainingConfig, texts: Sequence[str]) -> tuple[str, ...]:
-    """Those of the texts, but for what is to be left out."""
+    """The characters of the texts without the unknown ones of the configuration."""
     left_out = set(config.data.unknown_characters)
     return Alphabet.from_texts("".join(set(text) - left_out) for text in texts).characters
 
 
 def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
-    """The model to start from; what is new in its alphabet has new weights, what stays keeps its own.
+    """The model to start from. New characters get new weights, the others keep theirs.
 
-    With the alphabet it keeps its way of decoding, too: language models may not know what is new.
+    The decoding options are kept if the alphabet is: language models may not know the new characters.
     """
     model = AcousticModel.load(config.init)
-    kept = ("frontend",) if config.init_alphabet == "replace" else ("text", "frontend")
-    for part in kept:
+    fixed_parts = ("frontend",) if config.init_alphabet == "replace" else ("text", "frontend")
+    for part in fixed_parts:
         if getattr(model.config, part) != getattr(config, part):
             raise ConfigError(f"init: the {part} options of {config.init} must be those of this training")
     if replace(model.config.encoder, dropout=config.encoder.dropout) != config.encoder:
         raise ConfigError(f"init: the encoder of {config.init} must have the shape of this training's")
     before = characters = model.config.characters
     if config.init_alphabet != "keep":
-        found = _characters(config, texts)
-        characters = found
+        characters = _characters(config, texts)
         if config.init_alphabet == "extend":
-            characters = (*before, *(character for character in found if character not in before))
+            characters = (*before, *(character for character in characters if character not in before))
     fresh = AcousticModel(
         replace(
             model.config,
@@ -77,18 +76,19 @@ def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
         )
     )
     weights = model.state_dict()
-    stays = [(fresh.alphabet.encode(each)[0], model.alphabet.encode(each)[0]) for each in characters if each in before]
-    here, there = map(list, zip((0, 0), *stays, strict=True))  # Φ stays, too
+    common = [character for character in characters if character in before]
+    rows_after = [0, *(fresh.alphabet.encode(character)[0] for character in common)]  # Φ is 0 in both
+    rows_before = [0, *(model.alphabet.encode(character)[0] for character in common)]
     for name in OUTPUT:
         rows = fresh.state_dict()[name].clone()
-        rows[here] = weights[name][there]
+        rows[rows_after] = weights[name][rows_before]
         weights[name] = rows
     fresh.load_state_dict(weights)
     return fresh
 
 
 def freeze(model: AcousticModel, num_layers: int) -> None:
-    """Keeps the first recurrent layers, and what lies below them, as they are; 0: nothing."""
+    """Freeze the first recurrent layers, and the layers below them; 0: none."""
     parts = [model.encoder.reduction, *model.encoder.layers[:num_layers]] if num_layers else []
     for parameter in torch.nn.ModuleList(parts).parameters():
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Pronunciations, read from a plain lexicon, as a second target for the encoder's middle."""
+"""Pronunciations from a plain lexicon, a second target for a middle layer of the encoder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _COMMENT = re.compile(r"^;;;.*|(^|\s)#.*")
 class Lexicon:
     """Words and their phones, as labels with Φ = 0.
 
-    Words are looked up in upper case; phones are taken as they are written, with CMUdict's digits of stress.
+    Words are looked up in upper case; phones are used as written, with CMUdict's stress digits.
 
     Args:
         path: lines of `WORD PH PH ...` in UTF-8 (CMUdict, Kaldi's lexicon.txt, but not lexiconp.txt, whose second
-            column is a number); `WORD(2)` is a variant, and the first of several counts; `;;;` at the start of a line
-            and `#` at the start or after white space begin comments.
+            column is a number). `WORD(2)` is a variant; the first variant is used. `;;;` at the start of a line and `#`
+            at the start or after white space begin comments.
     Raises:
         DataError: the file is missing, empty or not UTF-8, or a line has a word without phones.
     """
@@ -33,10 +33,10 @@ class Lexicon:
                 continue
             word, *phones = entry
             if not phones:
-                raise DataError(f"each word must have phones, but {word!r} has none", path=path, line=number)
+                raise DataError(f"every word must have phones, but {word!r} has none", path=path, line=number)
             self._phones.setdefault(_VARIANT.sub("", word).upper(), tuple(phones))
         if not self._phones:
-            raise DataError("a lexicon must have words, but this one has none", path=path)
+            raise DataError("the lexicon must have words, but has none", path=path)
         self.phones = tuple(sorted({phone for phones in self._phones.values() for phone in phones}))
         self._labels = {phone: label for label, phone in enumerate(self.phones, start=1)}
 

@@ -17,25 +17,26 @@ class TrainingLog:
     """Appends records to `folder/log.jsonl` and to `folder/tensorboard`.
 
     A record has a kind ("step", "epoch", "note"), the optimiser steps done, and any figures. After a kill the log may
-    be ahead of the checkpoint that the run resumes from: what it has beyond `step` is dropped, since it comes again.
+    be ahead of the checkpoint that the run resumes from: records after `step` are deleted, and written again.
 
     Args:
         folder: the run folder; made if missing.
-        step: optimiser steps done by the checkpoint that the run resumes from; 0 begins the log anew.
+        step: optimiser steps done by the checkpoint that the run resumes from; 0 starts a new log.
     Raises:
-        DataError: the log to go on with is damaged other than in its last line.
+        DataError: the log is damaged before its last line.
     """
 
     def __init__(self, folder: Path, *, step: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / LOG_FILE
-        kept = [record for record in read_log(folder) if record["step"] <= step] if step and self.path.exists() else []
-        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        records = read_log(folder) if step and self.path.exists() else []
+        done = (record for record in records if record["step"] <= step)
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in done))
         self._file = self.path.open("a", encoding="utf-8")
         self._board = _summary_writer(folder / "tensorboard", purge_step=step + 1)
 
     def write(self, kind: str, *, step: int, **figures: Any) -> None:
-        """Append one record; numbers go to TensorBoard too, as `kind/name`. JSON has no NaN or infinity: null."""
+        """Append one record; numbers go to TensorBoard too, as `kind/name`. NaN and infinity become null in JSON."""
         record = {name: None if _is_not_finite(value) else value for name, value in figures.items()}
         self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
         self._file.flush()
@@ -44,17 +45,17 @@ class TrainingLog:
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """End the log; nothing can be written any more."""
+        """End the log."""
         self._file.close()
         if self._board is not None:
             self._board.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's log; a last line cut short by a kill is left out.
+    """The records of a run's log; a last line cut off by a kill is left out.
 
     Returns:
-        What `TrainingLog.write` was given, in order; figures that were not finite are None.
+        The records in order; figures that were not finite are None.
     Raises:
         DataError: there is no log, or another line is not a record.
     """

@@ -20,7 +20,7 @@ def train_ngram(
     Args:
         config: everything that decides the result.
         path: the file; its name ends in .arpa, .arpa.gz to be compressed, or .safetensors to be packed.
-        note: called with one sentence for each thing a person should know.
+        note: called with each sentence for the user.
     Raises:
         ConfigError: the name of the file, the order or the pruning is wrong.
         DataError: a text cannot be read.

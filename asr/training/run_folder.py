@@ -1,4 +1,4 @@
-"""The run folder of any training: one process at a time, and one configuration from the first to the last day."""
+"""The run folder of any training: one process at a time, and one configuration."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from asr.files import locks
 from asr.files.reading import read_json
 from asr.files.writing import write_whole
 from asr.options import first_difference, from_json, to_json
+from asr.training.checkpoint import CHECKPOINTS
 from asr.training.config import LoopOptions
-from asr.training.loop import CHECKPOINTS
 
 
 class TrainingOptions(Protocol):
@@ -34,10 +34,10 @@ Config = TypeVar("Config", bound=TrainingOptions)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training in the same folder; the system lifts the lock when the process ends.
+    """Keep other processes from training in the same folder; the lock ends with the process.
 
     Raises:
-        ConfigError: another one does.
+        ConfigError: another process is training there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock") as own:
@@ -47,19 +47,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make_cell: MakeCell) -> Config:
-    """The configuration to train with, its precision settled; a new run folder gets it as config.json.
+    """The configuration with its precision chosen; in a new run folder, it is written as config.json.
 
-    An old run folder must hold the same configuration. Its precision stands where "auto" is asked for: measured again,
-    it might come out otherwise, and the run would go on with other losses. Where this processor cannot run it, the run
-    goes on in float32 all the same.
+    An old run folder must hold the same configuration. Its precision replaces "auto", because a new measurement might
+    choose another one and change the losses. If this processor cannot run it, the run continues in float32.
 
     Raises:
-        ConfigError: the folder's run has other options; the first that differs is named.
+        ConfigError: the run in the folder has other options; the first difference is named.
     Warns:
-        AsrWarning: the run goes on in float32.
+        AsrWarning: the run continues in float32.
     """
     path = folder / "config.json"
-    if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: a first try may have named a wrong file
+    if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: an option may have been wrong
         dtype = choose_precision(config.loop.precision, device, make_cell=make_cell, training=True)
         config = _with_precision(config, str(dtype).removeprefix("torch."))
         write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
@@ -74,11 +73,11 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
         config = _with_precision(config, old.loop.precision)
     if difference := first_difference(to_json(old), to_json(config)):
         raise ConfigError(
-            f"{folder} holds a run with other options ({difference}); resume it with the same, or choose another folder"
+            f"{folder} holds a run with other options ({difference}); use the same options, or another folder"
         )
     if wanted == "auto" and not can_run(make_cell, getattr(torch, config.loop.precision), device, training=True):
         message = (
-            f"{folder} was trained in {config.loop.precision}, which this processor cannot run: float32 from here on"
+            f"{folder} was trained in {config.loop.precision}, which this processor cannot run: continuing in float32"
         )
         warnings.warn(AsrWarning(message), stacklevel=2)
         return _with_precision(config, "float32")
@@ -86,5 +85,5 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
 
 
 def _with_precision(config: Config, precision: str) -> Config:
-    """The configuration with that precision."""
+    """The configuration with another precision."""
     return replace(config, loop=replace(config.loop, precision=precision))  # type: ignore[arg-type, type-var]

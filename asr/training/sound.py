@@ -1,4 +1,4 @@
-"""The sound of an epoch: recordings read, augmented and joined, the same in whatever process and order it is done."""
+"""The sound of an epoch: recordings read, augmented and joined, with the same result in any process and order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from asr.data.manifest import Utterance
 from asr.data.waveforms import Sounds, read_waveform
 from asr.processes import WorkerDied, Workers, in_order
 from asr.training.augmentation import AugmentOptions, add_pause, augment_waveform, background
-from asr.training.data import Example, compact
+from asr.training.examples import Example, compact
 
-# Examples, perhaps silenced, with their waveforms.
-Heard: TypeAlias = tuple[list[Example], list[np.ndarray]]
+AugmentedRows: TypeAlias = tuple[list[Example], list[np.ndarray]]
+"""Examples with their waveforms; an example that was replaced by noise has no text."""
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """What is to be heard in a batch of an epoch; batches count from where the epoch goes on.
+    """The examples of a batch of an epoch, and the content of their sound files that are in archives.
 
-    The content of sound files that are in archives comes along.
+    Batches are numbered from the one at which the epoch resumes.
     """
 
     epoch: int
@@ -35,13 +35,13 @@ class Recordings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """A function from examples to what is heard in an epoch; what is random depends on seed, epoch and ids alone.
+    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone.
 
     Args:
         options: how sound is changed.
         sample_rate: Hz of the waveforms.
         seed: of the training.
-        noises, impulse_responses: sounds to change it with.
+        noises, impulse_responses: waveforms to add and to convolve with.
         phones: whether there is a second target.
     """
 
@@ -52,36 +52,38 @@ class Augmentation:
     impulse_responses: Sequence[np.ndarray]
     phones: bool
 
-    def __call__(self, recordings: Recordings) -> Heard:
+    def __call__(self, recordings: Recordings) -> AugmentedRows:
         pairs = [self._recorded(example, recordings) for example in recordings.examples]
         return [example for example, _ in pairs], [waveform for _, waveform in pairs]
 
-    def _recorded(self, example: Example, among: Recordings) -> tuple[Example, np.ndarray]:
-        """One recording, or in its place as much of noise in which nothing is said."""
-        rng = np.random.default_rng((self.seed, among.epoch, crc32(example.id.encode()), 1))
+    def _recorded(self, example: Example, batch: Recordings) -> tuple[Example, np.ndarray]:
+        """One recording, or noise of the same length without speech."""
+        rng = np.random.default_rng((self.seed, batch.epoch, crc32(example.id.encode()), 1))
         if rng.random() < self.options.background_probability:
             num_samples = round(example.seconds * self.sample_rate)
             silent = replace(example, text="", labels=compact(()), phones=compact(()) if self.phones else None)
             return silent, background(num_samples, self.noises, rng)
-        return example, np.concatenate([self._augmented(utterance, among) for utterance in example.utterances])
+        return example, np.concatenate([self._augmented(utterance, batch) for utterance in example.utterances])
 
-    def _augmented(self, utterance: Utterance, among: Recordings) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, among.epoch, crc32(utterance.id.encode())))
-        waveform = read_waveform(utterance, self.sample_rate, sounds=among.sounds)
+    def _augmented(self, utterance: Utterance, batch: Recordings) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, batch.epoch, crc32(utterance.id.encode())))
+        waveform = read_waveform(utterance, self.sample_rate, sounds=batch.sounds)
         waveform = augment_waveform(
             waveform, self.options, self.noises, self.impulse_responses, rng, sample_rate=self.sample_rate
         )
         return add_pause(waveform, round(self.options.pause_seconds * self.sample_rate), rng)
 
 
-def heard_in_order(workers: Workers[Recordings, Heard], recordings: Iterable[Recordings]) -> Iterator[Heard]:
-    """What is heard in batches 0, 1, 2 ..., from workers.
+def rows_in_order(
+    workers: Workers[Recordings, AugmentedRows], recordings: Iterable[Recordings]
+) -> Iterator[AugmentedRows]:
+    """The rows of batches 0, 1, 2 ..., from workers.
 
     Raises:
-        WorkerDied: one of them was killed.
+        WorkerDied: a worker was killed.
     """
 
-    def living() -> Iterator[tuple[int, Heard]]:
+    def rows() -> Iterator[tuple[int, AugmentedRows]]:
         for task, outcome in workers.results(recordings):
             if isinstance(outcome, WorkerDied):
                 raise WorkerDied(
@@ -89,10 +91,10 @@ def heard_in_order(workers: Workers[Recordings, Heard], recordings: Iterable[Rec
                 )
             yield task.batch, outcome
 
-    return in_order(living())
+    return in_order(rows())
 
 
-def in_worker(augmentation: Augmentation, number: int) -> Augmentation:
-    """The augmentation, in a process of which there are as many as processors have to spare."""
+def augmentation_of_worker(augmentation: Augmentation, number: int) -> Augmentation:
+    """The augmentation, for a worker: it uses one thread, as there are many workers."""
     torch.set_num_threads(1)
     return augmentation

@@ -1,10 +1,9 @@
-"""From text to chunks of tokens: a text of any size as numbers on disk, read in another order in each epoch.
+"""From text to chunks of tokens: a text of any size as numbers on disk, in a new order in each epoch.
 
-The tokens of a text lie one after the other in a file that is mapped into memory, each sentence ended by <eos>, in
-blocks of whole sentences. An epoch takes the blocks in a new order, and the sentences of each block in a new order:
-that makes one long row, which is cut into rows of equal length that are read side by side, chunk by chunk. All of it is
-a function of (seed, epoch), so a run that resumes in the middle of an epoch begins where it was, and each of several
-processes reads rows of its own.
+The tokens of a text are in a file that is mapped into memory, in blocks of whole sentences; each sentence ends with
+<eos>. An epoch has the blocks in a new order, and the sentences of each block in a new order. The result is one long
+row. It is cut into rows of equal length, which are read side by side, chunk by chunk. The order is a function of
+(seed, epoch), so a run can resume in the middle of an epoch, and each of several processes reads its own rows.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ class Text:
     """The tokens of a text.
 
     Args:
-        tokens: (N,) unsigned integers, every sentence ended by <eos>.
-        bounds: (n + 1,) int64, where its blocks begin, and N; each begins with a sentence.
-        num_sentences: how many.
-        num_unknown: words among them that the vocabulary lacks.
+        tokens: (N,) unsigned integers; each sentence ends with <eos>.
+        bounds: (n + 1,) int64, the starts of its blocks, and N; each block begins with a sentence.
+        num_sentences: number of sentences.
+        num_unknown: number of words outside the vocabulary.
     """
 
     tokens: np.ndarray
@@ -52,7 +51,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Some tokens of each of B rows, and those that follow them.
+    """T tokens of each of B rows, and the tokens that follow them.
 
     Args:
         number: of the chunk in its epoch, from 0.
@@ -74,21 +73,21 @@ def prepare_text(
     begun: bool,
     note: Callable[[str], None],
 ) -> tuple[Vocabulary, Text]:
-    """The vocabulary and the tokens of some files: made in `folder` at the first call, found there at the next.
+    """The vocabulary and the tokens of text files: made in `folder` by the first call, read from it by later ones.
 
-    The files are read twice, line by line; on disk, a token takes one to four bytes. Of several processes, the first
-    does it.
+    The files are read twice, line by line; on disk, a token takes one to four bytes. Only the first of several
+    processes reads them.
 
     Args:
         paths: the files.
-        folder: what is made goes there.
+        folder: for the tokens and their index.
         text: how the files are normalised.
-        vocabulary: what of them becomes the vocabulary.
-        begun: a training has begun with what is in `folder`: refuse files that have been changed since. If not, they
-            are read anew, as they are with other options.
+        vocabulary: how the vocabulary is chosen.
+        begun: whether a training with the tokens in `folder` has begun. If so, changed files are refused; if not,
+            files are read again after a change of files or options.
         note: called with one sentence before the files are read.
     Raises:
-        DataError: a file cannot be read, or has been changed; there is no text in them; or the folder is damaged.
+        DataError: a file cannot be read or has changed, no file has text, or the folder is damaged.
     """
     index = from_first(lambda: _make_index(paths, folder, text, vocabulary, begun=begun, note=note))
     chosen = Vocabulary(index["unit"], tuple(index["entries"]))
@@ -110,13 +109,13 @@ def _make_index(
     begun: bool,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """What the folder's index holds, as it was found there or is made now."""
+    """The index of the folder, read from it or made now."""
     files = [[os.path.abspath(path), *_fingerprint(path)] for path in paths]
     source = {"files": files, "text": to_json(text), "vocabulary": to_json(vocabulary)}
     changed: list[str] = []
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        if begun:  # by a release that knew fewer options, perhaps
+        if begun:  # perhaps by a release with fewer options
             index["source"]["text"] = to_json(from_json(TextOptions, index["source"]["text"]))
         if index["source"] == source:
             return index
@@ -130,7 +129,7 @@ def _make_index(
         )
     note(f"reading {', '.join(paths)}")
     chosen = build_vocabulary(read_sentences(paths, text), vocabulary)
-    (folder / INDEX_FILE).unlink(missing_ok=True)  # or a kill would leave the old one beside new tokens
+    (folder / INDEX_FILE).unlink(missing_ok=True)  # otherwise a kill would leave the old index beside new tokens
     counts = write_tokens(folder / TOKENS_FILE, read_sentences(paths, text), chosen)
     index = {"source": source, "unit": chosen.unit, "entries": list(chosen.entries), **counts}
     write_whole(folder / INDEX_FILE, json.dumps(index, ensure_ascii=False))
@@ -138,7 +137,7 @@ def _make_index(
 
 
 def write_tokens(path: Path, sentences: Iterable[str], vocabulary: Vocabulary) -> dict[str, object]:
-    """Writes the tokens of sentences to a file; gives the other fields of `Text`, as JSON values."""
+    """Write the tokens of sentences to a file; returns the other fields of `Text` as JSON values."""
     bounds, num_sentences, num_unknown = [0], 0, 0
     block: list[int] = []
     dtype = _dtype(vocabulary.size)
@@ -163,9 +162,9 @@ def write_tokens(path: Path, sentences: Iterable[str], vocabulary: Vocabulary) -
 
 
 def plan_rows(num_tokens: int, *, batch_size: int, chunk_length: int) -> tuple[int, int]:
-    """Rows side by side, and tokens in each: fewer rows where they would be shorter than a chunk.
+    """The number of rows, and of tokens in each; fewer rows if they would be shorter than a chunk.
 
-    The tokens left over, fewer than rows, are not read; they are others in each epoch.
+    The remaining tokens, fewer than rows, are not read; they differ from epoch to epoch.
     """
     rows = max(1, min(batch_size, num_tokens // chunk_length))
     return rows, num_tokens // rows
@@ -177,21 +176,21 @@ def read_chunks(
     """The chunks of an epoch from number `start` on; the last one may be shorter.
 
     Args:
-        text: what is read.
-        rows: the numbers of the rows to read; there may be none.
-        row_length: tokens in a row, as `plan_rows` says.
+        text: the tokens.
+        rows: the numbers of the rows to read; may be empty.
+        row_length: tokens in a row, from `plan_rows`.
         chunk_length: tokens of a row in a chunk.
-        seed, epoch: decide the order of the text.
+        seed, epoch: of the order of the text.
         start: the first chunk to read.
     """
     offset = start * chunk_length
     readers = [_Reader(text, position=row * row_length + offset, seed=seed, epoch=epoch) for row in rows]
     for number, begin in enumerate(range(offset, row_length, chunk_length), start=start):
         count = min(chunk_length, row_length - begin)
-        taken = torch.empty(len(rows), count + 1, dtype=torch.int64)
-        for row, reader in zip(taken, readers, strict=True):
+        tokens = torch.empty(len(rows), count + 1, dtype=torch.int64)
+        for row, reader in zip(tokens, readers, strict=True):
             row.copy_(torch.from_numpy(reader.take(count)))
-        yield Chunk(number=number, inputs=taken[:, :-1], targets=taken[:, 1:])
+        yield Chunk(number=number, inputs=tokens[:, :-1], targets=tokens[:, 1:])
 
 
 class _Reader:
@@ -204,15 +203,15 @@ class _Reader:
         begins = sizes[order].cumsum() - sizes[order]
         first = int(np.searchsorted(begins, position, side="right")) - 1
         self.blocks = iter(order[first:])
-        # What stands before a block is the end of the sentence before; the token before the position is kept.
+        # The <eos> of the sentence before precedes a block; the token before the position is kept.
         self.buffer = np.concatenate([[EOS], self._next_block()])[position - begins[first] :]
 
     def take(self, count: int) -> np.ndarray:
-        """(count + 1,) int64: the token before the next ones, and those."""
+        """(count + 1,) int64: the last token, and the next `count` tokens."""
         while len(self.buffer) <= count:
             self.buffer = np.concatenate([self.buffer, self._next_block()])
-        taken, self.buffer = self.buffer[: count + 1], self.buffer[count:]
-        return taken
+        tokens, self.buffer = self.buffer[: count + 1], self.buffer[count:]
+        return tokens
 
     def _next_block(self) -> np.ndarray:
         """The sentences of the next block in the order of this epoch."""

@@ -19,13 +19,13 @@ from recipes.stages import Note, Recipe, some_utterances
 def add_flags(parser: Parser) -> None:
     """--held-out and --overfit."""
     parser.add_argument(
-        "--held-out", default="", metavar="SPEAKER", help="of the sample: train on the other one; S0150 or S0252"
+        "--held-out", default="", metavar="SPEAKER", help="test on this speaker of the sample only; S0150 or S0252"
     )
     parser.add_argument(
         "--overfit",
         type=at_least(1),
         metavar="N",
-        help="train and measure on the same N utterances: can they be learnt? Give an --output of its own",
+        help="train and measure on the same N utterances, to test learning; give a separate --output",
     )
 
 
@@ -40,7 +40,7 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe; a sample gets a smaller encoder, and what is to be learnt by heart no obstacles."""
+    """The choices of this recipe: a smaller encoder for the sample, no regularisation for --overfit."""
     small = args.source is not None and (args.source / "manifest.tsv").is_file()
     return TrainingConfig(
         data=DataOptions(

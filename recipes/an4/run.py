@@ -1,4 +1,4 @@
-"""AN4, from the corpus as CMU publishes it to a trained model and its error rates on the official test set."""
+"""AN4: from CMU's corpus to a trained model and its error rates on the official test set."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ LEXICON = "lexicon.txt"
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """Manifests of train, dev and test; the corpus' pronunciations lie beside them."""
-    made = an4.prepare(source=args.source, output=folder, progress=progress)
-    lexicon = made.pop("lexicon")
+    """Manifests of train, dev and test, with the corpus's pronunciations in the same folder."""
+    manifests = an4.prepare(source=args.source, output=folder, progress=progress)
+    lexicon = manifests.pop("lexicon")
     assert lexicon == (folder / LEXICON).absolute()
-    return made
+    return manifests
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe, made on dev; README.md beside this file says what each gave."""
+    """The choices of this recipe, made on dev; their effects are in its README.md."""
     return TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train"]),),
@@ -67,12 +67,12 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
 ) -> dict[str, DecodingOptions]:
-    """Ranking anew by a language model of characters, which can spell names that it has never seen, in the folder."""
+    """Rescoring by a language model of characters in the model folder, which can spell unseen names."""
     run = model.parent / "lm"
     texts = {split: run.parent / f"{split}.txt" for split in ("train", "dev")}
     for split, path in texts.items():
         text = "".join(f"{utterance.text}\n" for utterance in read_manifest(manifests[split]))
-        if not path.is_file() or path.read_text() != text:  # a run knows its text by the file's age
+        if not path.is_file() or path.read_text() != text:  # a run identifies its text by the time of the file
             write_whole(path, text)
     config = LanguageTrainingConfig(
         data=TextDataOptions(train=(str(texts["train"]),), dev=(str(texts["dev"]),), batch_size=16, chunk_length=40),
@@ -87,7 +87,7 @@ def decoding(
         config = replace(config, network=network, loop=replace(config.loop, epochs=1))
     train_language_model(config, run, device=args.device, note=note, progress=progress)
     LanguageModel.load(run / "model").save(model / "lm", stored="float16")
-    return {"beam of 100": DecodingOptions(beam_width=100, rescore_lm=str(model / "lm"))}
+    return {"beam of 100": DecodingOptions.of(beam_width=100, rescore_lm=str(model / "lm"))}
 
 
 RECIPE = Recipe(

@@ -1,4 +1,4 @@
-"""Corpora in their publishers' layouts, gathered into a collection as `asr.corpora.english` reads it.
+"""Gather corpora in their publishers' layouts into a collection for `asr.corpora.english`.
 
     python -m recipes.english.gather librispeech LibriSpeech/dev-clean collection/librispeech_dev_clean --split test
     python -m recipes.english.gather ljspeech LJSpeech-1.1 collection/ljspeech
@@ -6,15 +6,15 @@
     python -m recipes.english.gather african-storybook asp-audio/en collection/african_storybook --texts asp-source/en
 
 Layouts:
-    librispeech         SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac (or .wav), SPEAKER-CHAPTER.trans.txt beside them
-                        with `SPEAKER-CHAPTER-NUMBER TRANSCRIPT` a line; https://www.openslr.org/12, CC BY 4.0
-    ljspeech            wavs/LJ001-0001.wav, metadata.csv with `LJ001-0001|text|text with numbers as words` a line;
+    librispeech         SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac (or .wav), and SPEAKER-CHAPTER.trans.txt with lines
+                        of `SPEAKER-CHAPTER-NUMBER TRANSCRIPT`; https://www.openslr.org/12, CC BY 4.0
+    ljspeech            wavs/LJ001-0001.wav, metadata.csv with lines of `LJ001-0001|text|text with numbers as words`;
                         https://keithito.com/LJ-Speech-Dataset, public domain; one speaker
-    arctic              arctic_a0001.wav, here or in wav/, a speaker a folder; etc/txt.done.data, or --texts FILE, with
-                        `( arctic_a0001 "text" )` a line; http://festvox.org/cmu_arctic, free of restrictions
-    african-storybook   0001_a-very-tall-man/mp3/02.mp3, README.md with a table of licences and readers; of --texts the
-                        file 0001_*.md, in which section n (`##`) is on page n + 1, page 1 being the
-                        title; https://github.com/global-asp, CC BY (the stories under CC BY-NC are left out)
+    arctic              arctic_a0001.wav, here or in wav/, one folder per speaker; etc/txt.done.data, or --texts FILE,
+                        with lines of `( arctic_a0001 "text" )`; http://festvox.org/cmu_arctic, free of restrictions
+    african-storybook   0001_a-very-tall-man/mp3/02.mp3, README.md with a table of licences and readers; in the folder
+                        --texts the file 0001_*.md, whose section n (`##`) is page n + 1, after the title page;
+                        https://github.com/global-asp, CC BY (stories under CC BY-NC are left out)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from asr.files.writing import write_whole
 
 PROG = "recipes.english.gather"
 SAMPLE_RATE = 16000
-FASTEST, SLOWEST = 30.0, 3.0  # characters a second: beyond these, text and sound don't belong together
+FASTEST, SLOWEST = 30.0, 3.0  # characters per second; outside this range, text and sound do not match
 
 _ARCTIC_LINE = re.compile(r'\( (?P<name>\w+) "(?P<text>.*)" \)')
 _STORY_LINE = re.compile(r"\[\d+\]\(\S*/(?P<story>\d+_[^)/]+)\) \|.*\| \[(?P<licence>[^]]+)\]\(\S*\) \| (?P<reader>.+)")
@@ -56,7 +56,7 @@ class Recording:
     speaker: str
 
     def __post_init__(self) -> None:
-        """Raises: DataError: the name is none for a file in a folder, or the text and speaker are none for a table."""
+        """Raises: DataError: the name cannot be that of a file, or text or speaker cannot be in a table."""
         _check_name(self.name, self.audio.parent)
         for value in (self.text, self.speaker):
             if re.search(r"[\t\n\r\0]", value):
@@ -75,7 +75,7 @@ def librispeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
 
 
 def ljspeech(corpus: Path, texts: Path | None) -> Iterator[Recording]:
-    """The recordings that are there, with numbers and abbreviations as they are read."""
+    """The existing recordings, with numbers and abbreviations as spoken."""
     for line in read_text(corpus / "metadata.csv").splitlines():
         if line.count("|") != 2:
             raise DataError(f"must be lines of NAME|TEXT|TEXT, got {line!r}", path=corpus / "metadata.csv")
@@ -90,30 +90,30 @@ def arctic(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     prompts = texts or corpus / "etc" / "txt.done.data"
     folder = corpus / "wav" if (corpus / "wav").is_dir() else corpus
     for line in read_text(prompts).splitlines():
-        if not (found := _ARCTIC_LINE.match(line)):
+        if not (match := _ARCTIC_LINE.match(line)):
             raise DataError(f'must be lines of ( NAME "TEXT" ), got {line!r}', path=prompts)
-        _check_name(found["name"], prompts)
-        if (audio := folder / f"{found['name']}.wav").is_file():
-            yield Recording(name=found["name"], audio=audio, text=found["text"], speaker=f"arctic-{corpus.name}")
+        _check_name(match["name"], prompts)
+        if (audio := folder / f"{match['name']}.wav").is_file():
+            yield Recording(name=match["name"], audio=audio, text=match["text"], speaker=f"arctic-{corpus.name}")
 
 
 def african_storybook(corpus: Path, texts: Path | None) -> Iterator[Recording]:
-    """The pages of the stories under CC BY, without the title pages, whose readers add names to the text."""
+    """The pages of the stories under CC BY, without title pages, to whose text readers add names."""
     if texts is None:
         raise ConfigError("african-storybook needs the folder of the stories' texts, but there is no --texts")
     for line in read_text(corpus / "README.md").splitlines():
-        if not (found := _STORY_LINE.match(line)) or found["licence"] != _CC_BY:
+        if not (match := _STORY_LINE.match(line)) or match["licence"] != _CC_BY:
             continue
-        story = found["story"]
+        story = match["story"]
         number_of_story = story.partition("_")[0]
-        candidates = sorted(texts.glob(f"{number_of_story}_*.md"))  # a title may be spelled another way
+        candidates = sorted(texts.glob(f"{number_of_story}_*.md"))  # titles are not always spelled the same
         if len(candidates) != 1:
             raise DataError(f"must hold one text of story {number_of_story}, holds {len(candidates)}", path=texts)
         _, *pages = re.split(r"^##[ \t]*$", "\n".join(read_text(candidates[0]).splitlines()), flags=re.MULTILINE)
         for number, page in enumerate(pages, start=2):
             audio = corpus / story / "mp3" / f"{number:02d}.mp3"
             if page.strip() and not page.lstrip().startswith("* License") and audio.is_file():
-                reader = "-".join(found["reader"].lower().split())
+                reader = "-".join(match["reader"].lower().split())
                 name = f"{number_of_story}-{number:02d}"
                 yield Recording(name=name, audio=audio, text=" ".join(page.split()), speaker=f"asp-{reader}")
 
@@ -135,22 +135,22 @@ def gather(
     note: Callable[[str], None],
     disable: bool | None = None,
 ) -> Path:
-    """The manifest.tsv of the recordings, written to a folder with a FLAC file of 16 kHz for each.
+    """Write FLAC files of 16 kHz and then the manifest.tsv of recordings; the path of the manifest.
 
-    Files that are there already are kept; the manifest is written last. What is faster than `FASTEST` or slower than
-    `SLOWEST` characters a second is left out, and counted.
+    Existing files are not written again. Recordings faster than `FASTEST` or slower than `SLOWEST` characters per
+    second are left out and counted.
 
     Args:
-        recordings: with names that differ.
+        recordings: with different names.
         folder: made if it is missing.
-        split: of all of them: train, dev or test.
-        note: called with one sentence about what was left out.
-        disable: the progress bar, as tqdm takes it.
+        split: of all recordings: train, dev or test.
+        note: called with one sentence about the recordings left out.
+        disable: the progress bar, as in tqdm.
     Raises:
-        DataError: a file is missing or not audio, or a name comes twice.
+        DataError: a file is missing or not audio, or a name is used twice.
     """
     if len(names := {recording.name.casefold() for recording in recordings}) < len(recordings):
-        message = f"must hold recordings with names that differ, but {len(recordings)} have {len(names)}"
+        message = f"must hold recordings with different names, but {len(recordings)} have {len(names)}"
         raise DataError(message, path=recordings[0].audio.parent)
     lines = ["path\ttranscript\tspeaker\tseconds\tsplit\n"]
     left_out = []
@@ -174,7 +174,7 @@ def gather(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of the command with these arguments, those of the process if None."""
+    """Run the command, with the arguments of the process if None; the exit status."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 
@@ -187,21 +187,21 @@ def make_parser() -> Parser:
         examples="\n".join((__doc__ or "").splitlines()[2:]),
     )
     parser.add_argument("layout", choices=LAYOUTS, metavar="LAYOUT", help=", ".join(LAYOUTS))
-    parser.add_argument("corpus", type=Path, metavar="CORPUS", help="the folder as it was published")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="COLLECTION/NAME, to write to")
+    parser.add_argument("corpus", type=Path, metavar="CORPUS", help="the folder as published")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write to, COLLECTION/NAME")
     parser.add_argument("--split", choices=("train", "dev", "test"), default="train", help="default: train")
-    parser.add_argument("--texts", type=Path, metavar="PATH", help="where the layout keeps its texts apart")
+    parser.add_argument("--texts", type=Path, metavar="PATH", help="texts, if the layout has them elsewhere")
     parser.add_argument(
-        "--without", type=Path, nargs="+", default=[], metavar="CORPUS", help="leave out what these corpora hold"
+        "--without", type=Path, nargs="+", default=[], metavar="CORPUS", help="leave out recordings of these corpora"
     )
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Gathers one corpus."""
+    """Gather one corpus."""
     elsewhere = {path.stem for corpus in args.without for path in corpus.rglob("*") if path.is_file()}
-    found = list(LAYOUTS[args.layout](args.corpus, args.texts))
-    recordings = [recording for recording in found if recording.name not in elsewhere]
+    all_recordings = list(LAYOUTS[args.layout](args.corpus, args.texts))
+    recordings = [recording for recording in all_recordings if recording.name not in elsewhere]
     if not recordings:
         raise DataError(f"must hold recordings in the layout {args.layout}, but there are none", path=args.corpus)
 
@@ -209,14 +209,14 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             say(sentence, prog=PROG)
 
-    if len(recordings) < len(found):
-        note(f"{len(found) - len(recordings)} of {len(found)} left out, other corpora hold them")
+    if len(recordings) < len(all_recordings):
+        note(f"{len(all_recordings) - len(recordings)} of {len(all_recordings)} left out, other corpora hold them")
     gather(recordings, args.folder, split=args.split, note=note, disable=disable_progress(args))
     return 0
 
 
 def _check_name(name: str, path: Path) -> None:
-    """Raises: DataError: a name would lead out of the folder, or no file can have it."""
+    """Raises: DataError: a name leads out of the folder, or cannot be that of a file."""
     if not re.fullmatch(r"\w[\w.-]{0,199}", name):
         rule = "a recording must be named by at most 200 letters, digits, underscores, dots and dashes"
         raise DataError(f"{rule}, got {name!r:.60}", path=path)

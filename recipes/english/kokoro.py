@@ -1,8 +1,8 @@
 """Kokoro-82M, a voice model: English sentences to speech in one of its voices.
 
-Made by hexgrad, https://huggingface.co/hexgrad/Kokoro-82M, Apache 2.0; run by onnxruntime. Its symbols of speech are
-made of what espeak-ng (GPL 3, run as it is) says, by way of phonemizer. These packages are imported only when a model
-is opened, and nothing else of the toolkit needs them.
+Made by hexgrad, https://huggingface.co/hexgrad/Kokoro-82M, Apache 2.0; run by onnxruntime. Its phonetic symbols are
+converted from the IPA of espeak-ng (GPL 3, not modified), through phonemizer. These packages are imported only when a
+model is opened; nothing else in the toolkit needs them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SAMPLE_RATE, OUTPUT_RATE = 24000, 16000
 STYLE_SIZE = 256
 PACKAGES = "onnxruntime espeakng-loader phonemizer-fork"
 
-# From espeak-ng's IPA, parts of one sound tied by ^, to what Kokoro learned, in this order. Source: misaki 0.9.4,
-# espeak.py; but British e^ə (hair) is read before e turns into A, and an American r before a vowel is one (father and).
+# From espeak-ng's IPA, with the parts of a sound tied by ^, to Kokoro's symbols, in this order. Source: misaki 0.9.4,
+# espeak.py, with two changes: British e^ə (hair) comes before e to A, and a double American r becomes one (father and).
 _COMMON = (
     ("ʔˌn\u0329", "ʔn"), ("ʔn\u0329", "ʔn"), ("a^ɪ", "I"), ("a^ʊ", "W"), ("d^ʒ", "ʤ"), ("e^ɪ", "A"), ("t^ʃ", "ʧ"),
     ("ɔ^ɪ", "Y"), ("ə^l", "ᵊl"), ("ʲo", "jo"), ("ʲə", "jə"), ("ʲ", ""), ("ɚ", "əɹ"), ("r", "ɹ"), ("x", "k"),
@@ -40,15 +40,15 @@ _AMERICAN = (*_COMMON, ("o^ʊ", "O"), ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɪ
 
 
 class Kokoro:
-    """The model in a folder; its network is loaded with the first sentence.
+    """The model in a folder; its network is loaded for the first sentence.
 
     Args:
         folder: with model.onnx (float32, half precision or int8; inputs tokens or input_ids, style, speed), vocab.json
             (`{"vocab": {symbol: number}}`) and voices/NAME.bin (float32, a row of 256 for each number of symbols).
-        threads: of the processor; None means as many as onnxruntime finds best.
+        threads: None means onnxruntime's default.
     Raises:
         ConfigError: a file or a package is missing.
-        DataError: vocab.json is not what it must be.
+        DataError: vocab.json has the wrong form.
     """
 
     name = "kokoro"
@@ -58,9 +58,7 @@ class Kokoro:
         missing = [name for name in ("model.onnx", "vocab.json") if not (folder / name).is_file()]
         if missing or not self.voices:
             lacks = ", ".join(missing + ["voices/*.bin"] * (not self.voices))
-            raise ConfigError(
-                f"a voice model lacks {lacks} in {folder}; recipes/english/README.md says where to get it"
-            )
+            raise ConfigError(f"a voice model lacks {lacks} in {folder}; see recipes/english/README.md for its source")
         self._onnxruntime = _import("onnxruntime")
         self._phonemizer, self._espeak = _import("phonemizer.backend"), _import("phonemizer.backend.espeak.wrapper")
         self._espeak_files = _import("espeakng_loader")
@@ -77,7 +75,7 @@ class Kokoro:
         """The sentence as (N,) float32 at 16 kHz, with a short pause before and after it.
 
         Raises:
-            InputError: there is nothing to say, or more than the voice has styles for (510 symbols).
+            InputError: the sentence has no symbols, or more than the voice has styles for (510).
             DataError: the network or the voice cannot be read.
         """
         symbols = self.symbols(sentence, british=voice.startswith("b"))
@@ -100,11 +98,11 @@ class Kokoro:
         return soxr.resample(np.asarray(spoken, dtype=np.float32).ravel(), SAMPLE_RATE, OUTPUT_RATE)
 
     def symbols(self, sentence: str, *, british: bool) -> str:
-        """The sentence in Kokoro's symbols; those of punctuation that it lacks are still there."""
+        """The sentence in Kokoro's symbols, with punctuation that Kokoro may lack."""
         (spoken,) = self._espeak_of("en-gb" if british else "en-us").phonemize([sentence], strip=True)
-        for heard, symbol in _BRITISH if british else _AMERICAN:
-            spoken = spoken.replace(heard, symbol)
-        return re.sub("(\\S)\u0329", r"ᵊ\1", spoken).replace("^", "")  # a consonant that is a syllable
+        for ipa, symbol in _BRITISH if british else _AMERICAN:
+            spoken = spoken.replace(ipa, symbol)
+        return re.sub("(\\S)\u0329", r"ᵊ\1", spoken).replace("^", "")  # a syllabic consonant
 
     @cached_property
     def _network(self) -> Any:
@@ -113,7 +111,7 @@ class Kokoro:
         path = self._folder / "model.onnx"
         try:
             return self._onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no class for its own
+        except Exception as error:  # onnxruntime has no base class of errors
             raise DataError(f"cannot be loaded: {error}", path=path) from error
 
     def _read_style(self, voice: str) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from asr.training.ngram import train_ngram
 from recipes.stages import Note, Recipe
 
 DESCRIPTION = "everyday English, read aloud or dictated, from many kinds of microphones; names and numbers as words"
-RESCORE_LM = "english-lm"  # which comes with the package; recipes/english_lm makes it
+RESCORE_LM = "english-lm"  # part of the package, made by recipes/english_lm
 
 LICENCES = {
     "librispeech": "LibriSpeech, V. Panayotov, G. Chen, D. Povey, S. Khudanpur, https://www.openslr.org/12, CC BY 4.0",
@@ -46,16 +46,16 @@ UNKNOWN = "licence not known to the recipe"
 
 
 def add_flags(parser: Parser) -> None:
-    """The other things that it takes."""
+    """--noise, --cmudict, --an4 and --text."""
     add = parser.add_argument
     add("--noise", type=Path, required=True, metavar="DIR", help="background/ with noises, rir/ with rooms")
     add("--cmudict", type=Path, required=True, metavar="FILE", help="CMU's pronouncing dictionary, plain or .xz")
     add("--an4", type=Path, metavar="PATH", help="the AN4 corpus or its archive (default: download it)")
-    add("--text", type=Path, nargs="+", default=[], metavar="FILE", help="for the n-gram model of the beam")
+    add("--text", type=Path, nargs="+", default=[], metavar="FILE", help="texts for the n-gram model of the beam")
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """All manifests by name, AN4's as "an4-train", "an4-dev" and "an4-test"; a lexicon lies beside them."""
+    """All manifests by name, AN4's as "an4-train", "an4-dev" and "an4-test", and a lexicon in the same folder."""
     digits = an4.prepare(source=args.an4, output=folder / "an4", progress=progress)
     manifests = english.prepare(sources=args.source, cmudict=args.cmudict, output=folder, note=note, progress=progress)
     lexicon = manifests.pop("lexicon")
@@ -64,12 +64,12 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 
 def lexicon_below(output: Path) -> Path:
-    """Where the pronunciations lie."""
+    """The path of the pronunciations."""
     return Path(os.path.abspath(output)) / "data" / "lexicon.txt"
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe, made on dev; README.md beside this file says what each gave."""
+    """The choices of this recipe, made on dev; their effects are in its README.md."""
     return TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train"]), str(manifests["an4-train"])),
@@ -103,15 +103,15 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
 ) -> dict[str, DecodingOptions]:
-    """Two beams with a word 3-gram of the text, in the folder; the second's hypotheses are ranked anew."""
+    """Two beams with a word 3-gram of the text in the model folder; the second is rescored."""
     if not args.text:
         return {}
-    made, ngram = make_ngram(args, manifests, note=note), model / "ngram.safetensors"
-    shutil.copyfile(made, ngram)
+    ngram = model / "ngram.safetensors"
+    shutil.copyfile(make_ngram(args, manifests, note=note), ngram)
     source = make_source(manifests, model / "source.safetensors", note=note)
     return {
-        "3-gram": DecodingOptions(beam_width=100, lm=str(ngram)),
-        "3-gram and RNN": DecodingOptions(
+        "3-gram": DecodingOptions.of(beam_width=100, lm=str(ngram)),
+        "3-gram and RNN": DecodingOptions.of(
             beam_width=500,
             lm=str(ngram),
             rescore_lm=RESCORE_LM,
@@ -123,21 +123,21 @@ def decoding(
 
 
 def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note: Note) -> Path:
-    """The 3-gram of the texts without what is tested, named after both, so that it is made anew when one changes."""
-    tested = [
+    """The 3-gram of the texts without sentences of dev and test; its name changes with both."""
+    held_out = [
         normalize(utterance.text, english.TEXT)
         for name, path in manifests.items()
-        if name.endswith(("-dev", "-test")) and not name.startswith("an4-")  # commands, which any text may have
+        if name.endswith(("-dev", "-test")) and not name.startswith("an4-")  # AN4's commands occur in any text
         for utterance in read_manifest(path)
     ]
     sizes = [f"{os.path.abspath(path)} {path.stat().st_size}" for path in args.text]
-    name = hashlib.sha256("\n".join([*sizes, *tested]).encode()).hexdigest()[:12]
+    name = hashlib.sha256("\n".join([*sizes, *held_out]).encode()).hexdigest()[:12]
     text, ngram = (args.output / "data" / file for file in (f"text-{name}.txt", f"3-gram-{name}.safetensors"))
     if not ngram.is_file():
         write_lm_text(
             args.text,
             text,
-            withheld=Withheld(tested),
+            withheld=Withheld(held_out),
             options=english.TEXT,
             characters=english.LETTERS,
             note=note,
@@ -148,14 +148,14 @@ def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note:
 
 
 def make_source(manifests: Mapping[str, Path], path: Path, *, note: Note) -> Path:
-    """The character 3-gram of what was trained on: longer ones know the sentences that several people read by heart."""
-    learnt = tuple(str(manifests[name]) for name in ("train", "an4-train"))
-    train_ngram(NgramTrainingConfig(train=learnt, text=english.TEXT, unit="character", order=3), path, note=note)
+    """The character 3-gram of the training texts; longer n-grams memorise sentences that several people read."""
+    train = tuple(str(manifests[name]) for name in ("train", "an4-train"))
+    train_ngram(NgramTrainingConfig(train=train, text=english.TEXT, unit="character", order=3), path, note=note)
     return path
 
 
 def credits(args: argparse.Namespace, manifests: Mapping[str, Path]) -> dict[str, str]:
-    """Of each corpus and text that was trained on, who made it, and its licence."""
+    """Maker and licence of each training corpus and text."""
     corpora = {utterance.id.partition("/")[0] for utterance in read_manifest(manifests["train"])} | {"an4"}
     known = {
         corpus: next((credit for start, credit in LICENCES.items() if corpus.startswith(start)), UNKNOWN)

@@ -1,8 +1,8 @@
-"""Sentences of text files, spoken in many voices, as one more corpus for recipes/english/run.py --source.
+"""Speak sentences of text files in many voices, as a further corpus for recipes/english/run.py --source.
 
-The speech is clean and close: the noise, rooms, telephones and codecs of run.py are added in training, anew in every
-epoch. What each sentence is, who speaks it and how fast follows from its number and the files and flags given, other
-than --number, so that a larger one goes on where a smaller one ended.
+The speech is clean and close; training adds the noise, rooms, telephones and codecs of run.py, different ones in every
+epoch. Sentence, voice and speed depend on their number, the files and the flags except --number, so a larger --number
+continues a smaller one.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ EXAMPLES = """\
 --voice-model is a folder with Kokoro-82M (Apache 2.0):
   model.onnx        its network, as ONNX
   vocab.json        {"vocab": {symbol: number}}, or all of its config.json
-  voices/NAME.bin   a voice each, 510 x 256 float32; NAME begins with a in
-                    American voices and with b in British ones
-README.md beside this file says where they come from. Further packages:
+  voices/NAME.bin   one per voice, 510 x 256 float32; NAME begins with a for
+                    American voices and with b for British ones
+Their sources are in recipes/english/README.md. Further packages:
   pip install onnxruntime espeakng-loader phonemizer-fork
 
-Killed at any moment, the same command goes on. OUTPUT/manifest.tsv is there,
-and correct, after every 100 files. --withhold takes manifests (.jsonl.gz),
-tables with a column `transcript` (.tsv) and plain texts.
+After any kill, the same command resumes. OUTPUT/manifest.tsv is written after
+every 100 files. --withhold takes manifests (.jsonl.gz), tables with a column
+`transcript` (.tsv) and plain texts.
 
 examples:
   nice -n 15 python -m recipes.english.synthesize --voice-model kokoro \\
@@ -61,17 +61,17 @@ examples:
 """
 
 MIN_WORDS, MAX_WORDS = 4, 25
-CANDIDATES = 16  # sentences drawn for each one chosen
+CANDIDATES = 16  # sentences per chosen one
 SAVE_EVERY = 100  # new files after which the manifest is written
-SILENT = 0.01  # peak of full scale: Kokoro's speech peaks at 0.2 to 0.9
+SILENT = 0.01  # peak of full scale; Kokoro's speech peaks at 0.2 to 0.9
 
-# What is read as it is spelled, and spelled A to Z: no digits, accents, symbols, abbreviations, or words in capitals,
-# which a voice may spell.
+# Sentences that are read as spelled, in A to Z: no digits, accents, symbols, abbreviations, or words in capitals, which
+# a voice may spell.
 _READABLE = re.compile(r"""(?!.*[A-Z]{2})["'(]*[A-Za-z][A-Za-z ,;:'"()-]*[.!?]*["')]*""")
 
 
 class VoiceModel(Protocol):
-    """What speaks: its name, and whose work it is, under what licence, in which version."""
+    """A model that speaks: its name, and its maker, licence and version."""
 
     @property
     def name(self) -> str: ...
@@ -85,7 +85,7 @@ class VoiceModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Who says what, and how fast."""
+    """A sentence with its voice and speed."""
 
     number: int
     sentence: str
@@ -96,86 +96,86 @@ class Line:
 def make_plan(
     sentences: Iterable[str], voices: Sequence[str], speeds: tuple[float, float], seed: int
 ) -> Iterator[Line]:
-    """A line for each sentence; of `len(voices)` in a row each is of another voice, in an order drawn for each round.
+    """A line for each sentence; each round of `len(voices)` lines has all voices, in a random order.
 
     Args:
-        sentences: in the order in which they are numbered, from 0.
+        sentences: in the order of their numbers, from 0.
         voices: names, at least one.
-        speeds: slowest and fastest, between which each is as likely.
-        seed: 0 or more; voice and speed depend on it and the sentence's number alone.
+        speeds: slowest and fastest; uniformly distributed.
+        seed: 0 or more; voice and speed depend only on it and the sentence's number.
     """
     for number, sentence in enumerate(sentences):
-        turn, place = divmod(number, len(voices))
+        turn, index = divmod(number, len(voices))
         order = np.random.default_rng((seed, 0, turn)).permutation(len(voices))
         speed = round(np.random.default_rng((seed, 1, number)).uniform(*speeds), 2)
-        yield Line(number=number, sentence=sentence, voice=voices[order[place]], speed=speed)
+        yield Line(number=number, sentence=sentence, voice=voices[order[index]], speed=speed)
 
 
 def readable(
     texts: Iterable[Path], dictionary: Dictionary, withheld: Withheld, seed: int, left_out: Counter[str]
 ) -> Iterator[str]:
-    """The sentences that a voice reads as they are spelled, each once, as they are written, lines in random order.
+    """The sentences that a voice reads as spelled, in their original spelling, each once, lines in random order.
 
     Args:
-        texts: files with a sentence or a paragraph a line.
-        dictionary: sentences with words that it lacks are left out, for nobody knows how a voice will say them.
-        withheld: of texts normalised as run.py does; a line that shares words with one is left out whole.
+        texts: files with one sentence or paragraph per line.
+        dictionary: sentences with other words are left out, since a voice may pronounce these in any way.
+        withheld: of texts normalised as in run.py; a line that shares a run of words is left out.
         seed: of the order.
         left_out: gets the number of sentences left out, by reason.
     Raises:
         DataError: as `read_lines`.
     """
     lines = [line for path in texts for line in read_lines(path)]
-    said: set[str] = set()
+    seen: set[str] = set()
     for index in np.random.default_rng((seed, 2)).permutation(len(lines)):
         sentences = [" ".join(sentence.split()) for sentence in split_sentences(lines[index])]
         if withheld.shares(normalize(lines[index], TEXT)):
-            left_out["share words with what is withheld"] += len(sentences)
+            left_out["share words with withheld texts"] += len(sentences)
             continue
         for sentence in sentences:
             spelled = normalize(sentence, TEXT)
             words = spelled.split()
             if not _READABLE.fullmatch(sentence):
-                left_out["are not spelled as they are read"] += 1
+                left_out["are not read as spelled"] += 1
             elif not MIN_WORDS <= len(words) <= MAX_WORDS:
-                left_out[f"have not {MIN_WORDS} to {MAX_WORDS} words"] += 1
+                left_out[f"do not have {MIN_WORDS} to {MAX_WORDS} words"] += 1
             elif not dictionary.keys() >= set(words):
                 left_out["have words that the dictionary lacks"] += 1
-            elif withheld.shares(spelled):  # a short one, equal to a whole test sentence
-                left_out["share words with what is withheld"] += 1
-            elif spelled in said:
-                left_out["come twice"] += 1
+            elif withheld.shares(spelled):  # a short sentence that equals a test sentence
+                left_out["share words with withheld texts"] += 1
+            elif spelled in seen:
+                left_out["are duplicates"] += 1
             else:
-                said.add(spelled)
+                seen.add(spelled)
                 yield sentence
 
 
 def choose(sentences: Iterable[str], dictionary: Dictionary, *, candidates: int = CANDIDATES) -> Iterator[str]:
-    """Of every `candidates` sentences the one that adds most, for its length, to the words and phones spoken so far.
+    """From each `candidates` sentences, the one that adds most new words and phones for its length.
 
         gain(s) = sum over the different units u in s of 1 / (1 + n(u)), divided by the number of phones in s
 
-    n(u) counts the sentences chosen earlier that have u. Units are the words, and the runs of three phones, across
-    words. It is the greedy step for a sum of harmonic numbers, which is submodular, over a random sample.
+    n(u) is the number of earlier chosen sentences with u. Units are the words, and the runs of three phones, also
+    across words. This is the greedy step for a sum of harmonic numbers, which is submodular, over a random sample.
 
     Args:
-        sentences: their words are all in the dictionary.
+        sentences: all their words are in the dictionary.
         dictionary: the phones of each word.
-        candidates: 1 or more; the last sentence is of as many as are left.
+        candidates: 1 or more; there may be fewer for the last sentence.
     Source: Mirzasoleiman et al. 2015, "Lazier than lazy greedy", algorithm 1.
     """
     spoken: Counter[object] = Counter()
     remaining = iter(sentences)
-    while hand := list(islice(remaining, candidates)):
-        units = [_units(sentence, dictionary) for sentence in hand]
-        gains = [sum(1 / (1 + spoken[unit]) for unit in found) / length for found, length in units]
+    while sample := list(islice(remaining, candidates)):
+        units = [_units(sentence, dictionary) for sentence in sample]
+        gains = [sum(1 / (1 + spoken[unit]) for unit in row) / length for row, length in units]
         best = gains.index(max(gains))
         spoken.update(units[best][0])
-        yield hand[best]
+        yield sample[best]
 
 
 def _units(sentence: str, dictionary: Dictionary) -> tuple[list[object], int]:
-    """The different words and runs of three phones, in an order that is the same in every process; how many phones."""
+    """The different words and runs of three phones, in the same order in every process, and the number of phones."""
     words = normalize(sentence, TEXT).split()
     phones = [phone for word in words for phone in dictionary[word]]
     return list(dict.fromkeys([*words, *zip(phones, phones[1:], phones[2:], strict=False)])), len(phones)
@@ -190,21 +190,21 @@ def synthesize(
     note: Callable[[str], None],
     disable: bool | None = None,
 ) -> Path:
-    """The manifest.tsv of the corpus, all of split train, with VOICE/NUMBER-DIGEST.flac (16 kHz) for each line.
+    """Write VOICE/NUMBER-DIGEST.flac (16 kHz) for each line, manifest.tsv and credits.json; the path of the manifest.
 
-    The digest is of everything the sound depends on, so that a file is kept where the plan still wants it, and another
-    plan in the same folder never takes it for its own. What is silent, or faster or slower than text can be read, is
-    left out and counted. Beside the manifest, credits.json names the voices, the model and its licence.
+    All lines are of split train. The digest covers all inputs of the sound, so a file is reused if it is still right,
+    and never for another plan. Sound that is silent, or too fast or slow for its text, is left out and counted.
+    credits.json names the voices, the model and its licence.
 
     Args:
-        plan: what to speak.
-        model: speaks it.
+        plan: the lines to speak.
+        model: speaks them.
         folder: COLLECTION/NAME; made if it is missing.
         credit: further entries of credits.json.
-        note: called with one sentence about what was left out.
-        disable: the progress bar, as tqdm takes it.
+        note: called with one sentence about the lines left out.
+        disable: the progress bar, as in tqdm.
     Raises:
-        DataError: there is nothing in the manifest.
+        DataError: the manifest would be empty.
         OSError: the folder cannot be written to.
     """
     rows: list[str] = []
@@ -213,9 +213,9 @@ def synthesize(
     total_seconds, unsaved = 0.0, 0
 
     def save() -> None:
-        made = {"voices": dict(sorted(voices.items())), "hours": round(total_seconds / 3600, 2)}
-        owed = json.dumps({**model.credit, **credit, **made}, indent=2, ensure_ascii=False)
-        write_whole(folder / "credits.json", f"{owed}\n")
+        totals = {"voices": dict(sorted(voices.items())), "hours": round(total_seconds / 3600, 2)}
+        credits = json.dumps({**model.credit, **credit, **totals}, indent=2, ensure_ascii=False)
+        write_whole(folder / "credits.json", f"{credits}\n")
         write_whole(folder / "manifest.tsv", "".join(["path\ttranscript\tspeaker\tseconds\tsplit\n", *rows]))
 
     for line in tqdm(plan, desc=folder.name, unit="file", disable=disable):
@@ -254,7 +254,7 @@ def _is_speech(waveform: Waveform, sentence: str) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of the recipe with these arguments, those of the process if None."""
+    """Run the recipe, with the arguments of the process if None; the exit status."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 
@@ -263,24 +263,24 @@ def make_parser() -> Parser:
     parser = Parser(
         PROG,
         usage="python -m recipes.english.synthesize --voice-model DIR --text FILE... --withhold FILE... [OPTION...]",
-        description="Speak sentences of text files in many voices, as a corpus to train on beside real speech.",
+        description="Speak sentences of text files in many voices, for training together with real speech.",
         examples=EXAMPLES,
     )
     add = parser.add_argument
     add("--voice-model", type=Path, required=True, metavar="DIR", help="the folder described below")
-    add("--text", type=Path, nargs="+", required=True, metavar="FILE", help="a sentence or paragraph a line; .xz, .gz")
+    add("--text", type=Path, nargs="+", required=True, metavar="FILE", help="one sentence or paragraph per line")
     add("--cmudict", type=Path, required=True, metavar="FILE", help="CMU's pronouncing dictionary, plain or .xz")
     add("--withhold", type=Path, nargs="+", required=True, metavar="FILE", help="texts of all dev and test sets")
-    add("--output", type=Path, required=True, metavar="DIR", help="COLLECTION/kokoro: the corpus in its collection")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder to write to, COLLECTION/kokoro")
     add("--number", type=at_least(1), default=5000, metavar="N", help="sentences to speak (default: 5000)")
-    add("--seed", type=at_least(0), default=0, metavar="N", help="of everything random (default: 0)")
-    add("--voices", nargs="+", metavar="NAME", help="default: the English ones, whose names begin with a or b")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="seed of all random numbers (default: 0)")
+    add("--voices", nargs="+", metavar="NAME", help="default: the English ones, a* and b*")
     add("--speeds", type=float, nargs=2, default=(0.85, 1.2), metavar=("LOW", "HIGH"), help="default: 0.85 1.2")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Speaks what is not there yet, and writes the manifest."""
+    """Speak missing sentences, and write the manifest."""
     note = noter(args, prog=PROG)
     slow, fast = args.speeds
     if not 0.5 <= slow <= fast <= 2:
@@ -298,10 +298,10 @@ def run(args: argparse.Namespace) -> int:
     sentences = list(
         islice(choose(readable(args.text, dictionary, withheld, args.seed, left_out), dictionary), args.number)
     )
-    reasons = "; ".join(f"{count} {why}" for why, count in left_out.most_common())
-    note(f"{len(sentences)} sentences chosen, each the best of {CANDIDATES}; left out before that: {reasons or 'none'}")
+    reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+    note(f"{len(sentences)} sentences chosen, each the best of {CANDIDATES}; unusable: {reasons or 'none'}")
     if len(sentences) < args.number:
-        note(f"the texts are used up, {args.number} sentences were asked for: give more with --text")
+        note(f"the texts have fewer than --number {args.number} usable sentences: give more with --text")
     credit = {"texts": [path.name for path in args.text], "sentences_chosen": len(sentences), "seed": args.seed}
     plan = make_plan(sentences, voices, (slow, fast), args.seed)
     disable = disable_progress(args)

@@ -1,4 +1,4 @@
-"""General English language models, of words, of characters and of n-grams, measured on books and on homophones."""
+"""General English language models of words, characters and n-grams, measured on books and on homophones."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ and cmudict, each .txt.xz. Sentences that share eight words with a --withhold
 file or with the held-out books are left out: manifests (.jsonl.gz), tables with
 a column `transcript` (.tsv), or plain texts.
 
-Ctrl-C, or any kill, loses nothing but the last minutes: the same command goes
-on. What is prepared goes to OUTPUT/data, runs to OUTPUT/words and
-OUTPUT/characters, and the model, in half precision, to OUTPUT/english-lm. What
-is there is not made again: other texts or --withhold files need another OUTPUT.
+After Ctrl-C or any kill, the same command resumes; only the last minutes are
+lost. Texts are written to OUTPUT/data, runs to OUTPUT/words and
+OUTPUT/characters, and the model, in half precision, to OUTPUT/english-lm.
+Existing results are reused: other texts or --withhold files need another OUTPUT.
 
 examples:
   python -m recipes.english_lm.run --text corpora/text --withhold test.tsv
@@ -60,7 +60,7 @@ examples:
 
 @dataclass(frozen=True)
 class Result:
-    """What a model makes of the held-out text and of the homophones."""
+    """The scores of a model on held-out text and homophones."""
 
     name: str
     dev: TextScore
@@ -70,7 +70,7 @@ class Result:
 
 
 def configuration(data: Path, *, unit: str) -> LanguageTrainingConfig:
-    """The choices of this recipe; README.md beside this file says what they cost and gave."""
+    """The choices of this recipe; their costs and effects are in its README.md."""
     words = unit == "word"
     return LanguageTrainingConfig(
         data=TextDataOptions(
@@ -91,7 +91,7 @@ def configuration(data: Path, *, unit: str) -> LanguageTrainingConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of the recipe with these arguments, those of the process if None."""
+    """Run the recipe, with the arguments of the process if None; the exit status."""
     return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
 
 
@@ -104,7 +104,7 @@ def make_parser() -> Parser:
         examples=EXAMPLES,
     )
     parser.add_argument("--text", type=Path, required=True, metavar="DIR", help="the folder of texts")
-    parser.add_argument("--withhold", type=Path, nargs="*", default=[], metavar="FILE", help="to be tested on later")
+    parser.add_argument("--withhold", type=Path, nargs="*", default=[], metavar="FILE", help="texts of later tests")
     parser.add_argument("--output", type=Path, default=Path("runs/english_lm"), metavar="DIR", help="runs/english_lm")
     parser.add_argument(
         "--models",
@@ -119,8 +119,7 @@ def make_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The stages, one after the other; each finds what an earlier call has done."""
-
+    """Run the stages in order; each resumes the work of an earlier call."""
     note = noter(args, prog=PROG)
     data = args.output / "data"
     prepare(args.text, args.withhold, data, note=note)
@@ -145,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def prepare(texts: Path, withhold: Sequence[Path], data: Path, *, note: Callable[[str], None]) -> None:
-    """train.txt, dev.txt, test.txt and homophones.tsv in the folder `data`."""
+    """Write train.txt, dev.txt, test.txt and homophones.tsv to the folder `data`."""
     held_out = [texts / f"{name}.txt.xz" for name in (DEV, TEST)]
     learned = [texts / f"{name}.txt.xz" for name in LEARNED]
     nothing = Withheld([])
@@ -153,11 +152,11 @@ def prepare(texts: Path, withhold: Sequence[Path], data: Path, *, note: Callable
         if not (data / name).exists():
             write_lm_text([source], data / name, withheld=nothing, options=TEXT, characters=CHARACTERS, note=note)
     if not (data / "train.txt").exists():
-        tested = chain(read_sentences(held_out, TEXT), chain.from_iterable(map(transcripts, withhold)))
+        test_texts = chain(read_sentences(held_out, TEXT), chain.from_iterable(map(transcripts, withhold)))
         write_lm_text(
             learned,
             data / "train.txt",
-            withheld=Withheld(tested),
+            withheld=Withheld(test_texts),
             options=TEXT,
             characters=CHARACTERS,
             note=note,
@@ -192,7 +191,7 @@ def transcripts(path: Path) -> Iterator[str]:
 
 
 def train(model: str, args: argparse.Namespace, note: Callable[[str], None]) -> Scorer:
-    """One of the models, trained, or found where an earlier call has left it."""
+    """One of the models, trained now or by an earlier call."""
     data = args.output / "data"
     if model == "ngram":
         path = args.output / "ngram.arpa.gz"
@@ -210,7 +209,7 @@ def train(model: str, args: argparse.Namespace, note: Callable[[str], None]) -> 
 
 
 def measure(name: str, scorers: Sequence[Scorer], data: Path, pairs: Sequence[Pair]) -> Result:
-    """The figures of a model, or of the mixture of two, whose weight is the best on dev."""
+    """The scores of a model, or of a mixture of two with the weight that is best on dev."""
 
     def scores(sentences: Iterable[str]) -> list[list[SentenceScore]]:
         sentences = list(sentences)
@@ -221,8 +220,8 @@ def measure(name: str, scorers: Sequence[Scorer], data: Path, pairs: Sequence[Pa
             return parts[0]
         return [interpolate(one, other, weight=weight) for one, other in zip(*parts, strict=True)]
 
-    def total(found: Iterable[SentenceScore]) -> TextScore:
-        return sum((score.counts for score in found), TextScore())
+    def total(scores: Iterable[SentenceScore]) -> TextScore:
+        return sum((score.counts for score in scores), TextScore())
 
     dev = scores(read_sentences([data / "dev.txt"], TEXT))
     weight = max(WEIGHTS if len(scorers) > 1 else [0.0], key=lambda weight: total(mixed(dev, weight)).log_prob)
@@ -238,7 +237,7 @@ def measure(name: str, scorers: Sequence[Scorer], data: Path, pairs: Sequence[Pa
 
 
 def table(results: Sequence[Result]) -> Iterator[str]:
-    """The figures of all models, a row each."""
+    """A table of the scores, one row per model."""
     yield f"{'':28}{'dev ppl':>9}{'test ppl':>10}{'per char':>10}{'<unk>':>8}{'homophones':>14}"
     for result in results:
         yield (
@@ -249,7 +248,7 @@ def table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def provenance(results: Sequence[Result]) -> dict[str, object]:
-    """What the model folder says of its text and its figures."""
+    """The provenance of the model: texts, licences and scores."""
     return {
         "corpus": "English novels out of copyright, Common Voice and Tatoeba sentences, dialogues and speeches",
         "licence": "public domain (novels, speeches), CC0 (Common Voice), CC BY 2.0 FR (Tatoeba), 3.0 (CLINC150), "

@@ -1,4 +1,4 @@
-"""FSDD: English digits by six men, with the makers' test set, or with one of the speakers held out."""
+"""FSDD: English digits by six men, with the makers' test set or with one speaker held out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_flags(parser: Parser) -> None:
         choices=("", *fsdd.SPEAKERS),
         default="",
         metavar="SPEAKER",
-        help=f"test on this speaker, train on the others: {', '.join(fsdd.SPEAKERS)}; give an --output of its own",
+        help=f"test on this speaker, train on the others: {', '.join(fsdd.SPEAKERS)}; give a separate --output",
     )
 
 
@@ -35,7 +35,7 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe; frames of 20 ms, because "three" may last 0.2 s."""
+    """The choices of this recipe: frames of 20 ms, because "three" may last 0.2 s."""
     return TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train"]),), dev=(str(manifests["dev"]),), batch_seconds=16.0, max_seconds=5.0
@@ -52,14 +52,14 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         encoder=EncoderOptions(num_layers=3, hidden_size=96, conv_channels=16, pool_after_layer=0, dropout=0.2),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=3e-3, warmup_epochs=1.0),
         name="fsdd",
-        description="single English digits, cut close to the speech",
+        description="single English digits, trimmed close to the speech",
     )
 
 
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
 ) -> dict[str, DecodingOptions]:
-    """A beam that knows the ten words."""
+    """A beam restricted to the ten words."""
     return word_list(model, fsdd.WORDS)
 
 

@@ -32,18 +32,18 @@ MEASURED = ("dev-clean", "dev-other", "test-clean", "test-other")
 def add_flags(parser: Parser) -> None:
     """--hours and --lm-every."""
     add = parser.add_argument
-    add("--hours", type=int, choices=tuple(TRAIN), default=100, help="of speech to train on (default: 100)")
+    add("--hours", type=int, choices=tuple(TRAIN), default=100, help="hours of speech to train on (default: 100)")
     add(
         "--lm-every",
         type=at_least(0),
         default=10,
         metavar="N",
-        help="language model of every N-th sentence of the official text; 0: none (default: 10)",
+        help="train the language model on every N-th sentence of the official text; 0: none (default: 10)",
     )
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """Manifests by the names of LibriSpeech's parts."""
+    """Manifests of LibriSpeech's parts, by name."""
     options = librispeech.Options(parts=(*TRAIN[args.hours], *MEASURED))
     return librispeech.prepare(source=args.source, output=folder, progress=progress, options=options)
 
@@ -61,14 +61,14 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         encoder=ENCODERS[args.hours],
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=1e-3, warmup_epochs=1.0),
         name="librispeech",
-        description=f"English audiobooks, from {args.hours} hours of them",
+        description=f"English audiobooks, trained on {args.hours} hours",
     )
 
 
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
 ) -> dict[str, DecodingOptions]:
-    """A beam with a word 3-gram of the official text, which is without the books of the dev and test sets."""
+    """A beam with a word 3-gram of the official text, which excludes the books of the dev and test sets."""
     if not args.lm_every:
         return {}
     folder = args.output / "data"
@@ -82,7 +82,7 @@ def decoding(
         with replacing(sentences) as file:
             file.writelines(f"{line}\n".encode() for line in islice(read_lines(text), 0, None, args.lm_every))
         train_ngram(NgramTrainingConfig(train=(str(sentences),), order=3, prune=(0, 0, 1)), arpa, note=note)
-    return {"beam of 100": DecodingOptions(beam_width=100, lm=str(arpa))}
+    return {"beam of 100": DecodingOptions.of(beam_width=100, lm=str(arpa))}
 
 
 RECIPE = Recipe(

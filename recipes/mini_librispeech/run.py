@@ -1,4 +1,4 @@
-"""Mini LibriSpeech: five hours of audiobooks, enough to see a model learn to spell."""
+"""Mini LibriSpeech: five hours of audiobooks, enough for a model to learn to spell."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def add_flags(parser: Parser) -> None:
         "--cmudict",
         type=Path,
         metavar="FILE",
-        help="CMU's pronouncing dictionary, plain or .xz: phones as a second target of training (default: none)",
+        help="CMU's pronouncing dictionary, plain or .xz, for phones as a second training target (default: none)",
     )
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """Manifests of train-clean-5 and dev-clean-2; a lexicon lies beside them where a dictionary is given."""
+    """Manifests of train-clean-5 and dev-clean-2, and a lexicon if a dictionary is given."""
     manifests = mini_librispeech.prepare(source=args.source, output=folder, progress=progress)
     if args.cmudict:
         texts = (normalize(utterance.text, TextOptions()) for utterance in read_manifest(manifests["train-clean-5"]))
@@ -42,7 +42,7 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe: those that AN4 and general English gained from."""
+    """The choices of this recipe: those that improved AN4 and general English."""
     return TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train-clean-5"]),),
@@ -57,7 +57,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         else AuxiliaryOptions(),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed),
         name="mini_librispeech",
-        description="English audiobooks, from five hours of them; to try things out, not to use",
+        description="English audiobooks, trained on five hours; for experiments, not for use",
     )
 
 

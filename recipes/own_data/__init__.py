@@ -1,1 +1,1 @@
-"""A walk-through: one's own recordings."""
+"""A walk-through: your own recordings."""

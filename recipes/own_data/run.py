@@ -1,4 +1,4 @@
-"""One's own recordings: imported, and a model that is there fine-tuned on them; error rates before and after."""
+"""Your own recordings: import them, fine-tune an existing model, and measure error rates before and after."""
 
 from __future__ import annotations
 
@@ -19,39 +19,38 @@ from recipes.stages import Note, Recipe
 
 
 def add_flags(parser: Parser) -> None:
-    """--init, and how the recordings are read."""
+    """--init, and how to read the recordings."""
     add_options(parser, SourceOptions, title="reading")
     parser.add_argument(
         "--init",
         metavar="NAME|DIR",
-        help="the model to start from: an embedded one, or a folder (default: the default)",
+        help="start from this embedded model or model folder (default: the default model)",
     )
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> Mapping[str, Path]:
-    """Manifests of train, dev and test; what is in one of them only are speakers, or else recordings, or utterances.
+    """Manifests of train, dev and test, split by speaker, by recording or by utterance.
 
-    Each of these has to give all three: a long recording is one, and so may a speaker be.
+    The first of these that fills all three splits is used: there may be one speaker, or one long recording.
     """
     if args.source is None:
-        raise ConfigError(
-            "the recordings must be given: --source PATH, a folder or a table as asr-data import takes it"
-        )
+        raise ConfigError("the recordings must be given: --source PATH, a folder or a table as for asr-data import")
     shares = SplitOptions(dev=0.15, test=0.15)
     for splitting in (shares, replace(shares, split_by="recording"), replace(shares, split_by="utterance")):
-        made = import_recordings([args.source], folder, reading=given_options(args, SourceOptions), splitting=splitting)
-        if len(made.manifests) == len(SPLITS):
+        reading = given_options(args, SourceOptions)
+        result = import_recordings([args.source], folder, reading=reading, splitting=splitting)
+        if len(result.manifests) == len(SPLITS):
             break
-    for sentence in (*made.problems, *made.notes):
+    for sentence in (*result.problems, *result.notes):
         note(sentence)
     for split in ("train", "dev"):
-        if split not in made.manifests:
-            raise ConfigError(f"there must be utterances for {split}, but there are none: it takes a few more")
-    return made.manifests
+        if split not in result.manifests:
+            raise ConfigError(f"there must be utterances for {split}, but there are none: add recordings")
+    return result.manifests
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe: the model's own, a tenth of the usual rate, and noises between the words."""
+    """The choices of this recipe: the model's own, with a tenth of the usual learning rate."""
     start = find_model(args.init)
     model = read_config(start)
     return TrainingConfig(
@@ -72,7 +71,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
 
 RECIPE = Recipe(
     name="own_data",
-    about="Fine-tune a model on one's own recordings, and measure it before and after.",
+    about="Fine-tune a model on your own recordings, and measure it before and after.",
     examples="""\
   python -m recipes.own_data.run --source recordings/
   python -m recipes.own_data.run --source texts.csv --init runs/english/seed-0/english""",
@@ -81,7 +80,7 @@ RECIPE = Recipe(
     epochs=20,
     prepare=prepare,
     configure=configure,
-    source="folder or table of recordings, as asr-data import takes it",
+    source="folder or table of recordings, as for asr-data import",
     add_flags=add_flags,
 )
 main = RECIPE.main

@@ -1,4 +1,4 @@
-"""yesno: the smallest recipe, from the corpus to a model without errors on its held-out half, in a minute or two."""
+"""yesno, the smallest recipe: in two minutes to a model without errors on the test half of the corpus."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from recipes.stages import Note, Recipe, word_list
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> dict[str, Path]:
-    """Manifests of train, dev and test; in train every four words that follow each other, cut close to the first.
+    """Manifests of train, dev and test; train has all runs of four words, cut close to the first word.
 
-    By Kaldi's split all recordings of train begin with NO, and all of test with YES. A network that knows where
-    it is learns that the first word is NO, and gets that word wrong in test, and no other.
+    In Kaldi's split all recordings of train begin with NO, and all of test with YES. A network that sees the beginning
+    of a recording learns that the first word is NO, and gets only this word wrong in test.
     """
     manifests = yesno.prepare(source=args.source, output=folder, progress=progress)
     pieces = folder / "train-pieces.jsonl.gz"
@@ -37,15 +37,15 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 def decoding(
     args: argparse.Namespace, manifests: Mapping[str, Path], model: Path, *, note: Note, progress: bool | None
 ) -> dict[str, DecodingOptions]:
-    """A beam that knows the two words, as Kaldi's recipe does; greedily, one in a hundred is spelled otherwise."""
+    """A beam restricted to the two words, as in Kaldi's recipe; greedily, one word in a hundred is misspelled."""
     return word_list(model, ("NO", "YES"))
 
 
 def _pieces(whole: Utterance, *, num_words: int = 4) -> Iterator[Utterance]:
-    """The stretches of so many words of a recording, if its pauses show where each word is."""
+    """The stretches of `num_words` words of a recording; none if its pauses do not show all words."""
     words = whole.text.split()
     waveform, rate = soundfile.read(whole.audio)
-    cuts = [max(0.0, begin - 0.05) for begin in _begins_of_words(waveform, rate)] + [whole.duration_seconds]
+    cuts = [max(0.0, start - 0.05) for start in _word_starts(waveform, rate)] + [whole.duration_seconds]
     if len(cuts) != len(words) + 1:
         return
     for first in range(len(words) - num_words + 1):
@@ -58,8 +58,8 @@ def _pieces(whole: Utterance, *, num_words: int = 4) -> Iterator[Utterance]:
         )
 
 
-def _begins_of_words(waveform: NDArray[np.float64], rate: int) -> list[float]:
-    """Seconds at which it gets loud after 0.1 s or more of pause: a sixth of the level of the loudest frames."""
+def _word_starts(waveform: NDArray[np.float64], rate: int) -> list[float]:
+    """Seconds at which the level rises above a sixth of the loudest frames, after a pause of at least 0.1 s."""
     frame = rate // 50
     energy = np.square(waveform[: len(waveform) // frame * frame]).reshape(-1, frame).mean(axis=1)
     level = np.convolve(np.sqrt(energy), np.ones(3) / 3, "same")
@@ -69,7 +69,7 @@ def _begins_of_words(waveform: NDArray[np.float64], rate: int) -> list[float]:
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe, made on dev; frames of 80 ms, because words are slow, and batches of two."""
+    """The choices of this recipe, made on dev: frames of 80 ms, because words are slow, and batches of two."""
     return TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train"]),),
@@ -83,7 +83,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         encoder=EncoderOptions(num_layers=2, hidden_size=96, conv_channels=16, time_strides=(2, 2), dropout=0.3),
         loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=3e-3),
         name="yesno",
-        description="one man's Hebrew for yes and no, written YES and NO",
+        description="Hebrew yes and no by one man, written YES and NO",
     )
 
 

@@ -19,7 +19,7 @@ from asr.acoustic.encoder import EncoderOptions
 from asr.acoustic.frontend import FrontendOptions, Kind, Normalization
 from asr.acoustic.model import AcousticModel, ModelConfig, embedded_models, find_model, read_config
 from asr.errors import ConfigError, DataError, InputError
-from asr.files import model_folder
+from asr.files import model_config, model_folder
 from asr.text.normalization import TextOptions
 
 CONFIG = ModelConfig(
@@ -187,7 +187,7 @@ def test_a_folder_that_is_no_model_is_never_overwritten(model: AcousticModel, tm
     """Also not one with a config.json of its own, such as a run folder."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / content).write_text("years of work")
-    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder; it is left as it is: choose"):
+    with pytest.raises(ConfigError, match=r"precious exists and is not a model folder, so it is not replaced: choose"):
         model.save(tmp_path / "precious")
     assert (tmp_path / "precious" / content).read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
@@ -249,9 +249,9 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"layers": 3}, "unknown option 'layers'; known are characters, decoding, description"),
         ({"encoder": {"units": 3}}, "encoder: unknown option 'units'"),
         ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be int, not '6'"),
-        ({"encoder": {"num_layers": 0}}, "encoder: num_layers must be between 1 and 256, not 0"),
+        ({"encoder": {"num_layers": 0}}, "encoder.num_layers must be between 1 and 256, not 0"),
         ({"frontend": {"window": "kaiser"}}, "frontend.window must be one of povey, .*, not 'kaiser'"),
-        ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; more than once came 'A'"),
+        ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; repeated: 'A'"),
         ({"characters": []}, "an alphabet must be a tuple of at least one character"),
     ],
 )
@@ -299,8 +299,8 @@ def edit_weights(folder: Path, **changes: Tensor | None) -> None:
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are\)"),
-        ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are\)"),
+        ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are missing\)"),
+        ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are missing\)"),
         ("phones.bias", torch.zeros(2), r"tensor 'phones.bias' does not belong to the configured model \(1 do not\)"),
         ("encoder.output.bias", torch.zeros(4), r"'encoder.output.bias' must have shape \(5,\), not \(4,\)"),
         ("encoder.output.bias", torch.zeros(5, 1), r"'encoder.output.bias' must have shape \(5,\), not \(5, 1\)"),
@@ -322,7 +322,7 @@ def test_weights_of_another_model_are_refused(folder: Path, name: str, tensor: T
 def test_a_second_of_sound_has_bounds_in_a_model() -> None:
     with pytest.raises(
         ConfigError,
-        match="a second of sound must become 16777216 values at most, and becomes 163840000: frames a second x",
+        match="a second of sound must become at most 16777216 values, but becomes 163840000: frames a second x",
     ):
         ModelConfig(
             characters=("A",),
@@ -334,7 +334,7 @@ def test_a_second_of_sound_has_bounds_in_a_model() -> None:
 def test_weights_without_end_are_refused_unread(folder: Path) -> None:
     with open(folder / "weights.safetensors", "ab") as file:
         file.truncate(1 << 40)  # which takes no place on the disk
-    with pytest.raises(DataError, match=r"the configured model has [0-9]+ bytes of weights at most, and this file has"):
+    with pytest.raises(DataError, match=r"the configured model has at most [0-9]+ bytes of weights, but this file has"):
         AcousticModel.load(folder)
 
 
@@ -379,7 +379,7 @@ def test_a_model_is_found_by_folder_or_embedded_name(
     shutil.copytree(folder, package / "models" / "zulu")
     shutil.copytree(folder, package / "models" / "english")
     (package / "models" / "unfinished").mkdir()
-    monkeypatch.setattr(model_folder, "EMBEDDED", package / "models")
+    monkeypatch.setattr(model_config, "EMBEDDED", package / "models")
     assert list(embedded_models().items()) == [
         ("english", package / "models" / "english"),
         ("zulu", package / "models" / "zulu"),
@@ -394,7 +394,7 @@ def test_a_model_is_found_by_folder_or_embedded_name(
 
 
 def test_without_embedded_models_the_message_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(model_folder, "EMBEDDED", tmp_path / "models")
+    monkeypatch.setattr(model_config, "EMBEDDED", tmp_path / "models")
     with pytest.raises(InputError, match="embedded models: none"):
         find_model()
 

@@ -15,7 +15,7 @@ from asr.errors import ChoiceWarning, DataError
 
 RATE = 16_000
 SPEECH, _ = soundfile.read(Path(__file__).parent / "merchant.flac", dtype="float32")
-CANCEL = r"the channels cancel each other at {}\.000 s; where they do, the louder one is heard, channel {}: --channel"
+CANCEL = r"the channels cancel each other at {}\.000 s; where they do, the louder one is used, channel {}: --channel"
 
 
 def noise(level: float, rng: np.random.Generator) -> np.ndarray:

@@ -88,7 +88,7 @@ def test_bytes_behind_a_sound_are_counted(
     content = written(tmp_path / "a", np.zeros(RATE), format=container, subtype=subtype)
     for count in (1, 2):
         path = joined(tmp_path / "b", content * count, b"\1" + rng.bytes(9_999))
-        with pytest.warns(AsrWarning, match="b: 10000 bytes that belong to no sound, among the rest or behind it, are"):
+        with pytest.warns(AsrWarning, match="b: 10000 bytes that belong to no sound, within the sound or after it"):
             assert len(read_audio(path)) == count * RATE
         assert not is_one_sound(path)
     with warnings.catch_warnings():

@@ -48,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     recognizer = asr.load(args.model, device="cpu", decoding={"beam_width": 1} if args.greedy else None)
     print(machine("torch", "numpy"))
-    print(f"model {recognizer.model.config.name or args.model}, beam {recognizer.decoder.options.beam_width}")
+    print(f"model {recognizer.model.config.name or args.model}, beam {recognizer.decoder.options.search.beam_width}")
     print(
         f"{'':16}{'recordings':>11}{'minutes':>9}{'words/min':>11}{'with words':>12}{'confidence':>12}{'over 0.5':>10}"
     )

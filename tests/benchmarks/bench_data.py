@@ -127,7 +127,7 @@ def run_scale(args: argparse.Namespace) -> None:
     """Makes the task of a training on the manifest, and its first batch."""
     import torch
 
-    from asr.training.acoustic import AcousticTask
+    from asr.training.acoustic_task import prepare_acoustic_task
     from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 
     start = time.perf_counter()
@@ -137,7 +137,7 @@ def run_scale(args: argparse.Namespace) -> None:
     config = TrainingConfig(
         data=DataOptions(train=(str(args.manifest),), dev=(str(dev),)), loop=LoopOptions(precision="float32")
     )
-    task = AcousticTask(config, device=torch.device("cpu"), note=lambda _: None)
+    task = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda _: None)
     read = time.perf_counter() - start
     num_batches = task.num_batches(0)
     planned = time.perf_counter() - start - read

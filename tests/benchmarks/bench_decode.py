@@ -14,7 +14,8 @@ hotwords  what 1,000 and 200 of them cost asr.decode, and 200 pyctcdecode; WER w
           (those of several letters, and those that are spelled), and with 1,000 that nobody says
 acoustic  the model's own time, and the share of it that a beam of 100 adds
 growth    exponents of the time over the length of the emission and over the width of the beam
-start     the first decode ever on a machine, which compiles; and that of every later process
+start     the first decode ever on a machine, which compiles; that of every later process, and its decodes per second
+          of so short an emission; and both with the same kernels in numba's own cache
 
 flashlight-text prunes nothing; pyctcdecode prunes by its defaults ("pruned"), or nothing; ours is timed in both ways.
 """
@@ -50,11 +51,24 @@ START = """
 import sys, time
 import numpy as np
 import asr
-from asr.text.normalization import Alphabet
+from asr.text.alphabet import Alphabet
 emission = np.log(np.full((9, 4), 0.25))
 begin = time.perf_counter()
-asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions(beam_width=16))
-print(time.perf_counter() - begin)
+if "numba" in sys.argv:
+    import numba
+    from asr.compute import addresses
+    addresses.compiled = numba.njit(_nrt=False, error_model="numpy", nogil=True, cache=True)
+    from asr.ctc import alignment, alignment_kernel, beam, beam_kernel
+    for module, kernels in ((alignment, alignment_kernel), (beam, beam_kernel)):
+        module.warm_up = lambda on_compile: None
+        module._kernels = {kernel.__name__: kernel for kernel in kernels.KERNELS}
+asr.decode(emission, Alphabet((" ", "A", "B")), asr.DecodingOptions.of(beam_width=16))
+first = time.perf_counter() - begin
+decoder = asr.Decoder(Alphabet((" ", "A", "B")), asr.DecodingOptions.of(beam_width=16))
+begin = time.perf_counter()
+for _ in range(2000):
+    decoder.decode(emission)
+print(first, 2000 / (time.perf_counter() - begin))
 """
 
 
@@ -274,23 +288,31 @@ class Bench:
             print(f"growth   with the {name} ({sizes[0]} to {sizes[-1]}) to the power of {exponent:.2f}", flush=True)
 
     def start(self) -> None:
-        """The first decode of a process: where nothing is compiled yet, and afterwards."""
-        firsts, laters = [], []
-        for number in range(3):
-            environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.folder / f"cache-{number}")}
-            for times in (firsts, laters, laters):
-                done = subprocess.run(
-                    [sys.executable, "-W", "ignore", "-c", START], env=environment, capture_output=True, text=True
-                )
-                times.append(float(done.stdout))
-        print(
-            f"start    the first decode on a machine takes {spread(firsts, unit='s')}, "
-            f"the first of later processes {spread(laters, unit='s')}"
-        )
+        """The first decode of a process, while nothing is compiled yet and afterwards."""
+        for kind in ("machine code", "numba"):
+            firsts, laters, rates = [], [], []
+            for number in range(self.rounds):
+                environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.folder / f"cache-{kind}-{number}")}
+                for seconds in (firsts, laters, laters):
+                    process = subprocess.run(
+                        [sys.executable, "-W", "ignore", "-c", START, kind],
+                        env=environment,
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    )
+                    first, rate = map(float, process.stdout.split())
+                    seconds.append(first)
+                    rates.append(rate)
+            print(
+                f"start    {kind:12} the first decode on a machine takes {spread(firsts, unit='s')}, the first of "
+                f"later processes {spread(laters, unit='s', digits=3)}; "
+                f"then {spread(rates, digits=0)} decodes per second"
+            )
 
     def decoder(self, width: int, hotwords: Sequence[str] = ()) -> asr.Decoder:
         """The decoder that `asr.decode` calls."""
-        options = asr.DecodingOptions(beam_width=width, hotwords=tuple(hotwords))
+        options = asr.DecodingOptions.of(beam_width=width, hotwords=tuple(hotwords))
         return asr.Decoder(self.recognizer.model.alphabet, options)
 
     def times(self, decoders: dict[str, asr.Decoder]) -> Rounds:

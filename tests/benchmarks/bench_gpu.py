@@ -38,6 +38,7 @@ from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import InputError
 from asr.recognition.recognizer import Recognizer
+from asr.training.acoustic_task import AcousticTask
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import fit
@@ -149,7 +150,7 @@ def bench_trainer(args: argparse.Namespace, device: torch.device) -> None:
         )
         torch.manual_seed(0)
         tasks = {
-            f"{workers} workers": bench_training.FirstBatches(config, device=device, note=print, workers=workers)
+            f"{workers} workers": bench_training.first_batches(config, device=device, workers=workers)
             for workers in args.workers
         }
         first = next(iter(tasks.values()))
@@ -173,7 +174,7 @@ def bench_trainer(args: argparse.Namespace, device: torch.device) -> None:
             print(line)
 
 
-def train(task: bench_training.FirstBatches, waiting: list[float]) -> None:
+def train(task: AcousticTask, waiting: list[float]) -> None:
     """One epoch in a new run folder; adds the share of its time that it waited for data."""
     with tempfile.TemporaryDirectory() as folder:
         fit(task, task.config.loop, Path(folder), note=lambda sentence: None, progress=False)
@@ -182,7 +183,7 @@ def train(task: bench_training.FirstBatches, waiting: list[float]) -> None:
 
 def bench_transcribe(args: argparse.Namespace, device: torch.device) -> None:
     config = TrainingConfig(data=DataOptions(train=(args.manifest,), dev=(args.manifest,)), encoder=args.encoder)
-    model = bench_training.FirstBatches(config, device=torch.device("cpu"), note=print).model
+    model = bench_training.first_batches(config, device=torch.device("cpu")).model
     recognizer = Recognizer(model, device=str(device))
     sources = [utterance.audio for utterance in read_manifest(args.manifest)]
     heard: list[float] = []

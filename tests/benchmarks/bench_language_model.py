@@ -31,9 +31,9 @@ from asr.compute.device import autocast
 from asr.lm.rnn import NetworkOptions
 from asr.lm.vocabulary import VocabularyOptions
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, TextDataOptions
-from asr.training.language import LanguageTask
+from asr.training.language_task import prepare_language_task
 from asr.training.log import TrainingLog
-from asr.training.loop import make_optimizer, update
+from asr.training.optimizer import make_optimizer, update
 from asr.training.text import Chunk
 
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def configuration(text: Path, args: argparse.Namespace, precision: str) -> Langu
 
 
 def ours(config: LanguageTrainingConfig, folder: Path, steps: int) -> Callable[[], None]:
-    task = LanguageTask(config, folder, device=CPU, note=lambda _: None)
+    task = prepare_language_task(config, folder, device=CPU, note=lambda _: None)
     task.modules.train()
     optimizer = make_optimizer(task.modules, config.loop)
 
@@ -110,7 +110,7 @@ def ours(config: LanguageTrainingConfig, folder: Path, steps: int) -> Callable[[
 
 
 def bare(config: LanguageTrainingConfig, folder: Path, steps: int) -> Callable[[], None]:
-    task = LanguageTask(config, folder, device=CPU, note=lambda _: None)
+    task = prepare_language_task(config, folder, device=CPU, note=lambda _: None)
     chunks: list[Chunk] = list(islice(task.batches(0, start=0), steps))
     size, network = task.model.vocabulary.size, config.network
     cutoffs = [cutoff for cutoff in network.cutoffs if cutoff < size]

@@ -40,25 +40,26 @@ def main() -> None:
     torch.set_num_threads(1)
     recognizer = asr.load(args.model, device="cpu", decoding={"beam_width": 1})
     print(f"{machine('torch', 'numpy')}; {recognizer.dtype}")
-    own = asr.load(args.model, device="cpu").decoder.options.rescore_lm
+    own = asr.load(args.model, device="cpu").decoder.options.rescoring.rescore_lm
     model = LanguageModel.load(find_language_model(args.lm or own))
     weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"language model of {model.config.unit}s, {model.vocabulary.size} tokens, {weights:.2f} M weights")
     sounds = [item.audio for item in read_manifest(args.data / "test.jsonl.gz")]
     emissions = [recognizer.log_probs(sound) for sound in sounds]
     for count in args.counts:
-        options = asr.DecodingOptions(beam_width=max(count, 2), num_best=count)
+        options = asr.DecodingOptions.of(beam_width=max(count, 2), num_best=count)
         decoder = asr.Decoder(recognizer.model.alphabet, options)
         texts = [each.text for emission in emissions for each in decoder.decode(emission).hypotheses]
         difference = float(np.abs(score_together(model, texts) - model.score_batch(texts)).max())
         assert difference < 1e-3, difference
         report(f"n = {count}", recognizer, sounds, model, texts, rounds=args.rounds)
-    options = asr.DecodingOptions(beam_width=100, num_best=100)
+    options = asr.DecodingOptions.of(beam_width=100, num_best=100)
     decoder = asr.Decoder(recognizer.model.alphabet, options)
     near = []
     for emission in emissions:
         hypotheses = decoder.decode(emission).hypotheses
-        near += [each.text for each in hypotheses if each.score >= hypotheses[0].score - options.rescore_within]
+        least = hypotheses[0].score - options.rescoring.rescore_within
+        near += [each.text for each in hypotheses if each.score >= least]
     report("near", recognizer, sounds, model, near, rounds=args.rounds)
 
 

@@ -27,13 +27,13 @@ def asr_decoder(characters, words, arpa):
     """Through `BeamSearch`, the search itself, as the peers are called; pruned as pyctcdecode is by default."""
     from asr.ctc.beam import BeamOptions, BeamSearch
     from asr.ctc.hotwords import Hotwords
-    from asr.ctc.trie import Lexicon
+    from asr.ctc.trie import WordTrie
     from asr.decoding.options import HOTWORD_WEIGHT
     from asr.lm.ngram import NgramModel
 
     labels = {character: label for label, character in enumerate(characters, start=1)}
     model = NgramModel.read(arpa, cache=False)
-    lexicon = Lexicon([[labels[c] for c in word] for word in words], [model.vocabulary.get(word, 0) for word in words])
+    lexicon = WordTrie([[labels[c] for c in word] for word in words], [model.vocabulary.get(word, 0) for word in words])
 
     @lru_cache
     def make(width, lm, alpha, beta, hotwords, only_lexicon, pruned):

@@ -120,7 +120,7 @@ def test_what_the_model_does_not_know_is_reported_or_refused(align, sounds):
     assert [word["text"] for word in document["words"]] == ["Cab", "ac?"]
     assert document["sentences"][0]["text"] == document["text"] == "Cab — 1911 — ac?"
     assert errors == [
-        "asr-align: warning: the model does not know, and the text was aligned without: '1' (3), '9' (1)",
+        "asr-align: warning: left out characters that the model does not know: '1' (3), '9' (1)",
         "asr-align: warning: words without a time of their own (3): —, 1911, —",
     ]
     assert align(*arguments, "--quiet") == (0, out, [])
@@ -134,7 +134,7 @@ def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
     status, out, errors = align(*arguments)
     assert (status, len(out.splitlines())) == (0, 2)
     assert len(errors) == 1
-    assert errors[0].startswith("asr-align: warning: the times are doubtful, as the model hears next to nothing")
+    assert errors[0].startswith("asr-align: warning: the times are doubtful, as the model hears almost nothing")
     assert align(*arguments, "--quiet") == (0, out, [])
 
 
@@ -158,7 +158,7 @@ def test_plot_of_a_long_recording_says_that_it_shows_a_part(align, tmp_path, rng
     status, out, errors = align(path, "--text", "cab ac", "--plot", tmp_path / "long.png")
     assert (status, len(out.splitlines())) == (0, 2)
     seconds = soundfile.info(path).duration
-    assert errors == [f"asr-align: note: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"]
+    assert errors == [f"asr-align: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"]
     assert align(path, "--text", "cab ac", "--plot", tmp_path / "long.png", "--quiet") == (0, out, [])
 
 
@@ -181,7 +181,7 @@ def test_the_first_run_on_a_machine_says_what_it_waits_for(model, sounds, tmp_pa
         ("", "the following arguments are required: AUDIO"),
         ("x.wav --text y --format docx", "argument --format: unknown format 'docx'; known are ctm, json, TextGrid"),
         ("x.wav --text y --level phone", "argument --level: invalid choice: 'phone'"),
-        ("x.wav --text y --gap-score 1", "gap_score must be a finite log-probability, at most 0; got 1.0"),
+        ("x.wav --text y --gap-score 1", "--gap-score must be between -1000000 and 0, not 1.0"),
         ("x.wav --text y --gap everywhere", "unknown argument '--gap': did you mean --gaps?"),
         ("x.wav --text y --model no-such-model", "no model 'no-such-model'"),
     ],

@@ -8,11 +8,14 @@ from typing import Literal, get_args, get_type_hints
 import pytest
 
 import asr
+from asr.acoustic import model
 from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options, given_values
-from asr.cli.recognizer import BATCH_SIZE, PRECISIONS
+from asr.cli.recognizer import DEFAULT_MODEL, PRECISIONS
 from asr.compute.device import Precision
+from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
+from asr.recognition.many_recordings import TranscribeOptions
 from asr.training.config import DataOptions, TrainingConfig
 
 
@@ -58,6 +61,24 @@ def test_only_what_was_given_is_a_value():
     assert given_values(args, Outer) == {"deep": True, "inner": {"weight": 0.25}}
 
 
+def test_the_word_none_is_no_value():
+    args = make_parser().parse(["--width", "none", "--inner.sizes", "none"])
+    assert given_values(args, Outer) == {"width": None, "inner": {"sizes": ()}}
+
+
+def test_options_of_a_group_have_flags_without_dots():
+    parser = Parser("prog", usage="", description="", examples="")
+    mine = DecodingOptions.of(beam_width=4, lm="a.arpa", hotwords=("A", "B"))
+    add_options(parser, DecodingOptions, title="decoding", defaults=mine)
+    values = given_values(
+        parser.parse(["--rescore-lm", "none", "--beam-width", "8", "--hotwords", "X,Y"]), DecodingOptions
+    )
+    assert values == {"rescore_lm": None, "beam_width": 8, "hotwords": ("X", "Y")}
+    text = " ".join(parser.format_help().split())
+    assert "prefixes; 1: decode greedily (default: 4)" in text
+    assert "safetensors (default: a.arpa)" in text and "(6) (default: A,B)" in text
+
+
 def test_an_options_own_check_is_kept():
     with pytest.raises(ConfigError, match="width must not be 13"):
         given_options(make_parser().parse(["--must-be", "x", "--width", "13"]), Outer)
@@ -66,11 +87,11 @@ def test_an_options_own_check_is_kept():
 def test_help_has_the_defaults_the_choices_and_the_groups():
     text = " ".join(make_parser().format_help().split())
     assert "--inner.weight NUMBER share of 100 % (default: 0.5)" in text
-    assert "--inner.sizes INT,... sizes (default: 2,1)" in text
+    assert "--inner.sizes N,... sizes (default: 2,1)" in text
     assert "--cell {gru,lstm} kind of cell (default: lstm)" in text
     assert "--deep, --no-deep whether deep (default: yes)" in text
     assert "--must-be TEXT has no default (required)" in text
-    assert "--width INT width" in text
+    assert "--width N width" in text
     assert "inner: What is inside." in text
     assert text.endswith("examples: prog")
 
@@ -82,7 +103,7 @@ def test_help_has_the_defaults_the_choices_and_the_groups():
         ("--cel gru", "unknown argument '--cel': did you mean --cell? (see prog --help)"),  # no silent abbreviation
         ("--zzz", "unknown argument '--zzz' (see prog --help)"),
         ("--cell rnn", "argument --cell: invalid choice: 'rnn'"),
-        ("--inner.sizes 1,x", "argument --inner.sizes: must be INTs with commas between them, not '1,x'"),
+        ("--inner.sizes 1,x", "argument --inner.sizes: must be whole numbers with commas between them, not '1,x'"),
         ("--inner.weight x", "argument --inner.weight: invalid float value: 'x'"),
         ("--threads 0", "argument --threads: must be at least 1, not 0"),
         ("--threads two", "argument --threads: must be a whole number, not 'two'"),
@@ -152,7 +173,8 @@ def test_every_field_of_a_training_has_a_flag_that_takes_its_default():
 
 def test_flags_of_the_recognizer_have_its_defaults():
     parameters = inspect.signature(asr.load).parameters
-    assert parameters["batch_size"].default == BATCH_SIZE
+    assert parameters["batch_size"].default == TranscribeOptions.batch_size
     assert parameters["precision"].default == PRECISIONS[0]
+    assert model.DEFAULT_MODEL == DEFAULT_MODEL
     assert parameters["device"].default == make_parser().parse([]).device
     assert get_args(Precision) == PRECISIONS

@@ -185,7 +185,7 @@ def test_a_program_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
     code = LINES.replace("100_000", "10**12")
     code = code.replace(
         "    for number",
-        f"    from asr.files.reading import replacing\n    with replacing({str(tmp_path / 'x')!r}):\n     for number",
+        f"    from asr.files.writing import replacing\n    with replacing({str(tmp_path / 'x')!r}):\n     for number",
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout

@@ -40,7 +40,7 @@ def test_findings_are_status_1_with_reports_and_cleaned_manifests(corpus, tmp_pa
     text = " ".join(captured.out.split())
     assert f"{corpus.manifests['train']}:4: missing: train-04: " in text
     assert f"{corpus.manifests['train']}:6: no-text: train-06: " in text
-    assert "8 lines kept in " in captured.err and "2 taken out to " in captured.err
+    assert "8 lines kept in " in captured.err and "2 moved to " in captured.err
     assert [entry["kind"] for entry in json.loads((tmp_path / "r.json").read_text())["findings"]] == [
         "missing",
         "no-text",
@@ -50,9 +50,7 @@ def test_findings_are_status_1_with_reports_and_cleaned_manifests(corpus, tmp_pa
     written = {path: path.read_bytes() for path in tmp_path.glob("*.clean.jsonl")}
     everything = [str(path) for path in sorted(tmp_path.glob("*.jsonl"))]
     assert main(["check", "--processes", "1", *everything, *arguments, "--quarantine", "no-text"]) == 1
-    passed = (
-        f"{tmp_path / 'train.clean.jsonl'} is passed over: by its name, --fix made it of {corpus.manifests['train']}"
-    )
+    passed = f"{tmp_path / 'train.clean.jsonl'} is skipped: by its name, --fix made it from {corpus.manifests['train']}"
     assert passed in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.glob("*.clean.jsonl")} == written
 
@@ -65,8 +63,9 @@ def test_the_split_of_a_manifest_can_be_given(corpus, tmp_path, capsys):
     for split, path in named.items():
         corpus.manifests[split].rename(path)
     assert main(["check", "--processes", "1", *map(str, named.values())]) == 0
-    said = capsys.readouterr().err
-    assert f"a.jsonl: no telling its split by its name, so no leak is looked for (test={named['train']})" in said
+    messages = capsys.readouterr().err
+    remedy = f"for a test set, give test={named['train']}"
+    assert f"a.jsonl: not checked for leaks, since its name has no split; {remedy}" in messages
     assert main(["check", "--processes", "1", *(f"{split}={path}" for split, path in named.items())]) == 1
     assert "a.jsonl:2: leaked-text" in " ".join(capsys.readouterr().out.split())
 
@@ -81,14 +80,14 @@ def test_a_model_listens(model, tone_corpus, capsys):
     ("arguments", "message"),
     [
         (["check"], "the following arguments are required"),
-        (["check", "a.jsonl", "a.jsonl"], "each manifest may come once, but a.jsonl comes twice"),
-        (["check", "mine=a.jsonl"], "before a manifest and = may stand train, dev or test; got 'mine=a.jsonl'"),
-        (["check", "a.jsonl", "--quarantine", "clipped"], "--quarantine says what --fix takes out: give --fix too"),
+        (["check", "a.jsonl", "a.jsonl"], "manifests must differ, but a.jsonl is given twice"),
+        (["check", "mine=a.jsonl"], "the prefix of a manifest must be train=, dev= or test=; got 'mine=a.jsonl'"),
+        (["check", "a.jsonl", "--quarantine", "clipped"], "--quarantine needs --fix, whose removals it extends"),
         (["check", "a.jsonl", "--fix", "--quarantine", "x"], "--quarantine takes kinds of findings (manifest, "),
-        (["check", "a.jsonl", "--clipped", "-1"], "clipped must be 0 or more"),
+        (["check", "a.jsonl", "--clipped", "-1"], "--clipped must be at least 0"),
         (["check", "a.jsonl", "--fixx"], "unknown argument '--fixx': did you mean --fix?"),
         (["cheque"], "a command must come first (prepare, import, check"),
-        (["import", "x", "--output", "y", "--dev", "1"], "dev and test must be shares"),
+        (["import", "x", "--output", "y", "--dev", "1"], "--dev and --test must be shares"),
         (["import", "x"], "the following arguments are required: --output"),
         (["shard", "x.jsonl", "--output", "."], "the folder for the shards must be a new one, but . exists"),
         (["shard", "x.jsonl", "--output", "y", "--shard-size", "0"], "--shard-size: must be at least 1, not 0"),

@@ -60,7 +60,7 @@ def test_the_usual_output(
         ([], 2, "the following arguments are required: CORPUS"),
         (["esperanto"], 2, "the corpus must be one of aishell, an4, commonvoice"),
         (["yesno", "--held-out", "x"], 2, "unknown argument '--held-out'"),
-        (["fsdd", "--held-out", "bob"], 2, "held_out must be one of george, jackson"),
+        (["fsdd", "--held-out", "bob"], 2, "--held-out must be one of george, jackson"),
         (["vctk", "--microphone", "mic3"], 2, "invalid choice: 'mic3'"),
         (["commonvoice"], 2, "Common Voice cannot be downloaded by a program: get it from https://"),
         (["yesno", "--source", "nowhere"], 1, "no such folder or archive"),

@@ -13,7 +13,7 @@ from asr.acoustic.model import AcousticModel
 from asr.cli.evaluate import aligned_lines, error_lines, main, paired_lines, table
 from asr.data.manifest import read_manifest
 from asr.evaluation.error_rates import Evaluation, ScoredUtterance, compare, evaluate
-from asr.text.metrics import ErrorCounts, PairedTest, align, character_errors, word_errors
+from asr.text.metrics import ErrorCounts, PairedTest, align_tokens, character_errors, word_errors
 from asr.text.normalization import TextOptions
 
 
@@ -81,7 +81,7 @@ def test_chinese_has_cer_first():
 
 def test_what_was_unreadable_is_in_the_table():
     evaluation = make_evaluation(PAIRS, unreadable=(("u9", "gone"),))
-    assert list(table(evaluation, model="m"))[-1] == "     1 could not be read, and not counted"
+    assert list(table(evaluation, model="m"))[-1] == "     1 could not be read, and do not count"
 
 
 def test_a_single_utterance_has_no_interval():
@@ -90,7 +90,7 @@ def test_a_single_utterance_has_no_interval():
 
 
 def test_aligned_lines_mark_what_differs():
-    steps = align(["THE", "CAT", "SAT", "DOWN"], ["THE", "COT", "SAT", "ON", "DOWN"])
+    steps = align_tokens(["THE", "CAT", "SAT", "DOWN"], ["THE", "COT", "SAT", "ON", "DOWN"])
     assert list(aligned_lines(steps, width=80)) == [
         "  REF THE CAT SAT *  DOWN",
         "  HYP THE COT SAT ON DOWN",
@@ -101,7 +101,7 @@ def test_aligned_lines_mark_what_differs():
 def test_aligned_lines_wrap_without_losing_a_word():
     reference = " ".join(f"WORD{number}" for number in range(40)).split()
     hypothesis = [word for word in reference if word != "WORD7"]
-    lines = list(aligned_lines(align(reference, hypothesis), width=50))
+    lines = list(aligned_lines(align_tokens(reference, hypothesis), width=50))
     assert max(map(len, lines)) <= 50
     assert " ".join(line[6:] for line in lines[::3]).split() == reference
     assert " ".join(line[6:] for line in lines[1::3]).split() == [
@@ -111,7 +111,7 @@ def test_aligned_lines_wrap_without_losing_a_word():
 
 
 def test_aligned_lines_of_chinese_stand_in_columns_two_wide():
-    assert list(aligned_lines(align("好棒棒", "好棒"), width=80)) == [
+    assert list(aligned_lines(align_tokens("好棒棒", "好棒"), width=80)) == [
         "  REF 好 棒 棒",
         "  HYP 好 棒 *",
         "            D",
@@ -207,7 +207,7 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
     (tmp_path / "cut.jsonl").write_text("".join(lines))
     assert main([model, str(tmp_path / "cut.jsonl")]) == 1
     printed = capsys.readouterr()
-    assert "       7 utterances" in printed.out and "1 could not be read, and not counted" in printed.out
+    assert "       7 utterances" in printed.out and "1 could not be read, and do not count" in printed.out
     assert printed.err.startswith("asr-evaluate: error: utterance 'tone-45': ")
     assert "cannot be opened: No such file or directory" in printed.err
     assert printed.err.count("\n") == 1
@@ -220,7 +220,8 @@ def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev,
     (tmp_path / "m.jsonl").write_text("\n".join([*lines, "", ""]))
     assert main([model, str(tmp_path / "m.jsonl"), "--output", str(tmp_path / "o.json")]) == 1
     printed = capsys.readouterr()
-    assert "       6 utterances" in printed.out and "2 lines of the manifest cannot be used, and are in" in printed.out
+    assert "       6 utterances" in printed.out
+    assert "2 lines of the manifest cannot be used, and count in no figure" in printed.out
     first, second = printed.err.splitlines()
     assert first.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:2: ")
     assert second.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:4: 'id' of the cut must have no NUL")
@@ -236,8 +237,8 @@ def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev,
         ("MODEL x.txt", 1, "a manifest's name must end in .jsonl or .jsonl.gz"),
         ("nothing DEV", 2, "no model 'nothing'"),
         ("MODEL DEV --errors 0", 2, "argument --errors: must be at least 1, not 0"),
-        ("MODEL DEV --errors 3 --format json", 2, "--errors belongs to --format table; the json lists every utterance"),
-        ("MODEL DEV --beam-width 0", 2, "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
+        ("MODEL DEV --errors 3 --format json", 2, "--errors needs --format table; json lists every utterance"),
+        ("MODEL DEV --beam-width 0", 2, "--beam-width must be between 1 and 10000, not 0"),
         ("MODEL EMPTY", 1, "empty.jsonl: there are no utterances in this manifest"),
         ("MODEL NEMO", 1, "nemo.jsonl:1: each line must be a Lhotse cut, got a line of a table, as NeMo"),
     ],

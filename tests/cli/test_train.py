@@ -82,8 +82,8 @@ def test_merged_goes_into_groups_and_changes_neither():
     ("line", "message"),
     [
         ("--run r", NO_MANIFESTS),
-        ("--run r --data.train a", "the manifests to choose the best epochs by must be given: --data.dev"),
-        ("--run old", f"{NO_MANIFESTS}; or --resume, to go on with the run in old"),
+        ("--run r --data.train a", "the manifests to choose the best epochs must be given: --data.dev"),
+        ("--run old", f"{NO_MANIFESTS}; to resume the run in old, use --resume"),
         ("--run r --resume", "no run to resume in r: it has no config.json"),
         ("--run r --resume --config c.json", "--resume takes the configuration from the run folder"),
         ("--run r --config c.json", "c.json cannot be read: No such file or directory"),
@@ -91,7 +91,7 @@ def test_merged_goes_into_groups_and_changes_neither():
         ("--run r --config list.json", "list.json must hold a JSON object of options, not a list"),
         (f"--run r --config odd.json {DATA}", "encoder: unknown option 'hidden'; known are"),
         (f"--run r --config datalist.json {DATA}", "unknown option 'oops'"),
-        (f"--run r {DATA} --encoder.dropout 1", "encoder: dropout must be in [0, 1), not 1.0"),
+        (f"--run r {DATA} --encoder.dropout 1", "encoder.dropout must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_configurations_that_are_refused(folder, line, message):
@@ -142,14 +142,14 @@ def test_an_interrupted_training_ends_with_130(folder, monkeypatch, capsys):
     def interrupted(*arguments, **more):
         raise Interrupted("stopped in epoch 1; the same command goes on from here")
 
-    monkeypatch.setattr("asr.training.run.train_acoustic_model", interrupted)
+    monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", interrupted)
     assert main(f"--run r {DATA}".split()) == 130
     assert capsys.readouterr() == ("", "asr-train: stopped in epoch 1; the same command goes on from here\n")
 
 
 def test_processes_and_workers_reach_the_training(folder, monkeypatch):
     given = {}
-    monkeypatch.setattr("asr.training.run.train_acoustic_model", lambda config, run, **more: given.update(more))
+    monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", lambda config, run, **more: given.update(more))
     assert main(f"--run r {DATA} --nproc 2 --workers 3".split()) == 0
     assert (given["processes"], given["workers"]) == (2, 3)
 
@@ -164,7 +164,7 @@ def test_what_is_shown(folder, monkeypatch, capsys, flags, progress, notes):
         note("a note")
         given.update(more)
 
-    monkeypatch.setattr("asr.training.run.train_acoustic_model", train)
+    monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", train)
     assert main(f"--run r {DATA} {flags}".split()) == 0
     assert given == {"device": "auto", "progress": progress, "processes": 1, "workers": 0}
     assert capsys.readouterr().err == "asr-train: a note\n" * notes
@@ -172,7 +172,7 @@ def test_what_is_shown(folder, monkeypatch, capsys, flags, progress, notes):
 
 def test_processes_share_the_threads_and_torchruns_separator_is_skipped(folder, monkeypatch):
     given = {}
-    monkeypatch.setattr("asr.training.run.train_acoustic_model", lambda *_, **options: given.update(options))
+    monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", lambda *_, **options: given.update(options))
     monkeypatch.setattr("torch.set_num_threads", lambda threads: given.update(threads=threads))
     assert main(f"-- --run r {DATA} --nproc 3 --threads 2".split()) == 0
     assert (given["processes"], given["threads"]) == (3, 6)
@@ -184,10 +184,10 @@ def test_only_the_first_of_torchruns_processes_speaks(folder, monkeypatch, capsy
         raise Interrupted("stopped")
 
     monkeypatch.setenv("RANK", str(number))
-    monkeypatch.setattr("asr.training.run.train_acoustic_model", lambda *_, **__: None)
+    monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", lambda *_, **__: None)
     assert main(f"--run r {DATA}".split()) == 0
     assert capsys.readouterr() == ("r/model\n" * said, "")
-    monkeypatch.setattr("asr.training.run.train_acoustic_model", interrupted)
+    monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", interrupted)
     assert main(f"--run r {DATA}".split()) == 130
     assert capsys.readouterr() == ("", "asr-train: stopped\n" * said)
 
@@ -203,5 +203,5 @@ def test_help_fits_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert "--encoder.hidden-size INT" in printed and "--auxiliary.lexicon" in printed
+    assert "--encoder.hidden-size N" in printed and "--auxiliary.lexicon" in printed
     assert max(map(len, printed.splitlines())) <= 80

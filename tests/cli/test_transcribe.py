@@ -16,8 +16,7 @@ import torch
 
 import asr
 from asr.acoustic.model import AcousticModel
-from asr.cli.recognizer import load_in_process, settle
-from asr.cli.transcribe import main, make_parser
+from asr.cli.transcribe import main
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.output.formats import WRITERS
@@ -146,14 +145,16 @@ def test_plot_draws_a_picture_and_changes_nothing_else(transcribe, sounds, texts
 
 def test_plot_shows_what_was_decoded_of_a_long_recording(transcribe, recognizer, tmp_path, rng, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("asr.output.pictures.transcript_picture", lambda path, **facts: drawn.update(facts, path=path))
+    monkeypatch.setattr(
+        "asr.recognition.picture.transcript_picture", lambda path, **facts: drawn.update(facts, path=path)
+    )
     waveform = np.concatenate([speak("CAB AC " * 3, rng) for _ in range(20)])
     path = tmp_path / "long.wav"
     soundfile.write(path, waveform, 8000)
     status, _, errors = transcribe(path, "--plot", tmp_path / "long.png")
     total = len(waveform) / 8000
     assert status == 0 and total > 80
-    assert errors == [f"asr-transcribe: note: {tmp_path}/long.png shows the first 60 of {total:.0f} seconds"]
+    assert errors == [f"asr-transcribe: {tmp_path}/long.png shows the first 60 of {total:.0f} seconds"]
     assert len(drawn["waveform"]) == 60 * 8000
     transcript = recognizer.transcribe(path)
     assert (drawn["words"], drawn["timeline"]) == (transcript.words, transcript.timeline)
@@ -164,9 +165,9 @@ def test_plot_shows_what_was_decoded_of_a_long_recording(transcribe, recognizer,
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("- --plot x.png", "--plot needs a file: standard input cannot be heard once more"),
-        ("x.wav y.wav --plot x.png", "--plot of several recordings must be a folder, not a file; got x.png"),
-        ("x.wav --plot x.pdf", "a picture is a PNG, whose name ends in .png; got x.pdf"),
+        ("- --plot x.png", "--plot needs a file: standard input cannot be read again"),
+        ("x.wav y.wav --plot x.png", "--plot must be a folder for several recordings, not a file; got x.png"),
+        ("x.wav --plot x.pdf", "a picture must be a PNG, whose name ends in .png; got x.pdf"),
         (f"x.wav --plot {__file__}", "--plot must be a folder or a file that ends in .png; "),
     ],
 )
@@ -202,7 +203,7 @@ def test_track(transcribe, recognizer, rng, tmp_path):
     subprocess.run(["ffmpeg", "-v", "error", *inputs, tmp_path / "a.mkv"], check=True)
     for number, text in enumerate(texts):
         assert transcribe(tmp_path / "a.mkv", "--track", number) == (0, [text], [])
-    note = f"asr-transcribe: warning: {tmp_path / 'a.mkv'}: has 2 sound tracks: track 0 (pcm_f32le) is heard, "
+    note = f"asr-transcribe: warning: {tmp_path / 'a.mkv'}: has 2 sound tracks: track 0 (pcm_f32le) is used, "
     assert transcribe(tmp_path / "a.mkv") == (0, texts[:1], [note + "--track takes another: track 1 (pcm_f32le)"])
     status, _, errors = transcribe(tmp_path / "a.mkv", "--track", 2)
     assert status == 1 and "track must be below the number of sound tracks, 2; got 2" in errors[0]
@@ -260,20 +261,22 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("", "give at least one PATH: a sound file, a folder, or - for standard input"),
         ("x.wav --format srt,txt", "several formats (srt, txt) need --output DIR"),
         ("x.wav y.wav --format vtt", "vtt of several recordings needs --output DIR"),
-        ("x.wav --beam-width 0", "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
-        ("x.wav --beam-width 1 --hotwords a,b", "hotwords needs a beam; set beam_width to 2 or more, 16 for example"),
+        ("x.wav --beam-width 0", "--beam-width must be between 1 and 10000, not 0"),
+        (
+            "x.wav --beam-width 1 --hotwords a,b",
+            "--hotwords needs a beam: set --beam-width to 2 or more, for example 16",
+        ),
         ("x.wav --model no-such-model", "no model 'no-such-model'"),
         ("x.wav --format xml", "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ctm, tsv"),
         ("x.wav --batch-size 0", "argument --batch-size: must be at least 1, not 0"),
         ("x.wav --channel -1", "argument --channel: must be at least 0, not -1"),
         ("x.wav --precision half", "argument --precision: invalid choice: 'half'"),
         ("x.wav --precision float16 --device cpu", "precision float16 needs a CUDA device, not cpu: try auto"),
-        ("x.wav --resume", "--resume needs --output DIR, where it looks for what is done"),
+        ("x.wav --resume", "--resume needs --output, the folder that has the results of before"),
         ("x.wav --num-best 3 --format srt", "--num-best needs a place to show them: add --format json, or --explain"),
-        ("- --nproc 2", "--nproc needs files: other processes do not have this standard input"),
-        ("x.wav --nproc 2 --plot p.png", "--plot is drawn by one process: leave out --nproc"),
+        ("- --nproc 2", "--nproc must be 1 for standard input, which other processes do not have"),
+        ("x.wav --nproc 2 --plot p.png", "--plot needs one process: leave out --nproc"),
         ("x.wav --nproc 2 --model no-such-model", "no model 'no-such-model'"),
-        ("x.jsonl --plot p", "--plot needs sound files, not a manifest"),
         ("x.wav --nproc 0", "argument --nproc: must be at least 1, not 0"),
         ("x.wav --modle y", "unknown argument '--modle': did you mean --model?"),
     ],
@@ -284,6 +287,16 @@ def test_wrong_usage(line, message, capsys):
     assert printed.out == ""
     assert printed.err.startswith(f"asr-transcribe: error: {message}")
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "width"),
+    [("--help", 500), ("--help --model an4", 100), ("--model=an4 -h", 100), ("--model nothing --help", 1)],
+)
+def test_help_shows_how_the_model_decodes_and_loads_no_torch(line, width):
+    code = "import sys, asr.cli.transcribe as t; t.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], check=True, capture_output=True, text=True)
+    assert f"decode greedily (default: {width})" in " ".join(done.stdout.split())
 
 
 def test_processes_that_cannot_begin_leave_no_folder(model, sounds, tmp_path, capsys):
@@ -347,8 +360,7 @@ def test_no_models_to_list(monkeypatch, capsys):
 
 MODULES = """
 import sys
-from asr.cli.recognizer import load_in_process, settle
-from asr.cli.transcribe import main, make_parser
+from asr.cli.transcribe import main
 status = main(sys.argv[1:])
 print(status, *sorted({name.partition(".")[0] for name in sys.modules}))
 """
@@ -431,6 +443,8 @@ def test_a_manifest_is_transcribed_by_its_ids(transcribe, recognizer, sounds, te
     status, lines, errors = transcribe(tmp_path / "m.jsonl")
     assert (status, lines) == (1, [f"first\t{texts[1]}", f"x/half\t{half}"])
     assert [error.split("m.jsonl:")[1].split(":")[0] for error in errors[1:3]] == ["5", "6"]
+    message = "asr-transcribe: error: --plot needs sound files, not a manifest"
+    assert transcribe(tmp_path / "m.jsonl", "--plot", tmp_path) == (2, [], [message])
     assert transcribe(tmp_path / "m.jsonl", "--output", tmp_path / "out")[0] == 1
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["first.txt", "x_half.txt"]
 
@@ -446,35 +460,6 @@ def test_several_processes_give_what_one_gives(transcribe, sounds, tmp_path):
     several = transcribe(sounds, tmp_path / "missing.wav", "--nproc", 2)
     assert several[:2] == (1, lines)
     assert sorted(several[2]) == sorted(errors)
-
-
-@pytest.mark.parametrize(
-    ("device", "count", "devices"),
-    [
-        ("auto", 3, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
-        ("cuda", 2, ["cuda:0", "cuda:1"] * 2),
-        ("cuda", 1, ["cuda"] * 4),
-        ("auto", 0, ["auto"] * 4),
-        ("cuda:1", 3, ["cuda:1"] * 4),
-        ("cpu", 3, ["cpu"] * 4),
-    ],
-)
-def test_processes_share_out_gpus_and_threads(monkeypatch, device, count, devices):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 9)
-    monkeypatch.setattr("asr.cli.recognizer.load_recognizer", lambda args, _: (args.device, args.threads))
-
-    def given(number: int, *more: str) -> tuple[str, int]:
-        args = make_parser().parse(["x.wav", "--nproc", "4", "--device", device, *more])
-        return load_in_process(args, None, number)
-
-    assert [given(number) for number in range(4)] == [(name, 2) for name in devices]
-    assert given(3, "--threads", "5") == (devices[3], 5)
-
-
-def test_all_processes_compute_in_one_precision(monkeypatch, model):
-    monkeypatch.setattr("asr.compute.device.choose_precision", lambda *_, **__: torch.bfloat16)
-    assert settle(make_parser().parse(["x.wav"]), model).precision == "bfloat16"
 
 
 def test_resume_does_only_what_is_not_there(transcribe, sounds, texts, tmp_path):
@@ -518,7 +503,7 @@ def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, so
     assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
     (out / "a.txt").write_text("old")
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out, "--quiet") == (0, [], [])
-    note = f"1 of 1 results have other names, as theirs are taken: that of {sounds}"
+    note = f"1 of 1 results were renamed, as their names are in use: the result of {sounds}"
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [f"asr-transcribe: {note}/day 1/a.wav is a-2"]
     assert (out / "a.txt").read_text() == "old"
     assert (out / "a-2.txt").read_text() == f"{texts[2]}\n"
@@ -544,11 +529,10 @@ def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(tr
 # Slow to read; and one recording is the death of whatever reads it. Processes that this one starts read it again.
 MOUNTAIN = """
 import os, signal, sys, time
-import asr.recognition.recognizer
-from asr.cli.recognizer import load_in_process, settle
-from asr.cli.transcribe import main, make_parser
+import asr.recognition.pieces
+from asr.cli.transcribe import main
 
-plain = asr.recognition.recognizer.stream_audio
+plain = asr.recognition.pieces.stream_audio
 
 def stream_audio(source, **options):
     time.sleep(0.05)
@@ -556,7 +540,7 @@ def stream_audio(source, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(source, **options)
 
-asr.recognition.recognizer.stream_audio = stream_audio
+asr.recognition.pieces.stream_audio = stream_audio
 if __name__ == "__main__":
     sys.exit(main())
 """

@@ -5,13 +5,13 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import asr
-from asr.compute.machine_code import KernelModule
+from asr.compute.machine_code import Kernels
 from asr.ctc import alignment, beam
 from asr.errors import AsrWarning
 from asr.lm import ngram
@@ -43,46 +43,77 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sys.modules.pop(name, None)
 
 
-def load() -> tuple[KernelModule, int]:
-    """The module, and how often it said that it compiles."""
-    told: list[None] = []
-    module = KernelModule("a_kernel", depends_on=["helper"])
-    module.load(on_compile=lambda: told.append(None))
-    module.load(on_compile=lambda: told.append(None))
-    return module, len(told)
+IN_A_PROCESS = """
+import sys
+from types import ModuleType
+from asr.compute.machine_code import Kernels
+
+def functions():
+    from a_kernel import KERNELS
+    return KERNELS
+
+functions.__module__ = "a_kernel"
+room = ModuleType("room")
+room.__file__ = sys.argv[1]
+kernels = Kernels(functions, room=room)
+"""
 
 
-def kept(folder: Path) -> list[Path]:
+def make(folder: Path) -> Kernels:
+    """The kernels of the folder, not yet loaded."""
+
+    def functions():
+        from a_kernel import KERNELS
+
+        return KERNELS
+
+    functions.__module__ = "a_kernel"  # the name of the file
+    room = ModuleType("room")
+    room.__file__ = str(folder / "__init__.py")
+    return Kernels(functions, room=room)
+
+
+def load(folder: Path) -> tuple[Kernels, int]:
+    """The kernels, and how often they announced a compilation."""
+    calls: list[None] = []
+    kernels = make(folder)
+    kernels.load(on_compile=lambda: calls.append(None))
+    kernels.load(on_compile=lambda: calls.append(None))
+    return kernels, len(calls)
+
+
+def arguments(folder: Path, script: str) -> dict:
+    """For a Python process that has `kernels`."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+    return {"args": [sys.executable, "-c", IN_A_PROCESS + script, str(folder / "__init__.py")], "env": environment}
+
+
+def stored(folder: Path) -> list[Path]:
     return sorted((folder / "cache").glob("*"))
 
 
 def test_compiled_once_and_then_read_from_its_file(folder):
-    module, told = load()
-    assert (module["scaled"](4, -2), told) == (38, 1)
-    assert len(kept(folder)) == 1
-    module, told = load()
-    assert (module["scaled"](2**40, 1), told) == (10 * 2**40 + 1, 0)
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (38, 1)
+    assert len(stored(folder)) == 1
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](2**40, 1), calls) == (10 * 2**40 + 1, 0)
 
 
-def test_a_process_that_reads_what_was_kept_never_loads_numba(folder):
-    load()
-    code = (
-        "import sys; from asr.compute.machine_code import KernelModule;"
-        "assert KernelModule('a_kernel', depends_on=['helper'])['scaled'](1, 2) == 12;"
-        "sys.exit('numba' in sys.modules or 'a_kernel' in sys.modules)"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+def test_a_process_that_reads_a_stored_file_never_loads_numba(folder):
+    load(folder)
+    script = "assert kernels['scaled'](1, 2) == 12; sys.exit('numba' in sys.modules or 'a_kernel' in sys.modules)"
+    assert subprocess.run(**arguments(folder, script), check=False).returncode == 0
 
 
-def test_a_change_of_any_source_compiles_anew(folder):
-    load()
+def test_a_change_of_any_source_compiles_again(folder):
+    load(folder)
     (folder / "helper.py").write_text("FACTOR = 100\n")
     sys.modules.pop("helper")
     sys.modules.pop("a_kernel")
-    module, told = load()
-    assert (module["scaled"](4, -2), told) == (398, 1)
-    assert len(kept(folder)) == 2
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (398, 1)
+    assert len(stored(folder)) == 2
 
 
 @pytest.mark.parametrize(
@@ -96,32 +127,32 @@ def test_a_change_of_any_source_compiles_anew(folder):
         lambda content: b"\xff\xfe" + content,
     ],
 )
-def test_a_damaged_file_is_written_anew(folder, damage):
-    load()
-    (file,) = kept(folder)
+def test_a_damaged_file_is_written_again(folder, damage):
+    load(folder)
+    (file,) = stored(folder)
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
-    module, told = load()
-    assert (module["scaled"](4, -2), told) == (38, 1)
-    assert load()[1] == 0
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (38, 1)
+    assert load(folder)[1] == 0
 
 
 def test_where_nothing_can_be_written_each_process_compiles(folder, monkeypatch):
     (folder / "cache").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     for _ in range(2):
-        module, told = load()
-        assert (module["scaled"](4, -2), told) == (38, 1)
+        kernels, calls = load(folder)
+        assert (kernels["scaled"](4, -2), calls) == (38, 1)
 
 
 def test_the_users_cache_is_next_when_the_package_cannot_be_written_to(folder, monkeypatch):
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    module = KernelModule("a_kernel", depends_on=["helper"])
-    beside, users = module._places
+    kernels = make(folder)
+    beside, users = kernels._paths
     assert beside.parent.name == "__pycache__"
     assert users.parent == folder / "home" / "asr"
-    monkeypatch.setattr(module, "_places", [folder / "helper.py" / beside.name, users])
-    assert module["scaled"](4, -2) == 38
+    monkeypatch.setattr(kernels, "_paths", [folder / "helper.py" / beside.name, users])
+    assert kernels["scaled"](4, -2) == 38
     assert users.exists()
 
 
@@ -129,79 +160,75 @@ def test_a_user_without_a_home_has_no_cache(folder, monkeypatch):
     for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    (beside,) = KernelModule("a_kernel", depends_on=["helper"])._places
+    (beside,) = make(folder)._paths
     assert beside.parent.name == "__pycache__"
 
 
 def evil(folder: Path) -> None:
-    """What was kept, with another content that has its right checksum: code of a * 100 + b."""
-    (file,) = kept(folder)
-    module = KernelModule("a_kernel", depends_on=["helper"])
+    """Put code of a * 100 + b into the stored file, with its right checksum."""
+    (file,) = stored(folder)
+    kernels = make(folder)
     (folder / "helper.py").write_text("FACTOR = 100\n")
     sys.modules.pop("helper"), sys.modules.pop("a_kernel")
-    objects = KernelModule("a_kernel", depends_on=["helper"])._compile()
+    objects = make(folder)._compile()
     (folder / "helper.py").write_text("FACTOR = 10\n")
     sys.modules.pop("helper"), sys.modules.pop("a_kernel")
-    module._write(objects)
-    assert kept(folder) == [file]
+    kernels._write(objects)
+    assert stored(folder) == [file]
 
 
 def test_forged_code_is_run_only_where_this_user_alone_can_have_written_it(folder):
-    load()
+    load(folder)
     evil(folder)
-    assert load()[0]["scaled"](4, -2) == 398  # the forgery is good
+    assert load(folder)[0]["scaled"](4, -2) == 398  # the forgery works
     (folder / "cache").chmod(0o1777)  # and others can put it here
-    module, told = load()
-    assert (module["scaled"](4, -2), told) == (38, 1)
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (38, 1)
     assert (folder / "home" / "asr").is_dir()
-    assert load()[1] == 0  # it was kept in the user's own folder
+    assert load(folder)[1] == 0  # it was stored in the user's own folder
 
 
-def test_code_that_is_kept_nowhere_for_fear_of_others_is_a_warning(folder, monkeypatch):
+def test_code_that_cannot_be_stored_safely_is_a_warning(folder, monkeypatch):
     (folder / "cache").mkdir()
     (folder / "cache").chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     with pytest.warns(
         AsrWarning,
-        match=r"compiled code is kept nowhere, and each process compiles: .*cache: another user can write here, so it "
-        r"is not used as a cache; take the right to write from others \(chmod go-w\), or set NUMBA_CACHE_DIR to a",
+        match=r"compiled code cannot be stored, so each process compiles: .*cache: another user can write here, so it "
+        r"is not used as a cache; remove the write permission of others \(chmod go-w\), or set NUMBA_CACHE_DIR to a",
     ):
-        module, _ = load()
-    assert module["scaled"](4, -2) == 38
+        kernels, _ = load(folder)
+    assert kernels["scaled"](4, -2) == 38
     assert list((folder / "cache").rglob("*.machine-code")) == []
 
 
-def test_nothing_of_the_package_is_kept_by_numba_itself():
+def test_numba_itself_stores_nothing_of_the_package():
     """Its cache is unpickled, from wherever it lies, and a truncated file of it is a traceback."""
     sources = {path: path.read_text() for path in Path(asr.__file__).parent.rglob("*.py")}
     assert [path for path, source in sources.items() if re.search(r"cache ?= ?True", source)] == []
 
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(folder):
-    code = (
-        "from asr.compute.machine_code import KernelModule;"
-        "module = KernelModule('a_kernel', depends_on=['helper']);"
-        "module.load(on_compile=lambda: (print('compiling', flush=True), input()));"
-        "print(module['scaled'](1, 2))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    processes = [subprocess.Popen([sys.executable, "-c", code], **options) for _ in range(2)]
+    script = "kernels.load(on_compile=lambda: (print('compiling', flush=True), input()));print(kernels['scaled'](1, 2))"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(**arguments(folder, script), **pipes) for _ in range(2)]
     assert [process.stdout.readline() for process in processes] == ["compiling\n"] * 2  # neither has begun
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
     assert [process.communicate()[0] for process in processes] == ["12\n"] * 2
-    assert len(kept(folder)) == 1
-    assert load()[1] == 0
+    assert len(stored(folder)) == 1
+    assert load(folder)[1] == 0
 
 
 @pytest.mark.parametrize("kernels", [beam._kernels, alignment._kernels, ngram._kernels])
-def test_all_modules_that_go_into_a_kernel_count_in_what_is_kept(kernels):
-    source = Path(find_spec(kernels._name).origin).read_text()
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    named = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes}
-    assert {name for name in named if name.startswith("asr")} == set(kernels._modules) - {kernels._name}
+def test_the_sources_of_kernels_lie_in_the_rooms_whose_changes_compile_them_again(kernels):
+    for function in kernels._functions():
+        source = Path(sys.modules[function.py_func.__module__].__file__)
+        assert source.parent == Path(kernels._room.__file__).parent
+        imports = [node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ImportFrom)]
+        rooms = {".".join(node.module.split(".")[:2]) for node in imports if node.module.startswith("asr")}
+        assert rooms <= {kernels._room.__name__, "asr.compute"}
 
 
 def test_the_beam_search_is_ready_without_numba():

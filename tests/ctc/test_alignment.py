@@ -321,7 +321,7 @@ def test_property_every_alignment_is_one_and_ties_are_the_same_everywhere(data):
     try:
         found = align(emission, labels, blank=blank)
     except InputError as error:
-        assert "every one of them meets a log-probability of -inf" in str(error)
+        assert "every path has a log-probability of -inf" in str(error)
         with pytest.raises(InputError, match="of -inf"):
             align_by_torch(emission, labels, blank=blank)
         return
@@ -348,7 +348,7 @@ EVEN = np.full((5, 3), math.log(1 / 3))
         (np.ones((5, 3), dtype=int), [1], "log_probs must hold floating-point numbers; got int64"),
         (np.exp(EVEN), [1], "log_probs must hold natural log-probabilities, .*; frame 0 does not; apply log_softmax"),
         (np.where(np.eye(5, 3, k=-2), math.nan, EVEN), [1], "none of them NaN or above 0; frame 2 does not"),
-        (np.where(np.arange(3) == 1, -math.inf, EVEN), [1, 2], "log_probs must leave the labels a path"),
+        (np.where(np.arange(3) == 1, -math.inf, EVEN), [1, 2], "log_probs must allow a path through the labels"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_aligned(log_probs, labels, message):
@@ -382,7 +382,7 @@ def test_wrong_options(arguments, message):
         ({"num_threads": 0}, "num_threads must be at least 1; got 0"),
         ({"log_probs": EVEN}, r"log_probs must be \(B, T, V\); got shape \(5, 3\)"),
         ({"log_probs": np.stack([EVEN, EVEN * -1])}, r"log_probs\[1\] must hold natural log-probabilities"),
-        ({"log_probs": np.stack([EVEN, EVEN - math.inf])}, r"log_probs\[1\] must leave the labels a path"),
+        ({"log_probs": np.stack([EVEN, EVEN - math.inf])}, r"log_probs\[1\] must allow a path through the labels"),
     ],
 )
 def test_what_cannot_be_aligned_in_a_batch(changes, message):

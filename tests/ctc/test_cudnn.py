@@ -187,7 +187,9 @@ def test_each_condition_has_its_sentence(monkeypatch, change, setting, expected)
 
 def test_cudnn_that_cannot_be_had_is_an_error_that_says_why(generator):
     batch = batch_of([(5, [1])], generator)
-    with pytest.raises(InputError, match="backend 'cudnn' cannot be had: log_probs must be on a CUDA device, not on c"):
+    with pytest.raises(
+        InputError, match="backend 'cudnn' cannot take this batch: log_probs must be on a CUDA device, not on c"
+    ):
         ctc_loss(batch[0].log_softmax(-1), *batch[1:], blank=0, backend="cudnn")
 
 
@@ -373,7 +375,9 @@ def test_long_targets_fall_back_with_a_warning_or_are_refused(generator):
     expected = in_float64(batch)
     with pytest.warns(AsrWarning, match="CTC does not run in cuDNN: targets must have fewer than 256 labels"):
         close(losses_and_gradients(batch, device="cuda"), expected)
-    with pytest.raises(InputError, match="backend 'cudnn' cannot be had: targets must have fewer than 256 labels"):
+    with pytest.raises(
+        InputError, match="backend 'cudnn' cannot take this batch: targets must have fewer than 256 labels"
+    ):
         losses_and_gradients(batch, device="cuda", backend="cudnn")
 
 

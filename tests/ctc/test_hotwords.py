@@ -172,7 +172,7 @@ def test_what_is_settled_stays_unless_a_longer_hotword_comes(text, words, more):
 def test_what_is_not_a_hotword_is_refused():
     with pytest.raises(InputError, match=r"hotwords\[1\] must have at least one label; it is empty"):
         Hotwords([[1], []], [1.0, 1.0])
-    with pytest.raises(InputError, match=r"hotwords\[2\] must come once; it equals hotwords\[0\]"):
+    with pytest.raises(InputError, match=r"hotwords\[2\] must occur once; it equals hotwords\[0\]"):
         Hotwords([[1, 2], [2], [1, 2]], [1.0, 1.0, 1.0])
     with pytest.raises(InputError, match="hotwords must hold sequences of labels, integers 0 or above; got"):
         Hotwords([[1, -2]], [1.0])

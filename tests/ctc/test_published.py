@@ -19,7 +19,7 @@ from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.loss import ctc_loss
-from asr.ctc.trie import Lexicon
+from asr.ctc.trie import WordTrie
 from asr.errors import InputError
 from asr.lm.arpa import read_arpa
 from asr.lm.ngram import NgramModel
@@ -202,7 +202,7 @@ def test_a_text_of_baidus_decoder_with_a_lexicon_of_one_word():
         num_labels=7,
         blank=6,
         delimiters=[1],
-        lexicon=Lexicon([[2]]),
+        lexicon=WordTrie([[2]]),
         options=BeamOptions(beam_width=20, only_lexicon=True),
     )
     texts = [spell(hypothesis.tokens) for hypothesis in search.decode(logarithm(BAIDU[1]), num_best=20)]
@@ -252,7 +252,7 @@ def search_bugs_bunny(folder: Path, *, num_best: int = 1, hotword: str = "", **o
         num_labels=8,
         blank=7,
         delimiters=[0],
-        lexicon=Lexicon(spellings, [lm.words.index(word) for word in ("bugs", "bunny")]),
+        lexicon=WordTrie(spellings, [lm.words.index(word) for word in ("bugs", "bunny")]),
         lm=lm.tables,
         hotwords=hotwords,
         options=BeamOptions(beam_width=100, **options),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.ctc.trie import LEXICON_NODE, Lexicon, Trie, find_child
+from asr.ctc.trie import LEXICON_NODE, Trie, WordTrie, find_child
 from asr.errors import InputError
 
 sequences = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=5).map(tuple), max_size=12, unique=True)
@@ -34,7 +34,7 @@ def test_one_long_word_takes_no_more_memory_than_its_letters():
     words = [[1 + number // 64, number % 64] for number in range(4000)]
     tracemalloc.start()
     try:
-        Lexicon([*words, [1] * 4000])
+        WordTrie([*words, [1] * 4000])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -42,22 +42,22 @@ def test_one_long_word_takes_no_more_memory_than_its_letters():
 
 
 def test_a_lexicon_knows_its_words_by_number():
-    lexicon = Lexicon([[2, 1], [2], [3, 3]], [7, 5, 9])
+    lexicon = WordTrie([[2, 1], [2], [3, 3]], [7, 5, 9])
     assert lexicon.labels.tolist() == [1, 2, 3]
     records = lexicon.records.view(np.recarray)
     two = find_child(records, 0, 2)
     assert records[two].word == 5
     assert records[find_child(records, two, 1)].word == 7
     assert records[find_child(records, 0, 3)].word == -1
-    assert Lexicon([[1], [2]]).records["word"].tolist()[1:3] == [0, 1]
-    assert Lexicon([]).labels.size == 0
+    assert WordTrie([[1], [2]]).records["word"].tolist()[1:3] == [0, 1]
+    assert WordTrie([]).labels.size == 0
 
 
 @pytest.mark.parametrize(
     ("spellings", "words", "message"),
     [
         ([[1], []], None, r"spellings\[1\] must have at least one label; it is empty"),
-        ([[1], [2], [1]], None, r"spellings\[2\] must come once; it equals spellings\[0\]"),
+        ([[1], [2], [1]], None, r"spellings\[2\] must occur once; it equals spellings\[0\]"),
         ([[1, -1]], None, "spellings must hold sequences of labels, integers 0 or above; got"),
         ([[0.5]], None, "spellings must hold sequences of labels, integers 0 or above; got"),
         (
@@ -71,12 +71,12 @@ def test_a_lexicon_knows_its_words_by_number():
 )
 def test_what_is_not_a_lexicon_is_refused(spellings, words, message):
     with pytest.raises(InputError, match=message):
-        Lexicon(spellings, words)
+        WordTrie(spellings, words)
 
 
 def test_the_best_word_ahead_of_each_node():
-    lexicon = Lexicon([[2, 1], [2], [3, 3], [2, 1, 4]])
+    lexicon = WordTrie([[2, 1], [2], [3, 3], [2, 1, 4]])
     found = lexicon.best_ahead(np.array([-3.0, -5.0, -1.0, -2.0]))
     words = {0: -1.0, 1: -2.0, 2: -1.0, 3: -2.0, 4: -1.0, 5: -2.0}  # ∅, 2, 3, 2 1, 3 3, 2 1 4
     assert dict(enumerate(found[:-1].tolist())) == words
-    assert Lexicon([]).best_ahead(np.zeros(0))[0] == -np.inf
+    assert WordTrie([]).best_ahead(np.zeros(0))[0] == -np.inf

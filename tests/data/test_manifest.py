@@ -179,11 +179,11 @@ def changed(cut: dict, **changes: object) -> dict:
         ({"start": -0.5}, "the start of 'b' must be >= 0 seconds, got -0.5"),
         ({"start": 1.6}, "cut 'b' must end within its recording of 2 s, got 2.1 s"),
         ({"channel": [0, 1]}, "'channel' of cut 'b' must be of type int"),
-        ({"channel": 2}, "the recording of cut 'b' must have channel 2, got none such"),
+        ({"channel": 2}, "the recording of cut 'b' must have channel 2, but does not"),
         ({"recording": None}, "cut 'b' must have 'recording'"),
         ({"recording__transforms": [{"name": "Speed"}]}, "recording of cut 'b' must not have transforms"),
         ({"recording__sources": [{"type": "command", "channels": [1], "source": "cat x"}]},
-         r"source of type 'command' \(write the audio"),
+         r"got type 'command' \(write the audio"),
     ],
 )  # fmt: skip
 def test_a_bad_cut(tmp_path: Path, utterances: list[Utterance], changes: dict[str, object], message: str) -> None:
@@ -268,7 +268,7 @@ def test_a_bomb_is_no_manifest(tmp_path: Path, read: Callable[[Path], object], m
     monkeypatch.setattr(text_files, "FREE_BYTES", 1 << 20)
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"\n" * 3_000_000))
-    with pytest.raises(DataError, match=r"a.jsonl.gz: a compressed text must unpack to 200 times its size at most"):
+    with pytest.raises(DataError, match=r"a.jsonl.gz: a compressed text must unpack to at most 200 times its size"):
         read(path)
 
 
@@ -335,7 +335,7 @@ def test_recordings_are_not_cuts(tmp_path: Path) -> None:
 
 
 def test_an_id_twice(tmp_path: Path, utterances: list[Utterance]) -> None:
-    with pytest.raises(InputError, match="ids must differ, but 'a' comes twice"):
+    with pytest.raises(InputError, match="ids must differ, but 'a' is used twice"):
         write_manifest([*utterances, utterances[0]], tmp_path / "cuts.jsonl")
     path = tmp_path / "cuts.jsonl"
     write_manifest(utterances, path)

@@ -109,8 +109,8 @@ HOSTILE = {
         "'a' leads out of the folder",
     ),
     "a long name": ([member("n" * 5000)], r"'n+\.\.\.' has a name of 5000 bytes"),
-    "deep": ([member("d/" * 1500 + "x")], r"'(d/)+\.\.\.' lies in 1500 folders"),
-    "parent at the end of a long name": ([member("d/" * 60 + "../" * 61 + "x")], "lies in 121 folders"),
+    "deep": ([member("d/" * 1500 + "x")], r"'(d/)+\.\.\.' is in 1500 nested folders"),
+    "parent at the end of a long name": ([member("d/" * 60 + "../" * 61 + "x")], "is in 121 nested folders"),
     "pipe": ([member("a", tarfile.FIFOTYPE)], "'a' is a special file"),
     "device": ([member("a", tarfile.CHRTYPE)], "'a' is a special file"),
 }
@@ -166,7 +166,7 @@ def test_a_truncated_archive(tmp_path: Path, mode: str) -> None:
         if size >= end:
             continue
         archive.write_bytes(whole[:size])
-        with pytest.raises(DataError, match="x: is truncated, damaged or no tar or zip archive: "):
+        with pytest.raises(DataError, match="x: is truncated, damaged or not a tar or zip archive: "):
             extract(archive, tmp_path / "out")
         assert names(tmp_path) == ["x"]
 
@@ -197,7 +197,7 @@ def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
 
 def test_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("<html>404</html>" * 100)
-    with pytest.raises(DataError, match="x: is truncated, damaged or no tar or zip archive: "):
+    with pytest.raises(DataError, match="x: is truncated, damaged or not a tar or zip archive: "):
         extract(tmp_path / "x", tmp_path / "out")
     with pytest.raises(DataError, match="none: no such archive"):
         extract(tmp_path / "none", tmp_path / "out")
@@ -245,11 +245,11 @@ def with_pax(path: Path, headers: dict[str, str]) -> Path:
 
 ODD_TARS = {
     "a name with a byte 0": ({"path": "x\0y"}, "is not safe to extract: 'x y' has a byte 0 in its name"),
-    "a time without an end": ({"mtime": "inf"}, "is truncated, damaged or no tar or zip archive: "),
-    "a time that is none": ({"mtime": "nan"}, "is truncated, damaged or no tar or zip archive: "),
-    "a sparse map of words": ({"GNU.sparse.map": "ten,twenty"}, "is truncated, damaged or no tar or zip archive: "),
-    "a negative size": ({"size": "-512"}, "is truncated, damaged or no tar or zip archive: "),
-    "a size of 5,000 digits": ({"size": "9" * 5000}, "is truncated, damaged or no tar or zip archive: "),
+    "a time without an end": ({"mtime": "inf"}, "is truncated, damaged or not a tar or zip archive: "),
+    "a time that is none": ({"mtime": "nan"}, "is truncated, damaged or not a tar or zip archive: "),
+    "a sparse map of words": ({"GNU.sparse.map": "ten,twenty"}, "is truncated, damaged or not a tar or zip archive: "),
+    "a negative size": ({"size": "-512"}, "is truncated, damaged or not a tar or zip archive: "),
+    "a size of 5,000 digits": ({"size": "9" * 5000}, "is truncated, damaged or not a tar or zip archive: "),
     "a long component": ({"path": "n" * 300}, "cannot be extracted: 'n+...': File name too long"),
 }
 
@@ -280,7 +280,7 @@ def test_a_zip_with_names_of_all_lengths(tmp_path: Path) -> None:
     for name, message in {
         "n" * 300: r"x: cannot be extracted: 'n+\.\.\.': File name too long",
         "n" * 5000: "x: is not safe to extract: 'n+...' has a name of 5000 bytes",
-        "d/" * 1500 + "x": r"x: is not safe to extract: '(d/)+\.\.\.' lies in 1500 folders",
+        "d/" * 1500 + "x": r"x: is not safe to extract: '(d/)+\.\.\.' is in 1500 nested folders",
     }.items():
         with pytest.raises(DataError, match=message):
             extract(zip_of(tmp_path / "x", {name: b"1"}), tmp_path / "out")

@@ -200,7 +200,7 @@ def test_a_server_at_its_worst(tmp_path: Path, small_yesno: tuple[bytes, str], m
 
         fails("the server must send the file, answered 404", corpus("nothing.tar.gz"))
         fails(
-            r"must have sha256:0{64}, has sha256:\w+; what has arrived was deleted",
+            r"must have sha256:0{64}, has sha256:\w+; the downloaded file was deleted",
             corpus(checksum=f"sha256:{'0' * 64}"),
         )
         server.cut_after = [1000, 0]
@@ -210,7 +210,7 @@ def test_a_server_at_its_worst(tmp_path: Path, small_yesno: tuple[bytes, str], m
             patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
             fails("the disk must have room for at least", corpus())
         server.files["/truncated.tar.gz"] = content[:-1000]
-        fails("is truncated, damaged or no tar or zip archive", corpus("truncated.tar.gz", checksum=None))
+        fails("is truncated, damaged or not a tar or zip archive", corpus("truncated.tar.gz", checksum=None))
         assert not (output / "corpus" / "truncated.tar.gz").exists()  # else it would be found again, and fail for ever
         made = corpus().prepare(output=output)
     assert len(read_manifest(made["train"], check_audio=True)) == 8
@@ -418,7 +418,7 @@ def test_a_language_of_mls(tmp_path: Path) -> None:
         assert found(mls.prepare(source=source, output=tmp_path / "out", options=options)) == expected
     with pytest.raises(DataError, match=r"must hold mls_dutch\*/train/transcripts.txt"):
         mls.prepare(source=tmp_path, output=tmp_path / "out", options=mls.Options(language="dutch"))
-    with pytest.raises(ConfigError, match=r"the language to download must be one of dutch, .*, but none was named"):
+    with pytest.raises(ConfigError, match=r"the language to download must be one of dutch, .*, but none is given"):
         mls.prepare(output=tmp_path / "new")
     with pytest.raises(ConfigError, match=r"language must be one of dutch, .*, got 'klingon'"):
         mls.Options(language="klingon")
@@ -500,7 +500,7 @@ def test_kaldi_lists_with_empty_lines_odd_characters_and_more_texts_than_sound(t
         file.write("\n  \nnobody said this\n")
     lines = (tmp_path / "train" / "text").read_text().replace(" ", " \u2028", 1)  # no end of a line
     (tmp_path / "train" / "text").write_text(lines)
-    with pytest.warns(AsrWarning, match="text: 1 lines are of utterances that have no sound, 'nobody' first"):
+    with pytest.warns(AsrWarning, match="text: 1 lines are of utterances without sound, the first is 'nobody'"):
         made = kaldi.prepare(source=tmp_path / "train", output=tmp_path / "out")
     assert [id_ for id_, *_ in found(made)["train"]] == [id_ for id_, *_ in expected["train"]]
 

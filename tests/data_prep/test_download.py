@@ -73,7 +73,8 @@ def test_a_cut_connection_is_taken_up_again(server: Server, path: Path) -> None:
 def test_it_gives_up_when_nothing_more_arrives_and_goes_on_later(server: Server, path: Path) -> None:
     server.cut_after = [100_000, 0, 0, 0]
     with pytest.raises(
-        DataError, match=r"/file: the connection ended early \(100000 of 300000 bytes\); what has arrived is kept, run"
+        DataError,
+        match=r"/file: the connection ended early \(100000 of 300000 bytes\); the downloaded part is kept, run",
     ):
         download(f"{server.url}/file", path)
     assert not path.exists()
@@ -231,7 +232,7 @@ def test_two_downloads_of_one_file_at_once(server: Server, path: Path) -> None:
 
 def test_a_wrong_checksum_deletes_what_has_arrived(server: Server, path: Path) -> None:
     wrong = f"sha256:{'0' * 64}"
-    with pytest.raises(DataError, match=f"/file: must have {wrong}, has {SHA256}; what has arrived was deleted"):
+    with pytest.raises(DataError, match=f"/file: must have {wrong}, has {SHA256}; the downloaded file was deleted"):
         download(f"{server.url}/file", path, checksum=wrong)
     assert names(path.parent) == []
 
@@ -311,7 +312,7 @@ def test_a_server_that_drips(server: Server, path: Path, path_of: str) -> None:
     server.drip_seconds, server.raw = 0.01, b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 99
     pace = Pace(least_bytes=100, seconds=0.3)
     start = time.monotonic()
-    kept = "what has arrived is kept, run again to go on" if path_of == "/file" else "run again"
+    kept = "the downloaded part is kept, run again to resume" if path_of == "/file" else "run again"
     with pytest.raises(
         DataError, match=rf"{path_of}: the server must send at least 100 bytes in 0.3 seconds, sent \d\d?; {kept}$"
     ):
@@ -328,7 +329,7 @@ def test_a_server_that_drips_by_hanging_up(server: Server, path: Path, monkeypat
     get = Handler.do_GET
     monkeypatch.setattr(Handler, "do_GET", lambda self: (time.sleep(0.02), get(self)))
     server.cut_after = [1] * 1000
-    with pytest.raises(DataError, match=r"must send at least 100 bytes in 0.3 seconds, sent \d+; what has arrived"):
+    with pytest.raises(DataError, match=r"must send at least 100 bytes in 0.3 seconds, sent \d+; the downloaded part"):
         download(f"{server.url}/file", path, pace=Pace(least_bytes=100, seconds=0.3))
 
 

@@ -91,7 +91,7 @@ def test_every_line_has_its_place(tmp_path: Path, collection: Path, cmudict: Pat
     assert train["elsewhere/nobody"].speaker is None
     assert sorted(notes) == [
         "1 training utterances left out, because their speaker is in a dev or test set: 1 of common_voice_deltas",
-        "2 training utterances left out, because their text has digits or other characters beside A to Z and the "
+        "2 training utterances left out, because their text has digits or other characters than A to Z and the "
         "apostrophe: 2 of common_voice_deltas",
         "2 training utterances left out, because they share words with a dev or test set: 2 of common_voice_deltas",
     ]
@@ -129,7 +129,7 @@ def test_several_sources_are_one_set(tmp_path: Path, collection: Path, cmudict: 
     made = english.prepare(sources=[collection, more], cmudict=cmudict, output=tmp_path / "out", note=print)
     assert [utterance.id for utterance in read_manifest(made["train"])][-1] == "arctic/more"
     make_corpus(more / "elsewhere", "other.flac\tother\tc\t1.0\ttrain")
-    with pytest.raises(DataError, match=r"corpora must have names that differ, but there is .*collection/elsewhere"):
+    with pytest.raises(DataError, match=r"corpora must have different names, but there is .*collection/elsewhere"):
         english.prepare(sources=[collection, more], cmudict=cmudict, output=tmp_path / "out", note=print)
 
 
@@ -144,7 +144,7 @@ def test_several_sources_are_one_set(tmp_path: Path, collection: Path, cmudict: 
         (
             ["a/x.flac\tone\ta\t1.0\ttrain", "b/x.flac\tone\ta\t1.0\ttrain"],
             COLUMNS,
-            r":3: ids must differ, but corpus/x comes twice",
+            r":3: ids must differ, but corpus/x is used twice",
         ),
         (["none\tone\ta\t1.0\ttrain"], COLUMNS, r"none: cannot be opened"),
         ([f"none\t{'one' * 50_000}\ta\t1.0\ttrain"], COLUMNS, r"manifest\.tsv: cannot be read: field larger"),

@@ -17,7 +17,7 @@ from asr.decoding.confidence import (
 )
 
 
-def test_shares_of_the_readings_with_a_word_in_its_place():
+def test_shares_of_the_hypotheses_with_a_word_in_its_place():
     agreed = agreements([["A", "CAB"], ["A", "CAC"], ["CAB"], ["B", "A", "CAC"]])
     assert agreed.tolist() == [[1, 1], [1, 0], [0, 1], [1, 0]]
     for offset in (0.0, -700.0):
@@ -25,7 +25,7 @@ def test_shares_of_the_readings_with_a_word_in_its_place():
         assert shares == pytest.approx([0.8, 0.7])
 
 
-def test_readings_without_words_have_no_shares():
+def test_hypotheses_without_words_have_no_shares():
     assert word_shares(agreements([[], ["A"]]), np.zeros(2)).shape == (0,)
 
 

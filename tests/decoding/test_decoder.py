@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ import pytest
 import torch
 
 from asr.ctc.collapse import collapse
-from asr.decoding import search_setup as search
+from asr.decoding import beam_search as search
+from asr.decoding.beam_search import spell
 from asr.decoding.confidence import calibrated, evidence, of_utterance
 from asr.decoding.decoder import Decoder, decode, place_tokens
-from asr.decoding.options import DecodingOptions
-from asr.decoding.search_setup import spell
+from asr.decoding.options import DecodingOptions, LanguageOptions
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
+from asr.options import from_json, replace_options
 from asr.text.alphabet import Alphabet
 
 ENGLISH = Alphabet((" ", "A", "B", "C", "'"))
@@ -165,7 +165,7 @@ def test_what_is_not_log_probabilities_is_refused(convert, log_probs, message):
 
 
 def test_a_sound_too_short_for_its_frames_is_refused():
-    with pytest.raises(InputError, match=r"must reach the last of the 4 frames of 0\.04 s, but one at most; 0\.06 s"):
+    with pytest.raises(InputError, match=r"must cover at least 3 of the 4 frames of 0\.04 s; 0\.06 s"):
         decode(GOOD, ENGLISH, frame_seconds=0.04, duration_seconds=0.06)
     with pytest.raises(InputError, match="frame_seconds must be positive"):
         decode(GOOD, ENGLISH, frame_seconds=0.0)
@@ -207,10 +207,10 @@ def ambiguous() -> np.ndarray:
 def test_a_language_model_decides_what_the_sound_leaves_open(words_lm):
     emission = ambiguous()
     assert decode(emission, ENGLISH).text == "A CAC"
-    plain = decode(emission, ENGLISH, DecodingOptions(beam_width=8, num_best=2))
+    plain = decode(emission, ENGLISH, DecodingOptions.of(beam_width=8, num_best=2))
     assert [hypothesis.text for hypothesis in plain.hypotheses] == ["A CAC", "A CAB"]
     assert plain.hypotheses[0].lm is None
-    options = DecodingOptions(beam_width=8, num_best=2, lm=words_lm, lm_weight=0.5)
+    options = DecodingOptions.of(beam_width=8, num_best=2, lm=words_lm, lm_weight=0.5)
     transcript = decode(emission, ENGLISH, options)
     best, second = transcript.hypotheses
     assert (transcript.text, best.text, second.text) == ("A CAB", "A CAB", "CAC")
@@ -225,14 +225,14 @@ def test_a_language_model_of_characters_needs_no_lexicon(tmp_path):
     twos = ["-0.01\ta b", "-3\ta c"]
     path = tmp_path / "characters.arpa"
     path.write_text(ARPA.format(unigrams=len(ones), bigrams=2, ones="\n".join(ones), twos="\n".join(twos)))
-    options = DecodingOptions(beam_width=8, lm=str(path), lm_weight=0.5)
+    options = DecodingOptions.of(beam_width=8, lm=str(path), lm_weight=0.5)
     assert decode(ambiguous(), ENGLISH, options).text == "A CAB"  # the model's characters are in lower case
 
 
 def test_a_word_list_makes_a_recogniser_of_commands(tmp_path):
     path = tmp_path / "commands.txt"
     path.write_text("a\n\nCAB\n", encoding="utf-8")
-    options = DecodingOptions(beam_width=8, lexicon=str(path), only_lexicon=True)
+    options = DecodingOptions.of(beam_width=8, lexicon=str(path), only_lexicon=True)
     assert decode(ambiguous(), ENGLISH, options).text == "A CAB"
     nothing = decode(emission_of("B", ENGLISH, peak=0.999), ENGLISH, options)
     assert nothing.text in ("", "A")  # B is no command
@@ -256,12 +256,12 @@ def test_a_bad_lexicon_is_refused(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
-        decode(GOOD, ENGLISH, DecodingOptions(beam_width=2, lexicon=str(path)))
+        decode(GOOD, ENGLISH, DecodingOptions.of(beam_width=2, lexicon=str(path)))
 
 
 @pytest.mark.parametrize("spelling", ["cab", "CAB", "Cab"])
 def test_a_hotword_is_found_and_told_with_its_place(spelling):
-    transcript = decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"{spelling}:3", "BB")))
+    transcript = decode(ambiguous(), ENGLISH, DecodingOptions.of(beam_width=8, hotwords=(f"{spelling}:3", "BB")))
     assert transcript.text == "A CAB"
     (spotted,) = transcript.hypotheses[0].hotwords
     assert (spotted.text, spotted.start_frame, spotted.end_frame) == ("CAB", 3, 6)
@@ -272,14 +272,14 @@ def test_a_hotword_is_found_and_told_with_its_place(spelling):
 def test_hotwords_do_not_move_words():
     emission = emission_of("-A--CCA-B-- B", ENGLISH, peak=0.999)
     plain = decode(emission, ENGLISH)
-    helped = decode(emission, ENGLISH, DecodingOptions(beam_width=8, hotwords=("acab:5", "B:2")))
+    helped = decode(emission, ENGLISH, DecodingOptions.of(beam_width=8, hotwords=("acab:5", "B:2")))
     assert frames(helped) == frames(plain)
     assert [spotted.text for spotted in helped.hypotheses[0].hotwords] == ["ACAB", "B"]
 
 
 def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path):
     (tmp_path / "names.txt").write_text("CAB:3\n\nROUTE 66\nC\u2019B\n", encoding="utf-8")
-    options = DecodingOptions(beam_width=8, hotwords=("É:2", f"@{tmp_path / 'names.txt'}", "A\u02bcA"))
+    options = DecodingOptions.of(beam_width=8, hotwords=("É:2", f"@{tmp_path / 'names.txt'}", "A\u02bcA"))
     with pytest.warns(AsrWarning) as caught:
         decoder = Decoder(ENGLISH, options)
     (message,) = [str(each.message) for each in caught]
@@ -291,7 +291,7 @@ def test_hotwords_that_cannot_be_spelled_are_named_and_the_rest_is_used(tmp_path
     assert decoder.decode(ambiguous()).text == "A CAB"
     (tmp_path / "names.txt").write_text("CAB\nCAB:\n", encoding="utf-16")
     with pytest.raises(InputError, match=r"names\.txt:2: a hotword must be WORD or WORD:NATS; got 'CAB:'"):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",)))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",)))
 
 
 @pytest.mark.parametrize(
@@ -307,10 +307,10 @@ def test_any_apostrophe_is_that_of_the_alphabet(spelling):
 
 def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
     (tmp_path / "names.txt").write_text("cab:3\nb a\n", encoding="utf-8")
-    assert DecodingOptions(beam_width=2, hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")
-    options = DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",))
+    assert LanguageOptions(hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")
+    options = DecodingOptions.of(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",))
     assert decode(ambiguous(), ENGLISH, options).text == "A CAB"
-    chinese = DecodingOptions(beam_width=8, hotwords=("棒棒",))
+    chinese = DecodingOptions.of(beam_width=8, hotwords=("棒棒",))
     assert decode(emission_of("好-棒-棒", CHINESE), CHINESE, chinese).hypotheses[0].hotwords[0].start_frame == 2
 
 
@@ -329,7 +329,7 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
 )
 def test_a_hotword_that_cannot_be_is_refused_by_name(hotwords, message):
     with pytest.raises(InputError, match=message):
-        decode(GOOD, ENGLISH, DecodingOptions(beam_width=2, hotwords=hotwords))
+        decode(GOOD, ENGLISH, DecodingOptions.of(beam_width=2, hotwords=hotwords))
 
 
 def test_posteriors_divided_by_a_power_of_the_prior(rng):
@@ -337,35 +337,36 @@ def test_posteriors_divided_by_a_power_of_the_prior(rng):
     emission -= np.log(np.exp(emission).sum(axis=1, keepdims=True))
     divided = np.exp(emission) / prior**0.4
     divided /= divided.sum(axis=1, keepdims=True)
-    plain = DecodingOptions(beam_width=16, num_best=3)
+    plain = DecodingOptions.of(beam_width=16, num_best=3)
     expected = decode(np.log(divided), ENGLISH, plain)
-    found = decode(emission, ENGLISH, replace(plain, prior=tuple(prior), prior_weight=0.4))
+    found = decode(emission, ENGLISH, replace_options(plain, prior=tuple(prior), prior_weight=0.4))
     assert [each.tokens for each in found.hypotheses] == [each.tokens for each in expected.hypotheses]
     assert [each.score for each in found.hypotheses] == pytest.approx([each.score for each in expected.hypotheses])
     assert found.text != decode(emission, ENGLISH, plain).text
     assert found.options["prior_weight"] == 0.4 and "prior" not in found.options
     unweighed, greedy = {"prior": tuple(prior), "prior_weight": 0.0}, {"prior": tuple(prior)}
     assert (
-        decode(emission, ENGLISH, replace(plain, **unweighed)).hypotheses == decode(emission, ENGLISH, plain).hypotheses
+        decode(emission, ENGLISH, replace_options(plain, **unweighed)).hypotheses
+        == decode(emission, ENGLISH, plain).hypotheses
     )
-    assert decode(emission, ENGLISH, DecodingOptions(**greedy)) == decode(emission, ENGLISH)
+    assert decode(emission, ENGLISH, DecodingOptions.of(**greedy)) == decode(emission, ENGLISH)
 
 
 def test_a_prior_leaves_the_impossible_impossible():
     with np.errstate(divide="ignore"):
         emission = np.log([[0.5, 0, 0.5, 0, 0, 0], [1.0, 0, 0, 0, 0, 0]])
-    options = DecodingOptions(beam_width=16, num_best=9, prior=(0.9, *[0.02] * 5), prior_weight=0.3)
+    options = DecodingOptions.of(beam_width=16, num_best=9, prior=(0.9, *[0.02] * 5), prior_weight=0.3)
     assert [each.text for each in decode(emission, ENGLISH, options).hypotheses] == ["A", ""]
 
 
 def test_a_prior_of_other_labels_is_refused():
     with pytest.raises(ConfigError, match="prior must have a probability for each of the 6 labels; got 2"):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, prior=(0.5, 0.5)))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, prior=(0.5, 0.5)))
 
 
 def test_shares_of_the_hypotheses_with_a_word_are_tempered():
     cold, warm = (
-        decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_power=0.0, **temperature)).words[1]
+        decode(ambiguous(), ENGLISH, DecodingOptions.of(beam_width=8, confidence_power=0.0, **temperature)).words[1]
         for temperature in ({"confidence_temperature": 0.01}, {})
     )
     assert 0.4 < warm.confidence < 0.6 < 0.99 < cold.confidence <= 1
@@ -375,7 +376,7 @@ def test_shares_of_the_hypotheses_with_a_word_are_tempered():
 def test_confidence_has_the_posteriors_of_the_characters_to_a_power(width, option):
     heard = (0.9 * 0.9 * 0.48) ** (1 / 3)
     alone, once, thrice, usual = (
-        decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=width, **power)).words[1].confidence
+        decode(ambiguous(), ENGLISH, DecodingOptions.of(beam_width=width, **power)).words[1].confidence
         for power in ({option: 0.0}, {option: 1.0}, {option: 3.0}, {})
     )
     assert alone == 1.0 if width == 1 else 0.4 < alone < 0.6
@@ -386,7 +387,7 @@ def test_confidence_has_the_posteriors_of_the_characters_to_a_power(width, optio
 def test_the_whole_utterance_moves_the_confidence_of_each_word():
     coefficients = (-1.5, 0.7, 0.9)
     plain, moved = (
-        decode(ambiguous(), ENGLISH, DecodingOptions(beam_width=8, confidence_calibration=each))
+        decode(ambiguous(), ENGLISH, DecodingOptions.of(beam_width=8, confidence_calibration=each))
         for each in ((), coefficients)
     )
     _, characters = place_tokens(np.asarray(ambiguous()), np.array(plain.hypotheses[0].tokens))
@@ -400,7 +401,7 @@ def test_beam_confidences_and_times_of_random_emissions_are_in_range():
     for _ in range(30):
         emission = np.log(rng.dirichlet(np.full(6, 0.3), size=int(rng.integers(0, 40))).reshape(-1, 6) + 1e-9)
         emission -= np.log(np.exp(emission).sum(axis=1, keepdims=True))
-        transcript = decode(emission, ENGLISH, DecodingOptions(beam_width=8, num_best=3), frame_seconds=0.04)
+        transcript = decode(emission, ENGLISH, DecodingOptions.of(beam_width=8, num_best=3), frame_seconds=0.04)
         assert all(0 <= word.confidence <= 1 and word.start < word.end for word in transcript.words)
         assert [hypothesis.score for hypothesis in transcript.hypotheses] == sorted(
             (hypothesis.score for hypothesis in transcript.hypotheses), reverse=True
@@ -411,20 +412,20 @@ def test_a_hotword_is_no_unknown_word(tmp_path):
     """It needs no weight beyond the price of a word that the lexicon lacks, and may be said where nothing else may."""
     (tmp_path / "words.txt").write_text("A\nBA\n")
     emission = emission_of("-BB--A-AC-", ENGLISH, peak=0.6)
-    lexicon = DecodingOptions(beam_width=16, lexicon=str(tmp_path / "words.txt"), unknown_word_score=-20.0)
-    for options in (lexicon, replace(lexicon, only_lexicon=True)):
+    lexicon = DecodingOptions.of(beam_width=16, lexicon=str(tmp_path / "words.txt"), unknown_word_score=-20.0)
+    for options in (lexicon, replace_options(lexicon, only_lexicon=True)):
         assert decode(emission, ENGLISH, options).text != "BAAC"
-        best = decode(emission, ENGLISH, replace(options, hotwords=("BAAC:1",))).hypotheses[0]
+        best = decode(emission, ENGLISH, replace_options(options, hotwords=("BAAC:1",))).hypotheses[0]
         assert (best.text, best.hotword_score, best.word_score) == ("BAAC", 1.0, 0.0)
         assert best.score == pytest.approx(best.acoustic + 1.0)
 
 
 def test_hotwords_that_nobody_says_change_nothing_beside_a_language_model(words_lm):
     rng = np.random.default_rng(0)
-    options = DecodingOptions(beam_width=4, lm=words_lm, num_best=4)
+    options = DecodingOptions.of(beam_width=4, lm=words_lm, num_best=4)
     plain = Decoder(ENGLISH, options)
     absent = ("CABA'C:12", "AA'B:9", "BC B'C:20", "CACB' A:12")  # no frame of these emissions has an apostrophe
-    expecting = Decoder(ENGLISH, replace(options, hotwords=absent))
+    expecting = Decoder(ENGLISH, replace_options(options, hotwords=absent))
     for _ in range(100):
         emission = np.log(rng.dirichlet(np.full(6, 0.4), size=40) + 1e-9)
         emission[:, 5] = -np.inf
@@ -437,67 +438,67 @@ def test_hotwords_that_nobody_says_change_nothing_beside_a_language_model(words_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_width": 0}, "beam_width must be an integer, 1 or above, 10000 at most; got 0"),
-        ({"beam_width": 2.0}, "beam_width must be an integer"),
-        ({"num_best": 3}, r"num_best needs a beam; set beam_width to 2 or more, 16 for example; got 1 \(greedy\)"),
+        ({"beam_width": 0}, "beam_width must be between 1 and 10000, not 0"),
+        ({"beam_width": 2.0}, "beam_width must be int, not 2.0"),
+        ({"num_best": 3}, r"num_best needs a beam: set beam_width to 2 or more, for example 16, not 1 \(greedy\)"),
         ({"lm": "a.arpa", "hotwords": ("A",)}, "lm and hotwords need a beam"),
-        ({"beam_width": 2, "num_best": 0}, "num_best must be an integer, 1 or above; got 0"),
-        ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be a tuple of words"),
+        ({"beam_width": 2, "num_best": 0}, "num_best must be at least 1, not 0"),
+        ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be tuple, not 'AB'"),
         (
             {"beam_width": 2, "confidence_temperature": 0.0},
-            r"confidence_temperature must be above 0, 1e-06 to 1e\+06; got 0.0",
+            "confidence_temperature must be between 1e-06 and 1000000, not 0.0",
         ),
         (
             {"beam_width": 2, "confidence_power": -1.0},
-            r"confidence_power must be finite, 0 or above, 1e\+06 at most; got -1.0",
+            "confidence_power must be between 0 and 1000000, not -1.0",
         ),
-        ({"confidence_calibration": (0.0, 1.0)}, "confidence_calibration must be none or three numbers; got"),
-        ({"confidence_calibration": (0.0, math.nan, 0.0)}, "confidence_calibration must be none or three numbers"),
+        ({"confidence_calibration": (0.0, 1.0)}, "confidence_calibration must have three numbers, not"),
+        ({"confidence_calibration": (0.0, math.inf, 0.0)}, "confidence_calibration must be between .*, not inf"),
         (
             {"greedy_confidence_power": math.inf},
-            r"greedy_confidence_power must be finite, 0 or above, 1e\+06 at most; got inf",
+            "greedy_confidence_power must be between 0 and 1000000, not inf",
         ),
-        ({"beam_width": 2, "prior_weight": -0.5}, r"prior_weight must be finite, 0 or above, 1e\+06 at most; got -0.5"),
+        ({"beam_width": 2, "prior_weight": -0.5}, "prior_weight must be between 0 and 1000000, not -0.5"),
         (
             {"beam_width": 2, "prior_weight": 0.5},
             "prior_weight needs a prior, which this model lacks: asr-evaluate --tune",
         ),
-        ({"beam_width": 2, "prior": (0.5, 0.0)}, r"prior must hold probabilities above 0, one for each label; got \(0"),
-        ({"beam_width": 2, "only_lexicon": True}, "only_lexicon needs a lexicon or a language model of words"),
+        ({"beam_width": 2, "prior": (0.5, 0.0)}, "prior must be above 0 and at most 1, not 0.0"),
+        ({"beam_width": 2, "only_lexicon": True}, "only_lexicon needs lexicon, or an lm of words"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        DecodingOptions(**options)
+        from_json(DecodingOptions, options)
 
 
 def test_changes_to_the_options_of_a_model():
-    own = DecodingOptions(beam_width=32, lm="ngram.arpa.gz", lm_weight=0.3)
+    own = DecodingOptions.of(beam_width=32, lm="ngram.arpa.gz", lm_weight=0.3)
     assert DecodingOptions().changed({}) == DecodingOptions()
-    assert DecodingOptions().changed({"hotwords": {"A": 2}}) == DecodingOptions(beam_width=16, hotwords=("A:2",))
-    wanting = DecodingOptions(beam_width=16, hotwords=("A:2",))
-    assert wanting.changed({"hotwords": ("none",)}) == DecodingOptions(beam_width=16)
-    assert wanting.changed({"hotwords": ("none",), "beam_width": 1}) == DecodingOptions()
-    assert DecodingOptions().changed({"beam_width": 4, "num_best": 2}).beam_width == 4
-    assert own.changed({"lm_weight": 1.0}) == DecodingOptions(beam_width=32, lm="ngram.arpa.gz", lm_weight=1.0)
-    assert own.changed({"beam_width": 1}) == DecodingOptions(lm_weight=0.3)
+    assert DecodingOptions().changed({"hotwords": {"A": 2}}) == DecodingOptions.of(beam_width=16, hotwords=("A:2",))
+    wanting = DecodingOptions.of(beam_width=16, hotwords=("A:2",))
+    assert wanting.changed({"hotwords": ()}) == DecodingOptions.of(beam_width=16)
+    assert wanting.changed({"hotwords": (), "beam_width": 1}) == DecodingOptions()
+    assert DecodingOptions().changed({"beam_width": 4, "num_best": 2}).search.beam_width == 4
+    assert own.changed({"lm_weight": 1.0}) == DecodingOptions.of(beam_width=32, lm="ngram.arpa.gz", lm_weight=1.0)
+    assert own.changed({"beam_width": 1}) == from_json(DecodingOptions, {"lm_weight": 0.3})
     with pytest.raises(ConfigError, match="hotwords needs a beam"):
         own.changed({"beam_width": 1, "hotwords": ("A",)})
     for changes, message in (
-        ({"lm_weight": 1.0}, "lm_weight needs a language model; give one, or leave it out"),
-        ({"beam_width": 8, "rescore_count": 9}, "rescore_count needs a rescore_lm; give one"),
-        ({"rescore_lm": "rnn", "source_weight": 0.0}, "source_weight needs a source_lm; give one"),
+        ({"lm_weight": 1.0}, "lm_weight needs lm or fuse_lm; give one, or leave it out"),
+        ({"beam_width": 8, "rescore_count": 9}, "rescore_count needs rescore_lm; give one"),
+        ({"rescore_lm": "rnn", "source_weight": 0.0}, "source_weight needs source_lm; give one"),
     ):
         with pytest.raises(ConfigError, match=message):
             DecodingOptions().changed(changes)
-    with pytest.raises(ConfigError, match="lm_weight needs a language model"):
-        own.changed({"lm": "none", "lm_weight": 1.0})
+    with pytest.raises(ConfigError, match="lm_weight needs lm or fuse_lm"):
+        own.changed({"lm": None, "lm_weight": 1.0})
     with pytest.raises(ConfigError, match="unknown option 'beams'"):
         own.changed({"beams": 1})
 
 
 def test_what_the_options_name_is_read_once(words_lm):
-    options = DecodingOptions(beam_width=8, lm=words_lm)
+    options = DecodingOptions.of(beam_width=8, lm=words_lm)
     decoder = Decoder(ENGLISH, options)
     Path(words_lm).unlink()
     assert decoder.decode(ambiguous()).text == decode(ambiguous(), ENGLISH, decoder.options).text == "A CAB"
@@ -510,9 +511,9 @@ def test_what_is_written_again_under_the_same_name_is_read_again(words_lm, tmp_p
     for name in lists:
         (tmp_path / name).write_text(lists[name][0])
     options = [
-        DecodingOptions(beam_width=8, lm=words_lm),
-        DecodingOptions(beam_width=8, lexicon=str(tmp_path / "lexicon"), only_lexicon=True),
-        DecodingOptions(beam_width=8, hotwords=(f"@{tmp_path / 'hotwords'}",)),
+        DecodingOptions.of(beam_width=8, lm=words_lm),
+        DecodingOptions.of(beam_width=8, lexicon=str(tmp_path / "lexicon"), only_lexicon=True),
+        DecodingOptions.of(beam_width=8, hotwords=(f"@{tmp_path / 'hotwords'}",)),
     ]
     before = [decode(ambiguous(), ENGLISH, each) for each in options]
     status = Path(words_lm).stat()
@@ -533,17 +534,17 @@ def test_a_file_of_hotwords_names_no_other_and_ends(tmp_path):
     with pytest.raises(
         DataError, match=r"names.txt:2: a file of hotwords must not name another, as '@.*names.txt' does"
     ):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=(f"@{path}",)))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, hotwords=(f"@{path}",)))
     for option in ({"hotwords": ("@/dev/zero",)}, {"lexicon": "/dev/zero"}):
         with pytest.raises(DataError, match="/dev/zero: this file of words cannot be read: it must be a regular file"):
-            Decoder(ENGLISH, DecodingOptions(beam_width=8, **option))
+            Decoder(ENGLISH, DecodingOptions.of(beam_width=8, **option))
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="pipe: this file of words cannot be read: it must be a regular file"):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, lexicon=str(tmp_path / "pipe")))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, lexicon=str(tmp_path / "pipe")))
     with pytest.raises(DataError, match="this file of words cannot be read: embedded null byte"):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, lexicon="a\0b"))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, lexicon="a\0b"))
     with pytest.raises(InputError, match=r"must be finite and above 0 nats, 1e\+06 at most; got 'A:1e9'"):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, hotwords=("A:1e9",)))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, hotwords=("A:1e9",)))
 
 
 def test_a_list_of_words_has_a_size_that_can_be_read(tmp_path, monkeypatch):
@@ -552,7 +553,7 @@ def test_a_list_of_words_has_a_size_that_can_be_read(tmp_path, monkeypatch):
     with pytest.raises(
         DataError, match="this file of words cannot be read: it must have 9 bytes at most, and has more"
     ):
-        Decoder(ENGLISH, DecodingOptions(beam_width=8, lexicon=str(tmp_path / "words")))
+        Decoder(ENGLISH, DecodingOptions.of(beam_width=8, lexicon=str(tmp_path / "words")))
 
 
 def test_decoding_does_not_load_torch():

@@ -37,7 +37,7 @@ def emission(rng) -> np.ndarray:
 @pytest.mark.parametrize("logits", [False, True])
 def test_the_order_and_the_names_of_labels_change_nothing(emission, labels, logits):
     emission = emission - np.logaddexp.reduce(emission, axis=1, keepdims=True)
-    expected = asr.decode(emission, Alphabet(CHARACTERS), asr.DecodingOptions(beam_width=16))
+    expected = asr.decode(emission, Alphabet(CHARACTERS), asr.DecodingOptions.of(beam_width=16))
     names = {"|": " ", "▁": " ", "<pad>": "", "[PAD]": "", "_": ""}
     order = ["", *CHARACTERS]
     columns = [order.index(names.get(label, label)) for label in labels]
@@ -105,7 +105,7 @@ def test_the_blank_is_named_where_labels_leave_it_open(emission, labels, blank):
     column[""] = blank if isinstance(blank, int) else names.index(blank or "<pad>")
     moved = np.full((len(emission), len(names)), -np.inf)
     moved[:, [column[name] for name in ("", "|", "A", "B", "C")]] = emission
-    expected = asr.decode(emission, Alphabet(CHARACTERS), asr.DecodingOptions(beam_width=16))
+    expected = asr.decode(emission, Alphabet(CHARACTERS), asr.DecodingOptions.of(beam_width=16))
     assert build_decoder(labels, blank=blank).decode(moved).text == expected.text
 
 
@@ -170,7 +170,7 @@ def test_a_language_model_of_another_script_is_refused(tmp_path):
 def test_options_are_those_of_decoding(emission):
     decoder = build_decoder(["", *CHARACTERS], logits=True, beam_width=4, hotwords={"ABBA": 90.0})
     assert "ABBA" in decoder.decode(emission).text.split()
-    assert decoder.decoder.options.beam_width == 4
+    assert decoder.decoder.options.search.beam_width == 4
     with pytest.raises(ConfigError, match="unknown option 'alpha'"):
         build_decoder(["", *CHARACTERS], alpha=0.5)
 
@@ -197,8 +197,8 @@ def test_options_are_those_of_decoding(emission):
         (["-", "|", "A"], "got none; give blank='-' if these are the labels of a torchaudio bundle"),
         (["<s>", "<pad>", "</s>", "A"], "got '<pad>' in column 1; give blank='<s>' if this is a dictionary of fairseq"),
         (["<s>", "A"], "got none; give blank='<s>' if this is a dictionary of fairseq"),
-        (["", "A", "TH"], r"each label must be one character, but for a blank .*; labels\[2\] is 'TH'"),
-        (["", "A", "A"], "the characters of an alphabet must differ; more than once came 'A'"),
+        (["", "A", "TH"], r"each label must be one character, except a blank .*; labels\[2\] is 'TH'"),
+        (["", "A", "A"], "the characters of an alphabet must differ; repeated: 'A'"),
     ],
 )
 def test_other_labels_are_refused(labels, message):

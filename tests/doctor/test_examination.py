@@ -111,7 +111,7 @@ PLANTED: list[tuple[str, dict[str, str], Callable[[Corpus], None]]] = [
     ("an impossible time", {"manifest": "cut 'train-07' must end within its recording of "},
      lambda c: c.edit("train", LINE, lambda cut: cut.update(duration=99.0))),
     ("no file", {"missing": "there is no such file"}, lambda c: c.sound("train", LINE).unlink()),
-    ("a folder", {"missing": "it is no file"},
+    ("a folder", {"missing": "it is not a file"},
      lambda c: (c.sound("train", LINE).unlink(), c.sound("train", LINE).mkdir())),
     ("no bytes", {"empty": "the file has no bytes"}, lambda c: c.sound("train", LINE).write_bytes(b"")),
     ("a header alone", {"empty": "the file has a header, but no samples"},
@@ -119,7 +119,7 @@ PLANTED: list[tuple[str, dict[str, str], Callable[[Corpus], None]]] = [
     ("a web page", {"not-sound": "must be sound; libsndfile cannot read it"},
      lambda c: c.sound("train", LINE).write_text("<html>404 not found</html>\n" * 9)),
     ("a damaged header", {"corrupt": "must be sound; libsndfile cannot read it"}, damage_header),
-    ("the end cut off", {"truncated": r"truncated or damaged: 1\.\d+ s of 2\.\d+ s are missing; what is there is used"},
+    ("the end cut off", {"truncated": r"truncated or damaged: 1\.\d+ s of 2\.\d+ s are missing; the rest is used"},
      cut_off),
     ("NaN", {"not-finite": r"1 of \d+ samples"}, change_sound(with_nan, subtype="FLOAT")),
     ("a channel too many", {"channel": r"channel 1 of 1 \(the first is 0\)"}, second_channel),
@@ -136,26 +136,26 @@ PLANTED: list[tuple[str, dict[str, str], Callable[[Corpus], None]]] = [
     }, change_sound(lambda x: np.full_like(x, 0.3))),
     ("a whisper of noise", {"silent": r"the loudest 25 ms have -\d\d dB of full scale"},
      change_sound(lambda x: x / 1000)),
-    ("clipped at full scale", {"clipped": r"\d+\.\d % of the samples lie flat at a peak"},
+    ("clipped at full scale", {"clipped": r"\d+\.\d % of the samples are flat at a peak"},
      change_sound(lambda x: np.clip(20 * x, -1, 1))),
-    ("clipped, then turned down", {"clipped": r"\d+\.\d % of the samples lie flat at a peak"},
+    ("clipped, then turned down", {"clipped": r"\d+\.\d % of the samples are flat at a peak"},
      change_sound(lambda x: 0.4 * np.clip(10 * x, -1, 1))),
     ("an offset", {"dc-offset": r"the mean sample is \+10\.0 % of full scale"}, change_sound(lambda x: x + 0.1)),
     ("50 ms", {
         "too-short": r"0\.050 s",
         "too-few-frames": r"2 frames for \d+ characters and \d+ repeats, in 0\.05 s",
-        "speaking-rate": r"\d+\.0 letters a second \(\d+ in 0\.05 s\): '",
+        "speaking-rate": r"\d+\.0 letters per second \(\d+ in 0\.05 s\): '",
     }, change_sound(lambda x: x[1000:1800])),
-    ("40 s", {"too-long": r"4\d\.\d s; training takes 30"}, change_sound(lambda x: np.tile(x, 20))),
+    ("40 s", {"too-long": r"4\d\.\d s; training allows 30"}, change_sound(lambda x: np.tile(x, 20))),
     ("a long sentence", {"few-frames": r"\d+ frames for 65 characters and 0 repeats, in 2\.\d+ s"},
      change_text("quick brown foxes vex " * 3)),
     ("a whole page", {
         "too-few-frames": r"\d+ frames for 539 characters and 0 repeats",
-        "speaking-rate": r"2\d\d\.\d letters a second \(450 in ",
+        "speaking-rate": r"2\d\d\.\d letters per second \(450 in ",
     }, change_text("quick brown foxes " * 30)),
-    ("one letter for long", {"speaking-rate": r"0\.1 letters a second \(1 in 1\d\.\d+ s\): 'A'"}, one_letter),
-    ("no text", {"no-text": "nothing is said$"}, change_text("")),
-    ("nothing but marks", {"no-text": r"nothing is said once ' \.\.\. ' is normalised"}, change_text(" ... ")),
+    ("one letter for long", {"speaking-rate": r"0\.1 letters per second \(1 in 1\d\.\d+ s\): 'A'"}, one_letter),
+    ("no text", {"no-text": "the text is empty$"}, change_text("")),
+    ("nothing but marks", {"no-text": r"the text is empty after normalising ' \.\.\. '"}, change_text(" ... ")),
     ("an id twice", {"duplicate-id": "'train-03' is also the id of .*train.jsonl:3"},
      lambda c: c.edit("train", LINE, lambda cut: cut.update(id="train-03"))),
     ("a sound twice", {"duplicate-audio": "the sound is that of .*train.jsonl:4, whose text is '"}, copy_audio),
@@ -249,7 +249,7 @@ def test_a_low_rate_is_a_note(corpus: Corpus, rng) -> None:
     corpus.edit("train", LINE, lambda cut: cut["recording"].update(sampling_rate=8000, num_samples=len(samples)))
     examination = diagnose(corpus)
     assert found(examination) == {("train.jsonl", LINE, "low-rate")} and examination.is_healthy
-    assert examination.findings[0].message == "8000 Hz, where the model hears 16000"
+    assert examination.findings[0].message == "8000 Hz, but the model uses 16000"
 
 
 def test_an_utterance_that_ends_after_its_recording(corpus: Corpus) -> None:
@@ -287,9 +287,9 @@ def test_texts_that_are_swapped_or_of_something_else(tone_run: tuple[Path, list[
     manifest = tmp_path / "train.jsonl"
     said = {
         "swapped": r"'[A-Z ]+' does not fit, and '[A-Z ]+' of .*train.jsonl:\d+ does",
-        "mismatch": r"\d+\.\d nats a character \(usual here: \d+\.\d\): '[A-Z ]+'",
+        "mismatch": r"\d+\.\d nats per character \(usual here: \d+\.\d\): '[A-Z ]+'",
         "unknown-character": r"'Q' \(U\+0051\) in '[A-Z ]+'",
-        "no-match": r"the median text is \d+\.\d nats a character less likely than what the model hears",
+        "no-match": r"the median text is \d+\.\d nats per character less likely than the model's best path",
     }
 
     def diagnosis() -> set[tuple[int, str]]:
@@ -345,7 +345,7 @@ def test_a_packed_manifest_that_breaks_off(corpus: Corpus, tmp_path: Path) -> No
     examination = examine({str(tmp_path / "half.jsonl.gz"): "train"})
     last = examination.findings[-1]
     assert last.kind == "manifest" and last.line == len(examination.cases) + 1
-    with pytest.raises(DataError, match="only what can be read to its end can be cleaned"):
+    with pytest.raises(DataError, match="a manifest to clean must be readable to its end"):
         clean(examination)
 
 
@@ -355,7 +355,7 @@ def test_a_packed_manifest_with_a_wrong_byte(corpus: Corpus, tmp_path: Path) -> 
     (tmp_path / "bad.jsonl.gz").write_bytes(whole)
     examination = examine({str(tmp_path / "bad.jsonl.gz"): "train"})
     assert examination.findings[-1].kind == "manifest"
-    with pytest.raises(DataError, match="only what can be read to its end can be cleaned"):
+    with pytest.raises(DataError, match="a manifest to clean must be readable to its end"):
         clean(examination)
 
 
@@ -387,9 +387,9 @@ def test_the_split_is_in_the_name(name: str, split: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clipped": -1.0}, "clipped must be 0 or more, not -1"),
-        ({"shortest": 30.0}, "shortest must be 0 or more and less than longest, not 30.0 and 30.0"),
-        ({"slowest": 40.0}, "slowest must be 0 or more and less than fastest"),
+        ({"clipped": -1.0}, "clipped must be at least 0, not -1"),
+        ({"shortest": 30.0}, "shortest must be less than longest, not 30.0 and 30.0"),
+        ({"slowest": 40.0}, "slowest must be less than fastest, not 40.0 and 30.0"),
     ],
 )
 def test_limits_that_contradict_each_other(options: dict, message: str) -> None:

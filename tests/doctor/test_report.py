@@ -90,7 +90,7 @@ def test_the_table_fits_its_width(ill: Examination) -> None:
     table = to_table(ill, width=80)
     lines = table.splitlines()
     assert all(len(line) <= 80 or " " not in line.strip() for line in lines)
-    assert lines[0].startswith("2 manifests, 30 utterances, 0.02 hours in 30 files, heard in")
+    assert lines[0].startswith("2 manifests, 30 utterances, 0.02 hours in 30 files, examined in")
     assert [line.split()[:3] for line in lines if line.startswith(("missing ", "clipped ", "dc-", "common"))] == [
         ["missing", "broken", "1"], ["clipped", "suspect", "2"], ["dc-offset", "suspect", "1"],
         ["common-text", "note", "1"],

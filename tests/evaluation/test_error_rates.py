@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_told_and_in_no_figure(make_utterances):
 def test_nothing_readable_is_an_error(make_utterances):
     utterances = make_utterances(["one"])
     utterances[0].audio.unlink()
-    with pytest.raises(DataError, match=r"at least one utterance must be readable.*; of the first: .*cannot be opened"):
+    with pytest.raises(DataError, match=r"at least one utterance must be readable.*; the first: .*cannot be opened"):
         evaluate(Parrot([]), utterances)
     with pytest.raises(DataError, match=r"at least one utterance must be readable to evaluate a model; none is$"):
         evaluate(Parrot([]), [])
@@ -211,7 +211,7 @@ def test_compare_refuses_what_cannot_be_compared(make_utterances):
     utterances = make_utterances(REFERENCES)
     a = evaluate(Parrot(HYPOTHESES), utterances)
     lower = evaluate(Parrot(HYPOTHESES), utterances, text=TextOptions(case="lower"))
-    with pytest.raises(InputError, match="both evaluations must normalise text alike"):
+    with pytest.raises(InputError, match="both evaluations must normalise text in the same way"):
         compare(a, lower)
     with pytest.raises(InputError, match="both evaluations must have the same reference for 'u0'"):
         compare(a, evaluate(Parrot(HYPOTHESES), make_utterances([*reversed(REFERENCES)])))

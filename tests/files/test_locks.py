@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
 
 import pytest
 
@@ -80,17 +79,17 @@ def test_the_locks_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("third", [False, True])
 def test_a_lock_that_its_holder_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, third: bool) -> None:
     """Between the moments when another opens it and locks it; a third has made and locked a new one by then, or not."""
-    path, real, new = tmp_path / "lock", locks._lock, []
+    path, real, new = tmp_path / "lock", locks.try_lock, []
 
-    def lock(file: IO[bytes]) -> None:
+    def lock(file: int) -> bool:
         if not new:
             path.unlink()
             new.append(open(path, "ab") if third else None)  # noqa: SIM115
             if third:
-                real(new[0])
-        real(file)
+                assert real(new[0].fileno())
+        return real(file)
 
-    monkeypatch.setattr(locks, "_lock", lock)
+    monkeypatch.setattr(locks, "try_lock", lock)
     with locked(path) as own:
         assert own is not third
         with locked(path) as other:

@@ -52,7 +52,9 @@ def test_text_of_any_encoding(tmp_path: Path) -> None:
     assert read_text(path, "latin-1") == "one\nGrüße"
     with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8: invalid"):
         read_text(path)
-    with pytest.raises(DataError, match=r"a.txt:2: must be text in utf-8, or say .* with --encoding: invalid"):
+    with pytest.raises(
+        DataError, match=r"a.txt:2: must be text in utf-8, or set its encoding with --encoding: invalid"
+    ):
         read_text(path, flag="--encoding")
     with pytest.raises(DataError, match=r"none.txt: cannot be read: No such file"):
         read_text(tmp_path / "none.txt")
@@ -60,10 +62,10 @@ def test_text_of_any_encoding(tmp_path: Path) -> None:
 
 def test_utf_16_without_a_mark_is_refused_by_name() -> None:
     content = "one\ntwo\n".encode("utf-16-le")
-    with pytest.raises(DataError, match=r"-:1: must be text, but has NUL.*UTF-16 without a byte-order mark has: save"):
+    with pytest.raises(DataError, match=r"-:1: must be text, but has NUL.*UTF-16 without a byte-order mark: save"):
         decode_text(content, "-")
     assert decode_text(content, "-", "utf-16-le") == "one\ntwo\n"
-    with pytest.raises(DataError, match="say --encoding utf-16-le, or save"):
+    with pytest.raises(DataError, match="use --encoding utf-16-le, or save"):
         decode_text(content, "-", flag="--encoding")
     with pytest.raises(DataError, match=r"a:1: must be text, but has NUL"):
         list(text_lines(io.BytesIO(content), "a"))
@@ -75,7 +77,7 @@ def test_utf_16_without_a_mark_is_refused_by_name() -> None:
 
 def test_a_text_has_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(text_files, "MOST_BYTES", 3 << 20)
-    with pytest.raises(DataError, match=r"big: a text must have at most 3 MB, this one has more"):
+    with pytest.raises(DataError, match=r"big: a text must have at most 3 MB, but this file has more"):
         decode_text(b"a" * ((3 << 20) + 1), "big")
     monkeypatch.setattr(text_files, "MOST_LINE", 10)
     assert list(text_lines(io.BytesIO(b"a" * 9 + b"\nb"), "a")) == ["a" * 9, "b"]
@@ -113,7 +115,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
         assert len(content.read()) == 5_000_000  # which is soon read, whatever it is packed to
     path.write_bytes(compress(b"\n" * 15_000_000))
     with open(path, "rb") as file, unpacked(file, path) as content:
-        with pytest.raises(DataError, match=f"{path.name}: a compressed text must unpack to 200 times its size at mo"):
+        with pytest.raises(
+            DataError, match=f"{path.name}: a compressed text must unpack to at most 200 times its size"
+        ):
             list(iter(lambda: content.read(1 << 20), b""))
         assert content.raw._num_unpacked < 14_000_000  # type: ignore[attr-defined]
 

@@ -64,7 +64,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
 def leave_half(path: Path) -> Path:
     """What a process leaves that is killed while it writes: nothing of Python's is cleaned up."""
     code = (
-        "import os, sys; from asr.files.reading import replacing\n"
+        "import os, sys; from asr.files.writing import replacing\n"
         "with replacing(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
@@ -170,7 +170,7 @@ def test_what_has_no_end_is_refused_without_waiting(tmp_path):
 
 
 def test_a_pipe_that_is_open_already_is_read_and_waited_for():
-    code = "import sys; from asr.files.reading import open_regular as o; print(o(sys.argv[1]).read().decode(), end='')"
+    code = "import sys; from asr.files.reading import open_regular as o; sys.stdout.buffer.write(o(sys.argv[1]).read())"
     for name in ("/dev/stdin", "/dev/fd/0"):
         command = f"(sleep 0.2; echo late) | {sys.executable} -c '{code}' {name}"
         assert subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout == "late\n"

@@ -18,6 +18,7 @@ from asr.audio.waveform import read_audio
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.waveforms import read_waveform
 from asr.errors import ChoiceWarning, ConfigError, DataError
+from asr.files.reading import open_regular
 from asr.importing.sources import SourceOptions
 from asr.importing.utterances import Imported, SplitOptions, choose_split, import_recordings
 from tests.doctor.voices import SAMPLE_RATE, voice
@@ -70,7 +71,9 @@ def test_marks_are_counted_and_stay_as_they_were(folder: Path, rng) -> None:
     utterances, made = imported(folder)
     assert [each.text for each in utterances] == ["[noise] one", "NARRATOR: two [noise]", "three (he said)"]
     (note,) = [note for note in made.notes if "marks" in note]
-    assert note.startswith("2 of 3 texts have marks that nobody speaks, '[noise]' (2), 'NARRATOR:' (1): they stay in")
+    assert note.startswith(
+        "2 of 3 texts have marks that nobody speaks, '[noise]' (2), 'NARRATOR:' (1): the manifests keep them"
+    )
 
 
 def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
@@ -148,7 +151,7 @@ def test_parts_of_recordings_in_a_table(folder: Path, rng) -> None:
         ("b.wav,0.5,0.5,two", ":3: an utterance must end after it begins, got 0.5 to 0.5 s"),
         ("b.wav,0.5,2,two", r":3: ends at 2 s, but its recording .*b.wav lasts 1.000 s"),
         ("b.wav,1.0,,two", r":3: begins at 1 s, but its recording"),
-        ("b.wav,two", ":3: must have 4 fields as the header has, got 2: 'b.wav'"),
+        ("b.wav,two", ":3: must have 4 fields like the header, got 2: 'b.wav'"),
         (".,,,two", ":3: path must be a file, got '.'"),
         ("/,,,two", ":3: path must be a file, got '/'"),
         (f"{'x' * 300},,,two", ":3: .*there is no such sound file"),
@@ -223,7 +226,7 @@ def test_a_table_that_breaks_off_keeps_what_came_before(folder: Path, rng) -> No
     utterances, made = imported(folder / "t.csv")
     assert [each.text for each in utterances] == ["one"]
     (problem,) = made.problems
-    assert problem.startswith(f"{folder}/t.csv:3: this CSV cannot be read on: field larger")
+    assert problem.startswith(f"{folder}/t.csv:3: the rest of this CSV cannot be read: field larger")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_a_table_that_breaks_off_keeps_what_came_before(folder: Path, rng) -> No
         ("channel", "left", ":2: channel must be a whole number from 0, got 'left'"),
         ("channel", "-1", ":2: channel must be a whole number from 0, got '-1'"),
         ("channel", "9" * 5000, ":2: channel must be a whole number from 0, got '999"),
-        ("channel", "2", r":2: .*a.wav: has 2 channel\(s\), but channel 2 is asked for \(the first is 0\)"),
+        ("channel", "2", r":2: .*a.wav: has 2 channel\(s\), but channel 2 is needed \(the first is 0\)"),
         ("split", "both", ":2: split must be one of train, .*, dev, .*, test, .*, got 'both'"),
     ],
 )
@@ -257,17 +260,17 @@ def test_an_id_that_comes_again_gets_a_number(folder: Path, rng) -> None:
     (folder / "t.csv").write_text("path,text,id\na.wav,one,x\na.wav,two,y\na.wav,three,X\n")
     utterances, made = imported(folder / "t.csv")
     assert [u.id for u in utterances] == ["x", "y", "X-2"]
-    assert "1 ids came before, so -2, -3 ... was put behind them" in made.notes
+    assert "1 duplicate id renamed with the suffix -2, -3, ..." in made.notes
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "path,words\na.wav,one\n", r":1: must have a column for the text .*has 'path', 'words'; say which"),
+        ("t.csv", "path,words\na.wav,one\n", r":1: must have a column for the text .*has 'path', 'words'; name it"),
         ("t.csv", "text,text\n", "t.csv:1: columns must have different names, got text, text"),
-        ("t.csv", 'path,text\na.wav,"one\n', "t.csv:2: this CSV cannot be read on: unexpected end of data"),
+        ("t.csv", 'path,text\na.wav,"one\n', "t.csv:2: the rest of this CSV cannot be read: unexpected end of data"),
         ("t.json", "[1, 2", "t.json: must be JSON"),
-        ("t.jsonl", '{"type": "MonoCut", "supervisions": []}', "t.jsonl:1: is a manifest of Lhotse already"),
+        ("t.jsonl", '{"type": "MonoCut", "supervisions": []}', "t.jsonl:1: is already a Lhotse manifest"),
         ("t.csv", "path,text\nnone.wav,one\n", r"nothing here can be imported \(1 problem\): .*t.csv:2: "),
         ("t.xls", "?", r"a source must be a folder, or a table by its suffix \(.csv, .json"),
         ("t.csv", "", r"nothing here can be imported \(0 problems\)"),
@@ -285,7 +288,7 @@ def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: s
         (
             "t.csv",
             ["path,text", "a.wav,one, two", "a.wav,three"],
-            "t.csv:2: must have 2 fields as the header has, got 3",
+            "t.csv:2: must have 2 fields like the header, got 3",
         ),
         (
             "t.jsonl",
@@ -343,7 +346,7 @@ def test_texts_that_another_file_stands_for_are_said(folder: Path, rng) -> None:
     (folder / "a.srt").write_text("00:00:00,0 --> 00:00:00,500\none\n")
     utterances, made = imported(folder)
     assert [u.text for u in utterances] == ["one"]
-    assert made.problems == [f"{folder}/a.txt: is not used: beside the same sound file is one that counts more (.srt)"]
+    assert made.problems == [f"{folder}/a.txt: is not used: the same sound file has a .srt, which is preferred"]
 
 
 def test_a_folder_of_sound_may_be_called_audio_and_the_output_lie_around_it(folder: Path, rng) -> None:
@@ -582,14 +585,14 @@ def test_one_speaker_or_unknown_ones_are_split_by_recording(folder: Path, rng) -
     unknown = import_recordings([table(folder, rng, [""] * 20)], folder / "2", splitting=options)
     assert splits(unknown) == splits(made)
     some = import_recordings([table(folder, rng, ["a", "", "b"])], folder / "3", splitting=SplitOptions(dev=0, test=0))
-    assert "not every speaker is known" in some.notes[1]
+    assert "some speakers are unknown" in some.notes[1]
 
 
 def test_an_empty_split_is_said(folder: Path, rng) -> None:
     source = table(folder, rng, ["a", "b"])
     made = import_recordings([source], folder / "1", splitting=SplitOptions(dev=0.001, test=0.0, split_by="speaker"))
     assert made.counts == {"train": 2}
-    assert made.notes[1].startswith("no speaker fell into dev, so there is no dev.jsonl.gz")
+    assert made.notes[1].startswith("no speaker was assigned to dev, so there is no dev.jsonl.gz")
 
 
 def test_the_shares_are_those_asked_for() -> None:
@@ -649,7 +652,7 @@ def test_a_data_set_on_disk(folder: Path, rng) -> None:
         with pyarrow.ipc.new_stream(folder / split / "x.arrow", batch.schema) as stream:
             stream.write_batch(batch)
     made = import_recordings([folder], folder / "out", splitting=ALL_TRAIN)
-    assert made.counts == {"train": 1, "dev": 1} and made.notes == ["split as the source says"]
+    assert made.counts == {"train": 1, "dev": 1} and made.notes == ["split as stated in the source"]
     assert len(made.problems) == 2 and all("x.arrow:2: has no text" in problem for problem in made.problems)
     (train,), (dev,) = (read_manifest(made.manifests[split], check_audio=True) for split in ("train", "dev"))
     assert (train.text, dev.text, train.audio.suffix, dev.audio.suffix) == ("train", "validation", ".wav", ".flac")
@@ -697,7 +700,7 @@ def test_a_data_set_writes_nothing_outside_and_reads_nothing_there(folder: Path,
     assert len(written) == 3 and all(path.is_relative_to(folder.parent / "deep" / "out") for path in written)
     state["_data_files"] = [{"filename": "../x.arrow"}]
     (folder / "state.json").write_text(json.dumps(state))
-    with pytest.raises(DataError, match=r"state.json: must name files beside it, got '\.\./x.arrow'"):
+    with pytest.raises(DataError, match=r"state.json: must name files in its own folder, got '\.\./x.arrow'"):
         imported(folder)
 
 
@@ -727,6 +730,31 @@ def test_a_row_without_sound_does_not_spoil_the_others(folder: Path, rng) -> Non
     assert made.problems == [
         f"{folder}/train-0.parquet:1: the row has no sound", f"{folder}/train-1.parquet:3: the row has no sound",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_is_read_from_the_file_that_was_opened(folder: Path, rng, monkeypatch, suffix: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sound = {"bytes": record(folder.parent / "a.wav", rng).read_bytes(), "path": None}
+    table = pyarrow.Table.from_pylist([{"audio": sound, "text": "one"}])
+    path = folder / f"x.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with pyarrow.ipc.new_stream(path, table.schema) as stream:
+            stream.write_table(table)
+        (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": path.name}], "_split": None}))
+
+    def open_and_replace(path: Path):
+        file = open_regular(path)
+        path.unlink()
+        os.mkfifo(path)
+        return file
+
+    monkeypatch.setattr("asr.importing.hugging_face.open_regular", open_and_replace)
+    utterances, _ = imported(folder)
+    assert [utterance.text for utterance in utterances] == ["one"]
 
 
 def test_parquet_files(folder: Path, rng) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from asr.ctc.ngram_arrays import query
+from asr.ctc.ngram_tables import query
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK_DISCOUNTS, estimate_ngram
@@ -252,7 +252,7 @@ def test_unk_in_the_text_in_either_spelling_is_an_unknown_word():
 
 def test_a_text_too_small_for_discounts_gets_the_fallback_and_says_so():
     with pytest.warns(
-        AsrWarning, match=r"needs a larger text.* n-grams of 1: .* of 1, 2, 3 and 4 there are 4, 3, 0 and 1"
+        AsrWarning, match=r"needs a larger text.* n-grams of 1: 4, 3, 0 and 1 of them have .* counts of 1, 2, 3 and 4"
     ):
         estimate_ngram([line.split() for line in TINY], order=1 + 1)
     with pytest.raises(InputError, match="lower the order, or give fallback discounts"):
@@ -298,7 +298,7 @@ def test_discounts_of_equation_26():
         ({"prune": (0, 0, 0, 1)}, "at most 3 integers"),
         ({"prune": (0, 0.5)}, "at most 3 integers"),
         ({"vocabulary": 0}, "must have at least one word; got 0"),
-        ({"vocabulary": "the cat"}, "must be a list of words or how many; got the str 'the cat'"),
+        ({"vocabulary": "the cat"}, "must be a list of words or their number; got the str 'the cat'"),
         ({"fallback": (0.5, 1.0)}, "must be three, 0 < D <= 1, 2 and 3; got"),
         ({"fallback": (0.0, 1.0, 1.5)}, "must be three, 0 < D <= 1, 2 and 3; got"),
         ({"fallback": (0.5, 2.5, 1.5)}, "must be three, 0 < D <= 1, 2 and 3; got"),

@@ -18,10 +18,10 @@ from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.loss import ctc_loss
-from asr.ctc.ngram_arrays import query
-from asr.ctc.trie import Lexicon
+from asr.ctc.ngram_tables import query
+from asr.ctc.trie import WordTrie
 from asr.decoding.decoder import Decoder
-from asr.decoding.options import DecodingOptions
+from asr.decoding.options import DecodingOptions, LanguageOptions
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.lm.estimation import estimate_ngram
 from asr.lm.fusion import CharacterFusion
@@ -179,7 +179,7 @@ def both_searches(ngram: NgramModel, **options) -> tuple[BeamSearch, BeamSearch]
         "blank": 0,
         "options": BeamOptions(**{"beam_width": 8, "lm_weight": 0.8, "word_bonus": 0.7, **options}),
         "delimiters": [GAP],
-        "lexicon": Lexicon([[A], [A, B], [C, C, A], [B, A]]),
+        "lexicon": WordTrie([[A], [A, B], [C, C, A], [B, A]]),
         "hotwords": Hotwords([[A, B], [B, GAP, A], [C]], [2.0, 3.0, 1.0]),
     }
     tables = BeamSearch(**parts, lm=ngram.tables, label_words=words)
@@ -350,8 +350,10 @@ LETTERS = Alphabet((" ", "a", "b"))
 def test_a_folder_is_fused_by_name(tmp_path, rng):
     model = make_model()
     model.save(tmp_path / "model" / "lm")
-    options = in_folder(DecodingOptions(beam_width=100, fuse_lm="lm", lm_weight=1.0, num_best=30), tmp_path / "model")
-    assert options.fuse_lm == str(tmp_path / "model" / "lm")
+    options = in_folder(
+        DecodingOptions.of(beam_width=100, fuse_lm="lm", lm_weight=1.0, num_best=30), tmp_path / "model"
+    )
+    assert options.language.fuse_lm == str(tmp_path / "model" / "lm")
     emission = random_emission(rng, 5, 4)
     best = Decoder(LETTERS, options).decode(emission).hypotheses
     table = labellings(emission, blank=0)
@@ -361,13 +363,13 @@ def test_a_folder_is_fused_by_name(tmp_path, rng):
         if hypothesis.text and len(hypothesis.text) == len(hypothesis.tokens):  # no stray spaces, nothing merged
             assert hypothesis.lm == pytest.approx(model.score_batch([hypothesis.text])[0], abs=1e-4)
             assert hypothesis.acoustic >= table[hypothesis.tokens] - 1e-6
-    plain = Decoder(LETTERS, DecodingOptions(beam_width=100, num_best=30)).decode(emission).hypotheses
+    plain = Decoder(LETTERS, DecodingOptions.of(beam_width=100, num_best=30)).decode(emission).hypotheses
     assert [each.text for each in plain] != [each.text for each in best]
 
 
 def test_several_utterances_are_decoded_together(tmp_path, rng):
     make_model().save(tmp_path / "lm")
-    decoder = Decoder(LETTERS, DecodingOptions(beam_width=4, fuse_lm=str(tmp_path / "lm")))
+    decoder = Decoder(LETTERS, DecodingOptions.of(beam_width=4, fuse_lm=str(tmp_path / "lm")))
     emissions = [random_emission(rng, num_frames, 4) for num_frames in (9, 0, 30)]
     together = decoder.decode_many(emissions, durations_seconds=[None] * 3)
     assert [each.text for each in together] == [decoder.decode(emission).text for emission in emissions]
@@ -375,14 +377,14 @@ def test_several_utterances_are_decoded_together(tmp_path, rng):
 
 def test_one_language_model_replaces_the_other():
     with pytest.raises(ConfigError, match=r"lm and fuse_lm must not both be given.*got 'a\.arpa' and 'english'"):
-        DecodingOptions(beam_width=2, lm="a.arpa", fuse_lm="english")
+        LanguageOptions(lm="a.arpa", fuse_lm="english")
     with pytest.raises(ConfigError, match="fuse_lm needs a beam"):
-        DecodingOptions(fuse_lm="english")
-    tables, fused = DecodingOptions(beam_width=8, lm="a.arpa"), DecodingOptions(beam_width=8, fuse_lm="english")
+        DecodingOptions(language=LanguageOptions(fuse_lm="english"))
+    tables, fused = DecodingOptions.of(beam_width=8, lm="a.arpa"), DecodingOptions.of(beam_width=8, fuse_lm="english")
     assert tables.changed({"fuse_lm": "english"}) == fused
     assert fused.changed({"lm": "a.arpa"}) == tables
     assert fused.changed({"beam_width": 1}) == DecodingOptions()
-    assert DecodingOptions().changed({"fuse_lm": "english"}).beam_width == 16
+    assert DecodingOptions().changed({"fuse_lm": "english"}).search.beam_width == 16
     with pytest.raises(ConfigError, match="must not both"):
         tables.changed({"fuse_lm": "english", "lm": "b.arpa"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.ctc.ngram_arrays import NgramTables
+from asr.ctc.ngram_tables import NgramTables
 from asr.lm.estimation import estimate_ngram
 from asr.lm.tables import is_sound
 
@@ -76,7 +76,7 @@ def test_lengths_that_do_not_follow_each_other_are_not(tables):
 
 def test_no_change_of_a_number_leads_a_query_outside(tables, rng):
     """Whatever is still sound after random changes is followed here with bounds that Python checks."""
-    from asr.ctc.ngram_arrays import query
+    from asr.ctc.ngram_tables import query
 
     names, followed = ["words", "next_states", "back_off_states", "first_children"], 0
     for _ in range(400):

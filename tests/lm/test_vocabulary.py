@@ -82,7 +82,7 @@ def test_a_token_outside_is_refused() -> None:
     [
         ("syllable", ("A",), "the unit of a vocabulary must be one of word, character, not 'syllable'"),
         ("word", (), "a vocabulary must have at least one word"),
-        ("word", ("A", "B", "A"), "must differ; more than once came 'A'"),
+        ("word", ("A", "B", "A"), "must differ; repeated: 'A'"),
         ("word", ("A B",), "must be one word; got 'A B'"),
         ("word", ("",), "must be one word; got ''"),
         ("word", (3,), "must be one word; got 3"),
@@ -108,7 +108,7 @@ def test_of_characters_all_are_chosen() -> None:
 
 
 def test_a_text_without_words_is_refused() -> None:
-    with pytest.raises(DataError, match="must have a word that comes at least 2 times, but has none"):
+    with pytest.raises(DataError, match="must have a word that occurs at least 2 times, but has none"):
         build_vocabulary(["A B"], VocabularyOptions())
 
 
@@ -119,7 +119,8 @@ def test_of_a_huge_text_words_that_hardly_come_are_forgotten(monkeypatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"max_size": -1}, "max_size must be 0"), ({"min_count": 0}, "min_count must be at least 1")]
+    ("given", "message"),
+    [({"max_size": -1}, "max_size must be at least 0, not -1"), ({"min_count": 0}, "min_count must be at least 1")],
 )
 def test_wrong_options_are_refused(given, message) -> None:
     with pytest.raises(ConfigError, match=message):

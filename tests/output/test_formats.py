@@ -13,7 +13,7 @@ import pytest
 
 from asr.errors import ConfigError
 from asr.output.formats import ALIGNMENT_WRITERS, WRITERS, to_explanation
-from asr.recognition.aligner import AlignedText, Segment
+from asr.text.aligned_text import AlignedText, Segment
 from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
 FRAME = 0.04

@@ -149,7 +149,7 @@ def test_two_recordings_of_one_name_are_refused(tmp_path: Path, capsys: pytest.C
     record(corpus / "wavs" / "a.wav")
     (corpus / "metadata.csv").write_text("a|x|ten letters\na|x|ten others\n")
     assert gather.main(["ljspeech", str(corpus), str(tmp_path / "lj")]) == 1
-    assert "must hold recordings with names that differ, but 2 have 1" in capsys.readouterr().err
+    assert "must hold recordings with different names, but 2 have 1" in capsys.readouterr().err
 
 
 def test_a_list_that_has_no_end_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

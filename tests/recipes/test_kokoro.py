@@ -94,5 +94,5 @@ def test_what_a_voice_model_needs(folder: Path, monkeypatch: pytest.MonkeyPatch)
         Kokoro(folder)
     voice.unlink()
     (folder / "vocab.json").unlink()
-    with pytest.raises(ConfigError, match=r"lacks vocab\.json, voices/.* in .*model; recipes/english/README\.md"):
+    with pytest.raises(ConfigError, match=r"lacks vocab\.json, voices/.* in .*model; see recipes/english/README\.md"):
         Kokoro(folder)

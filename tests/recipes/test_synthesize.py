@@ -145,15 +145,15 @@ def test_silence_is_left_out(tmp_path: Path, speak: Callable[..., int], monkeypa
 def test_what_can_be_read_as_it_is_spelled(tmp_path: Path, dictionary: Path) -> None:
     kept = ['"The cat -- on the dog?"', "the dog don't sat", "The dog sat on.", "The cat sat on the dog."]
     left_out = {
-        "are not spelled as they are read": [
+        "are not read as spelled": [
             "The cat sat on 3 dogs.", "The cat & the dog.", "The cat sat. on the dog", "The CAT sat on.", "Thé cat sat."
         ],
-        "have not 4 to 25 words": ["The cat sat.", "on " * 26],
+        "do not have 4 to 25 words": ["The cat sat.", "on " * 26],
         "have words that the dictionary lacks": ["The cow sat on."],
-        "share words with what is withheld": [
+        "share words with withheld texts": [
             "On the cat. Sat the dog. On on on on.",  # eight words over two sentences: all three go
         ],
-        "come twice": ["The dog don't sat!"],
+        "are duplicates": ["The dog don't sat!"],
     }  # fmt: skip
     short = "Dog dog dog dog."  # all of a withheld text, though the line says more
     lines = [*kept[:2], f"{kept[2]}   {kept[3]} {short}", *(line for lines in left_out.values() for line in lines)]
@@ -163,7 +163,7 @@ def test_what_can_be_read_as_it_is_spelled(tmp_path: Path, dictionary: Path) -> 
     found = list(readable([tmp_path / "text"], read_cmudict(dictionary), withheld, 0, counts))
     twin = {"the dog don't sat": "The dog don't sat!"}  # whichever comes first in the random order
     assert {twin.get(sentence, sentence) for sentence in found} == {twin.get(sentence, sentence) for sentence in kept}
-    assert counts == {why: len(some) for why, some in left_out.items()} | {"share words with what is withheld": 4}
+    assert counts == {why: len(some) for why, some in left_out.items()} | {"share words with withheld texts": 4}
     assert found != list(readable([tmp_path / "text"], read_cmudict(dictionary), withheld, 1, Counter()))
 
 
@@ -217,7 +217,7 @@ def test_voices_take_turns() -> None:
         (["--speeds", "1.2", "0.9"], 2, "--speeds must be a lower and a higher number"),
         (["--voices", "af_ann", "nobody"], 2, "not nobody"),
         (["--number", "0"], 2, "must be at least 1, not 0"),
-        (["--number", "7"], 0, "the texts are used up, 7 sentences were asked for"),
+        (["--number", "7"], 0, "the texts have fewer than --number 7 usable sentences"),
         (["--text", "missing.txt"], 1, "missing.txt: the text cannot be read"),
         (["--text", "/dev/null"], 1, "there must be sentences to speak, but none is left"),
         (["--output", "/dev/null/kokoro"], 1, "/dev/null/kokoro"),

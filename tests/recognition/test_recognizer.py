@@ -13,15 +13,16 @@ import soundfile
 import asr
 from asr.acoustic.encoder import EncoderOptions
 from asr.acoustic.model import AcousticModel, ModelConfig, embedded_models, find_model
-from asr.audio.source import MAX_INPUT_BYTES
 from asr.ctc.collapse import collapse
 from asr.errors import ConfigError, DataError, InputError
-from asr.recognition.recognizer import LONGEST_PIECE, Recognizer, quietest_frame
+from asr.recognition.pieces import LONGEST_PIECE, read_pieces
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.stretches import quietest_frame
 from asr.text.metrics import word_errors
 from tests.tones import speak
 
 RATE = 8000
-BEAM = asr.DecodingOptions(beam_width=16)
+BEAM = asr.DecodingOptions.of(beam_width=16)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,8 @@ def sentence(rng: np.random.Generator, num_words: int) -> str:
 def test_another_way_of_decoding_changes_what_it_names_and_nothing_else(recognizer):
     wide = recognizer.with_decoding({"beam_width": 8, "confidence_temperature": 2.0})
     more = wide.with_decoding({"num_best": 2})
-    assert wide.decoder.options == asr.DecodingOptions(beam_width=8, confidence_temperature=2.0)
-    assert more.decoder.options == asr.DecodingOptions(beam_width=8, confidence_temperature=2.0, num_best=2)
+    assert wide.decoder.options == asr.DecodingOptions.of(beam_width=8, confidence_temperature=2.0)
+    assert more.decoder.options == asr.DecodingOptions.of(beam_width=8, confidence_temperature=2.0, num_best=2)
     assert more.with_decoding(asr.DecodingOptions()).decoder.options == asr.DecodingOptions()
     with pytest.raises(ConfigError, match="unknown option 'beams'"):
         recognizer.with_decoding({"beams": 1})
@@ -114,7 +115,7 @@ def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
     transcript = recognizer.transcribe((tone, RATE))
     emission = recognizer.log_probs((tone, RATE))
     whole = recognizer.model.alphabet.decode(collapse(emission.argmax(axis=1), blank=0)).strip()
-    num_cuts = len(list(recognizer._pieces([(tone, RATE)], None, None, MAX_INPUT_BYTES))) - 1
+    num_cuts = len(list(read_pieces([(tone, RATE)], recognizer.model))) - 1
     assert num_cuts > 0
     assert abs(len(transcript.text) - len(whole)) <= num_cuts
 
@@ -122,7 +123,7 @@ def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
 def test_pieces_cover_every_frame_once(recognizer, rng):
     waveform = np.concatenate([speak(sentence(rng, 3), rng) for _ in range(40)])
     step = recognizer.model.samples_per_frame
-    pieces = list(recognizer._pieces([(waveform, RATE)], None, None, MAX_INPUT_BYTES))
+    pieces = list(read_pieces([(waveform, RATE)], recognizer.model))
     assert len(pieces) > 3
     assert pieces[0].start == 0
     assert pieces[-1].end == recognizer.model.output_length(len(waveform))

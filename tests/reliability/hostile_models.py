@@ -40,7 +40,7 @@ import asr
 from asr.acoustic.encoder import EncoderOptions
 from asr.acoustic.frontend import FrontendOptions
 from asr.acoustic.model import AcousticModel, ModelConfig
-from asr.ctc.ngram_arrays import ARRAY_TYPES, NgramTables, query
+from asr.ctc.ngram_tables import ARRAY_TYPES, NgramTables, query
 from asr.errors import AsrError
 from asr.files.reading import identity
 from asr.lm import ngram

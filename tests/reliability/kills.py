@@ -27,9 +27,9 @@ import torch._dynamo  # which the first optimizer imports, slowly
 
 import asr.recognition.recognizer  # noqa: F401
 from asr.cli.transcribe import main as transcribe
-from asr.training import run as training_run
+from asr.training import acoustic as training_run
+from asr.training.acoustic import train_acoustic_model
 from asr.training.log import read_log
-from asr.training.run import train_acoustic_model
 from tests import tones
 
 MOST_IN_A_RUN = 10

@@ -17,7 +17,7 @@ from asr.errors import InputError
 from asr.text.metrics import (
     AlignedPair,
     ErrorCounts,
-    align,
+    align_tokens,
     bootstrap_interval,
     calibration_error,
     cer,
@@ -78,23 +78,23 @@ def test_enumeration_knows_the_textbook_distances() -> None:
 
 
 def test_align_by_hand() -> None:
-    assert align(["the", "cat", "sat"], ["a", "the", "cat", "at"]) == [
+    assert align_tokens(["the", "cat", "sat"], ["a", "the", "cat", "at"]) == [
         ("insertion", None, "a"),
         ("match", "the", "the"),
         ("match", "cat", "cat"),
         ("substitution", "sat", "at"),
     ]
-    assert align("好棒棒", "好棒") == [("match", "好", "好"), ("match", "棒", "棒"), ("deletion", "棒", None)]
-    assert align([], []) == []
-    assert align(["a"], []) == [("deletion", "a", None)]
-    assert align([], ["a"]) == [("insertion", None, "a")]
+    assert align_tokens("好棒棒", "好棒") == [("match", "好", "好"), ("match", "棒", "棒"), ("deletion", "棒", None)]
+    assert align_tokens([], []) == []
+    assert align_tokens(["a"], []) == [("deletion", "a", None)]
+    assert align_tokens([], ["a"]) == [("insertion", None, "a")]
 
 
 def test_align_is_shortest_among_all_alignments_of_tiny_sequences() -> None:
     for lengths in itertools.product(range(5), repeat=2):
         for letters in itertools.product("ab", repeat=sum(lengths)):
             reference, hypothesis = "".join(letters[: lengths[0]]), "".join(letters[lengths[0] :])
-            steps = align(reference, hypothesis)
+            steps = align_tokens(reference, hypothesis)
             assert_is_alignment(steps, list(reference), list(hypothesis))
             assert errors_of(steps) == best_by_enumeration(reference, hypothesis), (reference, hypothesis)
 
@@ -102,10 +102,10 @@ def test_align_is_shortest_among_all_alignments_of_tiny_sequences() -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), max_size=40), st.lists(st.sampled_from("abcde"), max_size=40))
 def test_align_is_shortest_by_the_recursion(reference: list[str], hypothesis: list[str]) -> None:
-    steps = align(reference, hypothesis)
+    steps = align_tokens(reference, hypothesis)
     assert_is_alignment(steps, reference, hypothesis)
     assert errors_of(steps) == best_by_recursion(tuple(reference), tuple(hypothesis))
-    assert errors_of(align(hypothesis, reference)) == errors_of(steps)
+    assert errors_of(align_tokens(hypothesis, reference)) == errors_of(steps)
 
 
 def damaged(rng: random.Random, words: list[str], vocabulary: list[str]) -> list[str]:
@@ -160,7 +160,7 @@ def test_align_a_long_text() -> None:
     vocabulary = [f"w{i}" for i in range(500)]
     reference = rng.choices(vocabulary, k=4000)
     hypothesis = damaged(rng, reference, vocabulary)
-    steps = align(reference, hypothesis)
+    steps = align_tokens(reference, hypothesis)
     assert_is_alignment(steps, reference, hypothesis)
     theirs = load_or_skip("jiwer").process_words(" ".join(reference), " ".join(hypothesis))
     assert errors_of(steps) == theirs.substitutions + theirs.insertions + theirs.deletions
@@ -242,7 +242,7 @@ def test_error_counts_refuse_what_cannot_be() -> None:
         ErrorCounts(insertions=-1)
     with pytest.raises(InputError, match=r"reference_length must be an integer >= 0; got 2\.0"):
         ErrorCounts(reference_length=2.0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"substitutions \+ deletions must not pass the reference_length; got .*=2"):
+    with pytest.raises(InputError, match=r"substitutions \+ deletions must not exceed the reference_length; got .*=2"):
         ErrorCounts(substitutions=1, deletions=2, reference_length=2)
 
 
@@ -380,9 +380,9 @@ def test_the_same_system_twice_does_not_differ() -> None:
 
 def test_statistics_refuse_what_says_nothing() -> None:
     two = [utterance(1, 2), utterance(0, 3)]
-    with pytest.raises(InputError, match="at least two utterances to see how they vary; got 1"):
+    with pytest.raises(InputError, match="at least two utterances to estimate a variation; got 1"):
         bootstrap_interval(two[:1])
-    with pytest.raises(InputError, match="at least two groups to see how they vary; got 1"):
+    with pytest.raises(InputError, match="at least two groups to estimate a variation; got 1"):
         bootstrap_interval(two, groups=["anna", "anna"])
     with pytest.raises(InputError, match="each utterance must have its group; got 1 groups for 2 counts"):
         bootstrap_interval(two, groups=["anna"])

@@ -142,7 +142,7 @@ def test_marks_go_stay_or_are_refused() -> None:
     assert normalize("我【音乐】们", CHINESE) == "我们"
     refusing = TextOptions(marks="refuse")
     assert normalize("the cat (he said)", refusing) == "THE CAT HE SAID"
-    with pytest.raises(InputError, match=r"must have no marks, but has '\[noise\]' in 'the \[noise\] cat'; mend the"):
+    with pytest.raises(InputError, match=r"must have no marks, but has '\[noise\]' in .*; correct the text, or drop"):
         normalize("the [noise] cat", refusing)
 
 
@@ -237,7 +237,7 @@ def test_characters_that_nfc_spells_otherwise_stay_as_they_are() -> None:
         (("A", "BC"), r"characters\[1\].*got 'BC', which has 2 code points"),
         (("e\u0301",), r"characters\[0\].*has 2 code points"),
         (("A", 1), r"characters\[1\].*got 1, which is int, not str"),
-        (("A", "B", "A", "B"), "must differ; more than once came 'A', 'B'"),
+        (("A", "B", "A", "B"), "must differ; repeated: 'A', 'B'"),
         (("\n",), r"is white space \(U\+000A\)"),
         (("\u3000",), r"is white space \(U\+3000 IDEOGRAPHIC SPACE\)"),
         (("\u0007",), r"is a control.* \(U\+0007\)"),

@@ -176,7 +176,9 @@ def test_a_hypothesis_without_its_spans_is_refused():
 
 def test_transcripts_that_contradict_themselves_are_refused():
     good = make_transcript("A B", ("A", 0, 2), ("B", 2, 4))
-    with pytest.raises(InputError, match=r"words of a transcript must be those of its text; got \['A', 'B'\] for 'A'"):
+    with pytest.raises(
+        InputError, match=r"words of a transcript must be the words of its text; got \['A', 'B'\] for 'A'"
+    ):
         replace(good, text="A")
     with pytest.raises(InputError, match="'B' starts in frame 1, before the end, 2"):
         replace(good, words=make_words(("A", 0, 2), ("B", 1, 4)))

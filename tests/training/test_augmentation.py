@@ -204,7 +204,7 @@ def test_mp3_stays_in_time_and_loses_more_where_it_is_smaller():
 
 
 def test_what_mp3_cannot_hold_is_refused():
-    with pytest.raises(InputError, match="MP3 of 16000 Hz at compression 1 must be something that libsndfile"):
+    with pytest.raises(InputError, match=r"libsndfile .* cannot write MP3 of 16000 Hz at compression 1: "):
         mp3(sine(440), 16000, compression=1.0)
     with pytest.raises(InputError, match="MP3 of 12345 Hz"):
         mp3(sine(440), 12345, compression=0.5)
@@ -422,9 +422,9 @@ def test_sounds_of_a_folder(tmp_path):
 
 
 def test_bad_folders_are_refused(tmp_path):
-    with pytest.raises(DataError, match="nowhere: this must be a folder of sound files, but there is none"):
+    with pytest.raises(DataError, match="nowhere: must be a folder of sound files, but is not a folder"):
         read_sounds(tmp_path / "nowhere", 16000)
-    with pytest.raises(DataError, match=r"this folder must hold sound files \(.wav, .*\), but it holds none"):
+    with pytest.raises(DataError, match=r"the folder must hold sound files \(.wav, .*\), but holds none"):
         read_sounds(tmp_path, 16000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(100, dtype=np.float32), 16000)
     with pytest.raises(DataError, match=r"silent.wav: a noise or impulse response must not be silent or empty"):
@@ -437,8 +437,8 @@ def test_bad_folders_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"speeds": ()}, "speeds must be one or more factors between 0.1 and 10, not ()"),
-        ({"speeds": (1.0, 0.0)}, "speeds must be one or more factors"),
+        ({"speeds": ()}, r"speeds must be at least one factor, not \(\)"),
+        ({"speeds": (1.0, 0.0)}, "speeds must be between 0.1 and 10, not 0.0"),
         ({"noise_probability": 1.5}, "noise_probability must be between 0 and 1, not 1.5"),
         ({"reverb_probability": math.nan}, "reverb_probability must be between 0 and 1, not nan"),
         ({"telephone_probability": 2}, "telephone_probability must be between 0 and 1, not 2"),
@@ -447,8 +447,8 @@ def test_bad_folders_are_refused(tmp_path):
         ({"time_mask_max_fraction": -0.1}, "time_mask_max_fraction must be between 0 and 1, not -0.1"),
         ({"noise_snr_db": (20.0, 5.0)}, "noise_snr_db must be a lower and a higher finite number, not 20.0 and 5.0"),
         ({"gain_db": (0.0, math.inf)}, "gain_db must be a lower and a higher finite number"),
-        ({"time_masks": -1}, "time_masks must be 0 or more, not -1"),
-        ({"frequency_mask_max_bins": -1}, "frequency_mask_max_bins must be 0 or more, not -1"),
+        ({"time_masks": -1}, "time_masks must be at least 0, not -1"),
+        ({"frequency_mask_max_bins": -1}, "frequency_mask_max_bins must be at least 0, not -1"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -458,9 +458,9 @@ def test_bad_options_are_refused(options, message):
 
 def test_probabilities_need_sounds():
     rng = np.random.default_rng(0)
-    with pytest.raises(ConfigError, match=r"noise_probability is 0\.5, which needs sounds to draw from"):
+    with pytest.raises(ConfigError, match=r"noise_probability is 0\.5, so there must be sounds to draw from"):
         augment_waveform(sine(100), AugmentOptions(noise_probability=0.5), [], [sine(100)], rng)
-    with pytest.raises(ConfigError, match=r"reverb_probability is 0\.5, which needs sounds to draw from"):
+    with pytest.raises(ConfigError, match=r"reverb_probability is 0\.5, so there must be sounds to draw from"):
         augment_waveform(sine(100), AugmentOptions(reverb_probability=0.5), [sine(100)], [], rng)
 
 
@@ -502,5 +502,5 @@ def test_a_pause_is_put_before_or_after_and_is_silent_or_faint(rng):
 
 
 def test_a_negative_pause_is_refused():
-    with pytest.raises(ConfigError, match="pause_seconds must be 0 or more, not -1"):
+    with pytest.raises(ConfigError, match="pause_seconds must be between 0 and 3600, not -1"):
         AugmentOptions(pause_seconds=-1)

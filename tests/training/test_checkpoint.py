@@ -113,7 +113,7 @@ def test_a_pickle_with_a_good_checksum_is_not_run(tmp_path: Path) -> None:
     path.with_suffix(".sha256").write_text(checkpoint.hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(
         DataError,
-        match=r"step-00000001.pt: the checkpoint must hold tensors, .*, and holds something else, which",
+        match=r"step-00000001.pt: the checkpoint must hold only tensors, .*, but holds something else, which",
     ) as caught:
         load_checkpoint(path)
     assert "weights_only" not in str(caught.value)  # torch's own message says how to run it

@@ -30,16 +30,18 @@ import torch
 from asr.acoustic.model import AcousticModel
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.options import to_json
-from asr.training import acoustic, distributed, run
-from asr.training.acoustic import AcousticTask
+from asr.processes import WorkerDied
+from asr.training import acoustic, acoustic_loss, distributed
+from asr.training.acoustic import train_acoustic_model
+from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
+from asr.training.batches import Batch
 from asr.training.config import AuxiliaryOptions, LoopOptions, TrainingConfig
-from asr.training.data import Batch
 from asr.training.distributed import PeerLost, agreed, from_first, gather, joined, own, rank, sum_gradients, total
-from asr.training.launch import ProcessDied, launch
+from asr.training.launch import launch
 from asr.training.log import read_log
-from asr.training.loop import BatchLoss, Diverged, Interrupted, fit
-from asr.training.run import train_acoustic_model
+from asr.training.loop import Diverged, Interrupted, fit
 from asr.training.run_folder import locked
+from asr.training.task import BatchLoss
 from tests import tones
 
 STEP = 5  # the one in which a process is told to stop
@@ -73,7 +75,7 @@ def crowded(corpus: Path) -> TrainingConfig:
 def first_batch(corpus: Path) -> tuple[AcousticTask, Batch]:
     """A task, always of the same weights, and this process's rows of its first batch."""
     torch.manual_seed(0)
-    task = AcousticTask(steady(corpus), device=torch.device("cpu"), note=lambda _: None)
+    task = prepare_acoustic_task(steady(corpus), device=torch.device("cpu"), note=lambda _: None)
     batches = task.batches(0, start=0)
     batch = next(batches)
     batches.close()  # type: ignore[attr-defined]
@@ -124,7 +126,7 @@ class Toy:
 
 
 def try_everything(corpus: Path, folder: Path, *, note: Callable[[str], None]) -> None:
-    run.draw_curve = lambda folder: None  # which takes longer than the epoch
+    acoustic.draw_curve = lambda folder: None  # which takes longer than the epoch
     found: dict[str, Any] = {}
     nan = float("nan")
     options = LoopOptions(epochs=1, warmup_epochs=0.0, patience_steps=3)
@@ -229,7 +231,7 @@ def a_killed_pair(tone_corpus: Path, folder: Path, an_interrupted_pair: SimpleNa
             (second,) = (p for p in multiprocessing.active_children() if p.name == "process 2 of 2")
             second.kill()
 
-    with pytest.raises(ProcessDied) as raised:
+    with pytest.raises(WorkerDied) as raised:
         train_acoustic_model(with_dropout(tone_corpus), folder / "ended", device="cpu", note=note, processes=2)
     return SimpleNamespace(notes=notes, error=raised.value, steps=len(losses(folder / "ended")))
 
@@ -247,7 +249,7 @@ def together_in_a_pair(tone_corpus: Path, folder: Path, a_killed_pair: SimpleNam
 def alone(tone_corpus: Path, folder: Path, together_in_a_pair: SimpleNamespace) -> Path:
     """Trainings of one process, in folders of these names; the last one goes on with one that a pair began."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "draw_curve", lambda folder: None)
+        patch.setattr(acoustic, "draw_curve", lambda folder: None)
         for name, config in (("alone", steady), ("alone-crowded", crowded), ("stopped", steady)):
             train_acoustic_model(config(tone_corpus), folder / name, device="cpu", note=lambda _: None)
     return folder
@@ -306,7 +308,7 @@ def exact_terms(tone_corpus: Path) -> list[dict[str, torch.Tensor]]:
     characters = float(sum(len(example.labels) for example in batch.examples))
     terms = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acoustic, "total", lambda *_: [characters, 0.0, 1.0])  # the batch's: nobody in it has phones
+        patch.setattr(acoustic_loss, "total", lambda *_: [characters, 0.0, 1.0])  # the batch's: nobody in it has phones
         patch.setattr(torch.Tensor, "float", lambda values: values)  # so that the logits stay in float64
         for row in (slice(number, number + 1) for number in range(len(batch.examples))):
             lengths = batch.lengths[row]
@@ -344,8 +346,8 @@ def test_two_processes_have_the_gradients_of_one(
 
 
 def test_processes_without_a_row_take_part(alone: Path, tone_corpus: Path) -> None:
-    task = AcousticTask(crowded(tone_corpus), device=torch.device("cpu"), note=lambda _: None)
-    assert min(len(batch) for batch in chain.from_iterable(task._plan(0))) == 1
+    task = prepare_acoustic_task(crowded(tone_corpus), device=torch.device("cpu"), note=lambda _: None)
+    assert min(len(batch) for batch in chain.from_iterable(task.plan(0))) == 1
     assert losses(alone / "crowded") == pytest.approx(losses(alone / "alone-crowded"), rel=1e-5)
 
 
@@ -371,7 +373,7 @@ def test_a_loss_that_is_not_finite_in_one_is_skipped_by_all(together_in_a_pair: 
 
 def test_an_impossible_utterance_of_one_is_named_once(together_in_a_pair: SimpleNamespace) -> None:
     named = [note for note in together_in_a_pair.found[0]["strange notes"] if "no alignment" in note]
-    assert named == ["step 3: no alignment, so not trained on: u1"]
+    assert named == ["step 3: no alignment, so left out: u1"]
 
 
 def test_what_processes_tell_each_other(together_in_a_pair: SimpleNamespace) -> None:

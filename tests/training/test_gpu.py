@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from asr.cli.transcribe import main
-from asr.training import run
-from asr.training.acoustic import AcousticTask
+from asr.training import acoustic
+from asr.training.acoustic import train_acoustic_model
+from asr.training.acoustic_task import AcousticTask
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
-from asr.training.loop import OutOfMemory
-from asr.training.run import train_acoustic_model
+from asr.training.task import OutOfMemory
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "draw_curve", lambda folder: None)
+    monkeypatch.setattr(acoustic, "draw_curve", lambda folder: None)
 
 
 def train(config: object, folder: Path, **options: Any) -> list[dict[str, Any]]:

@@ -16,10 +16,11 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.options import replace_options
+from asr.training.acoustic import train_acoustic_model
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
 from asr.training.log import read_log
-from asr.training.run import train_acoustic_model
 
 Configure = Callable[..., TrainingConfig]
 
@@ -114,7 +115,7 @@ def decoding(init: str, tmp_path: Path) -> Path:
     (start / "words.txt").write_text("AB\nC\n")
     network = NetworkOptions(hidden_size=8, embedding_size=8)
     LanguageModel(LanguageModelConfig(unit="character", entries=tuple("ABC "), network=network)).save(start / "lm")
-    options = DecodingOptions(beam_width=9, lexicon="words.txt", rescore_lm="lm", confidence_temperature=2.0)
+    options = DecodingOptions.of(beam_width=9, lexicon="words.txt", rescore_lm="lm", confidence_temperature=2.0)
     write_config(start, replace(read_config(init), decoding=options, provenance={"hours": 1000}))
     return start
 
@@ -126,7 +127,7 @@ def test_what_it_decodes_with_comes_along(decoding: Path, tone_config: Configure
     own = tmp_path / "run" / "model"
     recognizer = asr.load(own, device="cpu")
     places = {"lexicon": str(own / "words.txt"), "rescore_lm": str(own / "lm")}
-    assert recognizer.decoder.options == replace(before, **places)
+    assert recognizer.decoder.options == replace_options(before, **places)
     assert recognizer.model.config.provenance["hours"] < 1
 
 
@@ -152,7 +153,7 @@ def test_nothing_is_frozen_by_nothing(init: str) -> None:
         ({"init_alphabet": "extend"}, "init_alphabet and frozen_layers need a model to start from, init"),
         ({"frozen_layers": 1}, "init_alphabet and frozen_layers need a model to start from, init"),
         ({"init": "x", "frozen_layers": 3}, "frozen_layers must be at most the encoder's 2, not 3"),
-        ({"init": "x", "frozen_layers": -1}, "frozen_layers must be at most the encoder's 2, not -1"),
+        ({"init": "x", "frozen_layers": -1}, "frozen_layers must be at least 0, not -1"),
         ({"init": "x", "init_alphabet": "new"}, "init_alphabet must be one of keep, extend, replace"),
     ],
 )

@@ -22,7 +22,8 @@ from asr.lm.vocabulary import VocabularyOptions
 from asr.training import language
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, NgramTrainingConfig, TextDataOptions
 from asr.training.distributed import joined, rank
-from asr.training.language import LanguageTask, read_dev, train_language_model
+from asr.training.language import train_language_model
+from asr.training.language_task import LanguageTask, prepare_language_task, read_dev
 from asr.training.launch import launch
 from asr.training.log import read_log
 from asr.training.loop import Interrupted
@@ -76,9 +77,7 @@ def test_a_model_learns_the_language_and_its_folder_says_how(config, tmp_path):
     assert provenance["tokens"] == 2000
     # Four animals and three adverbs, each as likely: 12 sentences, of which the model foretells four words and an end.
     assert 12 ** (1 / 5) < provenance["dev"]["perplexity"] < 12 ** (1 / 5) + 0.8
-    assert any(
-        "400 sentences, 2000 tokens, to train on, 61 sentences to choose by; 14 tokens" in note for note in notes
-    )
+    assert any("400 sentences (2000 tokens) to train on, 61 for dev; 14 tokens" in note for note in notes)
     assert any("<unk> 0.00% of train and 0.41% of dev" in note for note in notes)
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"config.json", "log.jsonl", "text", "model"}
 
@@ -117,7 +116,7 @@ def test_a_run_that_is_killed_goes_on_loss_for_loss(config, tmp_path, monkeypatc
 def test_the_state_is_carried_from_chunk_to_chunk_and_begins_anew_with_an_epoch(config, tmp_path):
     torch.manual_seed(0)
     config = replace(config, network=replace(config.network, dropout=0.0))
-    task = LanguageTask(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
+    task = prepare_language_task(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
     generator = torch.Generator()
     chunks = list(task.batches(0, start=0))[:3]
     with torch.inference_mode():
@@ -139,7 +138,7 @@ def test_every_cell_carries_its_state_on_and_learns(config, tmp_path, cell):
 
 
 def test_the_state_of_a_step_without_a_number_is_forgotten(config, tmp_path):
-    task = LanguageTask(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
+    task = prepare_language_task(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
     with torch.no_grad():
         task.model.projection.bias.fill_(math.nan)
         task.model.cells[0].bias_ih_l0.fill_(math.nan)
@@ -151,7 +150,7 @@ def test_the_state_of_a_step_without_a_number_is_forgotten(config, tmp_path):
 
 
 def test_dev_is_scored_sentence_by_sentence(config, tmp_path):
-    task = LanguageTask(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
+    task = prepare_language_task(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
     sentences = (tmp_path / "dev.txt").read_text().split("\n")
     total = task.model.score_batch([sentence for sentence in sentences if sentence]).sum()
     figures = task.evaluate()
@@ -209,11 +208,13 @@ def test_two_processes_train_as_one_does_and_one_goes_on_where_two_have_stopped(
 
 def test_what_cannot_be_used_is_refused(config, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n...\n")
-    vocabulary = LanguageTask(config, tmp_path, device=torch.device("cpu"), note=lambda _: None).model.vocabulary
+    vocabulary = prepare_language_task(
+        config, tmp_path, device=torch.device("cpu"), note=lambda _: None
+    ).model.vocabulary
     with pytest.raises(DataError, match=r"empty.txt: texts must hold sentences, but there are none"):
         read_dev((str(tmp_path / "empty.txt"),), config.text, vocabulary)
     train_file = replace(config.data, train=(str(tmp_path / "empty.txt"),))
-    with pytest.raises(DataError, match="the text must have a word that comes at least 2 times"):
+    with pytest.raises(DataError, match="the text must have a word that occurs at least 2 times"):
         train(replace(config, data=train_file), tmp_path / "run")
     notes: list[str] = []
     with pytest.raises(DataError, match=r"none.txt: the text cannot be read: No such file or directory"):
@@ -245,8 +246,8 @@ def test_a_run_keeps_its_options_and_its_folder_to_itself(config, tmp_path, monk
         (TextDataOptions, {"train": ("t",), "dev": ("d",), "batch_size": 0}, "batch_size must be at least 1"),
         (TextDataOptions, {"train": ("t",), "dev": ("d",), "chunk_length": 0}, "chunk_length must be at least 1"),
         (NgramTrainingConfig, {"train": ()}, "train must be a tuple of at least one text"),
-        (NgramTrainingConfig, {"train": ("t",), "max_words": -1}, "max_words must be 0"),
-        (LanguageLoopOptions, {"early_stop_epochs": -1}, "early_stop_epochs must be 0"),
+        (NgramTrainingConfig, {"train": ("t",), "max_words": -1}, "max_words must be at least 0, not -1"),
+        (LanguageLoopOptions, {"early_stop_epochs": -1}, "early_stop_epochs must be at least 0, not -1"),
     ],
 )
 def test_wrong_options_are_refused(kind, given, message):

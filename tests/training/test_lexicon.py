@@ -75,10 +75,10 @@ def test_a_text_with_an_unknown_word_has_no_phones(lexicon: Lexicon) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"HELLO HH AH0\n\nWORLD\n", r"lexicon:3: each word must have phones, but 'WORLD' has none"),
-        (b"WORLD # W ER1 L D\n", r"lexicon:1: each word must have phones, but 'WORLD' has none"),
-        (b"", r"lexicon: a lexicon must have words, but this one has none"),
-        (b";;; nothing\n# at all\n", r"lexicon: a lexicon must have words, but this one has none"),
+        (b"HELLO HH AH0\n\nWORLD\n", r"lexicon:3: every word must have phones, but 'WORLD' has none"),
+        (b"WORLD # W ER1 L D\n", r"lexicon:1: every word must have phones, but 'WORLD' has none"),
+        (b"", r"lexicon: the lexicon must have words, but has none"),
+        (b";;; nothing\n# at all\n", r"lexicon: the lexicon must have words, but has none"),
         ("DÉJÀ D EY2\n".encode("latin-1"), r"lexicon:1: must be text in utf-8: invalid"),
     ],
 )

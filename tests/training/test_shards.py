@@ -16,12 +16,13 @@ import torch
 
 from asr.data.shards import write_shards
 from asr.errors import ConfigError, DataError
-from asr.training import acoustic
-from asr.training.acoustic import AcousticTask, shared_out
+from asr.training import acoustic_task, plan
+from asr.training.acoustic import train_acoustic_model
+from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
+from asr.training.batches import Batch, with_sounds
 from asr.training.config import DataOptions, TrainingConfig
-from asr.training.data import Batch, plan_windows, with_sounds
 from asr.training.log import read_log
-from asr.training.run import train_acoustic_model
+from asr.training.plan import plan_windows, shared_out
 
 Configure = Callable[..., TrainingConfig]
 
@@ -49,7 +50,7 @@ def on_shards(shards: Path, tone_config: Configure) -> Callable[..., TrainingCon
 
 def make_task(config: TrainingConfig, **options: object) -> AcousticTask:
     torch.manual_seed(0)
-    return AcousticTask(config, device=torch.device("cpu"), note=lambda _: None, **options)
+    return prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda _: None, **options)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -100,7 +101,7 @@ def test_archives_are_read_a_window_ahead(monkeypatch: pytest.MonkeyPatch) -> No
         assert may_end[number].wait(10)
         return {}
 
-    monkeypatch.setattr("asr.training.data.read_sounds", read)
+    monkeypatch.setattr("asr.training.batches.read_sounds", read)
     may_end[0].set()
     batches = with_sounds([[1, 2], [3], [4], [5]], lambda _: ())
     assert next(batches)[0] == 1
@@ -121,7 +122,7 @@ def test_who_stops_early_does_not_wait_for_archives(monkeypatch: pytest.MonkeyPa
         return {}
 
     done: list[bool] = []
-    monkeypatch.setattr("asr.training.data.read_sounds", read)
+    monkeypatch.setattr("asr.training.batches.read_sounds", read)
     batches = with_sounds([[1], [2], [3]], lambda _: ())
     next(batches)
     begin = time.monotonic()
@@ -173,7 +174,7 @@ def test_an_epoch_goes_on_where_it_stopped(on_shards: Configure, workers: int) -
 
 def test_what_is_behind_is_not_read_again(on_shards: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(on_shards(together=2))
-    windows = task._plan(1)
+    windows = task.plan(1)
     read: list[str] = []
     from asr.data import shards as room
 
@@ -190,24 +191,24 @@ def test_the_rehearsal_has_the_longest_of_all_windows_and_reads_no_more(
     task = make_task(on_shards(together=1))
     longest = max(task.dev_examples, key=lambda example: example.seconds)
     heard: list[list[str]] = []
-    plain = task._plain_batches
+    plain = acoustic_task.plain_batches
 
-    def spied(windows):
-        for batch in plain(windows):
+    def spied(*windows):
+        for batch in plain(*windows):
             heard.append([example.id for example in batch.examples])
             yield batch
 
-    monkeypatch.setattr(task, "_plain_batches", spied)
+    monkeypatch.setattr(acoustic_task, "plain_batches", spied)
     task.rehearse()
     assert len(heard) == 1 and longest.id in heard[0]
 
 
 def test_batches_of_windows_are_shared_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = [[f"{window}.{batch}" for batch in range(6)] for window in range(25)]
-    monkeypatch.setattr(acoustic, "num_processes", lambda: 4)
+    monkeypatch.setattr(plan, "num_processes", lambda: 4)
     shares = []
     for number in range(4):
-        monkeypatch.setattr(acoustic, "rank", lambda number=number: number)
+        monkeypatch.setattr(plan, "rank", lambda number=number: number)
         shares.append([list(chain(*shared_out(windows)))][0])
     assert sorted(chain(*shares)) == sorted(chain(*windows))
     assert {len(share) for share in shares} == {37, 38}

@@ -18,12 +18,14 @@ from asr.acoustic.model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.options import from_json
-from asr.training.acoustic import AcousticTask
+from asr.training.acoustic import train_acoustic_model
+from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
-from asr.training.loop import BatchLoss, Diverged, Interrupted, fit, update
-from asr.training.run import train_acoustic_model
+from asr.training.loop import Diverged, Interrupted, fit
+from asr.training.optimizer import update
 from asr.training.run_folder import locked
+from asr.training.task import BatchLoss
 from tests.processors import needs_bfloat16
 from tests.tones import speak
 
@@ -123,7 +125,9 @@ def test_a_run_goes_on_in_float32_where_its_format_does_not_run(tone_config, tmp
     for precision in ("auto", "bfloat16"):
         train(tone_config(epochs=1, precision=precision), tmp_path)
     monkeypatch.setattr("asr.training.run_folder.can_run", lambda *_, **__: False)
-    with pytest.warns(AsrWarning, match="was trained in bfloat16, which this processor cannot run: float32 from here"):
+    with pytest.warns(
+        AsrWarning, match="was trained in bfloat16, which this processor cannot run: continuing in float32"
+    ):
         train(tone_config(epochs=1, precision="auto"), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["loop"]["precision"] == "bfloat16"
 
@@ -170,7 +174,7 @@ def test_what_the_device_lacks_is_refused_before_there_is_a_folder(tone_config, 
 
 def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tmp_path):
     train(tone_config(epochs=1), tmp_path)
-    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); resume it with the same"):
+    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); use the same options"):
         train(tone_config(epochs=1, seed=5), tmp_path)
 
 
@@ -229,7 +233,7 @@ def test_an_impossible_and_a_long_utterance_are_left_out_by_name(tone_config, to
     config = tone_config()
     data = replace(config.data, train=(str(tmp_path / "train.jsonl.gz"),), max_seconds=longest.duration_seconds - 0.001)
     notes: list[str] = []
-    task = AcousticTask(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
+    task = prepare_acoustic_task(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
     assert len(task.train_examples) <= 42
     assert any(f"({utterances[0].id})" in note and "more characters than frames" in note for note in notes)
     assert any(longest.id in note and "longer than max_seconds" in note for note in notes)
@@ -243,7 +247,7 @@ def test_characters_outside_the_alphabet_are_named_or_counted(tone_config, tone_
     config = replace(config, text=replace(config.text, punctuation="keep"))
     data = replace(config.data, train=(str(tmp_path / "train.jsonl.gz"),), unknown_characters="~")
     notes: list[str] = []
-    task = AcousticTask(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
+    task = prepare_acoustic_task(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
     assert "~" not in task.alphabet.characters
     assert any("'~' 1 times" in note for note in notes)
 
@@ -292,7 +296,7 @@ def test_too_many_such_steps_in_a_row_stop_the_run(tone_config, tmp_path):
 def test_a_model_that_says_nothing_is_noticed_once_with_a_cure(tone_config, tmp_path):
     task, notes = BrokenTask([1.0] * 400, blank_share=1.0), []
     fit(task, tone_config(epochs=2).loop, tmp_path, note=notes.append)
-    assert len([note for note in notes if "nothing but Φ for 300 steps" in note and "learning rate" in note]) == 1
+    assert len([note for note in notes if "only Φ for 300 steps" in note and "learning rate" in note]) == 1
 
 
 def test_an_exploding_gradient_is_clipped():

@@ -21,19 +21,22 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.errors import ConfigError, DataError
 from asr.processes import WorkerDied, Workers
-from asr.training import acoustic
-from asr.training.acoustic import AcousticTask, sum_possible
+from asr.training import acoustic_loss
+from asr.training.acoustic_loss import sum_possible
+from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
+from asr.training.batches import make_batch
 from asr.training.config import AuxiliaryOptions, TrainingConfig
-from asr.training.data import compact
-from asr.training.loop import OutOfMemory
-from asr.training.sound import Recordings, heard_in_order
+from asr.training.examples import compact
+from asr.training.plan import largest_batch
+from asr.training.sound import Recordings, rows_in_order
+from asr.training.task import OutOfMemory
 
 CPU = torch.device("cpu")
 
 
 def make_task(config: TrainingConfig, notes: list[str] | None = None) -> AcousticTask:
     torch.manual_seed(0)
-    return AcousticTask(config, device=CPU, note=(notes if notes is not None else []).append)
+    return prepare_acoustic_task(config, device=CPU, note=(notes if notes is not None else []).append)
 
 
 def with_texts(config: TrainingConfig, folder: Path, **texts: str) -> TrainingConfig:
@@ -65,7 +68,7 @@ def test_the_loss_is_that_of_the_possible_utterances_per_character(
     assert len(batch.examples) > 2
     values = torch.arange(1.0, len(batch.examples) + 1)
     values[1] = math.inf
-    monkeypatch.setattr(acoustic, "ctc_loss", lambda *_, **__: values)
+    monkeypatch.setattr(acoustic_loss, "ctc_loss", lambda *_, **__: values)
     result = task.loss(batch, generator=torch.Generator())
     own = [index for index in range(len(values)) if index != 1]
     characters = sum(len(batch.examples[index].labels) for index in own)
@@ -87,7 +90,7 @@ def test_phones_that_do_not_fit_their_frames_are_named(
     by_id = {example.id: example for example in task.train_examples}
     chosen = [by_id["tone-00"], by_id["tone-01"]]
     waveforms = [read_waveform(example.utterances[0], 8000) for example in chosen]
-    result = task.loss(acoustic.make_batch(chosen, waveforms), generator=torch.Generator())
+    result = task.loss(make_batch(chosen, waveforms), generator=torch.Generator())
     assert result.skipped == ("tone-00 (its phones)",)
     assert math.isfinite(result.loss.item()) and result.figures["phone_loss"] > 0
 
@@ -270,7 +273,7 @@ def test_batches_are_the_same_whoever_prepares_them(
         augment=replace(config.augment, background_probability=0.2),
     )
     torch.manual_seed(0)
-    task = AcousticTask(config, device=CPU, note=lambda _: None, workers=2)
+    task = prepare_acoustic_task(config, device=CPU, note=lambda _: None, workers=2)
     abandoned = task.batches(1, start=0)
     next(abandoned)
     abandoned.close()  # type: ignore[attr-defined]
@@ -288,7 +291,7 @@ def test_a_worker_that_is_killed_over_its_batch_is_told_of() -> None:
             WorkerDied, match=r"^a process that reads sound was killed by SIGKILL .*; the same command goes on from the"
         ),
     ):
-        list(heard_in_order(workers, [Recordings(0, 0, [])]))
+        list(rows_in_order(workers, [Recordings(0, 0, [])]))
 
 
 def mortal(number: int) -> Callable[[Recordings], None]:
@@ -303,14 +306,14 @@ def test_the_rehearsal_is_of_the_largest_batch_and_leaves_nothing(
     tone_config: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = make_task(tone_config())
-    sums, heard = task._sums, []
+    sums, heard = task.objective.sums, []
 
     def spied(batch, generator):
         heard.append([example.id for example in batch.examples])
         assert task.modules.training and torch.is_grad_enabled()
         return sums(batch, generator)
 
-    monkeypatch.setattr(task, "_sums", spied)
+    monkeypatch.setattr(task.objective, "sums", spied)
     before = {name: value.clone() for name, value in task.modules.state_dict().items()}
     task.rehearse()
     padded = {
@@ -328,18 +331,18 @@ def test_memory_that_runs_out_in_the_rehearsal_names_the_utterances(
     tone_config: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     task = make_task(tone_config())
-    largest = [parts[0] for parts in task._largest(task._plan(0))]
+    largest = [parts[0] for parts in largest_batch(task.plan(0), task.train_examples)]
     ids = ", ".join(task.train_examples[index].id for index in largest)
 
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     if where == "forward":
-        monkeypatch.setattr(acoustic, "ctc_loss", fail)
+        monkeypatch.setattr(acoustic_loss, "ctc_loss", fail)
     else:
         monkeypatch.setattr(torch.Tensor, "backward", fail)
     with pytest.raises(
-        OutOfMemory, match=f"memory must hold a batch, but does not hold this one of {len(largest)}: {ids}; lower data"
+        OutOfMemory, match=f"GPU out of memory on a batch of {len(largest)} utterances .{ids}.; lower data"
     ):
         task.rehearse()
 
@@ -347,14 +350,14 @@ def test_memory_that_runs_out_in_the_rehearsal_names_the_utterances(
 def test_what_there_is_to_say_of_ctc_is_said_once(
     tone_config: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, backends = acoustic.ctc_loss, []
+    plain, backends = acoustic_loss.ctc_loss, []
 
     def chatty(*args, backend, note, **options):
         backends.append(backend)
         note("cuDNN is faster")
         return plain(*args, **options)
 
-    monkeypatch.setattr(acoustic, "ctc_loss", chatty)
+    monkeypatch.setattr(acoustic_loss, "ctc_loss", chatty)
     task = make_task(tone_config(ctc_backend="native"))
     task.rehearse()
     first, second, *_ = task.batches(0, start=0)

@@ -1,4 +1,4 @@
-"""Records that the beam search shares with its compiled code; a field in CAPITALS is the address of an array."""
+"""Records that the beam search shares with its compiled code. A field in CAPITALS holds the address of an array."""
 
 from __future__ import annotations
 
@@ -12,56 +12,47 @@ NODE = np.dtype(
         ("depth", "i8"),
         ("first_child", "i8"),
         ("next_sibling", "i8"),  # of a free node: the next free one
-        ("slot", "i8"),  # place in the beam, or OUTSIDE, or FREE
-        ("num_words", "i8"),  # complete ones, as in all counts and scores here
+        ("slot", "i8"),  # index in the beam, or OUTSIDE, or FREE
+        ("num_words", "i8"),  # complete words only, as in all counts and scores here
         ("num_unknown", "i8"),
         ("unknown_letters", "i8"),
         ("spelling", "i8"),  # of the open word: node of the lexicon, or OFF
         ("hotword", "i8"),  # node of the open match
-        ("lm_state", "i8"),  # with a label model: whether it has its row
-        ("closing_state", "i8"),  # after the open word, once asked; else -1
+        ("lm_state", "i8"),  # with a label model: NO_ROW or HAS_ROW
+        ("closing_state", "i8"),  # state after the open word, once computed; before that -1
         ("closing_score", "f8"),
         ("lm_score", "f8"),
         ("hotword_score", "f8"),
         ("ahead", "f8"),  # of the open word, at most 0
         ("certain", "f8"),  # weight of the matches that no later label can undo
         ("bonus", "f8"),
-        ("hope", "f8"),  # what the open match adds for a guest, at least 0
+        ("hope", "f8"),  # gain of a guest from its open match, at least 0
     ]
 )
 ROOT, OUTSIDE, FREE, OFF = 1, -1, -2, -1
 NO_ROW, HAS_ROW = 0, 1
-_MASS = [(name, "f8") for name in ("blank", "nonblank", "total")]  # log-probability of alignments, by how they end
+_MASS = [(name, "f8") for name in ("blank", "nonblank", "total")]  # log-probability of alignments, by their end
 MASS = np.dtype(_MASS)
 ACTIVE = np.dtype([("node", "i8"), *_MASS])
-CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or one and a label that makes a new one of it
+CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or a new prefix: one of the beam and a label
     [("node", "i8"), ("label", "i8"), ("is_member", "i8"), *_MASS, ("score", "f8"), ("guest_score", "f8")]
 )
 STATE = np.dtype(
     [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_asked")]
     + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "ASKED", "ROWS")]
-    + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass with the alignments that go through guests
+    + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass including alignments through guests
 )
 FINAL = np.dtype(
     [(name, "i8") for name in ("node", "num_words", "num_unknown", "unknown_letters")]
     + [(name, "f8") for name in ("acoustic_score", "lm_score", "hotword_score", "score")]
 )
-_LM_ARRAYS = {
-    "words": np.int32,
-    "log_probs": np.float32,
-    "next_states": np.int32,
-    "back_offs": np.float32,
-    "back_off_states": np.int32,
-    "first_children": np.int32,
-}
-_LM_NUMBERS = ("num_words", "start_state", "empty_state", "end_word")
 RULES = np.dtype(
     [(name, "i8") for name in ("num_labels", "blank", "beam_width", "num_guests", "open_tokens")]
     + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
-    + [("lm_units", "i8"), *((f"lm_{name}", "i8") for name in _LM_NUMBERS)]
+    + [("lm_units", "i8")]
     + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
     + [(name, "f8") for name in ("lm_weight", "word_bonus")]
     + [(f"unknown_{name}", "f8") for name in ("word_score", "letter_score", "ahead")]
-    + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", *(f"LM_{name.upper()}" for name in _LM_ARRAYS))]
+    + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", "LM")]  # LM: `field_values` of an `NgramTables`
 )
 NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3

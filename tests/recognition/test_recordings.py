@@ -4,9 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-from asr.cli.recordings import Recording, find_recordings
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
+from asr.recognition.recordings import Recording, find_recordings
 
 
 def test_a_folder_gives_its_sounds_sorted_with_their_place_in_it(sounds):
@@ -50,7 +50,7 @@ def test_a_folder_without_sounds_is_an_error_that_counts_what_it_has(tmp_path):
     found = find_recordings(["x.wav", str(tmp_path), "y.wav"])
     assert [getattr(item, "name", None) for item in found] == ["x", None, "y"]
     assert isinstance(found[1], DataError)
-    assert str(found[1]) == f"{tmp_path}: no sound files in this folder or below (3 others were passed over)"
+    assert str(found[1]) == f"{tmp_path}: no sound files in this folder or below (3 other files were skipped)"
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""From what decoding options name, files of language models and words, to the beam search that uses them."""
+"""The beam search of decoding options, with its language model, lexicon and hotwords from their files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from asr.ctc import beam
-from asr.ctc.beam import LARGEST_SCORE, BeamSearch, LabelModel
+from asr.ctc.beam import LARGEST_SCORE, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
-from asr.ctc.trie import Lexicon
-from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions
+from asr.ctc.trie import WordTrie
+from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions
 from asr.errors import AsrWarning, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
@@ -29,75 +29,76 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
-_APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are typed for one
+_APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # people type the last three for one
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
 _MODEL_FILES = ("config.json", "weights.safetensors")
-_last_seen: dict[str, Identity] = {}  # by path: a file that is gone later is what it was
+_last_seen: dict[str, Identity] = {}  # by path; a file that disappears counts as unchanged
 
 
-class Expected(NamedTuple):
-    """A hotword as it is spelled, its weight in nats, and how much in it would cost what unknown words do."""
+class ExpectedHotword(NamedTuple):
+    """A hotword as spelled, its weight in nats, and the words and letters in it that the lexicon does not know."""
 
     text: str
     weight: float
-    num_unknown: int  # words
+    num_unknown: int
     unknown_letters: int
 
 
 def make_search(
     alphabet: Alphabet, options: DecodingOptions, *, device: str
-) -> tuple[BeamSearch, tuple[Expected, ...], frozenset[str]]:
-    """A search with the language model, lexicon and hotwords that the options name.
+) -> tuple[BeamSearch, tuple[ExpectedHotword, ...], frozenset[str]]:
+    """A search with the language model, lexicon and hotwords of the options.
 
-    What is expected is no unknown word: what the search takes off for one, a match gives back. Only then, because a
-    word that the lexicon had besides would change what is pruned wherever another word begins as it does.
+    A match of a hotword gives back the price of its unknown words. Adding these words to the lexicon would change the
+    pruning of other words with the same beginning.
 
     Args:
         device: where a recurrent language model computes.
     Returns:
-        The search, those hotwords, and the words of its lexicon with those of hotwords; none without a lexicon.
+        The search, its hotwords, and the words of its lexicon and hotwords; no words without a lexicon.
     Raises:
         DataError, InputError: as `asr.decoding.decoder.Decoder`.
     """
     _warm_up()
-    lm = _read_lm(options.lm) if options.lm else None
+    language = options.language
+    lm = _read_lm(language.lm) if language.lm else None
     label_words: np.ndarray | None = None
-    if lm is not None and lm.over_characters and not options.lexicon:
+    if lm is not None and lm.over_characters and not language.lexicon:
         label_words = _label_words(lm, alphabet)
     words: Iterable[tuple[str, int]] = ()  # with their numbers
-    if options.lexicon:
-        words = ((word, _number(lm, word)) for word in _read_words(options.lexicon, alphabet))
+    if language.lexicon:
+        words = ((word, _number(lm, word)) for word in _read_words(language.lexicon, alphabet))
     elif lm is not None and label_words is None:
         words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
     spellings: dict[tuple[int, ...], int] = {}
     for word, number in words:
-        if len(word.split()) == 1 and (spelling := spell(word, alphabet)):  # not in two, by a no-break space
+        if len(word.split()) == 1 and (spelling := spell(word, alphabet)):  # a no-break space would separate two words
             spellings.setdefault(spelling, number)
     if lm is not None:
-        _check_script(lm, options, alphabet, label_words, spellings)
+        _check_script(lm, language, alphabet, label_words, spellings)
     hotword_weights: dict[tuple[int, ...], float] = {}
-    for spelling, weight in _spell_hotwords(options.hotwords, alphabet):
+    for spelling, weight in _spell_hotwords(language.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
-    if options.only_lexicon:  # they have to be in it to be found
+    if options.search.only_lexicon:  # the search finds no other words
         for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
             spellings.setdefault(spell(word, alphabet), _number(lm, word))
-    expected, hotwords = _expect(hotword_weights, spellings, alphabet, options)
+    expected, hotwords = _expect(hotword_weights, spellings, alphabet, options.search)
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
         num_labels=alphabet.size,
         blank=BLANK,
-        options=options,
+        options=options.search,
         delimiters=[label for label, character in labelled if character == " "],
         standalone=[label for label, character in labelled if is_han(character)],
-        lexicon=Lexicon(list(spellings), list(spellings.values())) if spellings else None,
+        lexicon=WordTrie(list(spellings), list(spellings.values())) if spellings else None,
         lm=None if lm is None else lm.tables,
         label_words=label_words,
-        label_model=_label_model(alphabet, options.fuse_lm, device) if options.fuse_lm else None,
+        label_model=_label_model(alphabet, language.fuse_lm, device) if language.fuse_lm else None,
         hotwords=hotwords,
     )
     known = frozenset(map(alphabet.decode, spellings))
     if known:
-        known |= {word for each in expected for word in each.text.split()}
+        known |= {word for hotword in expected for word in hotword.text.split()}
     return search, expected, known
 
 
@@ -105,35 +106,35 @@ def _expect(
     weights: Mapping[tuple[int, ...], float],
     lexicon: Iterable[tuple[int, ...]],
     alphabet: Alphabet,
-    options: DecodingOptions,
-) -> tuple[tuple[Expected, ...], Hotwords]:
-    """Hotwords for the search, which give back the price of their unknown words from where it is taken off.
+    options: BeamOptions,
+) -> tuple[tuple[ExpectedHotword, ...], Hotwords]:
+    """Hotwords for the search, which give back the price of their unknown words.
 
-    A word is unknown from the label on with which no word of the lexicon begins, or else where it ends; all its letters
-    up to there are paid for then, and every later one where it stands.
+    The search charges an unknown word at the first label after which no word of the lexicon can follow, or at its end,
+    for all its letters up to there, and then for each letter. The price comes back in the same places.
     """
     word_price, letter_price = -min(options.unknown_word_score, 0.0), -options.unknown_letter_score
     known = sorted(lexicon) if weights and (word_price or letter_price) else []
-    words, expected, earned = set(known), [], []
+    words, expected, rewards = set(known), [], []
     for spelling, weight in weights.items():
         text = alphabet.decode(spelling)
-        worth = [weight * length / len(spelling) for length in range(1, len(spelling) + 1)]
+        reward = [weight * length / len(spelling) for length in range(1, len(spelling) + 1)]
         num_unknown = unknown_letters = 0
         for start, end in find_words(text) if known else ():
             if (word := spelling[start:end]) not in words:
                 num_unknown += 1
                 unknown_letters += len(word)
-                place = bisect(known, word)
-                taken = start + max(_num_shared(word, near) for near in known[max(place - 1, 0) : place + 1])
-                for i in range(min(taken, len(worth) - 1), len(worth)):
-                    worth[i] += word_price + letter_price * (min(i + 1, end) - start)
-        expected.append(Expected(text, weight, num_unknown, unknown_letters))
-        earned.append(worth)
-    return tuple(expected), Hotwords(list(weights), [worth[-1] for worth in earned], earned=earned)
+                index = bisect(known, word)
+                charged = start + max(_num_shared(word, near) for near in known[max(index - 1, 0) : index + 1])
+                for i in range(min(charged, len(reward) - 1), len(reward)):
+                    reward[i] += word_price + letter_price * (min(i + 1, end) - start)
+        expected.append(ExpectedHotword(text, weight, num_unknown, unknown_letters))
+        rewards.append(reward)
+    return tuple(expected), Hotwords(list(weights), [reward[-1] for reward in rewards], earned=rewards)
 
 
 def _num_shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many labels two words begin with alike."""
+    """The length of the common beginning of two words."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
@@ -144,28 +145,32 @@ def _label_model(alphabet: Alphabet, name: str, device: str) -> LabelModel:
 
 
 def _warm_up() -> None:
-    """Loads the compiled search and aligner, or compiles them, and says so."""
+    """Load the compiled search and aligner, or compile them with a warning."""
     from asr.ctc import alignment
 
-    said: list[None] = []
+    warned: list[None] = []
 
     def say() -> None:
-        if not said:
-            warnings.warn("compiling the beam search, once on this machine: some seconds", AsrWarning, stacklevel=2)
-        said.append(None)
+        if not warned:
+            warnings.warn("compiling the beam search, once on this machine: a few seconds", AsrWarning, stacklevel=2)
+        warned.append(None)
 
     beam.warm_up(say)
     alignment.warm_up(say)
 
 
 def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
-    """The labels of a text, as it is or in the upper or lower case that the alphabet has; none if it lacks a character.
+    """The labels of a text, as written or in the upper or lower case of the alphabet; none if it lacks a character.
 
-    White space counts as single spaces, and any apostrophe that the alphabet lacks as one that it has.
+    White space counts as single spaces. An apostrophe that the alphabet lacks counts as one that it has.
     """
     text = " ".join(text.split())
-    if any(mark in text for mark in _APOSTROPHES) and (known := [m for m in _APOSTROPHES if alphabet.spell(m)]):
-        text = "".join(known[0] if each in _APOSTROPHES and each not in known else each for each in text)
+    if any(mark in text for mark in _APOSTROPHES) and (
+        known := [mark for mark in _APOSTROPHES if alphabet.spell(mark)]
+    ):
+        text = "".join(
+            known[0] if character in _APOSTROPHES and character not in known else character for character in text
+        )
     for change in (str, str.upper, str.lower):
         if labels := alphabet.spell(change(text)):
             return labels
@@ -173,7 +178,7 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
 
 
 def load_language_model(name: str, device: str) -> LanguageModel:
-    """The recurrent language model of that name or folder, on the device."""
+    """A recurrent language model by its name or folder, on a device."""
     from asr.compute.device import find_device  # these load torch
     from asr.lm.rnn import LanguageModel, find_language_model
 
@@ -181,7 +186,7 @@ def load_language_model(name: str, device: str) -> LanguageModel:
 
 
 def _read_lm(path: str) -> NgramModel:
-    """The n-gram model of a file, which is read once, until the file changes."""
+    """The n-gram model of a file; read once, and again when the file changes."""
     return _read_version(path, *file_versions([path]))
 
 
@@ -193,31 +198,30 @@ def _read_version(path: str, version: Identity | None) -> NgramModel:
 
 
 def named_files(options: DecodingOptions) -> list[str]:
-    """All that decoding options name as files or folders; of a recurrent model's folder, the files in it."""
-    names = [options.lm, options.lexicon, options.source_lm]
-    names += [entry[1:] for entry in options.hotwords if entry.startswith("@")]
-    for folder in filter(None, (options.fuse_lm, options.rescore_lm)):
-        names += [os.path.join(folder, inner, file) for inner in ("", "lm") for file in _MODEL_FILES]
-    return [name for name in names if name]
+    """The files of decoding options; for a recurrent model's folder, the files in it."""
+    folders = list(filter(None, (options.language.fuse_lm, options.rescoring.rescore_lm)))
+    names = [name for name in options.files.values() if name not in folders]
+    names += [os.path.join(folder, inner, file) for folder in folders for inner in ("", "lm") for file in _MODEL_FILES]
+    return names + [entry[1:] for entry in options.language.hotwords if entry.startswith("@")]
 
 
 def file_versions(names: Iterable[str]) -> tuple[Identity | None, ...]:
-    """What the files are just now: what was read of them holds for as long as this. One that is gone is unchanged."""
+    """The identities of files, which change with their content; a file that is gone counts as unchanged."""
     return tuple(map(_version, names))
 
 
 def _version(name: str) -> Identity | None:
-    with suppress(OSError, ValueError):  # who reads it says what is wrong
+    with suppress(OSError, ValueError):  # reading it will raise the error
         _last_seen[name] = identity(name)
     return _last_seen.get(name)
 
 
 def read_source(path: str, alphabet: Alphabet) -> NgramModel:
-    """The n-gram model of the characters that an acoustic model learnt to write.
+    """The n-gram model of the training texts of an acoustic model, over characters.
 
     Raises:
-        DataError: it cannot be read.
-        InputError: it is of words, or lacks characters of the alphabet: texts with them would seem to be unheard of.
+        DataError: the file cannot be read.
+        InputError: the model is over words, or lacks characters of the alphabet, so that their texts would seem rare.
     """
     model = _read_lm(path)
     if not model.over_characters:
@@ -232,49 +236,51 @@ def read_source(path: str, alphabet: Alphabet) -> NgramModel:
 
 
 def _number(lm: NgramModel | None, word: str) -> int:
-    """The word's number in the language model, in whatever case; 0, <unk>, if it has none."""
+    """The number of a word in the language model, in any case; 0, <unk>, if it has none."""
     if lm is None:
         return 0
     return next((lm.vocabulary[form] for form in (word, word.upper(), word.lower()) if form in lm.vocabulary), 0)
 
 
 def _label_words(lm: NgramModel, alphabet: Alphabet) -> np.ndarray:
-    """(V,) the number of each label in a language model of characters; 0 for Φ, which has none."""
+    """(V,) the number of each label in a language model of characters; 0 for Φ."""
     spelled = (lm.space if character == " " else character for character in alphabet.characters)
     return np.array([0, *(_number(lm, character) for character in spelled)])
 
 
 def _check_script(
     lm: NgramModel,
-    options: DecodingOptions,
+    options: LanguageOptions,
     alphabet: Alphabet,
     label_words: np.ndarray | None,
     spellings: Mapping[tuple[int, ...], int],
 ) -> None:
-    """Refuses a language model that has nothing to say about texts in the alphabet; warns of one that has little.
+    """Refuse a language model that knows no texts in the alphabet; warn of one that knows few.
 
     Raises:
-        InputError: none of its words can be spelled, it knows none of the lexicon's, or none of the letters.
+        InputError: none of its words can be spelled, or it knows no word of the lexicon, or no letter.
     """
     if label_words is not None:
         letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
-        number, known, what = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
-        means, example = "known to the language model", alphabet.characters[letters[0] - 1] if letters else ""
+        number, known, units = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
+        condition, example = "known to the language model", alphabet.characters[letters[0] - 1] if letters else ""
     elif options.lexicon:
-        number, known, what = len(spellings), sum(map(bool, spellings.values())), "words of the lexicon"
-        means, example = "known to the language model", alphabet.decode(next(iter(spellings)))
+        number, known, units = len(spellings), sum(map(bool, spellings.values())), "words of the lexicon"
+        condition, example = "known to the language model", alphabet.decode(next(iter(spellings)))
     else:
         real = [word for word in lm.words[1:] if word not in ("<s>", "</s>")]
-        number, known, what = len(real), len(spellings), "words of the language model"
-        means, example = "spelled in the model's alphabet", next((w for w in real if not spell(w, alphabet)), "")
+        number, known, units = len(real), len(spellings), "words of the language model"
+        condition, example = "spelled in the model's alphabet", next((w for w in real if not spell(w, alphabet)), "")
     if not known:
         raise InputError(
-            f"{what} must be {means}; none of the {number} is, {example!r} for example; give a language model in the "
-            f"script and spelling of the labels; got {options.lm}"
+            f"{units} must be {condition}; none of the {number} is, {example!r} for example; give a language model in "
+            f"the script and spelling of the labels; got {options.lm}"
         )
     if 2 * known < number:
         warnings.warn(
-            AsrWarning(f"{options.lm}: only {known} of the {number} {what} are {means}, not {example!r} for example"),
+            AsrWarning(
+                f"{options.lm}: only {known} of the {number} {units} are {condition}, not {example!r} for example"
+            ),
             stacklevel=2,
         )
 
@@ -298,30 +304,30 @@ def _read_words(path: str, alphabet: Alphabet) -> list[str]:
 
 
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Labels and weight of each hotword that can be spelled; warns of the others.
+    """Labels and weight of each hotword that can be spelled, with a warning for the others.
 
     Raises:
-        DataError, InputError: a file cannot be read; an entry is no hotword; or there are some, and none is spelled.
+        DataError, InputError: a file cannot be read; an entry is no hotword; or no hotword can be spelled.
     """
-    left_out = []
-    spelled = 0
-    for text, weight, place in _parse_hotwords(entries):
+    problems = []
+    num_spelled = 0
+    for text, weight, prefix in _parse_hotwords(entries):
         if spelling := spell(text, alphabet):
-            spelled += 1
+            num_spelled += 1
             yield spelling, weight
             continue
         characters = dict.fromkeys("".join(text.split()))
         missing = [repr(character) for character in characters if not spell(character, alphabet)]
-        left_out.append(f"{place}{text!r} has {', '.join(missing) or 'no characters'}")
-    if left_out:
-        message = f"hotwords must be spelled in the model's alphabet; {'; '.join(left_out)}"
-        if not spelled:
+        problems.append(f"{prefix}{text!r} has {', '.join(missing) or 'no characters'}")
+    if problems:
+        message = f"hotwords must be spelled in the model's alphabet; {'; '.join(problems)}"
+        if not num_spelled:
             raise InputError(message)
         warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
 
 
 def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
-    """Text and weight of each hotword, and the file and line it is from; `@file` stands for the lines of a file."""
+    """Text and weight of each hotword, and its file and line for messages; `@file` stands for the lines of a file."""
     for entry in entries:
         if not entry.startswith("@"):
             yield *_parse_hotword(entry, ""), ""
@@ -331,19 +337,19 @@ def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
         for number, line in _lines(path):
             if line.startswith("@"):
                 raise DataError(f"a file of hotwords must not name another, as {line!r} does", path=path, line=number)
-            place = f"{path}:{number}: "
-            yield *_parse_hotword(line, place), place
+            prefix = f"{path}:{number}: "
+            yield *_parse_hotword(line, prefix), prefix
 
 
-def _parse_hotword(entry: str, place: str) -> tuple[str, float]:
+def _parse_hotword(entry: str, prefix: str) -> tuple[str, float]:
     text, colon, number = entry.rpartition(":")
     try:
         weight = float(number) if colon else HOTWORD_WEIGHT
     except ValueError:
-        raise InputError(f"{place}a hotword must be WORD or WORD:NATS; got {entry!r}") from None
+        raise InputError(f"{prefix}a hotword must be WORD or WORD:NATS; got {entry!r}") from None
     if not 0 < weight <= LARGEST_SCORE:
         raise InputError(
-            f"{place}the weight of a hotword must be finite and above 0 nats, {LARGEST_SCORE:g} at most; got {entry!r}"
+            f"{prefix}the weight of a hotword must be finite and above 0 nats, {LARGEST_SCORE:g} at most; got {entry!r}"
         )
     return text if colon else entry, weight
 

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from asr.ctc.ngram_arrays import query
+from asr.ctc.ngram_tables import query
 from asr.lm.tables import Level, assemble, child_keys, level_bounds, query_together
 
 UNKNOWN, START, END, A, B = range(5)

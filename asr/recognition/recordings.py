@@ -1,0 +1,192 @@
+"""The recordings of a list of paths (files, folders, URLs, manifests), and a name for the result of each."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from asr.data.manifest import Utterance, is_manifest, read_usable
+from asr.errors import DataError
+from asr.files.remote import is_url, names_below, place_of
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # never sent to a terminal by a file name
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sound to transcribe: its path ("-" is standard input), and a name that no other one of the list has.
+
+    The name is the path within the walked folder, or the file name alone, without the suffix. It is the utterance of a
+    ctm line and, with the format as its suffix, the file of a result.
+
+    For an utterance of the file `manifest`, the path is its id, and the name is its id without slashes. `base_name` is
+    the name before it is made unique.
+    """
+
+    path: str
+    name: str
+    utterance: Utterance | None = None
+    manifest: str = ""
+    base_name: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """The identity of the recording, independent of the working folder."""
+        if self.utterance:
+            return f"{os.path.abspath(self.manifest)}#{self.path}"
+        if is_url(self.path):
+            return self.path.partition("?")[0]  # a signature may change each time
+        return self.path if self.path == "-" else os.path.abspath(self.path)
+
+    @property
+    def source(self) -> str | Utterance:
+        """The recording as `Recognizer.results` takes it."""
+        return self.utterance or self.path
+
+
+def find_recordings(
+    paths: Iterable[str | os.PathLike[str]], *, names: Mapping[str, str] | None = None
+) -> list[Recording | DataError]:
+    """The recordings of the paths, in order; folders are walked, and the files of each sorted by path.
+
+    In folders only files with an audio suffix count; hidden files and folders, and links to folders, are skipped.
+    A manifest stands for its utterances.
+
+    Args:
+        paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
+            exist, and a URL is a file if it ends in an audio suffix.
+        names: as for `name_recordings`.
+    Returns:
+        Recordings, and errors in the place of folders and manifests that hold none or cannot be read.
+    """
+    return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names=names or {})
+
+
+def name_recordings(
+    recordings: Iterable[Recording | DataError], *, names: Mapping[str, str]
+) -> list[Recording | DataError]:
+    """The same recordings, each with a unique name: its earlier one, or else its base name.
+
+    A name in use, in upper or lower case (some file systems make no difference), gets the suffix -2, -3, …
+
+    Args:
+        recordings: recordings, and errors, which stay as they are.
+        names: names of an earlier call, each with the key of its recording; no other recording gets them.
+    """
+    names_of: dict[str, list[str]] = defaultdict(list)  # two for a path that was given twice
+    for name, key in names.items():
+        names_of[key].append(name)
+    used = {_folded(name) for name in names}
+
+    def with_name(item: Recording) -> Recording:
+        earlier = names_of.get(item.key)
+        return replace(item, name=earlier.pop(0) if earlier else _unique(item.base_name, used))
+
+    return [with_name(item) if isinstance(item, Recording) else item for item in recordings]
+
+
+def _expand(path: str) -> Iterator[Recording | DataError]:
+    """The recordings of one path, with their base names."""
+
+    def recording(path: str, name: str, utterance: Utterance | None = None, manifest: str = "") -> Recording:
+        name = _CONTROL.sub("_", name)
+        return Recording(path, name, utterance, manifest, base_name=name)
+
+    if path == "-":
+        yield recording(path, "stdin")
+    elif is_url(path) and is_manifest(path):
+        yield DataError("a manifest must be a file on a disk, not behind a URL", path=path)
+    elif is_folder(path):
+        for item in _listed(path) if is_url(path) else _walk(path):
+            if isinstance(item, DataError):
+                yield item
+            else:
+                yield recording(os.path.join(path, item), item.with_suffix("").as_posix())
+    elif is_manifest(path):
+        for entry in _utterances(path):
+            if isinstance(entry, DataError):
+                yield entry
+            else:
+                yield recording(entry.id, entry.id.replace("/", "_"), entry, path)
+    else:
+        yield recording(path, (place_of(path) if is_url(path) else Path(path)).stem)
+
+
+def is_folder(path: str) -> bool:
+    """Whether the path is a folder, or a URL without an audio suffix."""
+    from asr.audio.sound_files import SOUND_SUFFIXES  # this loads libraries that --help does not need
+
+    return place_of(path).suffix.lower() not in SOUND_SUFFIXES if is_url(path) else os.path.isdir(path)
+
+
+def _utterances(path: str) -> list[Utterance | DataError]:
+    """The utterances of a manifest, and errors for its lines that cannot be used."""
+    try:
+        return read_usable(path)
+    except DataError as error:
+        return [error]
+
+
+def _listed(url: str) -> Iterator[PurePath | DataError]:
+    """Paths within the folder of a URL, sorted, or an error."""
+    from asr.audio.sound_files import SOUND_SUFFIXES
+
+    try:
+        names = [PurePath(name) for name in names_below(url)]
+    except DataError as error:
+        yield error
+        return
+    sounds = [name for name in names if name.suffix.lower() in SOUND_SUFFIXES]
+    inside = [name for name in sounds if not any(part.startswith(".") for part in name.parts)]
+    if not names:
+        yield DataError("there is nothing at this address or below", path=url)
+    elif not inside:
+        yield DataError(f"no sound files in this folder or below ({len(names)} other files were skipped)", path=url)
+    yield from inside
+
+
+def _walk(folder: str) -> Iterator[PurePath | DataError]:
+    """Paths within the folder, sorted, and errors."""
+    from asr.audio.sound_files import SOUND_SUFFIXES  # this loads libraries that --help does not need
+
+    errors: list[DataError] = []
+
+    def note_error(error: OSError) -> None:
+        errors.append(DataError(f"cannot be listed: {error.strerror}", path=error.filename))
+
+    inside: list[PurePath] = []
+    num_others = 0
+    for parent, folders, files in os.walk(folder, onerror=note_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        sounds = [
+            name
+            for name in files
+            if not name.startswith(".") and PurePath(name).suffix.lower() in SOUND_SUFFIXES
+            if os.path.isfile(path := os.path.join(parent, name)) or not os.path.exists(path)  # a pipe never ends
+        ]
+        num_others += len(files) - len(sounds)
+        inside += (PurePath(os.path.relpath(os.path.join(parent, name), folder)) for name in sounds)
+    yield from errors
+    if not inside and not errors:
+        yield DataError(f"no sound files in this folder or below ({num_others} other files were skipped)", path=folder)
+    yield from sorted(inside)
+
+
+def _unique(name: str, used: set[str]) -> str:
+    """The name, with a number if it is in use; adds it to `used`."""
+    candidate, number = name, 1
+    while (key := _folded(candidate)) in used:
+        number += 1
+        candidate = f"{name}-{number}"
+    used.add(key)
+    return candidate
+
+
+def _folded(name: str) -> str:
+    """The same string for names that are one name on some file systems."""
+    return unicodedata.normalize("NFC", name).casefold()
