@@ -35,6 +35,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
+from asr.acoustic.pretrained import FRAME_SAMPLES, SAMPLE_RATE, WhisperShape
 from asr.errors import ConfigError, InputError
 from asr.options import check_limits, check_options, option
 
@@ -88,12 +89,22 @@ class FrontendOptions:
         1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples", least=1e-30, most=1e30
     )
     delta_order: int = option(0, "1: append differences over time, 2: also their differences", least=0, most=2)
+    pretrained: str | None = option(
+        None, "use the outputs of this pretrained encoder as features, a folder with config.json and model.safetensors"
+    )
+    whisper: WhisperShape | None = None  # its shape, once it is part of a model
     normalization: Normalization = option(
         "utterance", "normalise mean and deviation over each utterance, by fixed statistics, or not at all"
     )
 
     def __post_init__(self) -> None:
         check_options(self)
+        if (self.pretrained or self.whisper) and self.sample_rate != SAMPLE_RATE:
+            raise ConfigError(
+                f"sample_rate must be {SAMPLE_RATE} with pretrained, not {self.sample_rate}",
+                "sample_rate",
+                "pretrained",
+            )
         check_limits("num_ceps", self.num_ceps, least=1, most=self.num_mel_bins if self.kind == "mfcc" else 10_000)
         shift = self.sample_rate * self.frame_shift_ms / 1000
         if not math.isclose(shift, round(shift), abs_tol=1e-6) or shift < 0.5:
@@ -138,6 +149,8 @@ class FrontendOptions:
     @property
     def hop_length(self) -> int:
         """Samples from one frame to the next."""
+        if self.whisper:
+            return FRAME_SAMPLES
         return round(self.sample_rate * self.frame_shift_ms / 1000)
 
     @property
@@ -159,6 +172,8 @@ class FrontendOptions:
     @property
     def num_features(self) -> int:
         """Features of a frame: M, deltas included."""
+        if self.whisper:
+            return self.whisper.d_model
         return (self.num_mel_bins if self.kind == "log-mel" else self.num_ceps) * (1 + self.delta_order)
 
     @overload
@@ -177,6 +192,8 @@ class FrontendOptions:
         Returns:
             Frames, of the same type and shape.
         """
+        if self.whisper:
+            return -(-(num_samples // (FRAME_SAMPLES // 2)) // 2)  # as `pretrained.num_frames`
         if self.snip_edges:
             frames = (num_samples - self.window_length) // self.hop_length + 1
             return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from asr.acoustic.encoder import Encoder, EncoderOptions
 from asr.acoustic.frontend import Frontend, FrontendOptions
+from asr.acoustic.pretrained import PretrainedFrontend
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, InputError
 from asr.files.model_config import embedded_folders, read_model_config, write_model_config
@@ -28,6 +29,7 @@ from asr.text.normalization import TextOptions
 
 KIND: Final = "acoustic model"
 DEFAULT_MODEL = "english"
+STATISTICS = ("frontend.mean", "frontend.std")
 MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
 
 
@@ -82,7 +84,10 @@ class AcousticModel(nn.Module):
         super().__init__()
         self.config = config
         self.alphabet = Alphabet(config.characters)
-        self.frontend = Frontend(config.frontend)
+        shape = config.frontend.whisper
+        self.frontend: Frontend | PretrainedFrontend = (
+            Frontend(config.frontend) if shape is None else PretrainedFrontend(shape, empty=not initialize)
+        )
         with torch.device("cpu" if initialize else "meta"):
             self.encoder = Encoder(
                 config.encoder, num_features=config.frontend.num_features, num_labels=self.alphabet.size
@@ -137,7 +142,7 @@ class AcousticModel(nn.Module):
             InputError: a weight is not finite, or too large for float16.
             ConfigError: the path exists and is not a model folder.
         """
-        weights = stored_weights(self.state_dict(), stored, exact=lambda name: name.startswith("frontend."))
+        weights = stored_weights(self.state_dict(), stored, exact=lambda name: name in STATISTICS)
         files = own_files(self.config.decoding, files_from) if files_from else {}
         write_model_folder(folder, self.config, weights, kind=KIND, files=files)
 

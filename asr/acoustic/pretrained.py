@@ -17,11 +17,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, scaled_dot_product_attention
+from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
 from asr.errors import ConfigError, DataError, InputError
 from asr.files.reading import read_json
@@ -31,6 +32,7 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 SAMPLE_RATE = 16_000
 FFT_LENGTH, HOP_LENGTH = 400, 160
 FRAME_SAMPLES = 2 * HOP_LENGTH  # of a frame of the encoder's output
+Length = TypeVar("Length", int, Tensor)
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest, where the log-mel energies are cut off
 
 
@@ -59,7 +61,7 @@ class WhisperShape:
         return self.max_source_positions * FRAME_SAMPLES
 
 
-def num_frames(num_samples: int | Tensor) -> int | Tensor:
+def num_frames(num_samples: Length) -> Length:
     """Frames of 20 ms for so many samples; a rest shorter than 10 ms has none."""
     return -(-(num_samples // HOP_LENGTH) // 2)
 
@@ -73,13 +75,18 @@ class WhisperEncoder(nn.Module):
     def __init__(self, shape: WhisperShape):
         super().__init__()
         self.shape = shape
-        self.register_buffer("mel_filters", mel_filters(shape.num_mel_bins), persistent=False)
-        self.register_buffer("window", torch.hann_window(FFT_LENGTH), persistent=False)
+        self.set_constants()
         self.conv1 = nn.Conv1d(shape.num_mel_bins, shape.d_model, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(shape.d_model, shape.d_model, kernel_size=3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(shape.max_source_positions, shape.d_model)
         self.layers = nn.ModuleList(WhisperLayer(shape) for _ in range(shape.encoder_layers))
         self.layer_norm = nn.LayerNorm(shape.d_model)
+
+    def set_constants(self) -> None:
+        """Make the mel filters and the window, which are not among the weights, on the CPU."""
+        with torch.device("cpu"):
+            self.register_buffer("mel_filters", mel_filters(self.shape.num_mel_bins), persistent=False)
+            self.register_buffer("window", torch.hann_window(FFT_LENGTH), persistent=False)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The output of the last layer, and its lengths.
@@ -94,8 +101,7 @@ class WhisperEncoder(nn.Module):
         """
         *_, hidden = self.hidden_states(waveforms, lengths)
         frame_lengths = num_frames(lengths)
-        assert isinstance(frame_lengths, Tensor)
-        return hidden.masked_fill(~_valid(frame_lengths, hidden.shape[1])[:, :, None], 0.0), frame_lengths
+        return _without_padding(hidden, frame_lengths), frame_lengths
 
     def hidden_states(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
         """The input of the first layer and the output of each, the last one normalised: (B, T, D) each."""
@@ -135,6 +141,31 @@ class WhisperEncoder(nn.Module):
         loudest = log_mel.masked_fill(padding, -math.inf).amax(dim=(1, 2), keepdim=True)
         log_mel = (torch.maximum(log_mel, loudest - DYNAMIC_RANGE) + 4) / 4
         return log_mel.masked_fill(padding, 0.0), mel_lengths
+
+
+class PretrainedFrontend(nn.Module):
+    """The output of a pretrained encoder as features, each frame with mean 0 and deviation 1.
+
+    The encoder is frozen: it has no gradients, and nothing in it depends on the training mode.
+
+    Args:
+        shape: of the encoder.
+        empty: leave its weights on torch's meta device, for `load_state_dict(..., assign=True)`.
+    """
+
+    def __init__(self, shape: WhisperShape, *, empty: bool = False):
+        super().__init__()
+        with torch.device("meta" if empty else "cpu"):
+            self.encoder = WhisperEncoder(shape)
+        self.encoder.set_constants()
+        self.encoder.requires_grad_(False)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, T, D) float32, zero from an utterance's length on, and their lengths; see `WhisperEncoder`."""
+        with torch.no_grad():
+            hidden, frame_lengths = self.encoder(waveforms, lengths)
+            features = layer_norm(hidden.float(), hidden.shape[2:])
+        return _without_padding(features, frame_lengths), frame_lengths
 
 
 class WhisperLayer(nn.Module):
@@ -186,7 +217,6 @@ def load_whisper(folder: str | os.PathLike[str]) -> WhisperEncoder:
     shape = _read_shape(folder / CONFIG_FILE)
     with torch.device("meta"):
         encoder = WhisperEncoder(shape)
-    encoder.mel_filters, encoder.window = mel_filters(shape.num_mel_bins), torch.hann_window(FFT_LENGTH)
     encoder.load_state_dict(_read_weights(folder / WEIGHTS_FILE, expected=encoder.state_dict()), assign=True)
     return encoder.eval().requires_grad_(False)
 
@@ -238,6 +268,11 @@ def mel_filters(num_bins: int) -> Tensor:
     falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
     triangles = torch.minimum(rising, falling).clamp(min=0) * 2 / (edges[2:] - edges[:-2])
     return triangles.T.float().contiguous()
+
+
+def _without_padding(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, D) with zeros past the lengths."""
+    return hidden.masked_fill(~_valid(lengths.to(hidden.device), hidden.shape[1])[:, :, None], 0.0)
 
 
 def _valid(lengths: Tensor, num_frames: int) -> Tensor:

@@ -2,8 +2,8 @@
 
     python -m asr.acoustic.whisper_weights model.bin whisper-tiny.en
 
-Read CTranslate2's `model.bin` (faster-whisper), OpenAI's `.pt`, or `model.safetensors`; write the encoder alone. Nothing
-is unpickled but tensors.
+Read CTranslate2's `model.bin` (faster-whisper), OpenAI's `.pt`, or `model.safetensors`, and write the encoder alone.
+Nothing but tensors is unpickled.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ class AcousticLoss:
     def sums(self, batch: Batch, generator: torch.Generator) -> RowSums:
         """Losses and counts of a batch."""
         model = self.model
-        features, feature_lengths = model.frontend(batch.waveforms.to(self.device), batch.lengths)
-        features = self._masked(features, feature_lengths, batch, generator)
         with autocast(self.precision, self.device):
+            features, feature_lengths = model.frontend(batch.waveforms.to(self.device), batch.lengths)
+            features = self._masked(features, feature_lengths, batch, generator)
             log_probs, lengths, layers = model.encoder.forward_with_layers(features, feature_lengths.to(self.device))
         targets, target_lengths = batch.targets()
         losses = self.ctc(log_probs, targets, lengths, target_lengths)

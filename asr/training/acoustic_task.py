@@ -11,6 +11,7 @@ from itertools import chain
 import torch
 from torch import nn
 
+from asr.acoustic.frontend import Frontend
 from asr.acoustic.model import AcousticModel
 from asr.compute.cells import make_cell
 from asr.compute.device import autocast, choose_precision
@@ -119,6 +120,7 @@ class AcousticTask:
         """Estimate the global mean and variance on the training set, without augmentation."""
         batches = plain_batches(plan_evaluation(self.train_examples, self.config.data), self.model.sample_rate)
         frontend = self.model.frontend.eval()  # without dither
+        assert isinstance(frontend, Frontend)
         frontend.fit_normalization((batch.waveforms.to(self.objective.device), batch.lengths) for batch in batches)
 
     def train_hours(self) -> float:
@@ -199,6 +201,6 @@ def prepare_acoustic_task(
         objective=AcousticLoss(modules, config, device=device, precision=precision),
         workers=Workers(partial(augmentation_of_worker, augmentation), processes=workers) if workers else None,
     )
-    if config.frontend.normalization == "global" and not config.init:
+    if config.frontend.normalization == "global" and not (config.init or config.frontend.pretrained):
         task.fit_normalization()
     return task

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from asr.acoustic.model import AcousticModel, ModelConfig
+from asr.acoustic.pretrained import PretrainedFrontend, load_whisper
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError
 from asr.text.alphabet import Alphabet
@@ -28,16 +29,20 @@ def make_model(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
     """
     if config.init:
         return _started(config, texts)
-    return AcousticModel(
+    pretrained = load_whisper(config.frontend.pretrained) if config.frontend.pretrained else None
+    model = AcousticModel(
         ModelConfig(
             characters=_characters(config, texts),
             text=config.text,
-            frontend=config.frontend,
+            frontend=replace(config.frontend, whisper=pretrained.shape if pretrained else None),
             encoder=config.encoder,
             name=config.name,
             description=config.description,
         )
     )
+    if pretrained is not None and isinstance(model.frontend, PretrainedFrontend):
+        model.frontend.encoder.load_state_dict(pretrained.state_dict())
+    return model
 
 
 def _characters(config: TrainingConfig, texts: Sequence[str]) -> tuple[str, ...]:
