@@ -12,14 +12,19 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import asr
+from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.frontend import FrontendOptions
 from asr.acoustic.model import AcousticModel
+from asr.acoustic.pretrained import WhisperEncoder, WhisperShape
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import AsrWarning, ConfigError, DataError
 from asr.options import from_json
 from asr.training.acoustic import train_acoustic_model
 from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
+from asr.training.augmentation import AugmentOptions
 from asr.training.config import TrainingConfig
 from asr.training.log import read_log
 from asr.training.loop import Diverged, Interrupted, fit
@@ -311,3 +316,51 @@ def test_an_exploding_gradient_is_clipped():
     moved = sum((value - before[name]).square().sum() for name, value in network.named_parameters()).sqrt()
     assert norm > 1e9
     assert moved.item() == pytest.approx(0.5, rel=1e-3)
+
+
+# On the features of a pretrained encoder
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """A folder with a Whisper encoder of random weights."""
+    torch.manual_seed(1)
+    shape = WhisperShape(d_model=24, encoder_layers=2, encoder_attention_heads=3, encoder_ffn_dim=32)
+    folder = tmp_path / "whisper"
+    folder.mkdir()
+    save_file(WhisperEncoder(shape).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "whisper", **vars(shape)}))
+    return folder
+
+
+def test_a_model_learns_on_a_pretrained_encoder_and_keeps_it(tone_config, pretrained, tone_corpus, tmp_path):
+    config = tone_config(
+        frontend=FrontendOptions(pretrained=str(pretrained)),
+        encoder=EncoderOptions(reduction="stack", time_strides=(2,), pool_after_layer=0, num_layers=1, hidden_size=16),
+        augment=AugmentOptions(speeds=(1.0,)),
+        epochs=4,
+    )
+    before = load_file(pretrained / "model.safetensors")
+    run = tmp_path / "run"
+    train(config, run)
+    assert epochs(run)[-1]["loss"] < epochs(run)[0]["loss"] - 0.1
+    shutil.rmtree(pretrained)
+    model = AcousticModel.load(run / "model")
+    assert model.frame_seconds == 0.04
+    for name, value in model.frontend.encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name  # frozen
+    asr.load(run / "model").transcribe(read_manifest(tone_corpus / "dev.jsonl.gz")[0].audio)
+    tuned = train(replace(config, frontend=model.config.frontend, init=str(run / "model")), tmp_path / "tuned")
+    assert tuned.config.frontend == model.config.frontend
+    assert epochs(tmp_path / "tuned")[0]["loss"] < epochs(run)[0]["loss"]
+
+
+def test_a_pretrained_encoder_needs_its_sample_rate():
+    with pytest.raises(ConfigError, match="sample_rate must be 16000 with pretrained, not 8000"):
+        FrontendOptions(pretrained="whisper", sample_rate=8000)
+
+
+def test_a_folder_without_an_encoder_is_named(tone_config, tmp_path):
+    config = tone_config(frontend=FrontendOptions(pretrained=str(tmp_path / "none")))
+    with pytest.raises(DataError, match=r"none.config\.json: cannot be used: .*No such file"):
+        train(config, tmp_path / "run")
