@@ -112,16 +112,20 @@ class AcousticModel(nn.Module):
         """Frames of log_probs for a number of samples."""
         return self.config.encoder.output_length(self.config.frontend.num_frames(num_samples))
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, T, D) of waveforms (B, N), and their lengths; features are given back as they are."""
+        return (inputs, lengths) if inputs.ndim == 3 else self.frontend(inputs, lengths)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of every label at every frame.
 
         Args:
-            waveforms: (B, N) float32 in [-1, 1] at `sample_rate`.
-            lengths: (B,) int64 samples.
+            inputs: waveforms (B, N) float32 in [-1, 1] at `sample_rate`; or the frontend's features (B, T, D).
+            lengths: (B,) int64 samples, or frames.
         Returns:
             log_probs (B, T', V) float32, natural log, label 0 is Φ; lengths (B,) int64.
         """
-        features, feature_lengths = self.frontend(waveforms, lengths)
+        features, feature_lengths = self.features(inputs, lengths)
         return self.encoder(features, feature_lengths)
 
     def save(
@@ -198,12 +202,12 @@ def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
     return replace_options(options, **{name: str(path) for name, path in (paths | inside).items()})
 
 
-def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """(B, N) float32, zeros behind each waveform, and lengths (B,) int64."""
-    lengths = torch.tensor([len(waveform) for waveform in waveforms])
-    padded = torch.zeros(len(waveforms), int(lengths.max()))
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
+def pad_inputs(inputs: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Waveforms (N,) or features (T, D) as one float32 tensor, padded with zeros at the end, and lengths (B,) int64."""
+    lengths = torch.tensor([len(sequence) for sequence in inputs])
+    padded = torch.zeros(len(inputs), int(lengths.max()), *inputs[0].shape[1:])
+    for row, sequence in zip(padded, inputs, strict=True):
+        row[: len(sequence)] = torch.from_numpy(sequence)
     return padded, lengths
 
 

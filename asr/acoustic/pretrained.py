@@ -160,6 +160,10 @@ class PretrainedFrontend(nn.Module):
         self.encoder.set_constants()
         self.encoder.requires_grad_(False)
 
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a waveform of so many samples."""
+        return num_frames(num_samples)
+
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, T, D) float32, zero from an utterance's length on, and their lengths; see `WhisperEncoder`."""
         with torch.no_grad():

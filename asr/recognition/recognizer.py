@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from asr.acoustic.model import AcousticModel, find_model, in_folder, pad_waveforms
+from asr.acoustic.model import AcousticModel, find_model, in_folder, pad_inputs
 from asr.audio.source import MAX_INPUT_BYTES
 from asr.audio.waveform import Source, Waveform, stream_audio
 from asr.compute.cells import make_cell
@@ -149,7 +149,7 @@ class Recognizer:
     @torch.inference_mode()
     def batch_log_probs(self, waveforms: Sequence[Waveform]) -> list[Emission]:
         """log_probs of a batch of waveforms, each (N,) float32 at the model's rate, N >= 1."""
-        padded, lengths = pad_waveforms(waveforms)
+        padded, lengths = pad_inputs(waveforms)
         with autocast(self.dtype, self.device):
             log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
         emissions = log_probs.cpu().numpy()

@@ -22,7 +22,7 @@ def evaluate_acoustic_model(objective: AcousticLoss, batches: Iterable[Batch]) -
     words, characters, loss, count = ErrorCounts(), ErrorCounts(), 0.0, 0
     for batch in batches:
         with autocast(objective.precision, objective.device):
-            log_probs, lengths = model(batch.waveforms.to(objective.device), batch.lengths.to(objective.device))
+            log_probs, lengths = model(batch.inputs.to(objective.device), batch.lengths.to(objective.device))
         targets, target_lengths = batch.targets()
         batch_loss, num_labels = sum_possible(
             objective.ctc(log_probs, targets, lengths, target_lengths), target_lengths

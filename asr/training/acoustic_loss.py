@@ -70,7 +70,7 @@ class AcousticLoss:
         """Losses and counts of a batch."""
         model = self.model
         with autocast(self.precision, self.device):
-            features, feature_lengths = model.frontend(batch.waveforms.to(self.device), batch.lengths)
+            features, feature_lengths = model.features(batch.inputs.to(self.device), batch.lengths)
             features = self._masked(features, feature_lengths, batch, generator)
             log_probs, lengths, layers = model.encoder.forward_with_layers(features, feature_lengths.to(self.device))
         targets, target_lengths = batch.targets()

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import nn
 
 from asr.acoustic.frontend import Frontend
 from asr.acoustic.model import AcousticModel
+from asr.acoustic.pretrained import PretrainedFrontend
 from asr.compute.cells import make_cell
 from asr.compute.device import autocast, choose_precision
 from asr.data.manifest import Utterance, spelled_text
+from asr.data.waveforms import Sounds, read_waveform
+from asr.errors import ConfigError
 from asr.processes import Workers
 from asr.text.alphabet import Alphabet
 from asr.training.acoustic_evaluation import evaluate_acoustic_model
@@ -34,6 +38,7 @@ from asr.training.examples import (
     read_utterances,
     usable_examples,
 )
+from asr.training.feature_cache import FeatureCache, cache_folder
 from asr.training.initial import freeze, make_model
 from asr.training.lexicon import Lexicon
 from asr.training.plan import PlannedBatch, largest_batch, plan_epoch, plan_evaluation, shared_out, without_first
@@ -53,6 +58,7 @@ class AcousticTask:
     augmentation: Augmentation
     objective: AcousticLoss
     workers: Workers[Recordings, AugmentedRows] | None = None
+    cache: FeatureCache | None = None
     criterion: str = "wer"
     waiting_remedy: str = ": see --workers"
     _plan: tuple[int, list[list[PlannedBatch]]] = field(default=(-1, []), init=False)  # of the epoch of this number
@@ -81,8 +87,15 @@ class AcousticTask:
         windows = self.plan(epoch)
         count = sum(map(len, windows)) - start
         recordings = self._recordings(epoch, without_first(windows, start))
-        rows = rows_in_order(self.workers, recordings) if self.workers else map(self.augmentation, recordings)
+        make_rows = self.cache or self.augmentation
+        rows = rows_in_order(self.workers, recordings) if self.workers else map(make_rows, recordings)
         return prefetch(lambda _: make_batch(*next(rows)), range(count))
+
+    def read(self, utterance: Utterance, sounds: Sounds) -> np.ndarray:
+        """The waveform of an utterance without augmentation, or its features if there is a cache."""
+        if self.cache:
+            return self.cache.features(utterance, 0, sounds)
+        return read_waveform(utterance, self.model.sample_rate, sounds=sounds)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> BatchLoss:
         """The loss of a batch per character; utterances without an alignment are named."""
@@ -92,7 +105,7 @@ class AcousticTask:
         """Dev WER, CER and loss per character of the current weights."""
         self.modules.eval()
         windows = shared_out(plan_evaluation(self.dev_examples, self.config.data))
-        return evaluate_acoustic_model(self.objective, plain_batches(windows, self.model.sample_rate))
+        return evaluate_acoustic_model(self.objective, plain_batches(windows, self.read))
 
     def rehearse(self) -> None:
         """Run the largest training batch forward and backward, and the longest dev batch, so that errors come early.
@@ -103,7 +116,7 @@ class AcousticTask:
         """
         self.modules.train()
         largest = largest_batch(self.plan(0), self.train_examples)
-        batch = make_batch(*self.augmentation(next(self._recordings(0, [[largest]]))))
+        batch = make_batch(*(self.cache or self.augmentation)(next(self._recordings(0, [[largest]]))))
         if batch.examples:
             with naming([example.id for example in batch.examples]):
                 sums = self.objective.sums(batch, torch.Generator().manual_seed(0))
@@ -111,17 +124,17 @@ class AcousticTask:
             self.modules.zero_grad(set_to_none=True)
         self.modules.eval()
         longest = plan_evaluation(self.dev_examples, self.config.data)[0][0]
-        (batch,) = plain_batches([[longest]], self.model.sample_rate)
+        (batch,) = plain_batches([[longest]], self.read)
         device, precision = self.objective.device, self.objective.precision
         with naming([example.id for example in longest]), torch.inference_mode(), autocast(precision, device):
-            self.model(batch.waveforms.to(device), batch.lengths.to(device))
+            self.model(batch.inputs.to(device), batch.lengths.to(device))
 
     def fit_normalization(self) -> None:
         """Estimate the global mean and variance on the training set, without augmentation."""
-        batches = plain_batches(plan_evaluation(self.train_examples, self.config.data), self.model.sample_rate)
+        batches = plain_batches(plan_evaluation(self.train_examples, self.config.data), self.read)
         frontend = self.model.frontend.eval()  # without dither
         assert isinstance(frontend, Frontend)
-        frontend.fit_normalization((batch.waveforms.to(self.objective.device), batch.lengths) for batch in batches)
+        frontend.fit_normalization((batch.inputs.to(self.objective.device), batch.lengths) for batch in batches)
 
     def train_hours(self) -> float:
         """Hours of speech in the training set, before augmentation."""
@@ -191,6 +204,22 @@ def prepare_acoustic_task(
     precision = choose_precision(
         config.loop.precision, device, make_cell=partial(make_cell, config.encoder.cell), training=True
     )
+    objective = AcousticLoss(modules, config, device=device, precision=precision)
+    cache = None
+    if data.feature_cache and isinstance(model.frontend, PretrainedFrontend):
+        if workers:
+            raise ConfigError("workers must be 0 with data.feature_cache", "workers", "data.feature_cache")
+        cache = FeatureCache(
+            folder=cache_folder(data.feature_cache, model.frontend, augmentation),
+            frontend=model.frontend,
+            augmentation=augmentation,
+            num_variants=data.feature_variants,
+            most_bytes=round(1e9 * data.feature_cache_gigabytes),
+            device=device,
+            precision=precision,
+            note=note,
+        )
+        note(cache.plan(train_examples, dev_examples))
     task = AcousticTask(
         config=config,
         modules=modules,
@@ -198,7 +227,8 @@ def prepare_acoustic_task(
         dev_examples=dev_examples,
         data_digest=digest(utterances),
         augmentation=augmentation,
-        objective=AcousticLoss(modules, config, device=device, precision=precision),
+        objective=objective,
+        cache=cache,
         workers=Workers(partial(augmentation_of_worker, augmentation), processes=workers) if workers else None,
     )
     if config.frontend.normalization == "global" and not (config.init or config.frontend.pretrained):

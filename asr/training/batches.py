@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.acoustic.model import pad_waveforms
+from asr.acoustic.model import pad_inputs
 from asr.data.manifest import Utterance
 from asr.data.shards import read_sounds
-from asr.data.waveforms import Sounds, read_waveform
+from asr.data.waveforms import Sounds
 from asr.training.examples import Example
 
 Item = TypeVar("Item")
@@ -26,10 +26,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Waveforms (B, N), padded with zeros, with their lengths and examples."""
+    """Waveforms (B, N) or features (B, T, D), padded with zeros, with their lengths (B,) and examples."""
 
     examples: tuple[Example, ...]
-    waveforms: Tensor
+    inputs: Tensor
     lengths: Tensor
 
     def targets(self) -> tuple[Tensor, Tensor]:
@@ -37,10 +37,10 @@ class Batch:
         return pad_labels([example.labels for example in self.examples])
 
 
-def make_batch(examples: Sequence[Example], waveforms: Sequence[np.ndarray]) -> Batch:
-    """The batch of examples and their waveforms; there may be none, if there are more processes than rows."""
-    padded, lengths = pad_waveforms(waveforms) if waveforms else (torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
-    return Batch(examples=tuple(examples), waveforms=padded, lengths=lengths)
+def make_batch(examples: Sequence[Example], inputs: Sequence[np.ndarray]) -> Batch:
+    """The batch of examples and their waveforms or features; it is empty if there are more processes than rows."""
+    padded, lengths = pad_inputs(inputs) if inputs else (torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
+    return Batch(examples=tuple(examples), inputs=padded, lengths=lengths)
 
 
 def pad_labels(labels: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -91,12 +91,14 @@ def with_sounds(
         stopped.set()
 
 
-def plain_batches(windows: Iterable[Sequence[list[Example]]], sample_rate: int) -> Iterator[Batch]:
-    """Batches of examples of one utterance each, without augmentation."""
+def plain_batches(
+    windows: Iterable[Sequence[list[Example]]], read: Callable[[Utterance, Sounds], np.ndarray]
+) -> Iterator[Batch]:
+    """Batches of examples of one utterance each, with the waveforms or features that `read` gives."""
 
     def prepare(batch: tuple[list[Example], Sounds]) -> Batch:
         examples, sounds = batch
         utterances = [example.utterances[0] for example in examples]
-        return make_batch(examples, [read_waveform(utterance, sample_rate, sounds=sounds) for utterance in utterances])
+        return make_batch(examples, [read(utterance, sounds) for utterance in utterances])
 
     return prefetch(prepare, with_sounds(windows, lambda batch: (example.utterances[0] for example in batch)))

@@ -69,6 +69,13 @@ class DataOptions:
     )
     max_seconds: float = option(30.0, "leave out longer training utterances, and count them", above=0)
     shards_together: int = option(4, "mix the utterances of N shards, and read N more ahead, into memory", least=1)
+    feature_cache: str | None = option(
+        None, "keep the features of frontend.pretrained in this folder; each utterance goes through the encoder once"
+    )
+    feature_variants: int = option(
+        3, "augmented variants of each utterance in the cache, the first without augmentation; one an epoch", least=1
+    )
+    feature_cache_gigabytes: float = option(50.0, "size of the cache at most; the rest is computed each time", above=0)
     unknown_characters: str = option("", "leave these characters out of transcripts, and count them")
     noise: str = option("", "folder of background noises for augmentation")
     impulse_responses: str = option("", "folder of room impulse responses for augmentation")
@@ -116,6 +123,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.data.feature_cache and not (self.frontend.pretrained or self.frontend.whisper):
+            raise ConfigError(
+                "data.feature_cache needs frontend.pretrained", "data.feature_cache", "frontend.pretrained"
+            )
+        if self.data.feature_cache and self.augment.background_probability:
+            message = "augment.background_probability must be 0 with data.feature_cache, which keeps utterances alone"
+            raise ConfigError(message, "augment.background_probability", "data.feature_cache")
         if self.deterministic and self.ctc_backend == "native":
             raise ConfigError(
                 "deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not",

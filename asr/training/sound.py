@@ -63,9 +63,10 @@ class Augmentation:
             num_samples = round(example.seconds * self.sample_rate)
             silent = replace(example, text="", labels=compact(()), phones=compact(()) if self.phones else None)
             return silent, background(num_samples, self.noises, rng)
-        return example, np.concatenate([self._augmented(utterance, batch) for utterance in example.utterances])
+        return example, np.concatenate([self.augmented(utterance, batch) for utterance in example.utterances])
 
-    def _augmented(self, utterance: Utterance, batch: Recordings) -> np.ndarray:
+    def augmented(self, utterance: Utterance, batch: Recordings) -> np.ndarray:
+        """The waveform of an utterance, augmented as in the epoch of the batch, with a pause behind it."""
         rng = np.random.default_rng((self.seed, batch.epoch, crc32(utterance.id.encode())))
         waveform = read_waveform(utterance, self.sample_rate, sounds=batch.sounds)
         waveform = augment_waveform(

@@ -138,7 +138,7 @@ def bare_loop(task: AcousticTask, batches: list[Batch]) -> Callable[[], None]:
 def make_features(task: AcousticTask, batches: list[Batch]) -> None:
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
-        features, lengths = task.model.frontend(batch.waveforms.to(task.objective.device), batch.lengths)
+        features, lengths = task.model.frontend(batch.inputs.to(task.objective.device), batch.lengths)
         spec_augment(features, lengths, task.config.augment, generator)
 
 

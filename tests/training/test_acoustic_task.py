@@ -119,7 +119,7 @@ def test_the_epoch_is_the_same_from_any_batch_on(tone_config: Callable[..., Trai
     assert len(whole) == task.num_batches(2) > 2
     rest = list(task.batches(2, start=2))
     assert [batch.examples for batch in rest] == [batch.examples for batch in whole[2:]]
-    assert all(torch.equal(a.waveforms, b.waveforms) for a, b in zip(rest, whole[2:], strict=True))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(rest, whole[2:], strict=True))
     other = list(task.batches(3, start=0))
     assert [batch.examples for batch in other] != [batch.examples for batch in whole]
 
@@ -242,11 +242,11 @@ def test_a_share_of_the_recordings_is_noise_in_which_nothing_is_said(
         spoken = {
             example.id: (example, waveform[:length])
             for batch in plain.batches(epoch, start=0)
-            for example, waveform, length in zip(batch.examples, batch.waveforms, batch.lengths, strict=True)
+            for example, waveform, length in zip(batch.examples, batch.inputs, batch.lengths, strict=True)
         }
         for batch in heard.batches(epoch, start=0):
             shares += [not example.text for example in batch.examples]
-            for example, waveform, length in zip(batch.examples, batch.waveforms, batch.lengths, strict=True):
+            for example, waveform, length in zip(batch.examples, batch.inputs, batch.lengths, strict=True):
                 same, sound = spoken[example.id]
                 if example.text:
                     assert example == same
@@ -281,7 +281,7 @@ def test_batches_are_the_same_whoever_prepares_them(
         alone = make_task(config).batches(epoch, start=start)
         for one, other in zip(task.batches(epoch, start=start), alone, strict=True):
             assert one.examples == other.examples
-            assert torch.equal(one.lengths, other.lengths) and torch.equal(one.waveforms, other.waveforms)
+            assert torch.equal(one.lengths, other.lengths) and torch.equal(one.inputs, other.inputs)
 
 
 def test_a_worker_that_is_killed_over_its_batch_is_told_of() -> None:

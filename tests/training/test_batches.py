@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.acoustic.model import pad_waveforms
+from asr.acoustic.model import pad_inputs
 from asr.data.manifest import Utterance
 from asr.training.batches import make_batch, pad_labels, prefetch
 from asr.training.examples import Example, compact
@@ -18,7 +18,7 @@ from asr.training.examples import Example, compact
 
 def test_waveforms_are_padded_with_zeros() -> None:
     waveforms = [np.array([1.0, 2.0], np.float32), np.array([], np.float32), np.array([3.0, 4.0, 5.0], np.float32)]
-    padded, lengths = pad_waveforms(waveforms)
+    padded, lengths = pad_inputs(waveforms)
     assert padded.tolist() == [[1, 2, 0], [0, 0, 0], [3, 4, 5]] and padded.dtype == torch.float32
     assert lengths.tolist() == [2, 0, 3] and lengths.dtype == torch.int64
 
@@ -41,7 +41,7 @@ def test_a_batch_knows_its_examples() -> None:
     assert (single.seconds, joined.seconds) == (1.5, 3.0)
     batch = make_batch([single, joined], [np.ones(2, np.float32), np.ones(4, np.float32)])
     assert batch.examples == (single, joined)
-    assert batch.lengths.tolist() == [2, 4] and batch.waveforms.sum(dim=1).tolist() == [2, 4]
+    assert batch.lengths.tolist() == [2, 4] and batch.inputs.sum(dim=1).tolist() == [2, 4]
     targets, target_lengths = batch.targets()
     assert targets.tolist() == [[1, 0, 0], [2, 9, 3]] and target_lengths.tolist() == [1, 3]
 

@@ -312,8 +312,8 @@ def exact_terms(tone_corpus: Path) -> list[dict[str, torch.Tensor]]:
         patch.setattr(torch.Tensor, "float", lambda values: values)  # so that the logits stay in float64
         for row in (slice(number, number + 1) for number in range(len(batch.examples))):
             lengths = batch.lengths[row]
-            waveforms = batch.waveforms[row, : int(lengths)]
-            terms.append(gradients_of(task, Batch(examples=batch.examples[row], waveforms=waveforms, lengths=lengths)))
+            waveforms = batch.inputs[row, : int(lengths)]
+            terms.append(gradients_of(task, Batch(examples=batch.examples[row], inputs=waveforms, lengths=lengths)))
     return terms
 
 

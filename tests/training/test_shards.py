@@ -55,7 +55,7 @@ def make_task(config: TrainingConfig, **options: object) -> AcousticTask:
 
 def same(one: Batch, other: Batch) -> bool:
     return [each.id for each in one.examples] == [each.id for each in other.examples] and torch.equal(
-        one.waveforms, other.waveforms
+        one.inputs, other.inputs
     )
 
 

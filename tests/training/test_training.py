@@ -364,3 +364,89 @@ def test_a_folder_without_an_encoder_is_named(tone_config, tmp_path):
     config = tone_config(frontend=FrontendOptions(pretrained=str(tmp_path / "none")))
     with pytest.raises(DataError, match=r"none.config\.json: cannot be used: .*No such file"):
         train(config, tmp_path / "run")
+
+
+def test_cached_features_train_the_same_model_and_are_computed_once(tone_config, pretrained, tmp_path, monkeypatch):
+    config = tone_config(
+        frontend=FrontendOptions(pretrained=str(pretrained)),
+        encoder=EncoderOptions(reduction="stack", time_strides=(2,), pool_after_layer=0, num_layers=1, hidden_size=16),
+        augment=AugmentOptions(speeds=(1.0,), time_mask_max_fraction=0.0, frequency_masks=0),
+        epochs=3,
+        warmup_epochs=0.5,
+    )
+    cached = replace(config, data=replace(config.data, feature_cache=str(tmp_path / "cache"), feature_variants=1))
+    notes: list[str] = []
+    train(config, tmp_path / "plain")
+    train(cached, tmp_path / "cached", notes)
+    assert epochs(tmp_path / "cached")[-1]["loss"] == pytest.approx(epochs(tmp_path / "plain")[-1]["loss"], rel=0.02)
+    assert any("has 0 of 0.0" in note and "the first 1 epochs" in note for note in notes)
+    (folder,) = (tmp_path / "cache").iterdir()
+    size = (folder / "0.f16").stat().st_size
+
+    def refuse(*arguments):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("asr.training.feature_cache.FeatureCache._compute", refuse)
+    train(cached, tmp_path / "again")
+    assert losses(tmp_path / "again") == losses(tmp_path / "cached")
+    assert (folder / "0.f16").stat().st_size == size
+
+
+def test_a_cache_of_features_survives_kills_and_names_damage(tone_config, pretrained, tmp_path):
+    config = tone_config(
+        frontend=FrontendOptions(pretrained=str(pretrained)),
+        encoder=EncoderOptions(reduction="stack", time_strides=(2,), pool_after_layer=0, num_layers=1, hidden_size=8),
+        augment=AugmentOptions(speeds=(0.9, 1.1)),
+    )
+    config = replace(config, data=replace(config.data, feature_cache=str(tmp_path / "cache"), feature_variants=2))
+
+    def caches():
+        task = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda sentence: None)
+        return task.cache, task.train_examples[0].utterances[0], task.train_examples[1].utterances[0]
+
+    cache, one, other = caches()
+    plain, augmented, second = cache.features(one, 0, {}), cache.features(one, 1, {}), cache.features(other, 0, {})
+    assert plain.shape != augmented.shape and plain.dtype == np.float16
+    index, data = cache.folder / "0.jsonl", cache.folder / "0.f16"
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(lines[:2]) + lines[2][:20])  # killed while it wrote the third line
+    cache, one, other = caches()
+    assert np.array_equal(cache.features(one, 1, {}), augmented)
+    assert np.array_equal(cache.features(other, 0, {}), second)  # computed again, in the same place
+    assert np.array_equal(caches()[0].features(other, 0, {}), second)
+    content = bytearray(data.read_bytes())
+    content[7] ^= 1
+    data.write_bytes(content)
+    cache, one, other = caches()
+    with pytest.raises(DataError, match="cached features are damaged: delete this folder"):
+        cache.features(one, 0, {})
+    assert np.array_equal(cache.features(other, 0, {}), second)
+
+
+def test_a_full_cache_computes_the_rest_each_time(tone_config, pretrained, tmp_path):
+    config = tone_config(
+        frontend=FrontendOptions(pretrained=str(pretrained)),
+        encoder=EncoderOptions(reduction="stack", time_strides=(2,), pool_after_layer=0, num_layers=1, hidden_size=8),
+    )
+    data = replace(config.data, feature_cache=str(tmp_path / "cache"), feature_cache_gigabytes=2e-5)
+    notes: list[str] = []
+    train(replace(config, data=data), tmp_path / "run", notes)
+    assert sum("the cache of features is full (2e-05 GB)" in note for note in notes) == 1
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert 0 < (folder / "0.f16").stat().st_size <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frontend": FrontendOptions()}, "data.feature_cache needs frontend.pretrained"),
+        (
+            {"augment": AugmentOptions(background_probability=0.1)},
+            "augment.background_probability must be 0 with data.feature_cache",
+        ),
+    ],
+)
+def test_options_that_a_cache_of_features_does_not_go_with(tone_config, pretrained, tmp_path, changes, message):
+    data = replace(tone_config().data, feature_cache=str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match=message):
+        tone_config(**{"data": data, "frontend": FrontendOptions(pretrained=str(pretrained)), **changes})

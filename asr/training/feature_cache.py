@@ -1,0 +1,201 @@
+"""Features of a frozen pretrained encoder, computed once and kept on disk: an epoch then costs only what is trained.
+
+utterance, variant ─▶ on disk? ─yes─▶ features (T, D) float16, their checksum compared
+                         └─no─▶ waveform ─▶ augmentation of the variant ─▶ encoder ─▶ disk
+
+A cache is a folder below the folder of all caches, named by the content of everything that makes the features: weights,
+options of augmentation, noises, seed. Each process appends to files of its own and reads those of all others. The index
+gets its line after the features are on disk; after a kill, only the features without a line are computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import torch
+
+from asr.acoustic.pretrained import FRAME_SAMPLES, SAMPLE_RATE, PretrainedFrontend
+from asr.compute.device import autocast
+from asr.data.manifest import Utterance
+from asr.data.waveforms import Sounds, read_waveform
+from asr.errors import DataError
+from asr.options import to_json
+from asr.training.distributed import rank
+from asr.training.examples import Example
+from asr.training.sound import Augmentation, Recordings
+
+BYTES = np.dtype(np.float16).itemsize
+
+
+class _Entry(NamedTuple):
+    file: Path
+    start: int  # in frames
+    num_frames: int
+    checksum: int
+
+
+@dataclass(kw_only=True)
+class FeatureCache:
+    """Features of utterances by variant; variant 0 is the recording as it is, the others are augmented.
+
+    Args:
+        folder: of this cache; see `open_cache`.
+        frontend: the frozen encoder.
+        augmentation: what makes a variant from a recording; its epochs are the variants.
+        num_variants: an epoch takes one of so many, in turn; 1: the recording as it is.
+        most_bytes: features past this size of the folder are computed, and not kept.
+        device, precision: where the encoder runs, and in which format.
+        note: called once with a sentence if the cache is full.
+    """
+
+    folder: Path
+    frontend: PretrainedFrontend
+    augmentation: Augmentation
+    num_variants: int
+    most_bytes: int
+    device: torch.device
+    precision: torch.dtype
+    note: Callable[[str], None]
+    _entries: dict[str, _Entry] = field(default_factory=dict, init=False)
+    _files: tuple[IO[bytes], IO[str]] | None = field(default=None, init=False)
+    _full: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for index in sorted(self.folder.glob("*.jsonl")):
+            self._entries |= _read_index(index, self._width)
+
+    def __call__(self, recordings: Recordings) -> tuple[list[Example], list[np.ndarray]]:
+        """The examples of a batch of an epoch with their features (T, D) float16; an example of several joins them."""
+        variant = recordings.epoch % self.num_variants
+        features = [
+            np.concatenate([self.features(utterance, variant, recordings.sounds) for utterance in example.utterances])
+            for example in recordings.examples
+        ]
+        return list(recordings.examples), features
+
+    def features(self, utterance: Utterance, variant: int, sounds: Sounds) -> np.ndarray:
+        """Features (T, D) float16 of an utterance, from the disk or computed and kept.
+
+        Raises:
+            DataError: the sound cannot be read, or the features on disk are damaged.
+        """
+        key = f"{variant} {utterance.id} {utterance.place} {utterance.start_seconds} {utterance.duration_seconds}"
+        if key in self._entries:
+            return _read(self._entries[key], self._width)
+        features = self._compute(utterance, variant, sounds)
+        self._keep(key, features)
+        return features
+
+    def plan(self, train: Sequence[Example], dev: Sequence[Example]) -> str:
+        """A sentence on the size of the whole cache, the part that is there, and the time for the rest."""
+        seconds = self.num_variants * sum(example.seconds for example in train) + sum(
+            example.seconds for example in dev
+        )
+        gigabytes = seconds * SAMPLE_RATE / FRAME_SAMPLES * BYTES * self._width / 1e9
+        there = sum(path.stat().st_size for path in self.folder.glob("*.f16")) / 1e9
+        samples = torch.zeros(1, 10 * SAMPLE_RATE, device=self.device)
+        start = time.perf_counter()
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            self.frontend(samples, torch.tensor([samples.shape[1]]))
+        hours = seconds * max(0.0, 1 - there / gigabytes) * (time.perf_counter() - start) / 10 / 3600
+        return (
+            f"the cache of features in {self.folder} has {there:.2g} of {gigabytes:.2g} GB; "
+            f"the encoder takes about {hours:.2g} hours for the rest, in the first {self.num_variants} epochs"
+        )
+
+    @property
+    def _width(self) -> int:
+        return self.frontend.encoder.shape.d_model
+
+    def _compute(self, utterance: Utterance, variant: int, sounds: Sounds) -> np.ndarray:
+        if variant:
+            waveform = self.augmentation.augmented(utterance, Recordings(variant, 0, (), sounds))
+        else:
+            waveform = read_waveform(utterance, self.augmentation.sample_rate, sounds=sounds)
+        samples = torch.from_numpy(np.ascontiguousarray(waveform))[None].to(self.device)
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            features, _ = self.frontend(samples, torch.tensor([len(waveform)]))
+        num_frames = self.frontend.num_frames(len(waveform))
+        return features[0, :num_frames].half().cpu().numpy()
+
+    def _keep(self, key: str, features: np.ndarray) -> None:
+        if self._full:
+            return
+        content = features.tobytes()
+        data, index = self._opened()
+        size = sum(path.stat().st_size for path in self.folder.glob("*.f16"))
+        if size + len(content) > self.most_bytes:
+            self._full = True
+            self.note(f"the cache of features is full ({self.most_bytes / 1e9:g} GB): the rest is computed each time")
+            return
+        start = data.tell() // (BYTES * self._width)
+        data.write(content)
+        data.flush()
+        entry = {"key": key, "start": start, "frames": len(features), "crc32": zlib.crc32(content)}
+        index.write(json.dumps(entry) + "\n")
+        index.flush()
+        self._entries[key] = _Entry(Path(data.name), start, len(features), entry["crc32"])  # type: ignore[arg-type]
+
+    def _opened(self) -> tuple[IO[bytes], IO[str]]:
+        """This process's files, at their ends; features without a line in the index are cut off."""
+        if self._files is None:
+            path = self.folder / f"{rank()}.f16"
+            known = [entry for entry in self._entries.values() if entry.file == path]
+            end = max((entry.start + entry.num_frames for entry in known), default=0)
+            data = open(path, "r+b" if path.exists() else "wb")  # noqa: SIM115
+            data.truncate(end * BYTES * self._width)
+            data.seek(0, os.SEEK_END)
+            self._files = data, open(path.with_suffix(".jsonl"), "a", encoding="utf-8")  # noqa: SIM115
+        return self._files
+
+
+def cache_folder(parent: str | os.PathLike[str], frontend: PretrainedFrontend, augmentation: Augmentation) -> Path:
+    """The folder of the cache for this encoder and augmentation: its name is a digest of their content."""
+    digest = hashlib.sha256()
+    for name, tensor in frontend.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+    facts = {"options": to_json(augmentation.options), "seed": augmentation.seed, "rate": augmentation.sample_rate}
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for sound in (*augmentation.noises, *augmentation.impulse_responses):
+        digest.update(sound.tobytes())
+    return Path(parent) / digest.hexdigest()[:16]
+
+
+def _read_index(path: Path, width: int) -> dict[str, _Entry]:
+    """The entries of an index whose features are on disk; a last line that a kill cut off is left out."""
+    data = path.with_suffix(".f16")
+    num_frames = data.stat().st_size // (BYTES * width) if data.exists() else 0
+    entries = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+            entry = _Entry(data, int(values["start"]), int(values["frames"]), int(values["crc32"]))
+            if 0 <= entry.start <= entry.start + entry.num_frames <= num_frames:
+                entries[str(values["key"])] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return entries
+
+
+def _read(entry: _Entry, width: int) -> np.ndarray:
+    """Features from the disk.
+
+    Raises:
+        DataError: they are not what was written.
+    """
+    shape = entry.num_frames, width
+    features = np.fromfile(entry.file, np.float16, entry.num_frames * width, offset=entry.start * width * BYTES)
+    if len(features) != entry.num_frames * width or zlib.crc32(features.tobytes()) != entry.checksum:
+        raise DataError("cached features are damaged: delete this folder", path=entry.file.parent)
+    return features.reshape(shape)
