@@ -135,12 +135,12 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         f"{PROG} train",
         usage="asr-lm train --run DIR [--config FILE] [--resume] [--GROUP.OPTION X...]\n"
         "       asr-lm train --kind ngram --train TEXT,... --output FILE [OPTION...]",
-        description="Train an n-gram language model by modified Kneser-Ney smoothing; ARPA out."
+        description="Train an n-gram language model by modified Kneser-Ney smoothing."
         if ngram
         else "Train a recurrent language model, or resume an interrupted training.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model, each with own options")
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; options depend on it")
     if ngram:
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FILE", help="write here: .arpa, .arpa.gz or .safetensors"
@@ -160,7 +160,7 @@ def train(args: argparse.Namespace) -> int:
 
         values = given_values(args, NgramTrainingConfig)
         if "train" not in values:
-            raise ConfigError("the texts to train on must be given: --train TEXT,...")
+            raise ConfigError("training texts must be given: --train TEXT,...")
         train_ngram(from_json(NgramTrainingConfig, values), args.output, note=noter(args, prog=f"{PROG} train"))
         write_result(f"{args.output}\n")
         return 0
@@ -217,7 +217,7 @@ def perplexity(args: argparse.Namespace) -> int:
             elif score.text:
                 impossible += 1
         if not total.sentences:
-            raise DataError("the text must have a sentence that the model can score, but has none", path=text)
+            raise DataError("the text must have at least one sentence that the model can score", path=text)
         write_result("".join(f"{line}\n" for line in _figures(text, total, impossible)))
     return 0
 

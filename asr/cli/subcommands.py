@@ -1,4 +1,4 @@
-"""Commands that begin with the name of another: `asr-lm train ...`, `asr-data check ...`."""
+"""Commands with subcommands: `asr-lm train ...`, `asr-data check ...`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Commands = Mapping[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argpa
 def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, description: str, examples: str) -> int:
     """The exit status of the command that the first argument names, with the others.
 
-    Without one of that name, --help and --version are answered, and anything else is an error.
+    If it names no command, only --help and --version are allowed; any other argument is an error.
 
     Args:
         prog: the program, "asr-lm".
@@ -41,7 +41,7 @@ def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, d
         parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
         parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(commands))
         parser.parse_known_args(given)
-        parser.exit(2, f"{prog}: error: a command must come first ({', '.join(commands)}), not {given[0]!r}\n")
+        parser.exit(2, f"{prog}: error: the command must be one of {', '.join(commands)}, not {given[0]!r}\n")
 
     return run_command(prog, parse, _nothing, arguments or ["--help"])
 

@@ -84,7 +84,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="train in N processes, each on --threads threads (default: its share of the processor) or a GPU",
+        help="train in N processes, each on a GPU or on --threads threads (default: its share of the processor)",
     )
 
 
@@ -95,7 +95,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=0,
         metavar="N",
-        help="read and augment sound in N more processes for each; 0: in a thread (default: %(default)s)",
+        help="read and augment sound in N processes for each training process; 0: in a thread (default: %(default)s)",
     )
 
 
@@ -155,7 +155,7 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
 
 
 def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
-    """The options of --config, or of the folder of --resume, overridden by those of the flags.
+    """The options of --config, or of the folder of --resume, overridden by the flags.
 
     Raises:
         ConfigError: both are given, the folder has no run, or a file is not JSON.
