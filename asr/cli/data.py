@@ -176,7 +176,7 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="write good utterances to MANIFEST.clean.jsonl(.gz), and broken ones to MANIFEST.quarantine.jsonl",
+        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and MANIFEST.quarantine.jsonl with them",
     )
     parser.add_argument(
         "--quarantine",

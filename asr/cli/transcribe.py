@@ -41,8 +41,8 @@ what is written:
   Files appear when they are complete: --resume skips recordings whose files
   exist, whatever options they were made with.
 
-  The utterances of a manifest (.jsonl, .jsonl.gz) have their ids as names. URLs are
-  those of fsspec: s3:// needs the package s3fs, https:// aiohttp and
+  The utterances of a manifest (.jsonl, .jsonl.gz) have their ids as names. URLs
+  are those of fsspec: s3:// needs the package s3fs, https:// aiohttp and
   requests; a URL without the suffix of a sound file is a folder.
 
 several processes:

@@ -101,7 +101,7 @@ class BeamOptions:
 
     beam_width: int = option(16, "keep N prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
-        None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
+        None, "extend prefixes only by the best label and labels above this log-probability; none: by all", most=0
     )
     score_threshold: float | None = option(
         None, "drop prefixes this many nats or more behind the best; none: keep all", above=0
@@ -116,7 +116,7 @@ class BeamOptions:
     word_bonus: float = option(0.0, "add this for each word, in nats", **BONUS)
     unknown_word_score: float = option(-5.0, "add this for each word outside the lexicon, in nats", **BONUS)
     unknown_letter_score: float = option(
-        0.0, "add this for each letter of such a word, in nats, at most 0", least=-LARGEST_SCORE, most=0
+        0.0, "add this for each letter of a word outside the lexicon, in nats, at most 0", least=-LARGEST_SCORE, most=0
     )
     only_lexicon: bool = option(False, "allow only words of the lexicon")
 

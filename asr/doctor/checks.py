@@ -90,18 +90,18 @@ class DoctorOptions:
     """Limits of the checks."""
 
     text: TextOptions = field(default_factory=TextOptions)
-    characters: str = option("", "the alphabet, without spaces (default: that of the model or of train)")
+    characters: str = option("", "the alphabet, without spaces (default: the alphabet of the model or of train)")
     tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's", least=0)
     shortest: float = option(0.1, "report utterances shorter than this, in seconds", least=0)
     longest: float = option(30.0, "report utterances longer than this, in seconds")
     silence: float = option(-50.0, "report utterances whose loudest 25 ms are below this, in dB of full scale")
-    clipped: float = option(0.5, "report sound with this percentage of samples cut off", least=0)
+    clipped: float = option(0.5, "report sound with more than this percentage of clipped samples", least=0)
     offset: float = option(2.0, "percent of full scale by which the mean sample may differ from 0", least=0)
-    slowest: float = option(0.5, "report fewer letters a second (a Chinese character counts as 3)", least=0)
-    fastest: float = option(30.0, "report more letters a second")
-    leak_letters: int = option(
-        20, "report sentences in both train and test from N letters on, too long to be there by chance", least=0
+    slowest: float = option(
+        0.5, "report utterances with fewer letters a second (a Chinese character counts as 3)", least=0
     )
+    fastest: float = option(30.0, "report utterances with more letters a second")
+    leak_letters: int = option(20, "report sentences of N letters or more that are in both train and test", least=0)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def headline(self) -> Literal["wer", "cer"]:
-        """The error rate to compare systems by: CER for languages without spaces between words, else WER."""
+        """The error rate for comparisons of systems: CER for languages without spaces between words, else WER."""
         return "wer" if _has_spaces(self.text) else "cer"
 
     @cached_property
@@ -227,7 +227,7 @@ def evaluate(
 
 
 def compare(a: Evaluation, b: Evaluation) -> PairedTest:
-    """Test whether two systems differ in the headline error rate, on the utterances that both could read.
+    """Test whether two systems differ in the headline error rate, on the utterances that are readable in both.
 
     Raises:
         InputError: the evaluations have different references or normalisations, or fewer than two utterances in common.

@@ -48,11 +48,11 @@ class SourceOptions:
     """How to read sources."""
 
     speakers: Literal["column", "folder", "tier"] = option(
-        "column", "name the speaker by a table's column or a subtitle's voice, by the folder, or by the tier"
+        "column", "take the speaker from a table's column or a subtitle's voice, the folder, or the tier"
     )
     columns: tuple[str, ...] = option((), "names of a table's columns, as text=Satz,path=Datei")
     encoding: str = option("utf-8", "encoding of texts and tables without a byte-order mark")
-    audio: str = option("", "start a table's paths from this folder instead of its own")
+    audio: str = option("", "folder of the relative paths in a table (default: the folder of the table)")
     tier: str = option("", "read this tier of a TextGrid (default: its first of intervals)")
 
     def __post_init__(self) -> None:

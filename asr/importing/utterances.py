@@ -39,7 +39,7 @@ class SplitOptions:
     split_by: Literal["auto", "speaker", "recording", "utterance"] = option(
         "auto", "keep each of these in one split; auto: speakers if all are known and there are several"
     )
-    seed: int = option(0, "draw other splits with another seed")
+    seed: int = option(0, "seed of the random splits")
 
     def __post_init__(self) -> None:
         check_options(self)

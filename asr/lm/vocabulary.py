@@ -30,11 +30,11 @@ MOST_TYPES = 4_000_000  # different words in memory while counting a text, about
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyOptions:
-    """What tokens are, and which of those in the text a model knows."""
+    """Unit of the tokens, and choice of the tokens in the vocabulary."""
 
     unit: Unit = option("word", "make tokens of words or of characters")
     max_size: int = option(40000, "keep the N most frequent words; 0: all", least=0)
-    min_count: int = option(2, "leave out words seen less often; <unk> is learnt from them", least=1)
+    min_count: int = option(2, "leave out words that occur fewer than N times; <unk> is trained on them", least=1)
 
     def __post_init__(self) -> None:
         check_options(self)

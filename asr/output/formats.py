@@ -18,7 +18,7 @@ from asr.text.aligned_text import AlignedText, Level, Segment
 from asr.text.metrics import align_tokens
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
-# Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
+# The usual limits of subtitles (broadcasters, Netflix); lengths in columns, times in milliseconds.
 _LINE_WIDTH = 42
 _LONGEST_CUE = 7000
 _SHORTEST_CUE = 1000
@@ -199,7 +199,7 @@ def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
 def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
     """A TextGrid for Praat, in its long form: tiers of sentences, words and characters, as far down as the level.
 
-    Intervals touch, as Praat requires: between two segments lies an interval without text.
+    Intervals touch, as Praat requires: an interval without text fills each gap.
 
     Source: Praat manual, "TextGrid file formats".
     """
@@ -388,7 +388,7 @@ def _cut(word: str) -> list[str]:
 
 
 def _fits(pieces: list[_Piece]) -> bool:
-    """Whether the pieces fit two lines, each filled as far as it goes."""
+    """Whether the pieces fit two lines, with as many as possible on the first."""
     num_lines, width = 1, 0
     for piece in pieces:
         width += (len(piece.gap) if width else 0) + piece.width

@@ -1,4 +1,4 @@
-"""The recogniser: any sound in, transcripts out, in order and in bounded memory; what `asr.load()` returns.
+"""The recogniser, which `asr.load()` returns: turns any sound into transcripts, in order and in bounded memory.
 
 sources ─▶ pieces ─▶ a window of them, sorted by length, in batches ─▶ log_probs ─▶ stretches ─▶ transcripts
            cut at pauses, with                                         pieces joined             joined
@@ -43,7 +43,7 @@ class Recognizer:
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA if there is one.
         precision: format of the matrix products; "auto" measures once which is faster here.
         batch_size: pieces of sound that go through the model together.
-        decoding: how log-probabilities become text; None means greedily.
+        decoding: how log-probabilities become text; None means greedy decoding.
     Raises:
         InputError: there is no such device, or batch_size is not positive.
         DataError, InputError: a file of `decoding` cannot be used; see `Decoder`.
@@ -111,7 +111,7 @@ class Recognizer:
         """Transcripts of many recordings, in order, with ten minutes of sound in memory.
 
         Raises:
-            DataError, InputError: a source cannot be read; the transcripts of sources before it come first.
+            DataError, InputError: a source cannot be read; raised after the transcripts of the sources before it.
         """
         for result in self.results(sources, channel=channel, track=track, max_input_bytes=max_input_bytes):
             if isinstance(result, AsrError):
@@ -127,7 +127,7 @@ class Recognizer:
         max_input_bytes: int = MAX_INPUT_BYTES,
         progress: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript | AsrError]:
-        """As `transcribe_many`, but a source that cannot be read gives its error in its place, and the rest go on.
+        """As `transcribe_many`, but an unreadable source gives its error in its place, and the next sources follow.
 
         A source may also be an utterance of a manifest. `progress` is called after each batch with its seconds.
         """
@@ -199,7 +199,7 @@ class Recognizer:
                 yield piece, emissions.pop(index)
 
     def _decoded(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Stretch, Transcript | None]]:
-        """Each stretch with its transcript, None for an error; a recurrent language model gets many together."""
+        """Each stretch with its transcript, None for an error; many stretches are rescored together."""
         options = self.decoder.options
         size = STRETCHES if options.rescoring.rescore_lm or options.language.fuse_lm else 1
         while batch := list(islice(stretches, size)):
@@ -230,7 +230,7 @@ def load(
         model: a model folder, the name of an embedded model, or None for the default one.
         device, precision, batch_size: see `Recognizer`.
         decoding: how log-probabilities become text; a mapping changes some of the model's own options (see
-            `DecodingOptions.changed`), None takes these.
+            `DecodingOptions.changed`), None keeps them.
     Raises:
         ConfigError: the mapping has an unknown option or a wrong value.
         DataError: the folder is not a model, or is damaged; or a file of `decoding` cannot be read.

@@ -40,7 +40,7 @@ MP3_COMPRESSION = (0.5, 0.99)
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """What is done to training data, and how often; the defaults need no files.
+    """Changes of training data, and their probabilities; the defaults need no files.
 
     Raises:
         ConfigError: a value is out of range.
@@ -49,7 +49,7 @@ class AugmentOptions:
     speeds: tuple[float, ...] = option(
         (0.9, 1.0, 1.1), "play each utterance at one of these speeds; 1.1 is shorter and higher", least=0.1, most=10
     )
-    reverb_probability: float = option(0.0, "share of utterances put into a room", least=0, most=1)
+    reverb_probability: float = option(0.0, "share of utterances with reverberation added", least=0, most=1)
     noise_probability: float = option(0.0, "share of utterances with noise added", least=0, most=1)
     noise_snr_db: tuple[float, float] = option((5.0, 20.0), "lowest and highest signal-to-noise ratio in dB")
     gain_db: tuple[float, float] = option((0.0, 0.0), "lowest and highest change of level in dB")

@@ -86,8 +86,8 @@ class AuxiliaryOptions:
     """A second CTC target, phones from a lexicon, on a middle layer; only in training, not in the model folder."""
 
     lexicon: str = option("", "pronunciations, `WORD PH PH ...` a line; empty: no second target")
-    layer: int = option(2, "read the phones from this recurrent layer, 1 the first", least=1)
-    weight: float = option(0.5, "share of the phones' loss in the sum with the characters'", least=0, below=1)
+    layer: int = option(2, "predict the phones from this recurrent layer, counted from 1", least=1)
+    weight: float = option(0.5, "share of the phone loss in the total loss", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -95,7 +95,7 @@ class AuxiliaryOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A whole training, as the run folder's config.json keeps it."""
+    """All options of a training, which config.json of the run folder stores."""
 
     data: DataOptions
     text: TextOptions = field(default_factory=TextOptions)
@@ -180,7 +180,7 @@ class TextDataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageTrainingConfig:
-    """A whole training of a recurrent language model, as the run folder's config.json keeps it."""
+    """All options of the training of a recurrent language model, which config.json of the run folder stores."""
 
     data: TextDataOptions
     text: TextOptions = field(default_factory=TextOptions)
@@ -194,7 +194,7 @@ class LanguageTrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NgramTrainingConfig:
-    """Everything that decides an n-gram model."""
+    """All options of an n-gram model."""
 
     train: tuple[str, ...] = option(help="texts, a sentence a line: plain, .gz or .xz; or manifests")
     text: TextOptions = field(default_factory=TextOptions)
