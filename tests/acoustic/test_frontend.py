@@ -422,7 +422,7 @@ def test_gpu_is_cpu(options):
         ({"frame_shift_ms": math.nan}, "frame_shift_ms must be between 0 and 1000, not nan"),
         ({"frame_length_ms": 0.1}, "frame_length_ms must be 2 samples or more, but 0.1 ms is fewer"),
         ({"num_mel_bins": 0}, "num_mel_bins must be between 1 and 10000, not 0"),
-        ({"num_mel_bins": 200}, "each mel filter must hold a frequency of the FFT.*lower num_mel_bins"),
+        ({"num_mel_bins": 200}, "each mel filter must cover a frequency of the FFT.*lower num_mel_bins"),
         ({"kind": "mfcc", "num_ceps": 81}, "num_ceps must be between 1 and 80, not 81"),
         ({"cepstral_lifter": -1}, "cepstral_lifter must be between 0 and 10000, not -1"),
         ({"low_frequency": -1.0}, "mel filters must lie within 0 to 8000 Hz .Nyquist., not -1 to 8000 Hz"),

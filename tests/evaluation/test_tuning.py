@@ -116,7 +116,7 @@ def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, caps
     assert main([str(folder), str(tone_corpus / "dev.jsonl.gz"), "--tune", *flags]) == 0
     said = capsys.readouterr().err
     assert ", source_weight " in said
-    assert "asr-evaluate: warning: 8 utterances are few: the weights may suit no others\n" in said
+    assert "asr-evaluate: warning: 8 utterances are few for tuning: on others the weights may be worse\n" in said
     assert read_config(folder).decoding.rescoring.source_lm == "source.arpa"
     assert asr.load(folder, device="cpu").decoder.options.rescoring.source_lm == str(source)
     source.unlink()
