@@ -20,7 +20,7 @@ class ConfigError(AsrError, ValueError):
     """Options that contradict each other, or a configuration that cannot be read.
 
     Args:
-        message: what must hold and what came, with options by their names in Python.
+        message: the condition and the wrong value, with options by their names in Python.
         options: these names; a command prints its flags instead.
     """
 

@@ -48,8 +48,7 @@ def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
         values: a mapping of field names.
         where: source of the values, for messages: the name of a file.
     Raises:
-        ConfigError: a key is unknown or missing, or a value has another type, or `__post_init__` refuses it; with its
-            name.
+        ConfigError: a key is unknown or missing, or a value has another type, or `__post_init__` refuses it.
     """
     try:
         return _instance(kind, values, name="")
@@ -91,7 +90,7 @@ def option(
 
 
 def group(default: Any) -> Any:
-    """A field that holds a dataclass of further options, which are named without the field."""
+    """A field for a dataclass of further options, whose names do not include the field."""
     return dataclasses.field(default=default, metadata={"group": True})
 
 
@@ -99,7 +98,7 @@ type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)  # wh
 
 
 def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
-    """The fields of the dataclass `kind` by name, with those of a group in its place."""
+    """The fields of the dataclass `kind` by name; a group is replaced by its fields."""
     hints = type_hints(kind)
     entries: dict[str, dataclasses.Field[Any]] = {}
     for entry in dataclasses.fields(kind):
@@ -110,8 +109,8 @@ def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
 def check_options(options: Any) -> None:
     """Check the fields of the dataclass `options` by their declarations; call it in `__post_init__`.
 
-    A `Literal` must hold one of its choices, an int a whole number, and each number lie within the limits of its
-    `option`. None is within all limits.
+    A `Literal` must be one of its choices, an int a whole number, and each number within the limits of its `option`.
+    None is within all limits.
 
     Raises:
         ConfigError: one does not; the message has its name, and its choices or limits.

@@ -14,8 +14,7 @@ Compared with Kaldi or `torchaudio.compliance.kaldi`:
 * `dither` is added to the samples, before they are cut into overlapping frames (Kaldi draws new noise for each frame),
   in training mode only, and is off by default; Kaldi's default is 1.0.
 * The Povey window is a Hann window to the power 0.85. As in Kaldi, the mean and pre-emphasis are computed within a
-  frame (the first sample is its own predecessor), and the FFT length is the smallest power of two not below the frame
-  length.
+  frame (the first sample is its own predecessor), and the FFT length is a power of two.
 * `snip_edges` is off by default (Kaldi's is on): the number of frames then depends on the shift alone.
 * The mel filters are triangles of height one on the mel axis (not on the hertz axis as in HTK and librosa).
 * MFCCs include C0, as with Kaldi's `--use-energy=false`; Kaldi's default is the log energy instead. Kaldi's default is
@@ -117,7 +116,7 @@ class FrontendOptions:
         if empty:
             raise ConfigError(
                 f"each mel filter must cover a frequency of the FFT ({self.fft_length} points), but {empty} of "
-                f"{self.num_mel_bins} hold none; lower num_mel_bins or lengthen the frames"
+                f"{self.num_mel_bins} cover none; lower num_mel_bins or lengthen the frames"
             )
 
     def _check_memory(self) -> None:
@@ -278,7 +277,7 @@ class Frontend(nn.Module):
             total += frames.sum(dim=0)
             total_square += frames.square().sum(dim=0)
         if not count:
-            raise InputError("normalisation needs at least one frame to estimate from, but the batches held none")
+            raise InputError("the batches must have at least one frame to estimate the normalisation from")
         mean = total / count
         self.set_statistics(mean, (total_square / count - mean.square()).clamp(min=0).sqrt())
 

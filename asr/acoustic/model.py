@@ -1,6 +1,6 @@
 """The acoustic model: frontend, encoder and alphabet together, and its folder on disk.
 
-A model folder holds `config.json` (format version, options of every part, alphabet, provenance) and
+A model folder contains `config.json` (format version, options of every part, alphabet, provenance) and
 `weights.safetensors`. It is written under another name and then renamed, and nothing in it is unpickled.
 """
 
@@ -28,7 +28,7 @@ from asr.text.normalization import TextOptions
 
 KIND: Final = "acoustic model"
 DEFAULT_MODEL = "english"
-MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
+MOST_VALUES = 1 << 24  # 64 MB; the embedded models have 1/64 of it
 
 
 @dataclass(frozen=True, kw_only=True)

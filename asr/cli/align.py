@@ -25,11 +25,11 @@ from asr.text.aligned_text import AlignedText, Level
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
 _MOST_NAMED = 8
-_DOUBTFUL = 0.01  # of a text; a text that belongs to clear speech has a higher confidence
+_DOUBTFUL = 0.01  # confidence; the right text of clear speech has more
 
 _EXAMPLES = """\
-what is written:
-  The words as in the text, with their times: ctm has one line a word (or
+output:
+  The words of the text with their times: ctm has one line a word (or
   character); json and TextGrid have sentences, words and characters down to
   --level; srt and vtt have subtitles of a sentence or less, or words or
   characters. A word lasts from its first to its last character; a model emits a
@@ -151,7 +151,7 @@ def _read_text(args: argparse.Namespace) -> str:
         raise ConfigError("standard input (-) can be AUDIO or TEXT, not both")
     text = decode_text(sys.stdin.buffer.read(MOST_BYTES + 1), "-") if args.file == "-" else read_text(args.file)
     if not text.strip():
-        raise DataError("holds no text", path=args.file)
+        raise DataError("contains no text", path=args.file)
     return text
 
 
@@ -164,8 +164,8 @@ def _report(aligned: AlignedText) -> None:
         say(f"warning: words without a time ({len(aligned.untimed)}): {_first(aligned.untimed)}", prog=PROG)
     if aligned.confidence < _DOUBTFUL:
         say(
-            "warning: the times are doubtful, as the model hears almost nothing of the text: it may belong to another "
-            "recording, or the model may not know this kind of speech",
+            "warning: the times are doubtful, because the model recognises almost nothing of the text: the text may "
+            "belong to another recording, or the model was not trained on this kind of speech",
             prog=PROG,
         )
 

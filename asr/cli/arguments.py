@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """A parser of integers that refuses those below `least`."""
+    """A parser of integers that refuses values below `least`."""
 
     def parse(text: str) -> int:
         try:

@@ -83,10 +83,10 @@ examples:
 
 _SHARD_EXAMPLES = """\
 result:
-  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the
-  first shard, recording.000000.tar their sound as FLAC, and so on. It appears
-  complete or not at all. For training, give the folder, or its URL in an object
-  store, instead of a manifest:
+  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz contains the cuts of
+  the first shard, recording.000000.tar their sound as FLAC, and so on. The
+  folder is written completely or not at all. For training, give the folder, or
+  its URL in an object store, instead of a manifest:
     asr-train --data.train s3://bucket/train --data.dev dev.jsonl.gz ...
   Training shuffles the utterances of a few shards at a time. If the manifest is
   sorted, for example by speaker, use --shuffle.
@@ -168,9 +168,7 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument(
-        "--model", metavar="NAME|DIR", help="also compare texts with this embedded model or model folder"
-    )
+    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
@@ -179,10 +177,7 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and MANIFEST.quarantine.jsonl with them",
     )
     parser.add_argument(
-        "--quarantine",
-        default="",
-        metavar="KIND,...",
-        help="with --fix, also remove utterances with these kinds of findings",
+        "--quarantine", default="", metavar="KIND,...", help="with --fix, also remove findings of these kinds"
     )
     parser.add_argument(
         "--most", type=at_least(0), default=10, metavar="N", help="show N findings of each kind; 0: all (default: 10)"

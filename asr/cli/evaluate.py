@@ -33,7 +33,7 @@ conventions:
   References and hypotheses are normalised like the training texts of MODEL.
   Rates are all errors over all reference words or characters. Intervals are
   bootstrapped over speakers if the manifest has more than one, else over
-  utterances. For Chinese, CER without spaces comes first. Utterances that
+  utterances. For Chinese, CER without spaces is listed first. Utterances that
   cannot be read are reported on stderr and left out of all figures, and the
   exit status is 1. It is 2 if the command line is wrong.
 
@@ -75,9 +75,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         "confidences; store both in the folder of MODEL",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write all figures and texts to a JSON file")
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="format on stdout (default: table)"
-    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of stdout (default: table)")
     add_recognizer_flags(parser, shown_decoding(arguments, arguments[0] if arguments else None))
     return parser
 

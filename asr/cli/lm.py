@@ -45,14 +45,14 @@ the text:
   options, which are saved in the model, normalise it. It may be larger than
   memory: the run folder needs one to four bytes for each token.
 
-where options come from:
+precedence of options:
   Flags override the --config file, which overrides the defaults. Every run
   folder has such a file, config.json.
 
 the run folder:
   config.json, text/, log.jsonl, tensorboard/, checkpoints/, and at the end
-  model/. The path of model/ goes to standard output. Ctrl-C (once) saves a
-  checkpoint. To continue, run the same command again, or
+  model/. The path of model/ is printed on standard output. Ctrl-C (once) saves
+  a checkpoint. To continue, run the same command again, or
   asr-lm train --run DIR --resume.
 
 examples:
@@ -75,9 +75,9 @@ how it is computed:
   Sentences are independent. The end of a sentence counts as a word and as a
   character. Perplexity per word is exp(-log P(text) / words), for any kind of
   token, so models of words, of characters and of n-grams are comparable. An
-  unknown word has the probability of <unk>, which is higher than that of its
-  spelling: compare the rate of unknown words too. A sentence with characters
-  outside the vocabulary of a character model is left out, and counted.
+  unknown word has the probability of <unk>, which is higher than the
+  probability of its spelling: compare the rate of unknown words too. Sentences
+  with characters outside the vocabulary of a character model are left out.
 
 examples:
   asr-lm perplexity held-out.txt --lm runs/lm/model
@@ -90,8 +90,8 @@ output:
   probability, a tab, and the sentence. Empty sentences are scored too. With
   --tokens, a line for each token follows: a tab, the log-probability, a tab,
   and the token; for an unknown token, also a tab and <unk>. A sentence with
-  characters outside the vocabulary of a character model has -inf. Sums over
-  the other sentences go to standard error.
+  characters outside the vocabulary of a character model has -inf. Sums over the
+  other sentences are printed on standard error.
 
 examples:
   asr-lm score "the apple and pear salad" "the apple and pair salad"
@@ -108,7 +108,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-lm` with these arguments, those of the process if None."""
+    """The exit status of `asr-lm` with these arguments, or the arguments of the process."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--"]:  # as in asr.cli.train
         del arguments[0]

@@ -10,11 +10,11 @@ from asr.cli.arguments import Parser
 from asr.cli.command import run_command
 
 Commands = Mapping[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argparse.Namespace], int]]]
-"""The parser of each command, made for its arguments, and what the command does with them."""
+"""The parser of each command, made for its arguments, and the function that runs the command."""
 
 
 def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, description: str, examples: str) -> int:
-    """The exit status of the command that the first argument names, with the others.
+    """The exit status of the command that the first argument names, with the other arguments.
 
     If it names no command, only --help and --version are allowed; any other argument is an error.
 

@@ -25,7 +25,7 @@ NUM_EXPLAINED = 5
 _CONCATENABLE = ("txt", "json", "ctm")  # formats whose results can follow each other in one stream
 
 _EXAMPLES = """\
-what is written:
+output:
   For one file, or - for standard input, only the text. For several files, or a
   folder, one line for each: the path, a tab, the text. json is one object a
   line, with the path under "audio"; a ctm line begins with the name of the file
@@ -38,11 +38,11 @@ what is written:
   simultaneous commands too: DIR/.recordings.jsonl lists the recording of each
   result. A new result replaces the old one of the same recording. Two
   commands cannot transcribe the same recording into DIR at the same time.
-  Files appear when they are complete: --resume skips recordings whose files
-  exist, whatever options they were made with.
+  Files appear when they are complete. --resume skips recordings whose files
+  exist, even if they were made with other options.
 
-  The utterances of a manifest (.jsonl, .jsonl.gz) have their ids as names. URLs
-  are those of fsspec: s3:// needs the package s3fs, https:// aiohttp and
+  The utterances of a manifest (.jsonl, .jsonl.gz) have their ids as names.
+  fsspec opens URLs: s3:// needs the package s3fs, https:// aiohttp and
   requests; a URL without the suffix of a sound file is a folder.
 
 several processes:
@@ -80,7 +80,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     parser = Parser(
         PROG,
         usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
-        description="Transcribe recordings: the text goes to standard output, or into files.",
+        description="Transcribe recordings: print the text on standard output, or write files.",
         examples=_EXAMPLES,
     )
     parser.add_argument(

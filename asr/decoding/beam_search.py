@@ -221,8 +221,7 @@ def read_source(path: str, alphabet: Alphabet) -> NgramModel:
 
     Raises:
         DataError: the file cannot be read.
-        InputError: the model is over words, or lacks characters of the alphabet, so texts with these would be
-            improbable.
+        InputError: the model is over words, or lacks characters of the alphabet.
     """
     model = _read_lm(path)
     if not model.over_characters:
@@ -328,7 +327,7 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
 
 
 def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
-    """Text and weight of each hotword, and its file and line for messages; `@file` stands for the lines of a file."""
+    """Text and weight of each hotword, and its file and line for messages; a file is read for `@file`."""
     for entry in entries:
         if not entry.startswith("@"):
             yield *_parse_hotword(entry, ""), ""

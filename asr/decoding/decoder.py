@@ -41,7 +41,7 @@ class Decoder:
         InputError: the alphabet can spell no hotword, or no word of the language model; or a fused language model lacks
             one of its characters.
     Warns:
-        AsrWarning: hotwords that cannot be spelled are left out; a language model knows few of the words or letters.
+        AsrWarning: hotwords that cannot be spelled are left out; a language model lacks most of the words or letters.
     """
 
     def __init__(

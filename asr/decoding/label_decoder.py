@@ -21,7 +21,7 @@ UNUSED = ("<s>", "</s>", "<unk>", "[unk]", "[cls]", "[sep]", "⁇", *PADS, "<bla
 
 
 class LabelDecoder:
-    """Decodes emissions whose columns stand for given labels; see `build_decoder`."""
+    """Decodes emissions with a column for each of the given labels; see `build_decoder`."""
 
     def __init__(
         self,
@@ -165,9 +165,7 @@ def _normalized(logits: Any, *, num_labels: int) -> np.ndarray:
         raise InputError(f"logits must be (T, {num_labels}), a column for each label; got shape {logits.shape}")
     for name, wrong in (("NaN", np.isnan(logits)), ("+inf", logits == np.inf)):
         if (rows := np.flatnonzero(wrong.any(axis=1))).size:
-            raise InputError(
-                f"logits must be finite, or -inf for impossible labels; the first {name} is in row {rows[0]}"
-            )
+            raise InputError(f"logits must be finite or -inf; the first {name} is in row {rows[0]}")
     if (rows := np.flatnonzero((logits == -np.inf).all(axis=1))).size:
         raise InputError(f"each row of logits must have a value above -inf; row {rows[0]} has none")
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)

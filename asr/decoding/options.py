@@ -27,9 +27,7 @@ class LanguageOptions:
         "recurrent model of characters, by name or folder, instead of an n-gram model; slower than rescoring",
         file=True,
     )
-    lexicon: str | None = option(
-        None, "file of known words, one a line, instead of the language model's words", file=True
-    )
+    lexicon: str | None = option(None, "file of known words, one a line (default: the words of lm)", file=True)
     hotwords: tuple[str, ...] = option(
         (), f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"
     )
@@ -82,13 +80,9 @@ class ConfidenceOptions:
         1.0, "divide a beam's scores by this for confidences; above 1 lowers them", least=1e-6, most=LARGEST_SCORE
     )
     confidence_power: float = option(
-        1.0,
-        "power of the posteriors of a word's characters in its confidence, with a beam; 0: leave them out",
-        **WEIGHT,
+        1.0, "with a beam, power of the posteriors of a word's characters in its confidence; 0: leave out", **WEIGHT
     )
-    greedy_confidence_power: float = option(
-        1.0, "power of these posteriors in greedy decoding; above 1 lowers confidences", **WEIGHT
-    )
+    greedy_confidence_power: float = option(1.0, "power of greedy confidences; above 1 lowers them", **WEIGHT)
     confidence_calibration: tuple[float, ...] = option((), **BONUS)
 
     def __post_init__(self) -> None:

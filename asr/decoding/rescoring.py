@@ -1,8 +1,7 @@
 """Rescoring: a recurrent language model scores the n best hypotheses, which may change their order.
 
 The search ranks hypotheses by their acoustic scores, an n-gram model and hotwords. A recurrent model uses more context
-than an n-gram model, but is too slow for the search. So it scores the n best hypotheses of many utterances in one
-batch:
+than an n-gram model, but is too slow for the search. It scores the n best hypotheses of many utterances in a batch:
 
     score = log p_ctc + rescore_lm_weight · log p_lm + rescore_weight · log p_rnn - source_weight · log p_source
             + (word_bonus + rescore_word_bonus) · words + unknown words + hotwords
@@ -44,8 +43,7 @@ LEAST_SCORE = -1e9  # score of an impossible text; JSON has no infinity
 def merge_duplicates(hypotheses: Sequence[BeamHypothesis]) -> list[BeamHypothesis]:
     """The hypotheses, the best first, with duplicates (the same words; spaces may differ) merged into one.
 
-    The merged hypothesis has the tokens, scores and hotwords of the best duplicate, and the sum of the acoustic
-    probabilities.
+    The merged hypothesis has the tokens, scores and hotwords of the best one, and the summed acoustic probability.
     """
     merged: dict[tuple[str, ...], BeamHypothesis] = {}
     for hypothesis in hypotheses:
@@ -64,7 +62,7 @@ class Rescorer:
     Args:
         model: over words or characters.
         options: the weights.
-        source: the source language model, over characters; it must know all of them.
+        source: the source language model, over characters; it must have all characters of the acoustic model.
         lexicon: the words of the search's lexicon; if empty, no word is unknown.
         dtype: format of the recurrent model's matrix products; None is float32.
     """
@@ -85,7 +83,7 @@ class Rescorer:
         """The hypotheses of each utterance with their new scores, the best first; equal ones keep their order.
 
         The texts of many utterances go through the model together, and common beginnings only once. Texts that the
-        model cannot spell come last. An utterance of more than `LONGEST` tokens is not rescored: a hundred hypotheses
+        model cannot spell are last. An utterance of more than `LONGEST` tokens is not rescored: a hundred hypotheses
         are too few for its many uncertain words.
         """
         results = [list(hypotheses) for hypotheses in lists]

@@ -138,11 +138,9 @@ def tune_decoding(
             "source_weight": [[-(hypothesis.source_score or 0.0) for hypothesis in row] for row in lists],
         }
         terms = {name: [np.multiply(*pair) for pair in zip(terms[name], rescored, strict=True)] for name in names}
+        weight = options.search.lm_weight
         base = [
-            [
-                hypothesis.score - options.search.lm_weight * hypothesis.lm_score * (hypothesis.rnn_score is not None)
-                for hypothesis in row
-            ]
+            [hypothesis.score - weight * hypothesis.lm_score * (hypothesis.rnn_score is not None) for hypothesis in row]
             for row in lists
         ]
         weights, _ = tune(base, terms, _errors(lists, references))
@@ -247,7 +245,7 @@ def _best_weights(
 ) -> tuple[dict[str, float], int]:
     """The weights of the search that rank these hypotheses best, and the number of errors with them.
 
-    The score of unknown letters is tuned last, together with that of unknown words.
+    The score of unknown letters is tuned last, together with the score of unknown words.
     """
     base = [np.array([hypothesis.acoustic_score + hypothesis.hotword_score for hypothesis in row]) for row in lists]
     terms: dict[str, Rows] = {
@@ -305,17 +303,10 @@ def _fit_confidences(
     """The options with the calibration under which the right and wrong words are most likely."""
     agreement = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
     scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
-    best = [hypotheses[0] for hypotheses in lists]
-    characters = [
-        place_tokens(emission, hypothesis.tokens)[1] for emission, hypothesis in zip(emissions, best, strict=True)
-    ]
-    posteriors = np.concatenate(
-        [of_words(hypothesis.text, confidences) for hypothesis, confidences in zip(best, characters, strict=True)]
-    )
-    utterances = np.repeat(
-        [of_utterance(confidences) for confidences in characters], [len(hypothesis.words) for hypothesis in best]
-    )
-    right = _right([hypothesis.words for hypothesis in best], references)
+    characters = [place_tokens(emission, row[0].tokens)[1] for emission, row in zip(emissions, lists, strict=True)]
+    posteriors = np.concatenate([of_words(row[0].text, values) for row, values in zip(lists, characters, strict=True)])
+    utterances = np.repeat([of_utterance(values) for values in characters], [len(row[0].words) for row in lists])
+    right = _right([row[0].words for row in lists], references)
 
     trials = []
     for temperature in TEMPERATURES:

@@ -319,7 +319,7 @@ def _subtitles(
 ) -> Iterator[tuple[int, int, str]]:
     """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage.
 
-    A short cue stays for a second, unless the next cue or the end of the recording comes first.
+    A short cue stays for a second, unless the next cue or the end of the recording is earlier.
     """
     cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
     for number, cue in enumerate(cues, start=1):

@@ -133,9 +133,9 @@ def transcribe_files(
         progress: called after each batch with its seconds of sound.
         note: called with messages, for example about skipped and renamed results.
     Returns:
-        A result for each recording, and for each folder or manifest that cannot be used. They are in order, but
-        skipped ones come first, and results of several processes that write files come as they are ready. A recording
-        that cannot be read, or on which a process is killed twice, is a result with an error.
+        A result for each recording, and for each folder or manifest that cannot be used. They are in order, but skipped
+        ones are first, and several processes that write files give results as soon as they are ready. A recording that
+        cannot be read, or on which a process is killed twice, is a result with an error.
     Raises:
         ConfigError: options do not fit these recordings, or another run is writing the result of one of them.
         AsrError: the model or its decoding cannot be used; see `asr.load`.

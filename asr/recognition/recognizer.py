@@ -93,7 +93,7 @@ class Recognizer:
             source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
             channel: number of the channel, from 0; None averages all.
             track: number of the sound track, from 0; None takes the one flagged default.
-            max_input_bytes: the most that standard input, a pipe, a file object or a URL may hold.
+            max_input_bytes: most bytes of standard input, a pipe, a file object or a URL.
         Raises:
             DataError, InputError: the source cannot be read.
         """

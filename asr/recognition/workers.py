@@ -1,7 +1,7 @@
 """Transcribe many recordings in worker processes; a recording on which a worker is killed twice is an error.
 
-recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, as they come
-                                        recordings of a worker that dies are tried again, one by one
+recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, when ready recordings of a worker
+                                        that dies are tried again, one by one
 """
 
 from __future__ import annotations

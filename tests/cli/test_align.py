@@ -134,7 +134,9 @@ def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
     status, out, errors = align(*arguments)
     assert (status, len(out.splitlines())) == (0, 2)
     assert len(errors) == 1
-    assert errors[0].startswith("asr-align: warning: the times are doubtful, as the model hears almost nothing")
+    assert errors[0].startswith(
+        "asr-align: warning: the times are doubtful, because the model recognises almost nothing"
+    )
     assert align(*arguments, "--quiet") == (0, out, [])
 
 
@@ -209,7 +211,7 @@ def test_files_that_cannot_be_read(align, sounds, tmp_path):
         "",
         [f"asr-align: error: {missing}: cannot be read: No such file or directory"],
     )
-    assert align(sounds / "b.wav", empty) == (1, "", [f"asr-align: error: {empty}: holds no text"])
+    assert align(sounds / "b.wav", empty) == (1, "", [f"asr-align: error: {empty}: contains no text"])
     reason = "must be text in utf-8: invalid continuation byte"
     assert align(sounds / "b.wav", latin) == (1, "", [f"asr-align: error: {latin}:2: {reason}"])
     status, _, errors = align(missing.with_suffix(".wav"), "--text", "cab")

@@ -224,8 +224,8 @@ def test_a_blank_that_is_no_label_is_refused(blank, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([0.0, np.nan, 0.0, 0.0], "logits must be finite, or -inf for impossible labels; the first NaN is in row 1"),
-        ([0.0, np.inf, 0.0, 0.0], "logits must be finite, or -inf for impossible labels; the first +inf is in row 1"),
+        ([0.0, np.nan, 0.0, 0.0], "logits must be finite or -inf; the first NaN is in row 1"),
+        ([0.0, np.inf, 0.0, 0.0], "logits must be finite or -inf; the first +inf is in row 1"),
         ([-np.inf] * 4, "each row of logits must have a value above -inf; row 1 has none"),
     ],
 )
