@@ -249,7 +249,7 @@ class Frontend(nn.Module):
             InputError: wrong shape, or not finite.
         """
         if self.options.normalization != "global":
-            raise ConfigError(f"statistics belong to normalization 'global', but it is {self.options.normalization!r}")
+            raise ConfigError(f"statistics need normalization 'global', but it is {self.options.normalization!r}")
         size = self.options.num_features
         for name, value in (("mean", mean), ("std", std)):
             if value.shape != (size,) or not value.isfinite().all():
@@ -325,7 +325,7 @@ class Frontend(nn.Module):
 
     def _log_mel(self, frames: Tensor) -> Tensor:
         """(B, T, window_length) -> (B, T, bins)."""
-        if frames.numel() == 0:  # MKL's FFT refuses to do nothing
+        if frames.numel() == 0:  # MKL's FFT refuses an empty batch
             return frames.new_zeros(*frames.shape[:2], self.options.num_mel_bins)
         if self.options.remove_dc_offset:
             frames = frames - frames.mean(dim=-1, keepdim=True)

@@ -1,7 +1,7 @@
 """The acoustic model: frontend, encoder and alphabet together, and its folder on disk.
 
 A model folder contains `config.json` (format version, options of every part, alphabet, provenance) and
-`weights.safetensors`. It is written under another name and then renamed, and nothing in it is unpickled.
+`weights.safetensors`. It is written under another name and then renamed, and its files are never unpickled.
 """
 
 from __future__ import annotations
@@ -225,5 +225,5 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
 
 
 def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
-    """Write the config.json of an existing model folder, and nothing else."""
+    """Write only the config.json of an existing model folder."""
     write_model_config(folder, config, kind=KIND)

@@ -40,7 +40,7 @@ output:
   spoken. Speech before or after the text is skipped; see --gaps.
 
   The exit status is 1 if the sound or the text cannot be read, and 2 if the
-  command line is wrong or the text cannot belong to the recording.
+  command line is wrong or the text is too long for the recording.
 
 examples:
   asr-align speech.flac speech.txt

@@ -73,7 +73,7 @@ class Decoder:
     ) -> list[Transcript]:
         """The transcripts of several utterances, the same as from `decode` one by one.
 
-        A recurrent language model, in rescoring or in the search, gets the hypotheses of all of them together.
+        A recurrent language model, in rescoring or in the search, scores the hypotheses of all utterances together.
         """
         emissions = [checked_log_probs(emission, num_labels=self.alphabet.size) for emission in log_probs]
         timelines = [
@@ -332,7 +332,7 @@ def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
     Raises:
         InputError: as `decode`.
     """
-    if hasattr(log_probs, "detach"):  # a torch tensor; torch itself stays unloaded
+    if hasattr(log_probs, "detach"):  # a torch tensor, without loading torch
         log_probs = log_probs.detach().cpu()
         if str(log_probs.dtype) == "torch.bfloat16":  # not in NumPy
             log_probs = log_probs.float()

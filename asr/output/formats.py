@@ -29,7 +29,7 @@ _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control
 
 
 def to_txt(transcript: Transcript) -> str:
-    """The text on one line; an empty line if nothing was said."""
+    """The text on one line; an empty line for an empty transcript."""
     return transcript.text + "\n"
 
 
@@ -62,7 +62,7 @@ def to_json(transcript: Transcript) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty if nothing was said.
+    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty for an empty transcript.
 
     SubRip cannot escape the arrow of its times, so --> becomes ->, as in Whisper.
     """
@@ -378,7 +378,7 @@ def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
 
 
 def _cut(word: str) -> list[str]:
-    """The word in parts that each fit a line; nearly always the word itself."""
+    """The word in parts that each fit a line; nearly always one part."""
     parts = [""]
     for character in word:
         if _width(parts[-1] + character) > _LINE_WIDTH:

@@ -37,7 +37,7 @@ def check_picture(path: Path) -> None:
     """Check, before work begins, that a picture can be written to the path.
 
     Raises:
-        ConfigError: matplotlib is not installed, or the suffix belongs to another kind of picture.
+        ConfigError: matplotlib is not installed, or the suffix is of another kind of picture.
     """
     if path.suffix.lower() in _OTHERS:
         raise ConfigError(f"a picture must be a PNG, whose name ends in .png; got {path}")

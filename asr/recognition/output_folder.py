@@ -28,7 +28,7 @@ _CLAIMS = ".recordings-*.lock"
 
 @contextmanager
 def claim(folder: Path, recordings: Sequence[Recording | DataError]) -> Iterator[list[Recording | DataError]]:
-    """Claim the recordings of a folder for a `with` block, which gets them with the names of their results.
+    """Claim the recordings of a folder for a `with` block, and give it the recordings with the names of their results.
 
     A name belongs to its recording as long as the recording exists: another recording of the same file name gets the
     suffix -2, -3, …, in an earlier, later or simultaneous run too.

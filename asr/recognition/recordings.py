@@ -45,7 +45,7 @@ class Recording:
 
     @property
     def source(self) -> str | Utterance:
-        """The recording as `Recognizer.results` takes it."""
+        """The recording as a source of `Recognizer.results`."""
         return self.utterance or self.path
 
 
@@ -75,7 +75,7 @@ def name_recordings(
     A name in use, in upper or lower case (some file systems make no difference), gets the suffix -2, -3, …
 
     Args:
-        recordings: recordings, and errors, which stay as they are.
+        recordings: recordings, and errors, which do not change.
         names: names of an earlier call, each with the key of its recording; no other recording gets them.
     """
     names_of: dict[str, list[str]] = defaultdict(list)  # two for a path that was given twice

@@ -144,7 +144,7 @@ def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:
 def _seam(
     left: Piece, left_emission: Emission, right: Piece, right_emission: Emission, *, earliest: int, model: AcousticModel
 ) -> tuple[int, int]:
-    """The frame of the source where the right piece takes over, and how many frames around it are Φ."""
+    """The frame of the source from which the right piece is used, and the number of Φ frames around it."""
     reach = round(CONTEXT / 2 / model.frame_seconds)
     begin, end = max(left.end - reach, earliest), left.end + reach
     frame, num_silent = quietest_frame(

@@ -22,7 +22,7 @@ from asr.text.transcript import Transcript
 Chunk: TypeAlias = list[tuple[int, SourceOrUtterance]]  # with their numbers
 Outcomes: TypeAlias = tuple[list[Transcript | AsrError], float]  # and the seconds of sound in them
 
-BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file is longer than its size says
+BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file lasts longer than this estimate
 # Limits of a chunk.
 CHUNK_BYTES = WINDOW_SECONDS * BYTES_PER_SECOND
 CHUNK_RECORDINGS = 64

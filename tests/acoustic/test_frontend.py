@@ -361,7 +361,7 @@ def test_global_statistics_are_required_and_checked():
         frontend.set_statistics(torch.zeros(80), torch.full((80,), math.inf))
     with pytest.raises(InputError, match="at least one frame to estimate"):
         frontend.fit_normalization([(torch.zeros(1, 50), torch.tensor([50]))])
-    with pytest.raises(ConfigError, match="statistics belong to normalization 'global', but it is 'utterance'"):
+    with pytest.raises(ConfigError, match="statistics need normalization 'global', but it is 'utterance'"):
         Frontend(FrontendOptions()).set_statistics(torch.zeros(80), torch.ones(80))
 
 

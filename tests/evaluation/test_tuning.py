@@ -182,7 +182,7 @@ def test_a_model_that_prefers_a_label_is_told_by_how_often_it_writes_it(folder, 
     recognizer = asr.load(folder, device="cpu", precision="float32", decoding={"beam_width": 8})
     texts = ["AB CBA", "CC B ACAB", "BAC C", "CAB AB B"]
     emissions = [prefers_a(text, recognizer.model.alphabet) for text in texts]
-    monkeypatch.setattr(tuning, "_hear", lambda *_: (texts, emissions))
+    monkeypatch.setattr(tuning, "_emissions", lambda *_: (texts, emissions))
     options = tune_decoding(recognizer, [])
     assert options.prior_weight > 0 and sum(options.prior) == pytest.approx(1, abs=1e-4)
     texts_with = []

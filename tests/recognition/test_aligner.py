@@ -191,7 +191,7 @@ def test_texts_that_cannot_be_aligned(text, message):
 
 def test_a_large_alphabet_is_not_printed_whole():
     characters = tuple(map(chr, range(0x4E00, 0x4E00 + 3000)))
-    with pytest.raises(InputError, match=f"the model knows '{''.join(characters[:40])}' ...$"):
+    with pytest.raises(InputError, match=f"the model has '{''.join(characters[:40])}' ...$"):
         align_text(np.zeros((4, 3001)), "hello", Alphabet(characters))
 
 
