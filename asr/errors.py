@@ -58,9 +58,9 @@ class ChoiceWarning(AsrWarning):
 
 
 def visible(text: str) -> str:
-    """The text with control characters, which could move the cursor or colour a terminal, as escapes.
+    """The text with escapes for control characters, which could move the cursor or colour a terminal.
 
-    Messages may contain them in file names, tags of files and messages of other programs.
+    Messages may contain control characters from file names, tags of files and other programs.
     """
     return "".join(
         repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character

@@ -17,8 +17,8 @@ Compared with Kaldi or `torchaudio.compliance.kaldi`:
   frame (the first sample is its own predecessor), and the FFT length is a power of two.
 * `snip_edges` is off by default (Kaldi's is on): the number of frames then depends on the shift alone.
 * The mel filters are triangles of height one on the mel axis (not on the hertz axis as in HTK and librosa).
-* MFCCs include C0, as with Kaldi's `--use-energy=false`; Kaldi's default is the log energy instead. Kaldi's default is
-  23 mel bins for both kinds; here `num_mel_bins` is 80 for both.
+* MFCCs include C0, as with Kaldi's `--use-energy=false`; Kaldi's default replaces it by the log energy. Kaldi uses 23
+  mel bins for both kinds; here `num_mel_bins` is 80 for both.
 * A second-order delta is the first-order filter applied to itself, over static features that are repeated at the ends
   (Kaldi's `add-deltas`).
 
@@ -66,7 +66,7 @@ class FrontendOptions:
             cover no frequency of the FFT.
     """
 
-    kind: Kind = option("log-mel", "log-mel energies, or MFCCs made from them")
+    kind: Kind = option("log-mel", "compute log-mel energies, or MFCCs from them")
     sample_rate: int = option(16000, "samples per second of the waveforms", least=1, most=1_000_000)
     frame_length_ms: float = option(25.0, "length of a frame in milliseconds", least=0, most=1000)
     frame_shift_ms: float = option(
@@ -80,7 +80,7 @@ class FrontendOptions:
     window: Window = option("povey", "multiply each frame by this window")
     preemphasis: float = option(0.97, "subtract this share of the previous sample", least=0, most=1)
     remove_dc_offset: bool = option(True, "subtract the mean from each frame")
-    snip_edges: bool = option(False, "take only frames inside the audio; otherwise reflect its ends")
+    snip_edges: bool = option(False, "use only frames inside the audio; otherwise reflect its ends")
     dither: float = option(
         0.0, "standard deviation of the noise added in training, in 16-bit steps", least=0, most=32768
     )
@@ -147,7 +147,7 @@ class FrontendOptions:
 
     @property
     def fft_length(self) -> int:
-        """The smallest power of two that is not below the frame length."""
+        """Points of the FFT: the smallest power of two that is not below the frame length."""
         return 1 << (self.window_length - 1).bit_length()
 
     @property
@@ -209,7 +209,7 @@ class Frontend(nn.Module):
             self.register_buffer("delta_filters", _delta_filters(options.delta_order), persistent=False)
         self._statistics_known = False
         if options.normalization == "global":
-            # NaN until they are set, so that a forgotten estimate is noticed.
+            # NaN until they are set, so that missing statistics are an error.
             self.register_buffer("mean", torch.full((options.num_features,), math.nan))
             self.register_buffer("std", torch.full((options.num_features,), math.nan))
 
@@ -314,7 +314,7 @@ class Frontend(nn.Module):
             return samples.new_zeros(len(samples), 0, window)
         if self.options.snip_edges:
             return samples.unfold(1, window, hop)
-        first = hop // 2 - window // 2  # where frame 0 starts: before the samples if the window is longer than the hop
+        first = hop // 2 - window // 2  # the start of frame 0: before the samples if the window is longer than the hop
         left = max(0, -first)
         before = torch.arange(-left, 0, device=samples.device).expand(len(samples), -1)
         after = lengths[:, None] + torch.arange(window, device=samples.device)  # the last frame ends before n + window

@@ -25,7 +25,7 @@ from asr.text.aligned_text import AlignedText, Level
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
 _MOST_NAMED = 8
-_DOUBTFUL = 0.01  # confidence; the right text of clear speech has more
+_DOUBTFUL = 0.01  # confidence; the right text of clear speech has a higher one
 
 _EXAMPLES = """\
 output:

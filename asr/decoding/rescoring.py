@@ -82,9 +82,9 @@ class Rescorer:
     def rescore(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
         """The hypotheses of each utterance with their new scores, the best first; equal ones keep their order.
 
-        The texts of many utterances go through the model together, and common beginnings only once. Texts that the
-        model cannot spell are last. An utterance of more than `LONGEST` tokens is not rescored: a hundred hypotheses
-        are too few for its many uncertain words.
+        The model scores the texts of many utterances together, and common beginnings only once. Texts that the model
+        cannot spell are last. An utterance of more than `LONGEST` tokens is not rescored: a hundred hypotheses are too
+        few for its many uncertain words.
         """
         results = [list(hypotheses) for hypotheses in lists]
         for numbers in _groups(lists):
@@ -145,7 +145,7 @@ def weight_of_lm(options: DecodingOptions) -> float:
 
 
 def _groups(lists: Sequence[Sequence[BeamHypothesis]]) -> Iterator[list[int]]:
-    """The numbers of the utterances to rescore, in groups of at most `TOGETHER` tokens."""
+    """The indices of the utterances to rescore, in groups of at most `TOGETHER` tokens."""
     group: list[int] = []
     group_size = 0
     for number, hypotheses in enumerate(lists):

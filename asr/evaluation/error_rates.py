@@ -66,7 +66,7 @@ class Evaluation:
         model: name of the model; may be empty.
         text: normalisation of references and hypotheses.
         utterances: readable utterances in the order of the manifest; at least one.
-        unreadable: id and reason of the other utterances, which no figure includes.
+        unreadable: id and reason of the other utterances, left out of all figures.
         seconds: from the first sample read to the last transcript.
     """
 
@@ -184,7 +184,7 @@ def evaluate(
     Args:
         recognizer: the system to evaluate.
         utterances: from `asr.data.manifest.read_manifest`, with references.
-        text: normalisation of references and hypotheses; None takes the model's.
+        text: normalisation of references and hypotheses; None means the model's.
         progress: called after each utterance.
     Raises:
         DataError: no utterance can be read; single unreadable ones are in `Evaluation.unreadable`.

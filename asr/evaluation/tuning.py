@@ -34,7 +34,7 @@ from asr.text.alphabet import BLANK, Alphabet
 from asr.text.metrics import right_words, word_errors
 from asr.text.transcript import split_words
 
-ROUNDS = 6  # most searches until the weights stop changing
+ROUNDS = 6  # at most; fewer if the weights stop changing
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
 _BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 GRID: dict[str, tuple[float, ...]] = {
@@ -51,7 +51,7 @@ TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 TRIED_WIDTH = 100  # largest beam for trials of the prior's weight
 _ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights that only rescoring adds
-LEAST_PRIOR = 1e-5  # of labels that never occur in the utterances for tuning
+LEAST_PRIOR = 1e-5  # also of labels that never occur in the utterances
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]

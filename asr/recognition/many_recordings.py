@@ -34,7 +34,7 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, e
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeOptions:
-    """How many recordings are transcribed, and where their results go.
+    """How to transcribe many recordings, and the folder of their results.
 
     Args:
         output: folder for a file of each recording and format, talk.txt for talk.wav; None writes no files.
@@ -45,7 +45,7 @@ class TranscribeOptions:
             threads, and one of several GPUs. The calling script needs its `if __name__ == "__main__"`.
         channel, track, max_input_bytes: as for `Recognizer.transcribe`.
         model, device, precision, batch_size, decoding: as for `asr.load`.
-        threads: processor threads; None takes the default of torch.
+        threads: processor threads; None means the default of torch.
     Raises:
         ConfigError: an option is out of its limits, or two contradict each other.
     """
@@ -95,7 +95,7 @@ class FileResult:
     Args:
         path: of the recording, as given or found; the id of an utterance.
         name: of its files, without their suffix; empty for a folder or manifest that cannot be used.
-        transcript: None if there is an error, or the recording was skipped, as its files existed.
+        transcript: None if there is an error, or the recording was skipped because its files existed.
         error: None if there is none.
         files: its files, pictures too.
     """
@@ -128,7 +128,7 @@ def transcribe_files(
     file belongs to its recording: another recording of the same name gets the suffix -2, -3, …, in later runs too.
 
     Args:
-        paths: sound files, folders of them, URLs of either, manifests (.jsonl, .jsonl.gz), or "-" for standard input.
+        paths: sound files, folders, URLs of files or folders, manifests (.jsonl, .jsonl.gz), or "-" for standard input.
         options: None means the defaults.
         progress: called after each batch with its seconds of sound.
         note: called with messages, for example about skipped and renamed results.
@@ -322,7 +322,7 @@ def _note_renamed(
     renamed = [item for item, other in zip(named, recordings, strict=True) if item != other]
     if renamed and isinstance(first := renamed[0], Recording):
         example = f"the result of {first.path} is {first.name}"
-        note(f"{len(renamed)} of {len(named)} results were renamed, as their names are in use: {example}")
+        note(f"{len(renamed)} of {len(named)} results were renamed, because their names are in use: {example}")
 
 
 def _is_picture(path: str | os.PathLike[str]) -> bool:

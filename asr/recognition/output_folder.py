@@ -34,7 +34,7 @@ def claim(folder: Path, recordings: Sequence[Recording | DataError]) -> Iterator
     suffix -2, -3, …, in an earlier, later or simultaneous run too.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
     Raises:
         ConfigError: another run is writing the result of one of the recordings there.
         OSError: the folder cannot be written to.
@@ -52,7 +52,7 @@ def claim(folder: Path, recordings: Sequence[Recording | DataError]) -> Iterator
                     )
             named_recordings = names_in(folder, recordings)
             write_names(folder, named_recordings)
-            stack.callback(own.unlink, missing_ok=True)  # after the lock is closed: Windows deletes no open file
+            stack.callback(own.unlink, missing_ok=True)  # after closing the lock: Windows cannot delete open files
             own.write_text("".join(f"{json.dumps(key)}\n" for key in paths), encoding="utf-8")
             stack.enter_context(locked(own))
         yield named_recordings
@@ -94,7 +94,7 @@ def write_names(folder: Path, recordings: Iterable[Recording | DataError]) -> No
 
 
 def still_there(key: str) -> bool:
-    """Whether the recording of a key still exists, as far as can be known: its folder may have moved."""
+    """Whether the recording of a key still exists, if that can be known; its folder may have moved."""
     return is_url(key) or os.path.exists(key) or os.path.exists(key.rpartition("#")[0])
 
 

@@ -31,18 +31,18 @@ from asr.recognition.stretches import Emission, Stretch, cut_stretches, join_pie
 from asr.text.alphabet import BLANK
 from asr.text.transcript import Transcript
 
-SILENCE = 2.0**-15  # the least step of 16 bits; quieter sound is silence, or normalisation would amplify it
+SILENCE = 2.0**-15  # the smallest step of 16 bits; quieter sound is set to silence, not amplified
 STRETCHES = 64  # decoded together, so that a recurrent language model scores their hypotheses in one batch
 
 
 class Recognizer:
-    """Transcribes with one acoustic model.
+    """A recogniser with one acoustic model; create it with `load`.
 
     Args:
         model: the acoustic model.
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA if there is one.
         precision: format of the matrix products; "auto" measures once which is faster here.
-        batch_size: pieces of sound that go through the model together.
+        batch_size: pieces of sound in a batch of the model.
         decoding: how log-probabilities become text; None means greedy decoding.
     Raises:
         InputError: there is no such device, or batch_size is not positive.
@@ -69,7 +69,7 @@ class Recognizer:
         self.decoder = Decoder(model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
 
     def with_decoding(self, decoding: DecodingOptions | Mapping[str, Any]) -> Recognizer:
-        """A recogniser with the same model and other decoding; a mapping changes some of the options of this one.
+        """A recogniser with the same model and other decoding options; a mapping changes some of this recogniser's.
 
         Raises:
             ConfigError, DataError, InputError: as `load`.
@@ -92,7 +92,7 @@ class Recognizer:
         Args:
             source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
             channel: number of the channel, from 0; None averages all.
-            track: number of the sound track, from 0; None takes the one flagged default.
+            track: number of the sound track, from 0; None means the track flagged as default.
             max_input_bytes: most bytes of standard input, a pipe, a file object or a URL.
         Raises:
             DataError, InputError: the source cannot be read.

@@ -14,7 +14,7 @@ from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
 from asr.files.remote import is_url, names_below, place_of
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # in file names, would control the terminal
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # these in a file name could control the terminal
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def find_recordings(
 ) -> list[Recording | DataError]:
     """The recordings of the paths, in order; folders are walked, and the files of each sorted by path.
 
-    In folders only files with an audio suffix count; hidden files and folders, and links to folders, are skipped.
-    A manifest is replaced by its utterances.
+    In folders only files with an audio suffix are used; hidden files and folders, and links to folders, are skipped. A
+    manifest is replaced by its utterances.
 
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not

@@ -1,7 +1,7 @@
 """Transcribe many recordings in worker processes; a recording on which a worker is killed twice is an error.
 
-recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, when ready recordings of a worker
-                                        that dies are tried again, one by one
+recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, when ready
+                                        recordings of a worker that dies are tried again, one by one
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _transcribe(recognizer: Recognizer, sound: dict[str, Any], chunk: Chunk) -> 
 
 
 def _size(source: SourceOrUtterance) -> float:
-    """Bytes of 16 bits at 16 kHz, or of a file; 0 for a missing file, which is an error later."""
+    """Bytes of 16 bits at 16 kHz, or of a file; 0 for a missing file, whose error is reported later."""
     if isinstance(source, Utterance):
         return BYTES_PER_SECOND * source.duration_seconds
     if isinstance(source, tuple):

@@ -512,7 +512,7 @@ def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, so
     assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
     (out / "a.txt").write_text("old")
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out, "--quiet") == (0, [], [])
-    note = f"1 of 1 results were renamed, as their names are in use: the result of {sounds}"
+    note = f"1 of 1 results were renamed, because their names are in use: the result of {sounds}"
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [f"asr-transcribe: {note}/day 1/a.wav is a-2"]
     assert (out / "a.txt").read_text() == "old"
     assert (out / "a-2.txt").read_text() == f"{texts[2]}\n"
