@@ -68,12 +68,12 @@ checks:
   sound, which finds texts of other recordings.
 
 levels:
-  broken: training fails or learns errors. suspect: look or listen. note: not a
-  fault. The exit status is 1 if something is broken or suspect.
+  broken: training fails or learns errors. suspect: look at it or listen to it.
+  note: not an error. The exit status is 1 if something is broken or suspect.
 
 splits:
   A manifest is train, dev (or valid) or test by its file name, or by a prefix:
-  test=mine.jsonl.gz. Leaks are found between train and the others.
+  test=mine.jsonl.gz. Leaks from train into the other splits are reported.
 
 examples:
   asr-data check data/an4/train.jsonl.gz data/an4/test.jsonl.gz

@@ -100,8 +100,8 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     parser.add_argument(
         "--explain",
         action="store_true",
-        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}) instead: their acoustic "
-        "scores, language models, hotwords, and the words in which they differ",
+        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}), not the text: acoustic "
+        "scores, language models, hotwords, and the words in which hypotheses differ",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
