@@ -160,7 +160,7 @@ def train(args: argparse.Namespace) -> int:
 
         values = given_values(args, NgramTrainingConfig)
         if "train" not in values:
-            raise ConfigError("training texts must be given: --train TEXT,...")
+            raise ConfigError("the texts to train on must be given: --train TEXT,...")
         train_ngram(from_json(NgramTrainingConfig, values), args.output, note=noter(args, prog=f"{PROG} train"))
         write_result(f"{args.output}\n")
         return 0

@@ -214,7 +214,7 @@ def test_train_an_ngram(tmp_path, capsys):
     model = NgramModel.read(output)
     assert model.order == 2 and set(model.words) == {"<unk>", "<s>", "</s>", "the", "pear", "salad", "apple"}
     assert main(["train", "--kind", "ngram", "--output", str(output)]) == 2
-    assert "training texts must be given: --train" in capsys.readouterr().err
+    assert "the texts to train on must be given: --train" in capsys.readouterr().err
 
 
 # What is wrong
@@ -233,7 +233,7 @@ def test_train_an_ngram(tmp_path, capsys):
         ("perplexity", 2, "the following arguments are required: TEXT"),
         ("sample --lm MODEL --temperature 0", 2, "--temperature must be above 0 and at most 1000000000, not 0.0"),
         ("sample --lm MODEL --tempratur 1", 2, "did you mean --temperature"),
-        ("train --run r", 2, "training texts must be given"),
+        ("train --run r", 2, "the texts to train on must be given"),
         ("train --kind knn --run r", 2, "invalid choice: 'knn'"),
         ("listen", 2, r"the command must be one of train, perplexity, score, sample, not 'listen'"),
     ],
