@@ -127,6 +127,14 @@ def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
     return note
 
 
+def set_threads(args: argparse.Namespace) -> None:
+    """Give torch the threads of all processes together."""
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads * getattr(args, "nproc", 1))
+
+
 def write_result(text: str) -> None:
     """Write to stdout without delay, above any progress bar.
 

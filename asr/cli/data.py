@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
-from asr.cli.command import DATA_WRONG, say, write_result
+from asr.cli.arguments import Parser, add_options, at_least, given_options, progress_bar
+from asr.cli.command import DATA_WRONG, say, set_threads, write_result
 from asr.cli.data_prepare import make_prepare_parser, prepare
 from asr.cli.subcommands import Commands, run_subcommand
 from asr.errors import ConfigError
@@ -278,12 +278,9 @@ def _manifests(given: Sequence[str]) -> dict[str, Split]:
 
 
 def _recognizer(args: argparse.Namespace) -> Any:
-    import torch
-
     from asr.recognition.recognizer import load
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args)
     return load(args.model, device=args.device)
 
 
@@ -291,9 +288,7 @@ class _Bar(AbstractContextManager["_Bar"]):
     """A progress bar that gets its total at the first step."""
 
     def __init__(self, args: argparse.Namespace, unit: str):
-        from tqdm import tqdm
-
-        self.bar = tqdm(unit=unit, disable=disable_progress(args), leave=False)
+        self.bar = progress_bar(args, unit=unit)
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

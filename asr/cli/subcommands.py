@@ -43,8 +43,4 @@ def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, d
         parser.parse_known_args(given)
         parser.exit(2, f"{prog}: error: a command must come first ({', '.join(commands)}), not {given[0]!r}\n")
 
-    return run_command(prog, parse, _nothing, arguments or ["--help"])
-
-
-def _nothing(args: argparse.Namespace) -> int:
-    raise AssertionError("the parser has exited")
+    return run_command(prog, parse, lambda _: 0, arguments or ["--help"])  # the parser exits

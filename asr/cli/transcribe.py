@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, given_values, sound_flags
+from asr.cli.arguments import Parser, add_sound_flags, at_least, given_values, progress_bar, sound_flags
 from asr.cli.command import DATA_WRONG, noter, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, shown_decoding
 from asr.data.manifest import is_manifest
@@ -167,11 +167,9 @@ def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Ma
     if options.output is None and several and formats[0] not in _CONCATENABLE:
         raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
 
-    from tqdm import tqdm
-
     num_failed = num_skipped = 0
     audio_seconds = 0.0
-    with tqdm(total=len(recordings), unit="file", disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, total=len(recordings), unit="file") as bar:
 
         def show(seconds: float) -> None:
             nonlocal audio_seconds

@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 from asr.cli.arguments import Parser, show_progress
-from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
-from asr.cli.train import add_processes, set_threads
+from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
+from asr.cli.train import add_processes
 from asr.corpora import homophones
 from asr.corpora.homophones import Pair
 from asr.corpora.lm_text import write_lm_text
