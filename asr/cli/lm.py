@@ -249,8 +249,7 @@ def score(args: argparse.Namespace) -> int:
     unknown: dict[str, None] = {}
     impossible = 0
     scorer = _load_scorer(args)
-    lines = (line.rstrip("\r\n") for line in lines_with_ends(sys.stdin.buffer, errors="backslashreplace"))
-    for sentence, result in score_stream(scorer, args.sentences or lines):
+    for sentence, result in score_stream(scorer, args.sentences or _standard_input()):
         write_result(f"{result.log_prob:.6f}\t{_one_line(sentence)}\n")
         if args.tokens:
             for token, log_prob, known in zip(result.tokens, result.log_probs, result.known, strict=True):
@@ -275,6 +274,12 @@ def score(args: argparse.Namespace) -> int:
             prog=f"{PROG} score",
         )
     return 0
+
+
+def _standard_input() -> Iterator[str]:
+    """The lines of standard input, without their ends."""
+    for line in lines_with_ends(sys.stdin.buffer, errors="backslashreplace"):
+        yield line.rstrip("\r\n")
 
 
 def _one_line(sentence: str) -> str:

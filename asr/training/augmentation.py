@@ -1,6 +1,6 @@
 """Augmentation: speed, rooms, noise, level and codecs on waveforms, masks on features.
 
-    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ spec_augment
+    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ masks
 
 The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level, a line
 transmits the recording, a file stores it. Functions over waveforms are numpy in, numpy out. All random numbers come
@@ -268,7 +268,7 @@ def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random
 def telephone(waveform: Waveform, sample_rate: int) -> Waveform:
     """The waveform after a telephone line: nothing above 4 kHz, 8 bits a sample on G.711's scale (mu-law).
 
-    Its lower cut-off, 300 Hz in a handset and none in a computer, is not simulated; see the masks of `spec_augment`.
+    Its lower cut-off, 300 Hz in a handset and none in a computer, is not simulated; see `draw_masks`.
 
     Args:
         waveform: (N,) float32; samples outside [-1, 1] are clipped.
@@ -321,8 +321,10 @@ def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform
     return _fit(decoded, len(waveform))
 
 
-def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    """Features with masked bands and stretches, set to 0, the mean after normalisation.
+def draw_masks(
+    features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The frames and bins to hide, on the generator's device, for `hide`.
 
     Each utterance has its own masks. Their widths are drawn evenly from 0 to the largest allowed, their places evenly
     inside the utterance without padding. A time mask hides at most `time_mask_max_frames` frames; all time masks hide
@@ -335,17 +337,10 @@ def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, gen
         options: numbers and sizes of masks.
         generator: on any device; on one device, generators in the same state give the same masks.
     Returns:
-        (B, T, M) on the device of `features`, a new tensor.
+        Hidden frames (B, T) and hidden bins (B, M), bool.
     Raises:
         InputError: shapes do not agree.
     """
-    return hide(features, *draw_masks(features, lengths, options, generator))
-
-
-def draw_masks(
-    features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The masks of `spec_augment`, on the generator's device: hidden frames (B, T) and hidden bins (B, M), bool."""
     if features.ndim != 3 or lengths.shape != features.shape[:1]:
         raise InputError(
             f"features must be (batch, frames, bins) with one length each, not {tuple(features.shape)} and "

@@ -17,15 +17,7 @@ OUTPUT = ("encoder.output.weight", "encoder.output.bias")  # one row for each la
 
 
 def make_model(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
-    """A new model with the alphabet of the texts, or the model that the configuration starts from.
-
-    Args:
-        config: of the training.
-        texts: normalised, of the training set.
-    Raises:
-        ConfigError: the model to start from does not fit the configuration.
-        DataError: the model cannot be loaded.
-    """
+    """A new model with the alphabet of the texts, or the model that the configuration starts from."""
     if config.init:
         return _started(config, texts)
     return AcousticModel(

@@ -141,16 +141,7 @@ class LanguageTask:
 def prepare_language_task(
     config: LanguageTrainingConfig, folder: Path, *, device: torch.device, note: Callable[[str], None]
 ) -> LanguageTask:
-    """Read the texts and make the model.
-
-    Args:
-        config: the whole configuration.
-        folder: the run folder, which gets the tokens of the text.
-        device: where to train.
-        note: called with each sentence for the user.
-    Raises:
-        DataError: a text cannot be used.
-    """
+    """Read the texts and make the model; see `train_language_model`."""
     vocabulary, text = read_text(config, folder, note=note)
     model = LanguageModel(
         LanguageModelConfig(

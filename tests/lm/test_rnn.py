@@ -20,7 +20,7 @@ from asr.acoustic.model import AcousticModel, embedded_models
 from asr.errors import ConfigError, DataError, InputError
 from asr.files import model_config
 from asr.lm import rnn
-from asr.lm.perplexity import TextScore, interpolate
+from asr.lm.perplexity import TextScore
 from asr.lm.rnn import (
     AdaptiveSoftmax,
     FullSoftmax,
@@ -360,18 +360,6 @@ def test_perplexities_by_hand() -> None:
 def test_a_perplexity_that_is_no_number_is_infinite(log_prob) -> None:
     score = TextScore(log_prob=log_prob, tokens=2, sentences=1, words=1, characters=1)
     assert score.word_perplexity == score.character_perplexity == math.inf
-
-
-def test_a_mixture_is_the_weighted_mean_of_probabilities() -> None:
-    one, other = (make_model(seed).token_scores(["the quince"])[0] for seed in (0, 1))
-    mixed = interpolate(one, other, weight=0.3)
-    np.testing.assert_allclose(np.exp(mixed.log_probs), 0.7 * np.exp(one.log_probs) + 0.3 * np.exp(other.log_probs))
-    assert interpolate(one, other, weight=0.0).log_prob == one.log_prob
-    with pytest.raises(InputError, match=r"the weight of a model in a mixture must be in 0 .. 1, not 1.5"):
-        interpolate(one, other, weight=1.5)
-    (shorter,) = make_model().token_scores(["the"])
-    with pytest.raises(InputError, match="two models must have the same tokens to be mixed"):
-        interpolate(one, shorter, weight=0.5)
 
 
 # The folder
