@@ -255,11 +255,7 @@ def _check_script(
     label_words: np.ndarray | None,
     spellings: Mapping[tuple[int, ...], int],
 ) -> None:
-    """Refuse a language model that knows no texts in the alphabet; warn of one that knows few.
-
-    Raises:
-        InputError: none of its words can be spelled, or it knows no word of the lexicon, or no letter.
-    """
+    """Refuse a language model that knows no texts in the alphabet; warn of one that knows few."""
     if label_words is not None:
         letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
         number, known, units = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
@@ -286,11 +282,7 @@ def _check_script(
 
 
 def _read_words(path: str, alphabet: Alphabet) -> list[str]:
-    """The words of a lexicon file.
-
-    Raises:
-        DataError: it cannot be read, has no word, or a line is not one word spelled in the alphabet.
-    """
+    """The words of a lexicon file."""
     words = []
     for number, line in _lines(path):
         if len(line.split()) > 1:
@@ -304,11 +296,7 @@ def _read_words(path: str, alphabet: Alphabet) -> list[str]:
 
 
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Labels and weight of each hotword that can be spelled, with a warning for the others.
-
-    Raises:
-        DataError, InputError: a file cannot be read; an entry is no hotword; or no hotword can be spelled.
-    """
+    """Labels and weight of each hotword that can be spelled, with a warning for the others."""
     problems = []
     num_spelled = 0
     for text, weight, prefix in _parse_hotwords(entries):

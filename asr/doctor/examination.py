@@ -20,25 +20,8 @@ from typing import TYPE_CHECKING
 from asr.audio.waveform import Waveform
 from asr.data.manifest import ManifestLine, open_manifest, scan_manifest, write_lines
 from asr.data.splits import Split
-from asr.doctor.checks import (
-    KINDS,
-    Case,
-    DoctorOptions,
-    Finding,
-    check_declared,
-    check_file,
-    check_frames,
-    check_marks,
-    check_sound,
-    check_text,
-    find_duplicate_audio,
-    find_duplicate_ids,
-    find_leaks,
-    find_mismatches,
-    find_odd_rates,
-    find_rare_characters,
-    learned_alphabet,
-)
+from asr.doctor import checks
+from asr.doctor.checks import KINDS, Case, DoctorOptions, Finding
 from asr.doctor.listening import FileFacts, Job, Stretch, listen_to_all
 from asr.errors import ConfigError, DataError
 from asr.text.alphabet import Alphabet
@@ -314,16 +297,16 @@ def _faults(
     model_alphabet = recognizer.model.alphabet if recognizer else None
     if options.characters:
         model_alphabet = Alphabet(tuple(sorted({*options.characters, " "})))
-    alphabet = model_alphabet or learned_alphabet(cases)
+    alphabet = model_alphabet or checks.learned_alphabet(cases)
     sample_rate, num_frames = _frame_formula(recognizer)
     for index, case in enumerate(cases):
         for fault in (
-            *check_file(case),
-            *check_declared(case, options),
-            *check_sound(case, options),
-            *check_text(case, alphabet),
-            *check_marks(case, text_options.marks),
-            *check_frames(
+            *checks.check_file(case),
+            *checks.check_declared(case, options),
+            *checks.check_sound(case, options),
+            *checks.check_text(case, alphabet),
+            *checks.check_marks(case, text_options.marks),
+            *checks.check_frames(
                 case,
                 sample_rate=sample_rate,
                 num_frames=num_frames,
@@ -332,13 +315,13 @@ def _faults(
             ),
         ):
             yield index, fault
-    yield from find_duplicate_ids(cases)
-    yield from find_duplicate_audio(cases, options)
-    yield from find_leaks(cases, options)
-    yield from find_odd_rates(cases, options)
-    yield from find_mismatches(cases)
+    yield from checks.find_duplicate_ids(cases)
+    yield from checks.find_duplicate_audio(cases, options)
+    yield from checks.find_leaks(cases, options)
+    yield from checks.find_odd_rates(cases, options)
+    yield from checks.find_mismatches(cases)
     if model_alphabet is None:
-        yield from find_rare_characters(cases)
+        yield from checks.find_rare_characters(cases)
 
 
 def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], int]]:

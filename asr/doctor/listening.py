@@ -196,13 +196,7 @@ def listen(job: Job) -> Measurement:
 
 
 def _damage(path: str, error: str, notes: list[str], *, decoded: bool) -> tuple[str, str]:
-    """The kind of a file's damage and the reason, both empty if there is none.
-
-    Args:
-        path: the file.
-        error, notes: the error and the warnings from reading it.
-        decoded: whether there were samples.
-    """
+    """The kind of a file's damage and the reason, both empty if there is none."""
     error, *notes = (text.removeprefix(f"{path}: ") for text in (error, *notes))
     if not os.path.isfile(path):
         return "missing", "there is no such file" if not os.path.exists(path) else "it is not a file"

@@ -25,6 +25,7 @@ from asr.errors import AsrError, AsrWarning, visible
 _CLIP_RATE, _CLIP_SECONDS = 16_000, 12.0
 _CLIPS_PER_KIND, _MOST_ROWS = 4, 1000
 _SILENT = frozenset({"missing", "empty", "not-sound", "manifest", "silent", "not-finite"})  # nothing to listen to
+_FINDING_KEYS = ("kind", "level", "manifest", "line", "id", "audio", "message")
 _BINS, _WIDTH, _HEIGHT, _MARGIN = 40, 460, 150, 26
 
 
@@ -78,18 +79,7 @@ def to_json(examination: Examination) -> str:
             }
             for name, unit, values in _measured(examination.cases)
         },
-        "findings": [
-            {
-                "kind": finding.kind,
-                "level": finding.level,
-                "manifest": finding.manifest,
-                "line": finding.line,
-                "id": finding.id,
-                "audio": finding.audio,
-                "message": finding.message,
-            }
-            for finding in examination.findings
-        ],
+        "findings": [{name: getattr(finding, name) for name in _FINDING_KEYS} for finding in examination.findings],
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 

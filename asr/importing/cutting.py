@@ -74,11 +74,7 @@ def make_utterances(
 
 
 def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> float | None:
-    """Seconds of a recording that can be used in place; None if it must be cut.
-
-    Raises:
-        DataError: there is no such file, or no such channel.
-    """
+    """Seconds of a recording that can be used in place; None if it must be cut."""
     if not os.path.isfile(audio):
         raise DataError("there is no such sound file", path=audio)
     try:
@@ -116,9 +112,6 @@ def _cut(
     """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording.
 
     The comment of each file identifies recording, times and channel, so a changed one is cut again.
-
-    Raises:
-        DataError: the recording cannot be read to its end; then no file is written.
     """
     note = files[0].with_suffix(".seconds")  # the duration of the recording, written after its files
     origin = _origin(audio, channel)
