@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli.arguments import Parser, add_options, at_least, given_options, progress_bar
-from asr.cli.command import DATA_WRONG, say, set_threads, write_result
+from asr.cli.command import DATA_WRONG, Commands, run_subcommand, say, set_threads, write_result
 from asr.cli.data_prepare import make_prepare_parser, prepare
-from asr.cli.subcommands import Commands, run_subcommand
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,9 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-# import
-
-
 def make_import_parser(arguments: Sequence[str]) -> Parser:
     from asr.importing.sources import SourceOptions
     from asr.importing.utterances import SplitOptions
@@ -153,9 +149,6 @@ def import_(args: argparse.Namespace) -> int:
 
 
 _MOST_PROBLEMS = 20  # lines on the terminal
-
-
-# check
 
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
@@ -227,9 +220,6 @@ def check(args: argparse.Namespace) -> int:
         message = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
         say(f"{message}, {cleaned.num_quarantined} moved to {cleaned.quarantine}", prog=f"{PROG} check")
     return 0 if examination.is_healthy else DATA_WRONG
-
-
-# shard
 
 
 def make_shard_parser(arguments: Sequence[str]) -> Parser:

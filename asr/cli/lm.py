@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, given_options, given_values, progress_bar
-from asr.cli.command import noter, say, set_threads, write_result
-from asr.cli.subcommands import Commands, run_subcommand
+from asr.cli.command import Commands, noter, run_subcommand, say, set_threads, write_result
 from asr.cli.train import add_run, check_data, configured_values, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
@@ -121,9 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-# train
-
-
 def make_train_parser(arguments: Sequence[str]) -> Parser:
     """The parser of `asr-lm train`, for the kind of model in the arguments."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -177,9 +173,6 @@ def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
     values = configured_values(args, LanguageTrainingConfig)
     check_data(values, args.run, what="texts")
     return from_json(LanguageTrainingConfig, values)
-
-
-# perplexity and score
 
 
 def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
@@ -285,9 +278,6 @@ def _standard_input() -> Iterator[str]:
 def _one_line(sentence: str) -> str:
     """The sentence with line ends inside it written as escapes."""
     return sentence.translate({ord("\n"): "\\n", ord("\r"): "\\r"})
-
-
-# sample
 
 
 def make_sample_parser(arguments: Sequence[str]) -> Parser:

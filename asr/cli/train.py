@@ -126,12 +126,7 @@ def train_in_folder(train: Callable[..., object], args: argparse.Namespace, *, p
 
 
 def read_training_config(args: argparse.Namespace) -> TrainingConfig:
-    """The configuration from flags, file, run folder and initial model.
-
-    Raises:
-        ConfigError: options are unknown, wrong, missing or contradictory, or a file is not JSON.
-        InputError, DataError: the initial model cannot be read.
-    """
+    """The configuration from flags, file, run folder and initial model."""
     from asr.training.config import TrainingConfig
 
     values = configured_values(args, TrainingConfig)
@@ -147,11 +142,7 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
 
 
 def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
-    """The options of --config, or of the folder of --resume, overridden by those of the flags.
-
-    Raises:
-        ConfigError: both are given, the folder has no run, or a file is not JSON.
-    """
+    """The options of --config, or of the folder of --resume, overridden by those of the flags."""
     path = args.config
     if args.resume:
         if path:

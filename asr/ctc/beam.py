@@ -36,7 +36,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -278,34 +277,18 @@ class BeamSearch:
         return state.finish(num_best=num_best, within=within)
 
     def decode_many(
-        self,
-        emissions: Sequence[np.ndarray],
-        *,
-        num_best: int = 1,
-        within: float = math.inf,
-        num_threads: int = 1,
+        self, emissions: Sequence[np.ndarray], *, num_best: int = 1, within: float = math.inf
     ) -> list[list[BeamHypothesis]]:
-        """`decode` for each emission, in order, on `num_threads` threads; results are the same on any number.
-
-        Successive emissions share the steps of a label model.
-        """
-        if num_threads < 1:
-            raise InputError(f"num_threads must be 1 or above; got {num_threads}")
+        """`decode` for each emission, in order. Successive emissions share the steps of a label model."""
         size = 1 if self.label_model is None else TOGETHER
-        groups = [emissions[start : start + size] for start in range(0, len(emissions), size)]
-
-        def decode_group(group: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
+        results: list[list[BeamHypothesis]] = []
+        for begin in range(0, len(emissions), size):
+            group = emissions[begin : begin + size]
             states = [self.start() for _ in group]
             self._run([state._searching(emission) for state, emission in zip(states, group, strict=True)])
             self._run([state._ending() for state in states])
-            return [state.finish(num_best=num_best, within=within) for state in states]
-
-        if num_threads == 1:
-            results = list(map(decode_group, groups))
-        else:
-            with ThreadPoolExecutor(num_threads) as pool:
-                results = list(pool.map(decode_group, groups))
-        return [hypotheses for group in results for hypotheses in group]
+            results += [state.finish(num_best=num_best, within=within) for state in states]
+        return results
 
     def start(self) -> BeamState:
         """A search that has seen no frame yet, for an emission that comes in pieces."""

@@ -56,8 +56,6 @@ def make_search(
         device: where a recurrent language model computes.
     Returns:
         The search, its hotwords, and the words of its lexicon and hotwords; no words without a lexicon.
-    Raises:
-        DataError, InputError: as `asr.decoding.decoder.Decoder`.
     """
     _warm_up()
     language = options.language

@@ -317,11 +317,7 @@ def _words(
 
 
 def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
-    """(T, V) in float32 or float64, checked to hold natural log-probabilities of V labels.
-
-    Raises:
-        InputError: as `decode`.
-    """
+    """(T, V) in float32 or float64, checked to hold natural log-probabilities of V labels."""
     if hasattr(log_probs, "detach"):  # a torch tensor; torch itself stays unloaded
         log_probs = log_probs.detach().cpu()
         if str(log_probs.dtype) == "torch.bfloat16":  # unknown to NumPy

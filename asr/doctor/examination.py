@@ -108,10 +108,7 @@ def examine(
     begin = time.monotonic()
     text_options = recognizer.model.config.text if recognizer else options.text
     findings: list[Finding] = []
-    lines: list[tuple[str, ManifestLine]] = []
-    for manifest in manifests:
-        for line in _readable(manifest, findings):
-            lines.append((manifest, line))
+    lines = [(manifest, line) for manifest in manifests for line in _readable(manifest, findings)]
     cases = [_unmeasured(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
 
     num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)

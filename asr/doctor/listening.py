@@ -124,11 +124,7 @@ def decibels(amplitude: float) -> float:
 def listen_to_all(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[int, Measurement]]:
     """The measurement of each job, with the number of the job, in the order of completion.
 
-    A file that kills its decoding process is corrupt.
-
-    Args:
-        jobs: any number.
-        processes: at least 1; with 1, this process decodes.
+    A file that kills its decoding process is corrupt. With one process, this one decodes.
     """
     if processes == 1:
         yield from enumerate(map(listen, jobs))

@@ -205,11 +205,7 @@ def load_in_process(options: TranscribeOptions, number: int) -> Recognizer:
 
 
 def choose_precision_once(options: TranscribeOptions) -> TranscribeOptions:
-    """The options with the precision that "auto" stands for here, so that all processes have the same.
-
-    Raises:
-        InputError, DataError: there is no such device or model.
-    """
+    """The options with the precision that "auto" stands for here, so that all processes have the same."""
     from asr.acoustic.model import find_model, read_config
     from asr.compute.cells import make_cell
     from asr.compute.device import choose_precision, find_device

@@ -49,9 +49,7 @@ class Recording:
         return self.utterance or self.path
 
 
-def find_recordings(
-    paths: Iterable[str | os.PathLike[str]], *, names: Mapping[str, str] | None = None
-) -> list[Recording | DataError]:
+def find_recordings(paths: Iterable[str | os.PathLike[str]]) -> list[Recording | DataError]:
     """The recordings of the paths, in order; folders are walked, and the files of each sorted by path.
 
     In folders only files with an audio suffix count; hidden files and folders, and links to folders, are skipped.
@@ -60,11 +58,10 @@ def find_recordings(
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
             exist, and a URL is a file if it ends in an audio suffix.
-        names: as for `name_recordings`.
     Returns:
         Recordings, and errors in the place of folders and manifests that hold none or cannot be read.
     """
-    return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names=names or {})
+    return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names={})
 
 
 def name_recordings(

@@ -71,12 +71,7 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item], *, depth
 def with_sounds(
     windows: Iterable[Sequence[Item]], utterances_of: Callable[[Item], Iterable[Utterance]]
 ) -> Iterator[tuple[Item, Sounds]]:
-    """Each batch of each window with its sounds from archives; the next window is read while one is used.
-
-    Args:
-        windows: batches of any kind; see `plan_windows`.
-        utterances_of: gives the utterances of a batch.
-    """
+    """Each batch of each window with its sounds from archives; the next window is read while one is used."""
     stopped = Event()  # otherwise a caller that stops would wait until whole archives have been read
 
     def read(window: Sequence[Item]) -> tuple[Sequence[Item], Sounds]:

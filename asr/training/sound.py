@@ -77,11 +77,7 @@ class Augmentation:
 def rows_in_order(
     workers: Workers[Recordings, AugmentedRows], recordings: Iterable[Recordings]
 ) -> Iterator[AugmentedRows]:
-    """The rows of batches 0, 1, 2 ..., from workers.
-
-    Raises:
-        WorkerDied: a worker was killed.
-    """
+    """The rows of batches 0, 1, 2 ..., from workers."""
 
     def rows() -> Iterator[tuple[int, AugmentedRows]]:
         for task, outcome in workers.results(recordings):
