@@ -76,12 +76,6 @@ def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, d
     """The exit status of the command that the first argument names, with the others.
 
     Without one of that name, --help and --version are answered, and anything else is an error.
-
-    Args:
-        prog: the program, "asr-lm".
-        commands: by name.
-        arguments: of the command line.
-        description, examples: for the help of the program itself.
     """
     name = arguments[0] if arguments else "--help"
     if name in commands:

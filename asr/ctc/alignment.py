@@ -176,11 +176,7 @@ def align_batch(
 
 
 def warm_up(on_compile: Callable[[], object] | None = None) -> None:
-    """Load the compiled aligner, compiling it if necessary; the first process on a machine does so, in seconds.
-
-    Args:
-        on_compile: called before a compilation, to explain the delay.
-    """
+    """Load the compiled aligner, compiling it if necessary; the first process on a machine does so, in seconds."""
     _kernels.load(on_compile=on_compile)
 
 

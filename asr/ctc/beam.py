@@ -557,8 +557,5 @@ def warm_up(on_compile: Callable[[], object] | None = None) -> None:
     """Load the compiled search, compiling it if necessary; otherwise the first `advance` does so.
 
     The first process on a machine compiles it, in seconds; later processes load the stored code in 0.1 s.
-
-    Args:
-        on_compile: called before a compilation, to explain the delay.
     """
     _kernels.load(on_compile=on_compile)

@@ -33,14 +33,6 @@ def make_utterances(
 
     Mono WAV and FLAC files are used in place, unless they are segmented and longer than two minutes. All others are
     cut into mono FLAC files of 16 kHz in output/cut-audio, which a repeated call reuses.
-
-    Args:
-        audio: the recording.
-        channel: counted from 0; None mixes all.
-        named: ids and candidates.
-        output: folder of the manifests.
-    Returns:
-        One result per candidate, in their order.
     """
     candidates = [candidate for _, candidate in named]
     try:

@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 from asr.errors import ConfigError
 from asr.processes import Child, WorkerDied, send_warnings, start
-from asr.training.distributed import MEETING, PeerLost
-from asr.training.signals import stop_signals
+from asr.training.distributed import MEETING, PeerLost, stop_signals
 
 GRACE_SECONDS = 5.0  # for the messages of the others, after one has failed
 

@@ -35,15 +35,7 @@ class Recordings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone.
-
-    Args:
-        options: how sound is changed.
-        sample_rate: Hz of the waveforms.
-        seed: of the training.
-        noises, impulse_responses: waveforms to add and to convolve with.
-        phones: whether there is a second target.
-    """
+    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone."""
 
     options: AugmentOptions
     sample_rate: int

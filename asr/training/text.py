@@ -173,16 +173,7 @@ def plan_rows(num_tokens: int, *, batch_size: int, chunk_length: int) -> tuple[i
 def read_chunks(
     text: Text, *, rows: Sequence[int], row_length: int, chunk_length: int, seed: int, epoch: int, start: int = 0
 ) -> Iterator[Chunk]:
-    """The chunks of an epoch from number `start` on; the last one may be shorter.
-
-    Args:
-        text: the tokens.
-        rows: the numbers of the rows to read; may be empty.
-        row_length: tokens in a row, from `plan_rows`.
-        chunk_length: tokens of a row in a chunk.
-        seed, epoch: of the order of the text.
-        start: the first chunk to read.
-    """
+    """The chunks of an epoch from number `start` on; the last one may be shorter."""
     offset = start * chunk_length
     readers = [_Reader(text, position=row * row_length + offset, seed=seed, epoch=epoch) for row in rows]
     for number, begin in enumerate(range(offset, row_length, chunk_length), start=start):
