@@ -22,6 +22,7 @@ from asr.recognition.recordings import find_recordings, is_folder
 
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
+_FLAGS = ("output", "resume", "plot", "nproc", "model", "device", "precision", "batch_size", "threads")
 _CONCATENABLE = ("txt", "json", "ctm")  # formats of which several results can follow each other
 
 _EXAMPLES = """\
@@ -146,20 +147,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Mapping[str, Any]) -> int:
     """Transcribe with a progress bar, and print the results and errors; the exit status."""
-    options = TranscribeOptions(
-        output=args.output,
-        formats=formats,
-        resume=args.resume,
-        plot=args.plot,
-        nproc=args.nproc,
-        **sound_flags(args),
-        model=args.model,
-        device=args.device,
-        precision=args.precision,
-        batch_size=args.batch_size,
-        threads=args.threads,
-        decoding=decoding,
-    )
+    flags = {name: getattr(args, name) for name in _FLAGS}
+    options = TranscribeOptions(formats=formats, decoding=decoding, **sound_flags(args), **flags)
     recordings = find_recordings(args.paths)
     several = len(recordings) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     if options.output is None and len(formats) > 1:

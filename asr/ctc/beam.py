@@ -510,14 +510,12 @@ class BeamState:
         return np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
 
     def _agree(self) -> None:
-        """Move the tokens that all prefixes share, those above the root, out of the tree.
-
-        While the root has no row, its parent stays, because the row is made from the parent's state.
-        """
+        """Move the tokens that all prefixes share, those above the root, out of the tree."""
         nodes, state = self._arrays["NODES"], self._state[0]
         labels = []
         node = int(state["root"])
         if self._search.label_model is not None and nodes[node]["lm_state"] == records.NO_ROW:
+            # The row of the root is made from the state of its parent, which stays.
             node = int(nodes[node]["parent"])
         while parent := int(nodes[node]["parent"]):
             labels.append(int(nodes[node]["label"]))

@@ -113,7 +113,7 @@ def examine(
 
     num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)
     for index, fault in _faults(cases, options, recognizer, text_options):
-        findings.append(_finding(index, cases[index], fault))
+        findings.append(_finding(index, cases[index], *fault))
     order = {manifest: number for number, manifest in enumerate(manifests)}
     findings.sort(key=lambda finding: (order[finding.manifest], finding.line))
     return Examination(
@@ -332,8 +332,7 @@ def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], 
     return frontend.sample_rate, lambda num_samples: encoder.output_length(frontend.num_frames(num_samples))
 
 
-def _finding(index: int, case: Case, fault: tuple[str, str, float]) -> Finding:
-    kind, message, badness = fault
+def _finding(index: int, case: Case, kind: str, message: str, badness: float) -> Finding:
     return Finding(
         kind=kind,
         message=message,

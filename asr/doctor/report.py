@@ -166,12 +166,9 @@ def _row(finding: Finding) -> str:
 
 
 def _histogram(name: str, unit: str, values: np.ndarray) -> str:
-    """An SVG of counts in 40 bins; values beyond four quartile ranges are in the outer bins.
-
-    At least one unit on each side of the quartiles is shown: a model's own training texts all fit to a billionth.
-    """
+    """An SVG of counts in 40 bins; values beyond four quartile ranges are in the outer bins."""
     first, third = np.quantile(values, (0.25, 0.75))
-    reach = max(4 * (third - first), 1.0)
+    reach = max(4 * (third - first), 1.0)  # a model's own training texts all fit to a billionth
     low, high = max(values.min(), first - reach), min(values.max(), third + reach)
     if high <= low:
         low, high = low - 0.5, high + 0.5

@@ -242,10 +242,7 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[BeamHypothesis]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these hypotheses best, and the number of errors with them.
-
-    The score of unknown letters is tuned last, together with that of unknown words.
-    """
+    """The weights of the search that rank these hypotheses best, and the number of errors with them."""
     base = [np.array([hypothesis.acoustic_score + hypothesis.hotword_score for hypothesis in row]) for row in lists]
     terms: dict[str, Rows] = {
         "lm_weight": [[hypothesis.lm_score for hypothesis in row] for row in lists],
@@ -256,7 +253,7 @@ def _best_weights(
     weights = {name: getattr(options.search, name) for name in weights_of_search(options)}
     first = [name for name in weights if name != "unknown_letter_score"]
     prices = [name for name in weights if name.startswith("unknown_")]
-    for names in (first, prices) if prices else (first,):
+    for names in (first, prices) if prices else (first,):  # unknown letters last, together with unknown words
         rest = [name for name in weights if name not in names]
         fixed = [
             sum((weights[name] * np.array(terms[name][i]) for name in rest), start=base[i]) for i in range(len(base))

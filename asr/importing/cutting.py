@@ -101,12 +101,10 @@ def _at(candidate: Candidate, message: str) -> DataError:
 def _cut(
     audio: Path, channel: int | None, stretches: Sequence[tuple[float, float | None]], files: Sequence[Path]
 ) -> float:
-    """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording.
-
-    The comment of each file identifies recording, times and channel, so a changed one is cut again.
-    """
+    """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording."""
     note = files[0].with_suffix(".seconds")  # the duration of the recording, written after its files
     origin = _origin(audio, channel)
+    # The comment of each file identifies recording, times and channel, so a changed one is cut again.
     origins = [_digest(f"{origin} {start} {end}") for start, end in stretches]
     with suppress(OSError, ValueError):
         seconds, noted_origin = note.read_text().split()

@@ -152,8 +152,6 @@ class NgramModel:
             end: count the end of the sentence, </s>, as a last word.
         Returns:
             (n,) or with `end` (n + 1,) float64.
-        Raises:
-            InputError: a str came, not a sequence of them.
         """
         numbers = self.encode(words)
         numbers = np.append(numbers, np.int32(self.tables.end_word)) if end else numbers

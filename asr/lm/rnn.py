@@ -264,16 +264,7 @@ class LanguageModel(nn.Module):
         return scores
 
     def save(self, folder: str | os.PathLike[str], *, stored: Stored = "float32") -> None:
-        """Write the model folder, completely or not at all; an older one is replaced.
-
-        Args:
-            folder: its path; its parent is made.
-            stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
-                quarter.
-        Raises:
-            InputError: a weight is not finite, or too large for float16.
-            ConfigError: the path exists and is not a model folder.
-        """
+        """Write the model folder, completely or not at all; an older one is replaced; see `stored_weights`."""
         write_model_folder(folder, self.config, stored_weights(self.state_dict(), stored), kind=KIND)
 
     @classmethod

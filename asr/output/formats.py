@@ -311,10 +311,7 @@ class _Piece:
 def _subtitles(
     passages: Iterable[tuple[str, Sequence[Word | Segment]]], duration_seconds: float
 ) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage.
-
-    A short cue stays for a second, unless the next cue or the end of the recording comes first.
-    """
+    """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage."""
     cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
     for number, cue in enumerate(cues, start=1):
         start, end = cue[0].start, cue[-1].end

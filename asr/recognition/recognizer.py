@@ -69,11 +69,7 @@ class Recognizer:
         self.decoder = Decoder(model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
 
     def with_decoding(self, decoding: DecodingOptions | Mapping[str, Any]) -> Recognizer:
-        """A recogniser with the same model and other decoding; a mapping changes some of the options of this one.
-
-        Raises:
-            ConfigError, DataError, InputError: as `load`.
-        """
+        """A recogniser with the same model and other decoding; a mapping changes some of the options of this one."""
         options = decoding if isinstance(decoding, DecodingOptions) else self.decoder.options.changed(decoding)
         other = copy(self)
         other.decoder = Decoder(self.model.alphabet, options, device=str(self.device), dtype=self.dtype)
@@ -171,8 +167,6 @@ class Recognizer:
             source: as for `transcribe`.
             progress: as for `results`.
             sound: channel, track and max_input_bytes as for `transcribe`.
-        Raises:
-            DataError, InputError: the source cannot be read.
         """
         pieces = read_pieces([source], self.model, **sound)
         parts = list(join_pieces(self._emissions(pieces, progress), self.model))
