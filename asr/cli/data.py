@@ -6,8 +6,8 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asr.data.splits import Split
 
 PROG = "asr-data"
+_MOST_PROBLEMS = 20  # lines on the terminal
 
 _EXAMPLES = """\
 commands (details: asr-data COMMAND --help):
@@ -131,8 +132,8 @@ def import_(args: argparse.Namespace) -> int:
     from asr.importing.utterances import SplitOptions, import_recordings
 
     reading, splitting = given_options(args, SourceOptions), given_options(args, SplitOptions)
-    with _Bar(args, "recording") as bar:
-        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=bar.show)
+    with _bar(args, "recording") as show:
+        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=show)
     prog = f"{PROG} import"
     for problem in result.problems[:_MOST_PROBLEMS]:
         say(f"left out: {problem}", prog=prog)
@@ -146,9 +147,6 @@ def import_(args: argparse.Namespace) -> int:
         say(f"{len(result.problems)} left out{more}: {args.output / 'problems.txt'}", prog=prog)
     write_result("".join(f"{path}\n" for path in result.manifests.values()))
     return DATA_WRONG if result.problems else 0
-
-
-_MOST_PROBLEMS = 20  # lines on the terminal
 
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
@@ -204,13 +202,13 @@ def check(args: argparse.Namespace) -> int:
     for kind in also:
         if kind not in KINDS:
             raise ConfigError(f"--quarantine takes kinds of findings ({', '.join(KINDS)}); got {kind!r}")
-    with _Bar(args, "file") as bar:
+    with _bar(args, "file") as show:
         examination = examine(
             manifests,
             options,
             recognizer=_recognizer(args) if args.model else None,
             processes=args.processes or os.cpu_count() or 1,
-            progress=bar.show,
+            progress=show,
         )
     write_result(to_table(examination, width=max(shutil.get_terminal_size().columns, 40), most=args.most))
     for path, write in ((args.json, to_json), (args.html, to_html)):
@@ -242,9 +240,9 @@ def shard(args: argparse.Namespace) -> int:
     """Write shards; the exit status."""
     from asr.data.shards import write_shards
 
-    with _Bar(args, "utterance") as bar:
+    with _bar(args, "utterance") as show:
         archives = write_shards(
-            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=bar.show
+            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=show
         )
     write_result("".join(f"{archive}\n" for archive in archives))
     return 0
@@ -274,19 +272,16 @@ def _recognizer(args: argparse.Namespace) -> Any:
     return load(args.model, device=args.device)
 
 
-class _Bar(AbstractContextManager["_Bar"]):
-    """A progress bar that gets its total at the first step."""
+@contextmanager
+def _bar(args: argparse.Namespace, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows the numbers of steps done, and of all, in a progress bar."""
+    with progress_bar(args, unit=unit) as bar:
 
-    def __init__(self, args: argparse.Namespace, unit: str):
-        self.bar = progress_bar(args, unit=unit)
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int, total: int) -> None:
-        """Set the number of steps done, and of all."""
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
+        yield show
 
 
 COMMANDS: Commands = {

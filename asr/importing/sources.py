@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.source import SOUND_SUFFIXES
 from asr.data.manifest import MOST_ID, MOST_SECONDS
 from asr.data.splits import SPLIT_NAMES, find_split
 from asr.errors import ConfigError, DataError

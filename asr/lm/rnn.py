@@ -199,19 +199,11 @@ class LanguageModel(nn.Module):
         hidden, state = self(tokens[:, None], state)
         return self.log_probs(hidden[:, 0]), state
 
-    def score_batch(self, sentences: Sequence[str]) -> np.ndarray:
-        """Natural logarithm of the probability of each sentence, (n,) float64, in order.
-
-        A sentence has the same score alone and in a batch. Words outside the vocabulary have the probability of <unk>;
-        characters outside the vocabulary make a sentence impossible: -inf.
-
-        Args:
-            sentences: any; they are normalised like the model's texts. An empty one is scored too.
-        """
-        return np.array([score.log_prob for score in self.token_scores(sentences)])
-
     def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
-        """The scores of the tokens of each sentence; see `score_batch`.
+        """The scores of the tokens of each sentence, which is normalised like the model's texts, and may be empty.
+
+        A sentence has the same scores alone and in a batch. Words outside the vocabulary have the probability of <unk>;
+        characters outside the vocabulary make a sentence impossible: -inf.
 
         Raises:
             InputError: a single str came.

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.source import SOUND_SUFFIXES
 from asr.audio.waveform import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
 from asr.options import check_options, option
