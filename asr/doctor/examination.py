@@ -35,23 +35,14 @@ _BATCH = 16  # waveforms
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """The result of an examination.
+    """The result of an examination."""
 
-    Args:
-        splits: of each manifest, by its path: "train", "dev", "test", or "" if not known.
-        cases: the utterances, in the order of the manifests.
-        findings: in the order of the manifests.
-        num_files: decoded sound files.
-        elapsed_seconds: duration of the examination.
-        compared: whether a model has compared texts and sounds.
-    """
-
-    splits: Mapping[str, Split]
-    cases: Sequence[Case]
-    findings: Sequence[Finding]
-    num_files: int
-    elapsed_seconds: float
-    compared: bool
+    splits: Mapping[str, Split]  # of each manifest, by its path: "train", "dev", "test", or "" if not known
+    cases: Sequence[Case]  # the utterances, in the order of the manifests
+    findings: Sequence[Finding]  # in the order of the manifests
+    num_files: int  # decoded sound files
+    elapsed_seconds: float  # duration of the examination
+    compared: bool  # whether a model has compared texts and sounds
 
     @property
     def is_healthy(self) -> bool:
@@ -65,18 +56,11 @@ class Examination:
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
-    """A manifest without its broken lines.
-
-    Args:
-        manifest: the original.
-        clean: file of the remaining lines, unchanged.
-        quarantine: file of the removed lines with the reasons.
-        num_kept, num_quarantined: lines.
-    """
+    """A manifest without its broken lines."""
 
     manifest: str
-    clean: Path
-    quarantine: Path
+    clean: Path  # file of the remaining lines, unchanged
+    quarantine: Path  # file of the removed lines with the reasons
     num_kept: int
     num_quarantined: int
 

@@ -23,24 +23,15 @@ WINDOW_SECONDS = 600.0  # sound of the pieces that are sorted by length together
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A piece of one source, with its context.
+    """A piece of one source, with its context."""
 
-    Args:
-        source: number of the source, from 0.
-        waveform: (N,) samples at the model's rate.
-        first_frame: frame of the source where the waveform begins.
-        start, end: frames of the source, the cuts.
-        num_samples: length of the whole source; None before its last piece.
-        error: of a source that cannot be read.
-    """
-
-    source: int
-    waveform: Waveform
-    first_frame: int = 0
-    start: int = 0
-    end: int = 0
-    num_samples: int | None = None
-    error: AsrError | None = None
+    source: int  # number of the source, from 0
+    waveform: Waveform  # (N,) samples at the model's rate
+    first_frame: int = 0  # frame of the source where the waveform begins
+    start: int = 0  # frame of the source, the cut before
+    end: int = 0  # frame of the source, the cut after
+    num_samples: int | None = None  # length of the whole source; None before its last piece
+    error: AsrError | None = None  # of a source that cannot be read
 
 
 def read_pieces(sources: Iterable[SourceOrUtterance], model: AcousticModel, **sound: Any) -> Iterator[Piece]:
