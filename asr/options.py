@@ -57,11 +57,7 @@ def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
 
 
 def replace_options(options: Options, /, **values: Any) -> Options:
-    """The options with other values, by their names in JSON.
-
-    Raises:
-        ConfigError: as `from_json`.
-    """
+    """The options with other values, by their names in JSON; checked as in `from_json`."""
     return _instance(type(options), values, name="", before=options)
 
 

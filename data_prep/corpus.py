@@ -31,7 +31,8 @@ from urllib.parse import urlsplit
 import soundfile
 from tqdm import tqdm
 
-from asr.audio.sound_files import SOUND_SUFFIXES, sound_header
+from asr.audio.sound_files import sound_header
+from asr.audio.source import SOUND_SUFFIXES
 from asr.corpora.archives import extract
 from asr.corpora.download import download
 from asr.data.manifest import Utterance, write_manifest

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from asr.acoustic.model import AcousticModel, find_model, read_config, write_config
 from asr.cli.arguments import Parser, at_least, show_progress
-from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
+from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
 from asr.cli.evaluate import table
-from asr.cli.train import add_processes, add_workers, set_threads
+from asr.cli.train import add_processes, add_workers
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.evaluation.error_rates import Evaluation, evaluate

@@ -12,6 +12,7 @@ Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_len
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -60,10 +61,7 @@ class EncoderOptions:
     @property
     def time_reduction(self) -> int:
         """Input frames per output frame."""
-        product = 2 if self.pool_after_layer else 1
-        for stride in self.time_strides:
-            product *= stride
-        return product
+        return math.prod(self.time_strides) * (2 if self.pool_after_layer else 1)
 
     def output_length(self, length: Length) -> Length:
         """Number of output frames for `length` input frames; an int or an int64 tensor of any shape.

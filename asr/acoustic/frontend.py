@@ -281,9 +281,6 @@ class Frontend(nn.Module):
         mean = total / count
         self.set_statistics(mean, (total_square / count - mean.square()).clamp(min=0).sqrt())
 
-    def extra_repr(self) -> str:
-        return repr(self.options)
-
     def _unnormalized(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, T, M), undefined where mask (B, T) is false, and feature_lengths (B,)."""
         _check_batch(waveforms, lengths)

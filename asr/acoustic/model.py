@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.acoustic.encoder import Encoder, EncoderOptions
 from asr.acoustic.frontend import Frontend, FrontendOptions
@@ -155,11 +156,7 @@ class AcousticModel(nn.Module):
 
 
 def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
-    """The config.json of a model folder.
-
-    Raises:
-        DataError: it is missing, not JSON, of a newer format, or has an unknown or wrong option.
-    """
+    """The config.json of a model folder."""
     return read_model_config(folder, ModelConfig, kind=KIND)
 
 
@@ -196,10 +193,7 @@ def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """(B, N) float32, zeros after each waveform, and lengths (B,) int64."""
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
-    padded = torch.zeros(len(waveforms), int(lengths.max()))
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
-    return padded, lengths
+    return pad_sequence([torch.from_numpy(waveform).float() for waveform in waveforms], batch_first=True), lengths
 
 
 def embedded_models() -> dict[str, Path]:

@@ -23,17 +23,11 @@ _MOST_TRIALS = 100_000  # of positions at which a frame might begin
 
 
 class FlacFrame(NamedTuple):
-    """The header of a frame.
+    """The header of a frame."""
 
-    Args:
-        fixed: whether all blocks of the stream but the last have the same size.
-        number: of the frame if `fixed`, else of its first sample.
-        block_size: samples per channel.
-    """
-
-    fixed: bool
-    number: int
-    block_size: int
+    fixed: bool  # whether all blocks of the stream but the last have the same size
+    number: int  # of the frame if `fixed`, else of its first sample
+    block_size: int  # samples per channel
 
 
 def flac_frame(header: bytes) -> FlacFrame | None:

@@ -30,14 +30,6 @@ from asr.audio.sound_parts import SoundPart, sound_parts
 from asr.errors import AsrWarning, DataError
 from asr.files.reading import open_regular
 
-# Files to take from a folder; a file that the user names may have any suffix.
-SOUND_SUFFIXES = frozenset(
-    (
-        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
-        *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
-    )
-)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundHeader:

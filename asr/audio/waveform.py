@@ -112,17 +112,17 @@ def stream_audio(
     return _reblocked(_waveform_blocks(decoded, source, sample_rate, channel), round(block_seconds * sample_rate))
 
 
-def stream_channels(source: Source, *, raw: RawFormat | None = None) -> RatedBlocks:
+def stream_channels(source: Source) -> RatedBlocks:
     """The blocks of a sound as stored: not mixed, resampled or checked.
 
     Args:
-        source, raw: as for `read_audio`.
+        source: as for `read_audio`.
     Returns:
         A generator of (rate in Hz, samples (n, channels) float32), n >= 1. A damaged header may state any rate, and
         samples may be NaN.
     Raises, Warns: as `read_audio`, except about rates, samples, and sound without samples.
     """
-    return _decoded(source, None, raw, MAX_INPUT_BYTES)
+    return _decoded(source, None, None, MAX_INPUT_BYTES)
 
 
 def duration_seconds(source: Source, *, track: int | None = None, raw: RawFormat | None = None) -> float:

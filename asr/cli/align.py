@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from asr.cli.arguments import Parser, add_options, add_sound_flags, disable_progress, given_options, sound_flags
+from asr.cli.arguments import Parser, add_options, add_sound_flags, given_options, progress_bar, sound_flags
 from asr.cli.command import noter, run_command, say, write_result
 from asr.cli.recognizer import add_computing_flags, load_recognizer
 from asr.ctc.alignment import warm_up
@@ -111,8 +111,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> AlignedText:
-    from tqdm import tqdm
-
     from asr.recognition.picture import draw_recording
 
     recognizer = load_recognizer(args, args.model, decoding=DecodingOptions())  # no language model: the text is known
@@ -126,7 +124,7 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
         from asr.audio.waveform import read_audio
 
         source, sound = (read_audio(source, sample_rate=model.sample_rate, **sound), model.sample_rate), {}
-    with tqdm(unit=" s of sound", unit_scale=True, disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, unit=" s of sound", unit_scale=True) as bar:
         aligned = align_recording(
             recognizer, source, text, options, progress=lambda seconds: bar.update(round(seconds)), **sound
         )
@@ -137,12 +135,7 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
 
 
 def _read_text(args: argparse.Namespace) -> str:
-    """The text of the arguments.
-
-    Raises:
-        ConfigError: the arguments have no text, or two, or use standard input twice.
-        DataError: the file cannot be read, or is empty; see `asr.files.texts`.
-    """
+    """The text of the arguments."""
     if (args.file is None) == (args.text is None):
         raise ConfigError("give either TEXT, a file with the spoken text, or --text WORDS")
     if args.text is not None:

@@ -120,6 +120,13 @@ def disable_progress(args: argparse.Namespace) -> bool | None:
     return None if shown is None else not shown
 
 
+def progress_bar(args: argparse.Namespace, *iterable: Any, **options: Any) -> Any:
+    """A bar of tqdm, shown as the flags want it, and removed at its end."""
+    from tqdm import tqdm
+
+    return tqdm(*iterable, disable=disable_progress(args), leave=False, **options)
+
+
 def add_options(
     parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "", defaults: Any = None
 ) -> None:
@@ -127,7 +134,8 @@ def add_options(
 
     Help shows the values of the instance `defaults`; None: the defaults of `kind`. Options of a `group` have no dot.
     """
-    group = parser.add_argument_group(title, "\n".join(textwrap.wrap(_first_line(kind), 76)))
+    about = (kind.__doc__ or "").partition("\n")[0]
+    group = parser.add_argument_group(title, "\n".join(textwrap.wrap(about, 76)))
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
         name, hint = prefix + entry.name, hints[entry.name]
@@ -170,10 +178,6 @@ def given_options(args: argparse.Namespace, kind: type[Options]) -> Options:
         ConfigError: the dataclass refuses the values.
     """
     return from_json(kind, given_values(args, kind))
-
-
-def _first_line(kind: type[Any]) -> str:
-    return (kind.__doc__ or "").partition("\n")[0]
 
 
 def _help(text: str, default: Any) -> str:

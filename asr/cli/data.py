@@ -6,21 +6,21 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
-from asr.cli.command import DATA_WRONG, say, write_result
+from asr.cli.arguments import Parser, add_options, at_least, given_options, progress_bar
+from asr.cli.command import DATA_WRONG, Commands, run_subcommand, say, set_threads, write_result
 from asr.cli.data_prepare import make_prepare_parser, prepare
-from asr.cli.subcommands import Commands, run_subcommand
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
     from asr.data.splits import Split
 
 PROG = "asr-data"
+_MOST_PROBLEMS = 20  # lines on the terminal
 
 _EXAMPLES = """\
 commands (details: asr-data COMMAND --help):
@@ -109,9 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-# import
-
-
 def make_import_parser(arguments: Sequence[str]) -> Parser:
     from asr.importing.sources import SourceOptions
     from asr.importing.utterances import SplitOptions
@@ -135,8 +132,8 @@ def import_(args: argparse.Namespace) -> int:
     from asr.importing.utterances import SplitOptions, import_recordings
 
     reading, splitting = given_options(args, SourceOptions), given_options(args, SplitOptions)
-    with _Bar(args, "recording") as bar:
-        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=bar.show)
+    with _bar(args, "recording") as show:
+        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=show)
     prog = f"{PROG} import"
     for problem in result.problems[:_MOST_PROBLEMS]:
         say(f"left out: {problem}", prog=prog)
@@ -150,12 +147,6 @@ def import_(args: argparse.Namespace) -> int:
         say(f"{len(result.problems)} left out{more}: {args.output / 'problems.txt'}", prog=prog)
     write_result("".join(f"{path}\n" for path in result.manifests.values()))
     return DATA_WRONG if result.problems else 0
-
-
-_MOST_PROBLEMS = 20  # lines on the terminal
-
-
-# check
 
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
@@ -211,13 +202,13 @@ def check(args: argparse.Namespace) -> int:
     for kind in also:
         if kind not in KINDS:
             raise ConfigError(f"--quarantine takes kinds of findings ({', '.join(KINDS)}); got {kind!r}")
-    with _Bar(args, "file") as bar:
+    with _bar(args, "file") as show:
         examination = examine(
             manifests,
             options,
             recognizer=_recognizer(args) if args.model else None,
             processes=args.processes or os.cpu_count() or 1,
-            progress=bar.show,
+            progress=show,
         )
     write_result(to_table(examination, width=max(shutil.get_terminal_size().columns, 40), most=args.most))
     for path, write in ((args.json, to_json), (args.html, to_html)):
@@ -227,9 +218,6 @@ def check(args: argparse.Namespace) -> int:
         message = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
         say(f"{message}, {cleaned.num_quarantined} moved to {cleaned.quarantine}", prog=f"{PROG} check")
     return 0 if examination.is_healthy else DATA_WRONG
-
-
-# shard
 
 
 def make_shard_parser(arguments: Sequence[str]) -> Parser:
@@ -252,9 +240,9 @@ def shard(args: argparse.Namespace) -> int:
     """Write shards; the exit status."""
     from asr.data.shards import write_shards
 
-    with _Bar(args, "utterance") as bar:
+    with _bar(args, "utterance") as show:
         archives = write_shards(
-            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=bar.show
+            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=show
         )
     write_result("".join(f"{archive}\n" for archive in archives))
     return 0
@@ -278,30 +266,22 @@ def _manifests(given: Sequence[str]) -> dict[str, Split]:
 
 
 def _recognizer(args: argparse.Namespace) -> Any:
-    import torch
-
     from asr.recognition.recognizer import load
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args)
     return load(args.model, device=args.device)
 
 
-class _Bar(AbstractContextManager["_Bar"]):
-    """A progress bar whose total is set at the first step."""
+@contextmanager
+def _bar(args: argparse.Namespace, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows the numbers of steps done, and of all, in a progress bar."""
+    with progress_bar(args, unit=unit) as bar:
 
-    def __init__(self, args: argparse.Namespace, unit: str):
-        from tqdm import tqdm
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-        self.bar = tqdm(unit=unit, disable=disable_progress(args), leave=False)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int, total: int) -> None:
-        """Set the number of steps done, and of all."""
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
+        yield show
 
 
 COMMANDS: Commands = {

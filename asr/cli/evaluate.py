@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, at_least, disable_progress
+from asr.cli.arguments import Parser, at_least, progress_bar
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_recognizer, shown_decoding
 from asr.errors import ConfigError, DataError
@@ -123,11 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _utterances(manifest: Path) -> tuple[list[Utterance], list[DataError]]:
-    """The utterances of a manifest, and the errors of its other lines, after a report on stderr.
-
-    Raises:
-        DataError: no line can be used.
-    """
+    """The utterances of a manifest, and the errors of its other lines, after a report on stderr."""
     from asr.data.manifest import read_usable
 
     items = read_usable(manifest)
@@ -225,11 +221,9 @@ def _labelled(rows: list[list[str]]) -> Iterator[str]:
 
 def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance]) -> Recognizer:
     """The recogniser with the weights that have the fewest errors on the utterances; reports them on stderr."""
-    from tqdm import tqdm
-
     from asr.evaluation.tuning import tune_decoding, tuned_options
 
-    with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, total=len(utterances), unit="utterance") as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
     values = to_json(options)
     say(f"tuned: {', '.join(f'{name} {values[name]:g}' for name in tuned_options(options))}", prog=PROG)
@@ -242,11 +236,9 @@ def _evaluation(
     args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance], *, text: TextOptions | None
 ) -> Evaluation:
     """The evaluation of one model, with a progress bar; reports unreadable utterances on stderr."""
-    from tqdm import tqdm
-
     from asr.evaluation.error_rates import evaluate
 
-    with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, total=len(utterances), unit="utterance") as bar:
         evaluation = evaluate(recognizer, utterances, text=text, progress=bar.update)
     for id_, reason in evaluation.unreadable:
         say(f"error: utterance {id_!r}: {reason}", prog=PROG)

@@ -9,16 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
-from asr.cli.command import noter, say, write_result
-from asr.cli.subcommands import Commands, run_subcommand
+from asr.cli.arguments import Parser, add_options, given_options, given_values, progress_bar
+from asr.cli.command import Commands, noter, run_subcommand, say, set_threads, write_result
 from asr.cli.train import add_run, check_data, configured_values, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
 from asr.options import from_json
 
 if TYPE_CHECKING:
-    from asr.lm.perplexity import SentenceScore, TextScore
+    from asr.lm.perplexity import TextScore
     from asr.lm.scoring import Scorer
     from asr.training.config import LanguageTrainingConfig
 
@@ -121,9 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-# train
-
-
 def make_train_parser(arguments: Sequence[str]) -> Parser:
     """The parser of `asr-lm train`, for the kind of model in the arguments."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -171,19 +167,12 @@ def train(args: argparse.Namespace) -> int:
 
 
 def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
-    """The configuration from flags, file and run folder.
-
-    Raises:
-        ConfigError: options are unknown, wrong, missing or contradictory, or a file is not JSON.
-    """
+    """The configuration from flags, file and run folder."""
     from asr.training.config import LanguageTrainingConfig
 
     values = configured_values(args, LanguageTrainingConfig)
     check_data(values, args.run, what="texts")
     return from_json(LanguageTrainingConfig, values)
-
-
-# perplexity and score
 
 
 def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
@@ -201,8 +190,6 @@ def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
 
 def perplexity(args: argparse.Namespace) -> int:
     """Print perplexities; returns the exit status."""
-    from tqdm import tqdm
-
     from asr.lm.corpus import read_texts
     from asr.lm.perplexity import TextScore
     from asr.lm.scoring import score_stream
@@ -211,7 +198,7 @@ def perplexity(args: argparse.Namespace) -> int:
     for text in args.texts:
         total, impossible = TextScore(), 0
         lines = (line for line in read_texts(text) if line.strip())
-        for _, score in tqdm(score_stream(scorer, lines), unit="line", disable=disable_progress(args), leave=False):
+        for _, score in progress_bar(args, score_stream(scorer, lines), unit="line"):
             if score.text and score.log_prob > -float("inf"):
                 total += score.counts
             elif score.text:
@@ -258,7 +245,8 @@ def score(args: argparse.Namespace) -> int:
     for sentence, result in score_stream(scorer, args.sentences or _standard_input()):
         write_result(f"{result.log_prob:.6f}\t{_one_line(sentence)}\n")
         if args.tokens:
-            write_result("".join(_token_lines(result)))
+            for token, log_prob, known in zip(result.tokens, result.log_probs, result.known, strict=True):
+                write_result(f"\t{log_prob:.6f}\t{token}" + ("\n" if known else "\t<unk>\n"))
         if result.log_prob > -float("inf"):
             total += result.counts
         else:
@@ -281,11 +269,6 @@ def score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _token_lines(result: SentenceScore) -> Iterator[str]:
-    for token, log_prob, known in zip(result.tokens, result.log_probs, result.known, strict=True):
-        yield f"\t{log_prob:.6f}\t{token}" + ("\n" if known else "\t<unk>\n")
-
-
 def _standard_input() -> Iterator[str]:
     """The lines of standard input, without their ends."""
     for line in lines_with_ends(sys.stdin.buffer, errors="backslashreplace"):
@@ -295,9 +278,6 @@ def _standard_input() -> Iterator[str]:
 def _one_line(sentence: str) -> str:
     """The sentence with line ends inside it written as escapes."""
     return sentence.translate({ord("\n"): "\\n", ord("\r"): "\\r"})
-
-
-# sample
 
 
 def make_sample_parser(arguments: Sequence[str]) -> Parser:
@@ -323,7 +303,7 @@ def sample(args: argparse.Namespace) -> int:
     from asr.lm.sampling import sample as draw
 
     options = given_options(args, SamplingOptions)
-    _set_threads(args)
+    set_threads(args)
     model = LanguageModel.load(find_language_model(args.lm)).to(find_device(args.device))
     for sentence in draw(model, options):
         write_result(f"{sentence}\n")
@@ -347,15 +327,8 @@ def _load_scorer(args: argparse.Namespace) -> Scorer:
 
     text = from_json(TextOptions, values) if (values := given_values(args, TextOptions)) else None
     scorer = load_scorer(args.lm, text=text, device=args.device)
-    _set_threads(args)
+    set_threads(args)
     return scorer
-
-
-def _set_threads(args: argparse.Namespace) -> None:
-    if args.threads:
-        import torch
-
-        torch.set_num_threads(args.threads)
 
 
 COMMANDS: Commands = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values, show_progress
-from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
+from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
 from asr.errors import ConfigError
 from asr.files.reading import read_json
 from asr.options import from_json, to_json
@@ -99,14 +99,6 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def set_threads(args: argparse.Namespace) -> None:
-    """Give torch the threads of all processes together."""
-    if args.threads:
-        import torch
-
-        torch.set_num_threads(args.threads * args.nproc)
-
-
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     config = read_training_config(args)
@@ -134,12 +126,7 @@ def train_in_folder(train: Callable[..., object], args: argparse.Namespace, *, p
 
 
 def read_training_config(args: argparse.Namespace) -> TrainingConfig:
-    """The configuration from flags, file, run folder and initial model.
-
-    Raises:
-        ConfigError: options are unknown, wrong, missing or contradictory, or a file is not JSON.
-        InputError, DataError: the initial model cannot be read.
-    """
+    """The configuration from flags, file, run folder and initial model."""
     from asr.training.config import TrainingConfig
 
     values = configured_values(args, TrainingConfig)
@@ -191,11 +178,7 @@ def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The options in a file.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not a JSON object.
-    """
+    """The options in a file."""
     try:
         values = read_json(path)
     except OSError as error:

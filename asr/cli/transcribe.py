@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from asr.cli.arguments import Parser, add_sound_flags, at_least, disable_progress, given_values, sound_flags
+from asr.cli.arguments import Parser, add_sound_flags, at_least, given_values, progress_bar, sound_flags
 from asr.cli.command import DATA_WRONG, noter, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, shown_decoding
 from asr.data.manifest import is_manifest
@@ -23,6 +23,7 @@ from asr.recognition.recordings import find_recordings, is_folder
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
 _CONCATENABLE = ("txt", "json", "ctm")  # formats whose results can follow each other in one stream
+_FLAGS = ("output", "resume", "plot", "nproc", "model", "device", "precision", "batch_size", "threads")
 
 _EXAMPLES = """\
 output:
@@ -146,20 +147,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Mapping[str, Any]) -> int:
     """Transcribe with a progress bar, and print the results and errors; the exit status."""
-    options = TranscribeOptions(
-        output=args.output,
-        formats=formats,
-        resume=args.resume,
-        plot=args.plot,
-        nproc=args.nproc,
-        **sound_flags(args),
-        model=args.model,
-        device=args.device,
-        precision=args.precision,
-        batch_size=args.batch_size,
-        threads=args.threads,
-        decoding=decoding,
-    )
+    flags = {name: getattr(args, name) for name in _FLAGS}
+    options = TranscribeOptions(formats=formats, decoding=decoding, **sound_flags(args), **flags)
     recordings = find_recordings(args.paths)
     several = len(recordings) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     if options.output is None and len(formats) > 1:
@@ -167,11 +156,9 @@ def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Ma
     if options.output is None and several and formats[0] not in _CONCATENABLE:
         raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
 
-    from tqdm import tqdm
-
     num_failed = num_skipped = 0
     audio_seconds = 0.0
-    with tqdm(total=len(recordings), unit="file", disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, total=len(recordings), unit="file") as bar:
 
         def show(seconds: float) -> None:
             nonlocal audio_seconds

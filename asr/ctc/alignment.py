@@ -175,17 +175,8 @@ def align_batch(
     )
 
 
-def token_spans(log_probs: Any, tokens: Any, *, blank: int) -> np.ndarray:
-    """(U, 2) int64, the frames [start, end) of each token in the best alignment; see `align`."""
-    return align(log_probs, tokens, blank=blank).spans
-
-
 def warm_up(on_compile: Callable[[], object] | None = None) -> None:
-    """Load the compiled aligner, compiling it if necessary; the first process on a machine does so, in seconds.
-
-    Args:
-        on_compile: called before a compilation, to explain the delay.
-    """
+    """Load the compiled aligner, compiling it if necessary; the first process on a machine does so, in seconds."""
     _kernels.load(on_compile=on_compile)
 
 

@@ -29,13 +29,7 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, list[int], list[int]], Tensor]
 
 
 def obstacle(log_probs: Tensor, target_lengths: Tensor, *, blank: int) -> str:
-    """The reason why cuDNN cannot take a batch, even with utterances of equal length; empty if there is none.
-
-    Args:
-        log_probs: (B, T, V).
-        target_lengths: (B,) on the CPU.
-        blank: index of the blank label.
-    """
+    """The reason why cuDNN cannot take a batch, even with utterances of equal length; empty if there is none."""
     if log_probs.device.type != "cuda" or torch.version.hip:
         return f"log_probs must be on a CUDA device, not on {log_probs.device}{' of ROCm' if torch.version.hip else ''}"
     if not torch.backends.cudnn.is_available():

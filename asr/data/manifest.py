@@ -18,13 +18,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from asr.errors import DataError, InputError
 from asr.files.reading import open_regular, parse_json
 from asr.files.texts import MOST_LINE, lines_with_ends, unpacked
 from asr.files.writing import write_whole
 from asr.text.normalization import TextOptions, normalize
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut, Recording
 
 # An utterance may end this much after its recording, and a supervision after its cut: enough for rounded times and
 # the padding of compressed formats, less than a phone.
@@ -275,7 +278,7 @@ def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None
 def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
     """Each utterance as the dictionary of a Lhotse MonoCut; utterances of one file share one Recording."""
     try:
-        from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+        from lhotse import AudioSource, Recording
     except ImportError as error:
         raise ImportError(f"writing a manifest needs Lhotse, which asr's extra `train` brings: {error}") from error
 
@@ -305,23 +308,30 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
                 "(the first is 0)",
                 path=audio,
             )
-        supervision = SupervisionSegment(
-            id=utterance.id,
-            recording_id=recording.id,
-            start=0.0,  # counted from the start of the cut
-            duration=utterance.duration_seconds,
-            channel=utterance.channel,
-            text=utterance.text,
-            speaker=utterance.speaker,
-        )
-        yield MonoCut(
-            id=utterance.id,
-            start=utterance.start_seconds,
-            duration=utterance.duration_seconds,
-            channel=utterance.channel,
-            supervisions=[supervision],
-            recording=recording,
-        ).to_dict()
+        yield make_cut(utterance, recording).to_dict()
+
+
+def make_cut(utterance: Utterance, recording: Recording) -> MonoCut:
+    """The utterance as a cut of a recording."""
+    from lhotse import MonoCut, SupervisionSegment
+
+    supervision = SupervisionSegment(
+        id=utterance.id,
+        recording_id=recording.id,
+        start=0.0,  # counted from the start of the cut
+        duration=utterance.duration_seconds,
+        channel=utterance.channel,
+        text=utterance.text,
+        speaker=utterance.speaker,
+    )
+    return MonoCut(
+        id=utterance.id,
+        start=utterance.start_seconds,
+        duration=utterance.duration_seconds,
+        channel=utterance.channel,
+        supervisions=[supervision],
+        recording=recording,
+    )
 
 
 def _header(audio: Path) -> Any:

@@ -12,13 +12,14 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr.audio.waveform import stream_channels
-from asr.data.manifest import Utterance, read_manifest, read_shard
+from asr.data.manifest import Utterance, make_cut, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
 from asr.files.remote import names_below, opened
@@ -100,7 +101,7 @@ def write_shards(
 
 def _cut(utterance: Utterance, num_samples: int, sample_rate: int) -> MonoCut:
     """The utterance as a cut of its own recording in the archive."""
-    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+    from lhotse import AudioSource, Recording
 
     seconds = num_samples / sample_rate
     recording = Recording(
@@ -110,17 +111,7 @@ def _cut(utterance: Utterance, num_samples: int, sample_rate: int) -> MonoCut:
         num_samples=num_samples,
         duration=seconds,
     )
-    supervision = SupervisionSegment(
-        id=utterance.id,
-        recording_id=utterance.id,
-        start=0.0,
-        duration=seconds,
-        text=utterance.text,
-        speaker=utterance.speaker,
-    )
-    return MonoCut(
-        id=utterance.id, start=0.0, duration=seconds, channel=0, supervisions=[supervision], recording=recording
-    )
+    return make_cut(replace(utterance, start_seconds=0.0, duration_seconds=seconds, channel=0), recording)
 
 
 def read_shards(source: str) -> list[Utterance]:

@@ -56,8 +56,6 @@ def make_search(
         device: where a recurrent language model computes.
     Returns:
         The search, its hotwords, and the words of its lexicon and hotwords; no words without a lexicon.
-    Raises:
-        DataError, InputError: as `asr.decoding.decoder.Decoder`.
     """
     _warm_up()
     language = options.language
@@ -286,11 +284,7 @@ def _check_script(
 
 
 def _read_words(path: str, alphabet: Alphabet) -> list[str]:
-    """The words of a lexicon file.
-
-    Raises:
-        DataError: it cannot be read, has no word, or a line is not one word spelled in the alphabet.
-    """
+    """The words of a lexicon file."""
     words = []
     for number, line in _lines(path):
         if len(line.split()) > 1:
@@ -304,11 +298,7 @@ def _read_words(path: str, alphabet: Alphabet) -> list[str]:
 
 
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Labels and weight of each hotword that can be spelled, with a warning for the others.
-
-    Raises:
-        DataError, InputError: a file cannot be read; an entry is no hotword; or no hotword can be spelled.
-    """
+    """Labels and weight of each hotword that can be spelled, with a warning for the others."""
     problems = []
     num_spelled = 0
     for text, weight, prefix in _parse_hotwords(entries):

@@ -49,7 +49,8 @@ class Decoder:
     ):
         self.alphabet = alphabet
         self.options = options or DecodingOptions()
-        self._effective_options = _effective(self.options)
+        values = {"beam_width": 1} if self.options.greedy else to_json(self.options)
+        self._effective_options = {name: value for name, value in values.items() if name != "prior"}
         if self.options.prior and len(self.options.prior) != alphabet.size:
             raise ConfigError(
                 f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
@@ -221,13 +222,6 @@ def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -
     return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
 
 
-def _effective(options: DecodingOptions) -> dict[str, Any]:
-    """The options that have an effect, for the transcript to store."""
-    if options.greedy:
-        return {"beam_width": 1}
-    return {name: value for name, value in to_json(options).items() if name != "prior"}
-
-
 def decode(
     log_probs: Any,
     alphabet: Alphabet,
@@ -276,11 +270,7 @@ def _empty(emission: np.ndarray) -> BeamHypothesis:
 
 
 def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: float | None) -> Timeline:
-    """The timeline of an emission.
-
-    Raises:
-        InputError: the sound is too short for its frames.
-    """
+    """The timeline of an emission."""
     if duration_seconds is None:
         duration_seconds = num_frames * frame_seconds
     timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=duration_seconds)

@@ -153,11 +153,7 @@ def _blank_column(labels: Sequence[str], blank: str | int | None) -> int:
 
 
 def _normalized(logits: Any, *, num_labels: int) -> np.ndarray:
-    """(T, V) float64 natural log-probabilities.
-
-    Raises:
-        InputError: logits has another shape, or a row with NaN, +inf or only -inf.
-    """
+    """(T, V) float64 natural log-probabilities."""
     if hasattr(logits, "detach"):  # a torch tensor
         logits = logits.detach().cpu().double()
     logits = np.asarray(logits, dtype=np.float64)

@@ -129,26 +129,17 @@ class TextMatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """An utterance and the facts about it.
-
-    Args:
-        manifest, line: its line in a manifest.
-        split: of the manifest.
-        utterance, declared: from the manifest.
-        text: normalised.
-        file, sound: measured; `sound` is None if the utterance has no samples.
-        match: by a model; None without one.
-    """
+    """An utterance and the facts about it."""
 
     manifest: str
     line: int
-    split: Split
+    split: Split  # of the manifest
     utterance: Utterance
     declared: Declared
-    text: str
+    text: str  # normalised
     file: FileFacts
-    sound: SoundFacts | None = None
-    match: TextMatch | None = None
+    sound: SoundFacts | None = None  # None if the utterance has no samples
+    match: TextMatch | None = None  # by a model; None without one
 
     @property
     def location(self) -> str:
@@ -172,25 +163,16 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """A fault of one utterance or one line.
+    """A fault of one utterance or one line."""
 
-    Args:
-        kind: one of `KINDS`.
-        message: details.
-        manifest, line: its location.
-        id, audio: of the utterance; empty if the line cannot be read.
-        badness: higher is worse, within one kind.
-        case: index of the utterance among the cases.
-    """
-
-    kind: str
+    kind: str  # one of `KINDS`
     message: str
     manifest: str
     line: int
-    id: str = ""
-    audio: str = ""
-    badness: float = 0.0
-    case: int | None = None
+    id: str = ""  # of the utterance; empty if the line cannot be read
+    audio: str = ""  # likewise
+    badness: float = 0.0  # higher is worse, within one kind
+    case: int | None = None  # index of the utterance among the cases
 
     @property
     def level(self) -> Level:

@@ -48,9 +48,6 @@ def open_cache(path: Path) -> IO[bytes]:
 def writing_cache(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """Write a cache file completely or not at all; see `asr.files.writing.replacing`. Missing folders are made.
 
-    Args:
-        path: the file.
-        mode: its permissions.
     Raises:
         OSError: the file cannot be written; or (EPERM) another user can write to its folder.
     """

@@ -59,20 +59,12 @@ def embedded_folders(kind: Kind) -> dict[str, Path]:
 
 
 def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
-    """Whether there is a model folder of that kind.
-
-    Raises:
-        DataError: its configuration cannot be read.
-    """
+    """Whether there is a model folder of that kind."""
     return (Path(folder) / CONFIG_FILE).is_file() and read_values(folder).get("kind", "acoustic model") == kind
 
 
 def read_values(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON values in the config.json of a model folder.
-
-    Raises:
-        DataError: it is missing, or not a JSON object.
-    """
+    """The JSON values in the config.json of a model folder."""
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
         raise DataError(f"not a model folder: it has no {CONFIG_FILE}", path=path.parent)

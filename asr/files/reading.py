@@ -54,12 +54,7 @@ def read_regular(path: str | os.PathLike[str], *, at_most: int) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file of at most `JSON_BYTES`.
-
-    Raises:
-        OSError: see `read_regular`.
-        ValueError: see `parse_json`.
-    """
+    """The value in a JSON file of at most `JSON_BYTES`."""
     return parse_json(read_regular(path, at_most=JSON_BYTES))
 
 

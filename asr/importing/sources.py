@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.source import SOUND_SUFFIXES
 from asr.data.manifest import MOST_ID, MOST_SECONDS
 from asr.data.splits import SPLIT_NAMES, find_split
 from asr.errors import ConfigError, DataError
@@ -109,9 +109,6 @@ def find_candidates(source: Path, output: Path, options: SourceOptions) -> Itera
             a Hugging Face data set on disk.
         output: folder for the sounds of a data set.
         options: how to read it.
-    Raises:
-        ConfigError: the source needs pyarrow, which is not installed.
-        DataError: the source is missing or cannot be read at all.
     """
     if source.is_dir():
         yield from _dataset(source, output, options) if is_dataset(source) else _folder(source, output, options)

@@ -53,21 +53,13 @@ class SplitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """The result of an import.
+    """The result of an import."""
 
-    Args:
-        manifests: of each split that has utterances.
-        seconds: of sound in each of them.
-        counts: utterances in each of them.
-        problems: the items left out, each as FILE: or FILE:LINE: and the reason.
-        notes: sentences about splits, ids and marks.
-    """
-
-    manifests: Mapping[str, Path]
-    seconds: Mapping[str, float]
-    counts: Mapping[str, int]
-    problems: Sequence[str]
-    notes: Sequence[str]
+    manifests: Mapping[str, Path]  # of each split that has utterances
+    seconds: Mapping[str, float]  # of sound in each of them
+    counts: Mapping[str, int]  # utterances in each of them
+    problems: Sequence[str]  # the items left out, each as FILE: or FILE:LINE: and the reason
+    notes: Sequence[str]  # sentences about splits, ids and marks
 
 
 def import_recordings(

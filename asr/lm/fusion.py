@@ -20,7 +20,7 @@ from asr.lm.vocabulary import EOS
 class CharacterFusion:
     """A recurrent model of characters for the beam search: an `asr.ctc.beam.LabelModel`.
 
-    The score of a text is the one of `LanguageModel.score_batch`, with the spaces of the search.
+    The score of a text is the one of `LanguageModel.token_scores`, with the spaces of the search.
 
     Args:
         model: over characters; it is put in evaluation mode.

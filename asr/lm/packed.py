@@ -29,13 +29,7 @@ _HALF = ("log_probs", "back_offs")
 
 
 def write_packed(path: str | os.PathLike[str], words: Sequence[str], tables: NgramTables) -> None:
-    """Write a model, completely or not at all; its log-probabilities are rounded to half precision.
-
-    Args:
-        path: the file.
-        words: the vocabulary, by number.
-        tables: the n-grams.
-    """
+    """Write a model, completely or not at all; its log-probabilities are rounded to half precision."""
     arrays = {
         "names": np.frombuffer("\n".join(words).encode(), np.uint8),
         "words": _narrow(tables.words[1:]),

@@ -199,19 +199,11 @@ class LanguageModel(nn.Module):
         hidden, state = self(tokens[:, None], state)
         return self.log_probs(hidden[:, 0]), state
 
-    def score_batch(self, sentences: Sequence[str]) -> np.ndarray:
-        """Natural logarithm of the probability of each sentence, (n,) float64, in order.
-
-        A sentence has the same score alone and in a batch. Words outside the vocabulary have the probability of <unk>;
-        characters outside the vocabulary make a sentence impossible: -inf.
-
-        Args:
-            sentences: any; they are normalised like the model's texts. An empty one is scored too.
-        """
-        return np.array([score.log_prob for score in self.token_scores(sentences)])
-
     def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
-        """The scores of the tokens of each sentence; see `score_batch`.
+        """The scores of the tokens of each sentence, which is normalised like the model's texts, and may be empty.
+
+        A sentence has the same scores alone and in a batch. Words outside the vocabulary have the probability of <unk>;
+        characters outside the vocabulary make a sentence impossible: -inf.
 
         Raises:
             InputError: a single str came.
@@ -264,16 +256,7 @@ class LanguageModel(nn.Module):
         return scores
 
     def save(self, folder: str | os.PathLike[str], *, stored: Stored = "float32") -> None:
-        """Write the model folder, completely or not at all; an older one is replaced.
-
-        Args:
-            folder: its path; its parent is made.
-            stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
-                quarter.
-        Raises:
-            InputError: a weight is not finite, or too large for float16.
-            ConfigError: the path exists and is not a model folder.
-        """
+        """Write the model folder, completely or not at all; an older one is replaced; see `stored_weights`."""
         write_model_folder(folder, self.config, stored_weights(self.state_dict(), stored), kind=KIND)
 
     @classmethod

@@ -44,15 +44,7 @@ def to_json(transcript: Transcript) -> str:
     """
     document = {
         "text": transcript.text,
-        "words": [
-            {
-                "text": word.text,
-                "start": _milliseconds(word.start) / 1000,
-                "end": _milliseconds(word.end) / 1000,
-                "confidence": round(word.confidence, 4),
-            }
-            for word in transcript.words
-        ],
+        "words": list(map(_timed, transcript.words)),
         "hypotheses": [_hypothesis(hypothesis, transcript.timeline) for hypothesis in transcript.hypotheses],
         "duration": _milliseconds(transcript.duration_seconds) / 1000,
         "model": transcript.model,
@@ -154,15 +146,7 @@ def alignment_to_json(aligned: AlignedText, level: Level) -> str:
     """
     document: dict[str, object] = {"text": aligned.text}
     for tier, segments in _tiers(aligned, level):
-        document[tier] = [
-            {
-                "text": segment.text,
-                "start": _milliseconds(segment.start) / 1000,
-                "end": _milliseconds(segment.end) / 1000,
-                "confidence": round(segment.confidence, 4),
-            }
-            for segment in segments
-        ]
+        document[tier] = list(map(_timed, segments))
     document |= {
         "untimed": list(aligned.untimed),
         "score": round(aligned.score, 4),
@@ -228,6 +212,16 @@ ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
     "vtt": alignment_to_vtt,
 }
 """The writer of each format of an aligned text; its name is also the extension of the file."""
+
+
+def _timed(word: Word | Segment) -> dict[str, object]:
+    """A word or segment as JSON values."""
+    return {
+        "text": word.text,
+        "start": _milliseconds(word.start) / 1000,
+        "end": _milliseconds(word.end) / 1000,
+        "confidence": round(word.confidence, 4),
+    }
 
 
 def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:

@@ -158,7 +158,10 @@ def transcribe_recordings(
         named = recordings
         if options.resume and options.output is not None:
             named = names_in(Path(options.output), recordings)
-        done = [_is_done(item, options) for item in named]
+        done = [
+            options.resume and isinstance(item, Recording) and all(map(os.path.exists, _files(item, options)))
+            for item in named
+        ]
         if options.resume:
             note(f"skipped {sum(done)} of {len(named)} recordings: their files exist")
         recognizer = None
@@ -306,11 +309,6 @@ def _files(recording: Recording, options: TranscribeOptions) -> list[Path]:
     if options.output is None:
         return []
     return [Path(options.output) / f"{recording.name}.{name}" for name in options.formats]
-
-
-def _is_done(item: Recording | DataError, options: TranscribeOptions) -> bool:
-    """Whether `resume` skips the recording."""
-    return options.resume and isinstance(item, Recording) and all(map(os.path.exists, _files(item, options)))
 
 
 def _note_renamed(

@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asr.audio.waveform import stream_audio
+from asr.audio.waveform import Source, stream_audio
 from asr.errors import AsrWarning
 from asr.output.pictures import MOST_SECONDS, transcript_picture
 from asr.text.aligned_text import Segment
 from asr.text.transcript import Timeline, Word
 
 if TYPE_CHECKING:
-    from asr.audio.waveform import Source
     from asr.recognition.recognizer import Recognizer
 
 

@@ -122,16 +122,15 @@ class Recognizer:
         self,
         sources: Iterable[SourceOrUtterance],
         *,
-        channel: int | None = None,
-        track: int | None = None,
-        max_input_bytes: int = MAX_INPUT_BYTES,
         progress: Callable[[float], None] | None = None,
+        **sound: Any,
     ) -> Iterator[Transcript | AsrError]:
         """As `transcribe_many`, but an unreadable source gives its error in its place, and the next sources follow.
 
-        A source may also be an utterance of a manifest. `progress` is called after each batch with its seconds.
+        A source may also be an utterance of a manifest. `progress` is called after each batch with its seconds; `sound`
+        is as for `transcribe`.
         """
-        pieces = read_pieces(sources, self.model, channel=channel, track=track, max_input_bytes=max_input_bytes)
+        pieces = read_pieces(sources, self.model, **sound)
         by_source = groupby(self._emissions(pieces, progress), key=lambda pair: pair[0].source)
         stretches = chain.from_iterable(cut_stretches(number, group, self.model) for number, group in by_source)
         for _, group in groupby(self._decoded(stretches), key=lambda pair: pair[0].source):
@@ -163,20 +162,17 @@ class Recognizer:
         self,
         source: Source,
         *,
-        channel: int | None = None,
-        track: int | None = None,
-        max_input_bytes: int = MAX_INPUT_BYTES,
         progress: Callable[[float], None] | None = None,
+        **sound: Any,
     ) -> tuple[Emission, float]:
         """(T, V) log_probs of a recording of any length, computed in pieces as for `transcribe`; and its seconds.
 
         Args:
-            source, channel, track, max_input_bytes: as for `transcribe`.
+            source: as for `transcribe`.
             progress: as for `results`.
-        Raises:
-            DataError, InputError: the source cannot be read.
+            sound: channel, track and max_input_bytes as for `transcribe`.
         """
-        pieces = read_pieces([source], self.model, channel=channel, track=track, max_input_bytes=max_input_bytes)
+        pieces = read_pieces([source], self.model, **sound)
         parts = list(join_pieces(self._emissions(pieces, progress), self.model))
         num_samples = parts[-1].num_samples
         assert num_samples is not None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from asr.audio.source import SOUND_SUFFIXES
 from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
 from asr.files.remote import is_url, names_below, place_of
@@ -49,9 +50,7 @@ class Recording:
         return self.utterance or self.path
 
 
-def find_recordings(
-    paths: Iterable[str | os.PathLike[str]], *, names: Mapping[str, str] | None = None
-) -> list[Recording | DataError]:
+def find_recordings(paths: Iterable[str | os.PathLike[str]]) -> list[Recording | DataError]:
     """The recordings of the paths, in order; folders are walked, and the files of each sorted by path.
 
     In folders only files with an audio suffix are used; hidden files and folders, and links to folders, are skipped. A
@@ -60,11 +59,10 @@ def find_recordings(
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
             exist, and a URL is a file if it ends in an audio suffix.
-        names: as for `name_recordings`.
     Returns:
         Recordings, and errors in the place of folders and manifests that are empty or cannot be read.
     """
-    return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names=names or {})
+    return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names={})
 
 
 def name_recordings(
@@ -119,8 +117,6 @@ def _expand(path: str) -> Iterator[Recording | DataError]:
 
 def is_folder(path: str) -> bool:
     """Whether the path is a folder, or a URL without an audio suffix."""
-    from asr.audio.sound_files import SOUND_SUFFIXES  # this loads libraries that --help does not need
-
     return place_of(path).suffix.lower() not in SOUND_SUFFIXES if is_url(path) else os.path.isdir(path)
 
 
@@ -134,8 +130,6 @@ def _utterances(path: str) -> list[Utterance | DataError]:
 
 def _listed(url: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder of a URL, sorted, or an error."""
-    from asr.audio.sound_files import SOUND_SUFFIXES
-
     try:
         names = [PurePath(name) for name in names_below(url)]
     except DataError as error:
@@ -152,8 +146,6 @@ def _listed(url: str) -> Iterator[PurePath | DataError]:
 
 def _walk(folder: str) -> Iterator[PurePath | DataError]:
     """Paths within the folder, sorted, and errors."""
-    from asr.audio.sound_files import SOUND_SUFFIXES  # this loads libraries that --help does not need
-
     errors: list[DataError] = []
 
     def note_error(error: OSError) -> None:

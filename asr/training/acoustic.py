@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -120,17 +120,16 @@ def draw_curve(folder: Path) -> None:
 def without_folders(config: TrainingConfig) -> TrainingConfig:
     """The configuration with the names of files but not their folders, for the provenance in a published model."""
 
-    def names(paths: Iterable[str]) -> tuple[str, ...]:
-        return tuple(Path(path).name for path in paths)
+    def name(path: str) -> str:
+        return Path(path).name
 
-    (noise, impulse_responses, lexicon, init) = names(
-        (config.data.noise, config.data.impulse_responses, config.auxiliary.lexicon, config.init)
-    )
+    files = config.data
     data = replace(
-        config.data,
-        train=names(config.data.train),
-        dev=names(config.data.dev),
-        noise=noise,
-        impulse_responses=impulse_responses,
+        files,
+        train=tuple(map(name, files.train)),
+        dev=tuple(map(name, files.dev)),
+        noise=name(files.noise),
+        impulse_responses=name(files.impulse_responses),
     )
-    return replace(config, data=data, auxiliary=replace(config.auxiliary, lexicon=lexicon), init=init)
+    auxiliary = replace(config.auxiliary, lexicon=name(config.auxiliary.lexicon))
+    return replace(config, data=data, auxiliary=auxiliary, init=name(config.init))

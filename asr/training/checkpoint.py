@@ -124,11 +124,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def latest_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest readable state, None without checkpoints, and a sentence about each newer damaged one.
-
-    Raises:
-        DataError: no checkpoint can be read.
-    """
+    """The newest readable state, None without checkpoints, and a sentence about each newer damaged one."""
     faults: list[str] = []
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:

@@ -117,20 +117,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_options(self)
         if self.deterministic and self.ctc_backend == "native":
-            raise ConfigError(
-                "deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not",
-                *("deterministic", "ctc_backend"),
-            )
+            message = "deterministic needs ctc_backend auto or cudnn: the native kernel of CUDA is not"
+            raise ConfigError(message, "deterministic", "ctc_backend")
         if not self.init and (self.init_alphabet != "keep" or self.frozen_layers):
-            raise ConfigError(
-                "init_alphabet and frozen_layers need a model to start from, init",
-                *("init_alphabet", "frozen_layers", "init"),
-            )
+            message = "init_alphabet and frozen_layers need a model to start from, init"
+            raise ConfigError(message, "init_alphabet", "frozen_layers", "init")
         if self.frozen_layers > self.encoder.num_layers:
-            raise ConfigError(
-                f"frozen_layers must be at most the encoder's {self.encoder.num_layers}, not {self.frozen_layers}",
-                "frozen_layers",
-            )
+            message = f"frozen_layers must be at most the encoder's {self.encoder.num_layers}, not {self.frozen_layers}"
+            raise ConfigError(message, "frozen_layers")
         if self.auxiliary.lexicon and self.auxiliary.layer > self.encoder.num_layers:
             raise ConfigError(
                 f"auxiliary.layer must be one of the encoder's {self.encoder.num_layers} layers, "
@@ -139,10 +133,8 @@ class TrainingConfig:
             )
         for name, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
             if getattr(self.augment, name) > 0 and not getattr(self.data, folder):
-                raise ConfigError(
-                    f"augment.{name} needs a folder of sounds in data.{folder}, but there is none",
-                    *(f"augment.{name}", f"data.{folder}"),
-                )
+                message = f"augment.{name} needs a folder of sounds in data.{folder}, but there is none"
+                raise ConfigError(message, f"augment.{name}", f"data.{folder}")
 
 
 def _loop(name: str, default: Any) -> Any:

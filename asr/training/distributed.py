@@ -13,6 +13,8 @@ by the process that started them: torchrun, or `asr.training.launch`.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -51,6 +53,32 @@ def rank() -> int:
 def num_processes() -> int:
     """Number of processes in the group; 1 outside a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGINT or SIGTERM has come; a second SIGINT interrupts at once.
+
+    A process that `asr.training.launch` started leaves SIGINT to the process that started it, which passes it on as
+    SIGTERM. Outside the main thread, where Python takes no signals, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    numbers = (signal.SIGTERM,) if MEETING in os.environ else (signal.SIGINT, signal.SIGTERM)
+    received: list[int] = []
+
+    def remember(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, remember) for number in numbers}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -42,11 +42,7 @@ def train_language_model(
     Args:
         config: everything that decides the result; saved in the run folder as config.json.
         folder: the run folder: log.jsonl, tensorboard/, checkpoints/, the tokens of the text, and model/ at the end.
-        device: "cpu", "cuda", or "auto" for CUDA where it exists.
-        note: called with each sentence for the user.
-        progress: show bars on stderr; None: if stderr is a terminal.
-        processes: number of processes to train in, each with its share of torch's threads, or its own GPU; with more
-            than one, the calling script needs its `if __name__ == "__main__"`.
+        device, note, progress, processes: as for `asr.training.acoustic.train_acoustic_model`.
     Returns:
         The trained model, as in `folder/model`.
     Raises:

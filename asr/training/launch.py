@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 from asr.errors import ConfigError
 from asr.processes import Child, WorkerDied, send_warnings, start
-from asr.training.distributed import MEETING, PeerLost
-from asr.training.signals import stop_signals
+from asr.training.distributed import MEETING, PeerLost, stop_signals
 
 GRACE_SECONDS = 5.0  # for the messages of the others, after one has failed
 
@@ -83,7 +82,8 @@ def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[
                 del running[child.connection]
                 child.process.join()
                 if child.process.exitcode:
-                    failures.append(KeyboardInterrupt() if stopping else _death(child))
+                    how = f"{child.death().how}; the same command goes on from the last checkpoint"
+                    failures.append(KeyboardInterrupt() if stopping else WorkerDied(child.process.name, how))
                 continue
             except Exception as error:
                 failures.append(error)
@@ -98,11 +98,6 @@ def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[
         if failures:
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
     return failures
-
-
-def _death(child: Child) -> WorkerDied:
-    death = child.death()
-    return WorkerDied(child.process.name, f"{death.how}; the same command goes on from the last checkpoint")
 
 
 def _work(

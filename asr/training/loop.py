@@ -16,10 +16,9 @@ from asr.errors import AsrError
 from asr.training.best_weights import average_best, drop_others, keep_best, stalled
 from asr.training.checkpoint import Position, resume, save
 from asr.training.config import LoopOptions
-from asr.training.distributed import agreed, is_first, num_processes, rank, total
+from asr.training.distributed import agreed, is_first, num_processes, rank, stop_signals, total
 from asr.training.log import TrainingLog
 from asr.training.optimizer import learning_rate, make_optimizer, make_scaler, update
-from asr.training.signals import stop_signals
 from asr.training.task import BatchLoss, Task, naming, seed_of, whole_batch
 
 WAITING_SHARE, WAITING_SECONDS = 0.05, 10.0  # note longer waiting: share of an epoch's time, seconds of a process

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -19,17 +19,9 @@ from asr.files.reading import read_json
 from asr.files.writing import write_whole
 from asr.options import first_difference, from_json, to_json
 from asr.training.checkpoint import CHECKPOINTS
-from asr.training.config import LoopOptions
+from asr.training.config import LanguageTrainingConfig, TrainingConfig
 
-
-class TrainingOptions(Protocol):
-    """The configuration of a training, a dataclass."""
-
-    @property
-    def loop(self) -> LoopOptions: ...
-
-
-Config = TypeVar("Config", bound=TrainingOptions)
+Config = TypeVar("Config", TrainingConfig, LanguageTrainingConfig)
 
 
 @contextmanager

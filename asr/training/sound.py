@@ -35,15 +35,7 @@ class Recordings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone.
-
-    Args:
-        options: how sound is changed.
-        sample_rate: Hz of the waveforms.
-        seed: of the training.
-        noises, impulse_responses: waveforms to add and to convolve with.
-        phones: whether there is a second target.
-    """
+    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone."""
 
     options: AugmentOptions
     sample_rate: int
@@ -77,11 +69,7 @@ class Augmentation:
 def rows_in_order(
     workers: Workers[Recordings, AugmentedRows], recordings: Iterable[Recordings]
 ) -> Iterator[AugmentedRows]:
-    """The rows of batches 0, 1, 2 ..., from workers.
-
-    Raises:
-        WorkerDied: a worker was killed.
-    """
+    """The rows of batches 0, 1, 2 ..., from workers."""
 
     def rows() -> Iterator[tuple[int, AugmentedRows]]:
         for task, outcome in workers.results(recordings):

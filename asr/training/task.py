@@ -57,11 +57,7 @@ class OutOfMemory(AsrError):
 
 @contextmanager
 def naming(ids: Sequence[str]) -> Iterator[None]:
-    """Name the batch if the GPU runs out of memory in the block.
-
-    Raises:
-        OutOfMemory: it did.
-    """
+    """Name the batch if the GPU runs out of memory in the block."""
     try:
         yield
     except torch.OutOfMemoryError as error:

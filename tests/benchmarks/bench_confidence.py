@@ -23,7 +23,7 @@ import torch
 from timing import machine
 
 import asr
-from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.source import SOUND_SUFFIXES
 from asr.audio.waveform import duration_seconds
 from asr.data.manifest import Utterance, read_manifest
 from asr.recognition.recognizer import Recognizer
