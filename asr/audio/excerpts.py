@@ -1,4 +1,4 @@
-"""The bytes of a file: read at any position, searched, and byte ranges of it as a file, without a copy."""
+"""Read the bytes of a file at any position, search them, and open byte ranges as a file, without a copy."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class FileBytes:
         return self._block[offset : offset + min(count, max(0, self.end - position))]
 
     def search(self, pattern: re.Pattern[bytes], position: int) -> int:
-        """The next position of a pattern of up to eight bytes; the end if there is none."""
+        """The next position of a pattern of up to eight bytes; the end of the range if there is none."""
         while self.at(position, 8):
             offset, limit = position - self._start, min(len(self._block), self.end - self._start)
             if match := pattern.search(self._block, offset, limit):

@@ -1,7 +1,8 @@
 """Mono samples at the model's rate from any sound file, stream or array; durations; pauses to cut at.
 
 libsndfile reads wav, flac, ogg, opus, mp3, NIST sphere and more; an `ffmpeg` program, if installed, reads the rest
-(m4a, mp4, webm). All sound is read in blocks: no stated length is ever allocated, and three hours need a few megabytes:
+(m4a, mp4, webm). All sound is read in blocks: memory does not depend on the length in the header, and three hours need
+a few megabytes:
 
     source --decode--> (rate, (n, channels)) --mix and check--> (rate, (n,)) --resample--> (n,) at the model's rate
 """
@@ -118,9 +119,9 @@ def stream_channels(source: Source, *, raw: RawFormat | None = None) -> RatedBlo
     Args:
         source, raw: as for `read_audio`.
     Returns:
-        A generator of (rate in Hz, samples (n, channels) float32), n >= 1. A damaged header may state any rate, and
-        samples may be NaN.
-    Raises, Warns: as `read_audio`, except about rates, samples, and sound without samples.
+        A generator of (rate in Hz, samples (n, channels) float32), n >= 1. The rate may be wrong (from a damaged
+    header), and samples may be NaN. Raises, Warns: as `read_audio`, except about rates, samples, and sound without
+    samples.
     """
     return _decoded(source, None, raw, MAX_INPUT_BYTES)
 

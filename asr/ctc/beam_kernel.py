@@ -363,7 +363,8 @@ def _extend(nodes, parent, label, node, tables, rules):
 
 @_compiled
 def _close(nodes, node, tables, rules):
-    """A prefix once its last word is complete: allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state."""
+    """The values of a prefix with its last word complete: allowed, num_words, num_unknown, unknown_letters, lm_score,
+    lm_state."""
     prefix = nodes[node]
     num_words, num_unknown, unknown_letters = prefix.num_words, prefix.num_unknown, prefix.unknown_letters
     lm_score, lm_state = prefix.lm_score, prefix.lm_state

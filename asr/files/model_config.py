@@ -1,6 +1,6 @@
 """The config.json of model folders, and the models that come with the package; it loads fast, without torch.
 
-An acoustic model's config.json says nothing of its kind; that of any other has it under "kind".
+The config.json of an acoustic model has no "kind"; the config.json of any other model has one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from asr.options import from_json, shown, to_json
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
-EMBEDDED = Path(__file__).parents[1] / "models"  # those that come with the package
+EMBEDDED = Path(__file__).parents[1] / "models"  # the embedded models
 
 Kind = Literal["acoustic model", "language model"]
 Config = TypeVar("Config")

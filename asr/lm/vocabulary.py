@@ -1,8 +1,8 @@
 """The tokens of a language model, words or characters, and their numbers.
 
-Token 0 is <eos>, which ends a sentence and stands before the first token. A vocabulary of words has <unk> as token 1,
-for every word that it lacks. A vocabulary of characters has no <unk>: other characters have probability 0. Then come
-the words or characters, the most frequent first, as an adaptive softmax needs them.
+Token 0 is <eos>, which ends a sentence and precedes the first token. A vocabulary of words has <unk> as token 1,
+for every word that it lacks. A vocabulary of characters has no <unk>: other characters have probability 0. The words or
+characters follow, the most frequent first, as an adaptive softmax needs them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_TYPES = 4_000_000  # different words in memory while counting a text, about
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyOptions:
-    """What tokens are, and which of those in the text a model knows."""
+    """The unit of tokens, and the limits of the vocabulary."""
 
     unit: Unit = option("word", "make tokens of words or of characters")
     max_size: int = option(40000, "keep the N most frequent words; 0: all", least=0)
@@ -48,7 +48,7 @@ class Vocabulary:
         unit: what a token is.
         entries: the words or characters, most frequent first, all different.
     Raises:
-        InputError: there are none, one twice, or one that cannot occur in a text.
+        InputError: there are no entries, one occurs twice, or one cannot occur in a text.
     """
 
     unit: Unit

@@ -155,7 +155,7 @@ def test_two_recordings_of_one_name_are_refused(tmp_path: Path, capsys: pytest.C
 def test_a_list_that_has_no_end_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "metadata.csv")
     assert gather.main(["ljspeech", str(tmp_path), str(tmp_path / "lj")]) == 1
-    assert "metadata.csv: cannot be read: it must be a regular file, and is a pipe" in capsys.readouterr().err
+    assert "metadata.csv: cannot be read: it must be a regular file, not a pipe" in capsys.readouterr().err
 
 
 def test_bad_corpora_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
