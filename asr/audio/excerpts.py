@@ -54,12 +54,12 @@ class Excerpt(io.RawIOBase):
         while count < len(view) and self._position < self._starts[-1]:
             number = bisect_right(self._starts, self._position) - 1
             offset = self._position - self._starts[number]
-            wanted = min(len(view) - count, self._starts[number + 1] - self._position)
+            size = min(len(view) - count, self._starts[number + 1] - self._position)
             piece = self._pieces[number]
             if isinstance(piece, bytes):
-                data = piece[offset : offset + wanted]
+                data = piece[offset : offset + size]
             else:
-                data = os.pread(self._descriptor, wanted, piece[0] + offset)
+                data = os.pread(self._descriptor, size, piece[0] + offset)
             if not data:
                 break
             view[count : count + len(data)] = data

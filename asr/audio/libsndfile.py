@@ -48,8 +48,10 @@ class RawFormat:
     def __post_init__(self) -> None:
         check_options(self)
         if not soundfile.check_format("RAW", self.subtype, self.endian):
-            known = ", ".join(soundfile.available_subtypes("RAW"))
-            raise ConfigError(f"subtype must be one of {known}, available {self.endian} endian; got {self.subtype!r}")
+            subtypes = ", ".join(soundfile.available_subtypes("RAW"))
+            raise ConfigError(
+                f"subtype must be one of {subtypes}, available {self.endian} endian; got {self.subtype!r}"
+            )
 
 
 def rate_range() -> str:

@@ -279,9 +279,9 @@ def _reblocked(blocks: Generator[Waveform, None, None], size: int) -> Iterator[W
     with closing(blocks):
         for block in blocks:
             while len(block):
-                taken = min(size - filled, len(block))
-                buffer[filled : filled + taken] = block[:taken]
-                block, filled = block[taken:], filled + taken
+                num_samples = min(size - filled, len(block))
+                buffer[filled : filled + num_samples] = block[:num_samples]
+                block, filled = block[num_samples:], filled + num_samples
                 if filled == size:
                     yield buffer
                     buffer, filled = np.empty(size, np.float32), 0

@@ -99,8 +99,8 @@ class Kernels:
     @cached_property
     def _paths(self) -> list[Path]:
         file = f"{self._functions.__module__}.{self._key[:16]}.machine-code"
-        chosen = os.environ.get("NUMBA_CACHE_DIR")
-        paths = [Path(chosen or Path(__file__).parent / "__pycache__") / file]
+        cache_folder = os.environ.get("NUMBA_CACHE_DIR")
+        paths = [Path(cache_folder or Path(__file__).parent / "__pycache__") / file]
         if folder := user_cache_folder():
             paths.append(folder / file)
         return paths

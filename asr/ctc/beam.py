@@ -444,7 +444,7 @@ class BeamState:
         self._set("SCORES", np.empty(4 * num_prefixes))
         self._set("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
         if search.label_model is not None:
-            self._set("ASKED", np.empty(num_prefixes, dtype=np.int64))
+            self._set("MISSING", np.empty(num_prefixes, dtype=np.int64))
             self._set("ROWS", search._first_rows.copy())
             self._model_states = search._first_model_states.copy()
         self._state["num_active"], self._state["root"] = 1, ROOT
@@ -475,8 +475,8 @@ class BeamState:
                 frame = kernel(self._search._rules_at, self._state_at, block.ctypes.data, frame, len(block))
                 if frame == len(block):
                     break
-                if num_asked := int(self._state[0]["num_asked"]):
-                    yield self, self._arrays["ASKED"][:num_asked]
+                if num_missing := int(self._state[0]["num_missing"]):
+                    yield self, self._arrays["MISSING"][:num_missing]
                 else:
                     self._double_nodes()
 

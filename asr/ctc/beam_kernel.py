@@ -60,7 +60,7 @@ def _tables(rules, state):
 def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     """Search the frames from first_frame on; -> frames done, fewer than all if nodes or rows are missing.
 
-    If rows are missing, ASKED lists the `num_asked` nodes that need one; if nodes are missing, `num_asked` is 0.
+    If rows are missing, MISSING lists the `num_missing` nodes that need one; if nodes are missing, `num_missing` is 0.
 
     This is one function, because LLVM compiles each function again in every function that calls it.
     """
@@ -69,8 +69,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     nodes, beam = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE)
     candidates, scores = _array(state.CANDIDATES, CANDIDATE), _array(state.SCORES, np.float64)
     whole, candidates_whole = _array(state.BEAM_WHOLE, MASS), _array(state.CANDIDATES_WHOLE, MASS)
-    asked = _array(state.ASKED, np.int64)
-    state.num_asked = 0
+    missing = _array(state.MISSING, np.int64)
+    state.num_missing = 0
     live = left = _array(state.INDICES, np.int64)
     width, num_guests = rules.beam_width, rules.num_guests
     for t in range(first_frame, num_frames):
@@ -188,8 +188,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 if child > 0 and nodes[child].slot >= 0:
                     continue
                 if rules.lm_units == LM_OF_ROWS and node.lm_state == NO_ROW:
-                    asked[state.num_asked] = active.node
-                    state.num_asked += 1
+                    missing[state.num_missing] = active.node
+                    state.num_missing += 1
                     break
                 bonus, hope, certain = 0.0, 0.0, 0.0
                 if rules.has_words:
@@ -221,7 +221,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     count, bar, guest_bar = _select_best(
                         candidates, candidates_whole, scores, count, bar, guest_bar, rules
                     )
-        if state.num_asked > 0:  # the frame is repeated later, and overwrites all results so far
+        if state.num_missing > 0:  # the frame is repeated later, and overwrites all results so far
             return t
         if count > width or num_guests > 0:
             count, bar, guest_bar = _select_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)

@@ -43,8 +43,8 @@ def read_model_config(folder: str | os.PathLike[str], config_type: type[Config],
         newer = isinstance(version, int) and version > FORMAT_VERSION
         advice = "; install a newer version of asr" if newer else ""
         raise DataError(f"format_version must be {FORMAT_VERSION}, not {shown(version)}{advice}", path=path)
-    if (found := values.pop("kind", "acoustic model")) != kind:
-        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(found)}", path=path)
+    if (stored_kind := values.pop("kind", "acoustic model")) != kind:
+        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(stored_kind)}", path=path)
     try:
         return from_json(config_type, values)
     except AsrError as error:

@@ -148,8 +148,8 @@ def build_vocabulary(sentences: Iterable[str], options: VocabularyOptions) -> Vo
             rare += 1
             counts = Counter({entry: count for entry, count in counts.items() if count > rare})
     least = options.min_count if words else 1
-    chosen = [entry for entry, count in counts.items() if count >= least and entry not in (EOS_TEXT, UNK_TEXT)]
-    if not chosen:
+    entries = [entry for entry, count in counts.items() if count >= least and entry not in (EOS_TEXT, UNK_TEXT)]
+    if not entries:
         raise DataError(f"the text must have a {options.unit} that occurs at least {least} times, but has none")
-    chosen.sort(key=lambda entry: (-counts[entry], entry))
-    return Vocabulary(options.unit, tuple(chosen[: options.max_size or None] if words else chosen))
+    entries.sort(key=lambda entry: (-counts[entry], entry))
+    return Vocabulary(options.unit, tuple(entries[: options.max_size or None] if words else entries))

@@ -49,7 +49,7 @@ def _characters(config: TrainingConfig, texts: Sequence[str]) -> tuple[str, ...]
 def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
     """The model to start from. New characters get new weights, the others keep theirs.
 
-    The decoding options are kept if the alphabet is: language models may not know the new characters.
+    The decoding options are kept if the alphabet is: language models may lack the new characters.
     """
     model = AcousticModel.load(config.init)
     fixed_parts = ("frontend",) if config.init_alphabet == "replace" else ("text", "frontend")

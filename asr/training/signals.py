@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop."""
+"""Signals that stop a training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from asr.training.distributed import MEETING
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM has come; a second SIGINT interrupts at once.
+    """Yield a function that tells whether SIGINT or SIGTERM was received; a second SIGINT interrupts at once.
 
     A process that `asr.training.launch` started leaves SIGINT to the process that started it, which passes it on as
-    SIGTERM. Outside the main thread, where Python takes no signals, nothing is changed.
+    SIGTERM. Outside the main thread, where Python handles no signals, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

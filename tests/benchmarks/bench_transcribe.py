@@ -6,8 +6,8 @@
 start     seconds until new processes write their first output, files cached, in turns: Python alone, `import asr`,
           `import torch`, and asr-transcribe. The time beyond torch's is ours: imports, model, and sound.
 imports   packages that asr-transcribe imports in addition to torch, by the time of their modules
-many      asr-transcribe of --folder, of one long file of the repeated recording, and of many such files of half to
-          three times its length: seconds per second of sound (with loading the model), and peak memory against the bound
+many      asr-transcribe of --folder, of one long file of the repeated recording, and of many files of 0.5 to 3 times
+its length: seconds per second of sound (with loading the model), and peak memory against the bound
 
 Exit status 1: a process needed more memory than the bound. Run it from the repository, or with asr installed.
 """

@@ -248,7 +248,7 @@ def test_a_manifest_of_nemo_gets_advice(tmp_path: Path, key: str) -> None:
 
 def test_a_number_of_5000_digits_is_refused_in_our_words(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"id": "a", "start": {"9" * 5000}}}\n')
-    message = r"a.jsonl:1: each line must be one JSON object: its whole numbers must have at most \d+ digits, and one"
+    message = r"a.jsonl:1: each line must be one JSON object: its whole numbers must have at most \d+ digits, but one"
     with pytest.raises(DataError, match=message):
         read_manifest(tmp_path / "a.jsonl")
 

@@ -237,11 +237,11 @@ def test_bombs_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
     for content, message in (
         (
             gzip.compress(whole),
-            "lm.arpa:3: the file declares 25 n-grams of 2, but the file has [0-9]+ or more; it is damaged",
+            "lm.arpa:3: the header declares 25 n-grams of 2, but the file has [0-9]+ or more; it is damaged",
         ),
         (
             lzma.compress(whole),
-            "lm.arpa:3: the file declares 25 n-grams of 2, but the file has [0-9]+ or more; it is damaged",
+            "lm.arpa:3: the header declares 25 n-grams of 2, but the file has [0-9]+ or more; it is damaged",
         ),
         (
             gzip.compress(b"\\data\\\n" + b"\n" * 10**7),
