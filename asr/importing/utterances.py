@@ -193,8 +193,8 @@ def _moved(splits: Mapping[str, str], output: Path) -> list[str]:
     both = len(before.keys() & splits.keys())
     example = f"{moved_ids[0]} from {before[moved_ids[0]]} to {splits[moved_ids[0]]}"
     return [
-        f"{len(moved_ids)} of {both} utterances are in another split than after the last import here ({example}): an older "
-        "model may have been trained on utterances that test it now (keep --split-by, --seed and shares the same)"
+        f"{len(moved_ids)} of {both} utterances are in another split than after the last import here ({example}): an "
+        "older model may have been trained on utterances that test it now (keep --split-by, --seed and shares the same)"
     ]
 
 
