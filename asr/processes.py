@@ -1,4 +1,4 @@
-"""Start, receive messages from and end processes; a pool of workers.
+"""Start processes, receive their messages and end them; a pool of workers.
 
 `start` runs a function in a new process. The calling process gets its messages, warnings and errors, and an error with
 the reason if it dies. `Workers` and `asr.training.launch` are built on it.

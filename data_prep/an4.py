@@ -171,13 +171,13 @@ def _read_list(stem: Path) -> list[_Entry]:
         ids = _FILE_ID.fullmatch(file_id.strip())
         if ids is None:
             raise DataError(f"must be folder/speaker/utterance, got {file_id!r}", path=file_ids, line=number)
-        transcription = _TRANSCRIPTION.fullmatch(line)
-        if transcription is None:
+        match = _TRANSCRIPTION.fullmatch(line)
+        if match is None:
             raise DataError(f"must end in (utterance-id), got {line!r}", path=transcription, line=number)
-        if transcription["id"] != ids["id"]:
-            message = f"must be utterance {ids['id']} as in {file_ids.name}, got {transcription['id']}"
+        if match["id"] != ids["id"]:
+            message = f"must be utterance {ids['id']} as in {file_ids.name}, got {match['id']}"
             raise DataError(message, path=transcription, line=number)
-        text = " ".join(word for word in transcription["text"].split() if word not in ("<s>", "</s>"))
+        text = " ".join(word for word in match["text"].split() if word not in ("<s>", "</s>"))
         entries.append(_Entry(id=ids["id"], speaker=ids["speaker"], file_id=ids[0], text=text))
     return entries
 

@@ -9,9 +9,9 @@ data/dev, ...); each gives a manifest of its name:
     utt2spk      UTTERANCE SPEAKER            optional; if the speaker is the utterance, the speaker is unknown
 
 No command is run. If a command only decodes a file, as `flac -c -d -s FILE |` and `sph2pipe -f wav -p FILE |`, the file
-is read; for other commands, write the audio to files first. A relative FILE starts from the working directory, the data
-directory or a folder above it, in the first of these that has it. Lhotse's reader is not used: it runs the commands,
-and leaves out files that it cannot open.
+is read; for other commands, write the audio to files first. A relative FILE is searched in the working directory, the
+data directory and the folders above it. Lhotse's reader is not used: it runs the commands, and leaves out files that it
+cannot open.
 """
 
 from __future__ import annotations

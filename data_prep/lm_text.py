@@ -63,7 +63,8 @@ def write_lm_text(
                         num_foreign += 1
             note(
                 f"{source.name}: {num_written} sentences of {num_words} words; left out {num_shared} lines that share "
-                f"words with a dev or test set, and {num_foreign} sentences with digits or other characters that the model lacks"
+                f"words with a dev or test set, and {num_foreign} sentences with digits or other characters that the "
+                "model lacks"
             )
     return Path(destination)
 

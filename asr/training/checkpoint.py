@@ -117,7 +117,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch's message advises to run code in the file
         raise DataError(
-            "the checkpoint must hold only tensors, numbers, strings, lists and dicts, but has something else, which  "
+            "the checkpoint must hold only tensors, numbers, strings, lists and dicts, but has something else, which "
             "is not run; delete it to resume from the checkpoint before",
             path=path,
         ) from None

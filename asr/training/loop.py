@@ -22,10 +22,8 @@ from asr.training.optimizer import learning_rate, make_optimizer, make_scaler, u
 from asr.training.signals import stop_signals
 from asr.training.task import BatchLoss, Task, naming, seed_of, whole_batch
 
-WAITING_SHARE, WAITING_SECONDS = (
-    0.05,
-    10.0,
-)  # note the waiting above this share of an epoch's time, and these seconds of a process
+# Note the waiting for data if it exceeds this share of an epoch's time, and these seconds of a process.
+WAITING_SHARE, WAITING_SECONDS = 0.05, 10.0
 ALL_BLANK_STEPS = 300  # a model may output only Φ for the first few hundred steps, and still learn
 
 Item = TypeVar("Item")
@@ -167,7 +165,7 @@ def report_faults(
     if position.failures:
         position.skipped += 1
         say(
-            f"step {position.step}: loss or gradient not finite, step skipped; the batch had {', '.join(result.ids)}  "
+            f"step {position.step}: loss or gradient not finite, step skipped; the batch had {', '.join(result.ids)} "
             f"({position.skipped} skipped so far)"
         )
     if position.failures >= options.patience_steps:
