@@ -92,7 +92,7 @@ def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
     assert said.keys() == {"alone.wav", "lost.txt", "blank.txt", "mute.srt", "twice.txt", "page.txt", "bad.txt:1"}
     assert "has no text beside it" in said["alone.wav"] and "has no sound file beside it" in said["lost.txt"]
     assert (said["blank.txt"], said["mute.srt"]) == ("has no text in it", "has no segment with text")
-    assert "one sound file, but there are twice.flac and twice.wav" in said["twice.txt"]
+    assert "one sound file, but matches twice.flac and twice.wav" in said["twice.txt"]
     assert "must be sound" in said["page.txt"] and "must be text in utf-8" in said["bad.txt:1"]
     utterances, _ = imported(folder, reading=SourceOptions(encoding="latin-1"))
     assert [u.text for u in utterances] == ["grüße", "good"]
