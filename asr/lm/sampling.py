@@ -14,7 +14,7 @@ from asr.lm.vocabulary import EOS, UNK
 from asr.options import check_options, option
 from asr.text.normalization import normalize
 
-ROWS = 64  # sentences made side by side
+ROWS = 64  # sentences drawn in one batch
 
 
 @dataclass(frozen=True, kw_only=True)

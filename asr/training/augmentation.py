@@ -35,7 +35,7 @@ Choice = TypeVar("Choice")
 
 TELEPHONE_RATE = 8000  # Hz, the sample rate of a telephone line: nothing above 4 kHz passes
 
-# libsndfile's scale from 0 (best) to below 1, which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
+# libsndfile's scale from 0 (best) to below 1 (LAME refuses 1). At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
 MP3_COMPRESSION = (0.5, 0.99)
 
 
@@ -59,7 +59,7 @@ class AugmentOptions:
     )
     mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate", least=0, most=1)
     pause_seconds: float = option(
-        0.0, "longest pause, silent or faintly noisy, put before or after an utterance", least=0, most=3600
+        0.0, "longest pause, silent or faintly noisy, added before or after an utterance", least=0, most=3600
     )
     background_probability: float = option(
         0.0, "share of utterances replaced by noise alone, without a word", least=0, most=1
@@ -115,7 +115,7 @@ def augment_waveform(
         snr_db = rng.uniform(*options.noise_snr_db)
         waveform = add_noise(waveform, _draw(noises, rng), snr_db, rng)
     waveform = random_gain(waveform, options.gain_db, rng)
-    # An option that is off draws no number: new options here do not change trainings without them.
+    # An unused option draws no number, so a new option does not change trainings without it.
     if options.telephone_probability and rng.random() < options.telephone_probability:
         waveform = telephone(waveform, sample_rate)
     if options.mp3_probability and rng.random() < options.mp3_probability:

@@ -1,4 +1,4 @@
-"""What a training is told: the options of the loop, and the whole configuration of each kind of model's training."""
+"""The options of a training: of the epoch loop, and the whole configuration for each kind of model."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class DataOptions:
     train: tuple[str, ...] = option(
         help="training manifests (Lhotse CutSets), or folders or URLs of shards (Lhotse Shar)"
     )
-    dev: tuple[str, ...] = option(help="the same for development: the best epochs are chosen on them")
+    dev: tuple[str, ...] = option(help="development data in the same form, to choose the best epochs")
     batch_seconds: float = option(60.0, "seconds of sound in a batch, padding included")
     join_probability: float = option(
         0.0, "probability that an utterance is joined with another one; drawn each epoch", least=0, below=1
     )
     max_seconds: float = option(30.0, "leave out longer training utterances, and count them", above=0)
-    shards_together: int = option(4, "mix the utterances of N shards, and read N more ahead, into memory", least=1)
+    shards_together: int = option(4, "mix the utterances of N shards, and prefetch N more into memory", least=1)
     unknown_characters: str = option("", "leave these characters out of transcripts, and count them")
     noise: str = option("", "folder of background noises for augmentation")
     impulse_responses: str = option("", "folder of room impulse responses for augmentation")
@@ -108,11 +108,12 @@ class TrainingConfig:
     deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
     init: str = option("", "start from this model folder instead of random weights")
     init_alphabet: Literal["keep", "extend", "replace"] = option(
-        "keep", "keep the alphabet of the initial model, extend it by the texts' new characters, or take the texts'"
+        "keep",
+        "keep the initial model's alphabet, extend it by new characters of the texts, or take the texts' alphabet",
     )
     frozen_layers: int = option(0, "keep the first N recurrent layers of the initial model as they are", least=0)
     name: str = option("", "name of the model")
-    description: str = option("", "say what the model is good for, in a sentence")
+    description: str = option("", "purpose of the model, in a sentence")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -181,7 +182,7 @@ class LanguageTrainingConfig:
     loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
     deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
     name: str = option("", "name of the model")
-    description: str = option("", "say what the model is good for, in a sentence")
+    description: str = option("", "purpose of the model, in a sentence")
 
 
 @dataclass(frozen=True, kw_only=True)

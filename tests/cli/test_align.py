@@ -95,7 +95,7 @@ def test_a_text_without_an_end_is_refused(align, sounds, tmp_path):
     for path, kind in ((tmp_path / "fifo", "pipe"), ("/dev/zero", "device"), (tmp_path, "folder")):
         status, out, errors = align(sounds / "a.wav", path)
         assert (status, out) == (1, "")
-        assert errors == [f"asr-align: error: {path}: cannot be read: it must be a regular file, and is a {kind}"]
+        assert errors == [f"asr-align: error: {path}: cannot be read: it must be a regular file, not a {kind}"]
 
 
 def test_output_is_a_file(align, sounds, tmp_path):

@@ -225,7 +225,7 @@ def test_train_an_ngram(tmp_path, capsys):
     [
         ("score --lm nowhere", 2, "no language model 'nowhere': give a model folder"),
         ("score --lm EMPTY x", 1, "not a model folder: it has no config.json"),
-        ("score --lm notes.txt x", 1, "notes.txt: a language model must be an ARPA file"),
+        ("score --lm notes.txt x", 1, "notes.txt: an ARPA file must have"),
         ("score --lm x.arpa y", 1, "x.arpa: .*No such file"),
         ("score --lm MODEL --case lower x", 2, "options of the text belong to an n-gram model"),
         ("score --lm MODEL --device abacus x", 2, "device must be auto, cpu or a CUDA device"),

@@ -106,7 +106,7 @@ def test_the_command_stores_what_it_found_and_the_folder_can_move(folder, tone_c
     assert transcript.hypotheses[0].rnn is not None
 
 
-@pytest.mark.filterwarnings("ignore:modified Kneser-Ney needs a larger text")
+@pytest.mark.filterwarnings("ignore:modified Kneser-Ney cannot estimate discounts")
 def test_the_training_texts_have_a_weight_of_their_own(folder, tone_corpus, capsys):
     """A source model that lies in the folder is named relative to it, and its weight is one of those that are found."""
     source = folder / "source.arpa"
