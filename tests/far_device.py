@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 if TYPE_CHECKING:  # nothing of asr is loaded before the device is known
+    from asr.lm.prefix_tree import score_together
     from asr.training.config import LoopOptions
     from asr.training.task import Task
 
@@ -193,7 +194,7 @@ def language_model(device: torch.device, folder: Path) -> list[float]:
         loop=LanguageLoopOptions(epochs=2, learning_rate=0.02, precision="float32"),
     )
     task = prepare_language_task(config, folder, device=device, note=print)
-    return [*steps(task, config.loop), *task.model.score_batch(["the owl often barks"]).tolist()]
+    return [*steps(task, config.loop), *score_together(task.model, ["the owl often barks"]).tolist()]
 
 
 def recognition(device: torch.device, folder: Path) -> list[float]:

@@ -23,17 +23,11 @@ _MOST_TRIALS = 100_000  # of positions at which a frame might begin
 
 
 class FlacFrame(NamedTuple):
-    """The header of a frame.
+    """The header of a frame."""
 
-    Args:
-        fixed: whether all blocks of the stream but the last have the same size.
-        number: of the frame if `fixed`, else of its first sample.
-        block_size: samples per channel.
-    """
-
-    fixed: bool
-    number: int
-    block_size: int
+    fixed: bool  # whether all blocks of the stream but the last have the same size
+    number: int  # of the frame if `fixed`, else of its first sample
+    block_size: int  # samples per channel
 
 
 def flac_frame(header: bytes) -> FlacFrame | None:
@@ -83,7 +77,7 @@ def flac_end(data: FileBytes, begin: int, end: int) -> int | None:
 
 
 def _frame_end(data: FileBytes, reach: Range, head: bytes, block_size: int) -> int | None:
-    """The end of the frame at the start of a range; None if its checksum is right nowhere in the range.
+    """The end of the frame at the start of a range; None if no end in the range has a right checksum.
 
     The checksum is right by chance at one byte in 65,536, so each candidate is cut off there and decoded.
     """

@@ -38,10 +38,6 @@ class Mixer:
     def mixed(self, planar: Waveform, rate: int, position: int) -> Waveform:
         """(n,) float32 for samples (channels, n).
 
-        Args:
-            planar: the next block.
-            rate: Hz.
-            position: the samples before it.
         Warns:
             ChoiceWarning: channels cancel; once per recording.
         """

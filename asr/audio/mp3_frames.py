@@ -48,24 +48,15 @@ class FrameHeader(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class Mp3Stream:
-    """Frames that are decoded together.
+    """Frames that are decoded together."""
 
-    Args:
-        header: of the first frame, 4 bytes.
-        ranges: of the frames in the file, in order, without the frame of a Xing, Info or VBRI header.
-        num_frames: in the file.
-        stated_frames: number in the Xing, Info or VBRI header; None without one.
-        delay, padding: samples that the encoder added before and after the sound; delay is None if not stated.
-        lost: bytes between and after the frames that are not frames, tags or zeros.
-    """
-
-    header: bytes
-    ranges: list[Range]
-    num_frames: int = 0
-    stated_frames: int | None = None
-    delay: int | None = None
-    padding: int = 0
-    lost: int = 0
+    header: bytes  # of the first frame, 4 bytes
+    ranges: list[Range]  # of the frames in the file, in order, without the frame of a Xing, Info or VBRI header
+    num_frames: int = 0  # in the file
+    stated_frames: int | None = None  # number in the Xing, Info or VBRI header; None without one
+    delay: int | None = None  # samples that the encoder added before the sound; None if not stated
+    padding: int = 0  # samples that the encoder added after the sound
+    lost: int = 0  # bytes between and after the frames that are not frames, tags or zeros
 
     @property
     def format(self) -> FrameHeader:

@@ -30,14 +30,6 @@ from asr.audio.sound_parts import SoundPart, sound_parts
 from asr.errors import AsrWarning, DataError
 from asr.files.reading import open_regular
 
-# Files to take from a folder; a file that the user names may have any suffix.
-SOUND_SUFFIXES = frozenset(
-    (
-        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
-        *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
-    )
-)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundHeader:
@@ -78,7 +70,7 @@ def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None, *, tra
                 with sound:
                     yield from _sound_blocks(sound, part, file, name)
             elif part.begin:
-                _warn(f"{name}: nothing after byte {part.begin} can be read ({reason})")
+                _warn(f"{name}: cannot be read after byte {part.begin} ({reason})")
                 return
             elif raw is not None:
                 raise DataError(f"cannot be read as {raw}: {reason}", path=name)

@@ -15,23 +15,14 @@ from asr.audio.wav_chunks import WavChunks, wav_chunks
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundPart:
-    """One sound in a file.
+    """One sound in a file."""
 
-    Args:
-        source: input for libsndfile.
-        begin: first byte in the file.
-        samples: [start, end) of the sound in the decoded samples; None for all.
-        stated: length in a header / length in the file; None if libsndfile reads it from the header.
-        complete: False if the stream has no end mark, though its header states no length.
-        unread: bytes skipped in it or after it, if there are enough for sound.
-    """
-
-    source: IO[bytes] | Excerpt
-    begin: int
-    samples: Range | None = None
-    stated: float | None = None
-    complete: bool = True
-    unread: int = 0
+    source: IO[bytes] | Excerpt  # input for libsndfile
+    begin: int  # first byte in the file
+    samples: Range | None = None  # [start, end) of the sound in the decoded samples; None for all
+    stated: float | None = None  # length in a header / length in the file; None if libsndfile reads it from the header
+    complete: bool = True  # False if the stream has no end mark, though its header states no length
+    unread: int = 0  # bytes skipped in it or after it, if there are enough for sound
 
 
 def sound_parts(file: IO[bytes]) -> Iterator[SoundPart]:

@@ -14,6 +14,13 @@ from asr.errors import AsrError, DataError, InputError
 from asr.files.remote import is_url, local_path, opened
 
 MAX_INPUT_BYTES = 8 * 2**30  # of streams, which are copied: 37 hours of stereo WAV at 16 kHz
+# Files to take from a folder; a file that the user names may have any suffix.
+SOUND_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv"),
+        *(".mov", ".mp3", ".mp4", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav", ".webm", ".wma"),
+    )
+)
 PATIENCE = 60.0  # seconds to wait for data from a named pipe
 
 

@@ -13,14 +13,19 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 
+import asr
+from asr.cli.arguments import Parser
 from asr.errors import AsrError, AsrWarning, ConfigError, InputError, visible
 
 # 0 is success. A shell adds 128 to the number of the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
 DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 128 + 2, 128 + 13, 128 + 15
+
+Commands = Mapping[str, tuple[Callable[[Sequence[str]], Parser], Callable[[argparse.Namespace], int]]]
+"""The parser of each command, made for its arguments, and what the command does with them."""
 
 
 def run_command(
@@ -32,7 +37,7 @@ def run_command(
     """Run a command; the exit status: 0 success, 1 wrong data, 2 wrong usage.
 
     Results go to stdout, everything else to stderr. An `AsrError`, an `AsrWarning` and an error of the operating system
-    are one line each; any other exception is a fault of the program and keeps its traceback.
+    are one line each; any other exception is a bug and keeps its traceback.
 
     Args:
         prog: name of the command, at the beginning of each line on stderr.
@@ -67,6 +72,33 @@ def run_command(
     return status
 
 
+def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, description: str, examples: str) -> int:
+    """The exit status of the command that the first argument names, with the others.
+
+    Without one of that name, --help and --version are answered, and anything else is an error.
+    """
+    name = arguments[0] if arguments else "--help"
+    if name in commands:
+        make_parser, work = commands[name]
+        return run_command(f"{prog} {name}", lambda given: make_parser(given).parse(given), work, arguments[1:])
+
+    def parse(given: Sequence[str]) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(
+            prog,
+            usage=f"{prog} COMMAND [ARGUMENT...]",
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
+        parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(commands))
+        parser.parse_known_args(given)
+        parser.exit(2, f"{prog}: error: a command must come first ({', '.join(commands)}), not {given[0]!r}\n")
+
+    return run_command(prog, parse, lambda _: 0, arguments or ["--help"])  # the parser exits
+
+
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     """JSON's escapes for characters that an encoding lacks: \\u and a unit of UTF-16 each."""
     assert isinstance(error, UnicodeEncodeError)
@@ -79,12 +111,12 @@ codecs.register_error(_ESCAPES, _escaped)
 
 
 def _open_closed_streams() -> None:
-    """Open standard streams that the caller has closed (2>&-); else the next file gets the number and its output."""
+    """Open standard streams that the caller has closed (2>&-); else the next open file gets the stream's output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
@@ -118,13 +150,21 @@ def say(message: object, *, prog: str) -> None:
 
 
 def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
-    """A function that `say`s a sentence, unless --quiet."""
+    """A function that prints a sentence with `say`, unless --quiet."""
 
     def note(sentence: str) -> None:
         if not args.quiet:
             say(sentence, prog=prog)
 
     return note
+
+
+def set_threads(args: argparse.Namespace) -> None:
+    """Give torch the threads of all processes together."""
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads * getattr(args, "nproc", 1))
 
 
 def write_result(text: str) -> None:

@@ -6,27 +6,27 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.arguments import Parser, add_options, at_least, disable_progress, given_options
-from asr.cli.command import DATA_WRONG, say, write_result
+from asr.cli.arguments import Parser, add_options, at_least, given_options, progress_bar
+from asr.cli.command import DATA_WRONG, Commands, run_subcommand, say, set_threads, write_result
 from asr.cli.data_prepare import make_prepare_parser, prepare
-from asr.cli.subcommands import Commands, run_subcommand
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
     from asr.data.splits import Split
 
 PROG = "asr-data"
+_MOST_PROBLEMS = 20  # lines on the terminal
 
 _EXAMPLES = """\
 commands (details: asr-data COMMAND --help):
   prepare       make manifests of a public corpus, which is downloaded if needed
   import        make train, dev and test manifests of your own recordings
-  check         find what is wrong with manifests and their sound
+  check         find errors in manifests and their sound
   shard         put a manifest and its sound into a few large archives
 
 examples:
@@ -41,12 +41,12 @@ sources:
   or for a long recording talk.srt, talk.vtt or talk.TextGrid.
   A table, .csv, .tsv or .jsonl: columns path and text, and optionally speaker,
   start, end, duration, channel, split, id. NeMo's names and other usual names
-  are known; give others with --columns.
+  are recognised; give others with --columns.
   A Hugging Face data set on disk (needs pyarrow).
 
 results:
   DIR/train.jsonl.gz, dev and test; their paths are written to standard output.
-  Each speaker, or recording, is in one split only, by a hash of its name: new
+  A hash of the name puts each speaker, or each recording, into one split: new
   recordings do not move the others. Mono WAV and FLAC files are used in place;
   others, and parts of long ones, are written to FLAC files in DIR/cut-audio.
   Items that cannot be used are listed on standard error and in
@@ -68,12 +68,12 @@ checks:
   sound, which finds texts of other recordings.
 
 levels:
-  broken: training fails or learns errors. suspect: look or listen. note: not a
-  fault. The exit status is 1 if something is broken or suspect.
+  broken: training fails or learns errors. suspect: look at it or listen to it.
+  note: not an error. The exit status is 1 if something is broken or suspect.
 
 splits:
   A manifest is train, dev (or valid) or test by its file name, or by a prefix:
-  test=mine.jsonl.gz. Leaks are found between train and the others.
+  test=mine.jsonl.gz. Leaks from train into the other splits are reported.
 
 examples:
   asr-data check data/an4/train.jsonl.gz data/an4/test.jsonl.gz
@@ -83,10 +83,10 @@ examples:
 
 _SHARD_EXAMPLES = """\
 result:
-  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the
-  first shard, recording.000000.tar their sound as FLAC, and so on. It appears
-  complete or not at all. For training, give the folder, or its URL in an object
-  store, instead of a manifest:
+  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz contains the cuts of
+  the first shard, recording.000000.tar their sound as FLAC, and so on. The
+  folder is written completely or not at all. For training, give the folder, or
+  its URL in an object store, instead of a manifest:
     asr-train --data.train s3://bucket/train --data.dev dev.jsonl.gz ...
   Training shuffles the utterances of a few shards at a time. If the manifest is
   sorted, for example by speaker, use --shuffle.
@@ -107,9 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Make manifests for training, and check them.",
         examples=_EXAMPLES,
     )
-
-
-# import
 
 
 def make_import_parser(arguments: Sequence[str]) -> Parser:
@@ -135,8 +132,8 @@ def import_(args: argparse.Namespace) -> int:
     from asr.importing.utterances import SplitOptions, import_recordings
 
     reading, splitting = given_options(args, SourceOptions), given_options(args, SplitOptions)
-    with _Bar(args, "recording") as bar:
-        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=bar.show)
+    with _bar(args, "recording") as show:
+        result = import_recordings(args.sources, args.output, reading=reading, splitting=splitting, progress=show)
     prog = f"{PROG} import"
     for problem in result.problems[:_MOST_PROBLEMS]:
         say(f"left out: {problem}", prog=prog)
@@ -152,32 +149,26 @@ def import_(args: argparse.Namespace) -> int:
     return DATA_WRONG if result.problems else 0
 
 
-_MOST_PROBLEMS = 20  # lines on the terminal
-
-
-# check
-
-
 def make_check_parser(arguments: Sequence[str]) -> Parser:
     from asr.doctor.checks import DoctorOptions
 
     parser = Parser(
         f"{PROG} check",
         usage="asr-data check [SPLIT=]MANIFEST... [--model NAME|DIR] [--fix] [OPTION...]",
-        description="Find what is wrong with manifests and their sound before training.",
+        description="Find errors in manifests and their sound before training.",
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder, too")
+    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and these to MANIFEST.quarantine.jsonl",
+        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and MANIFEST.quarantine.jsonl with them",
     )
     parser.add_argument(
-        "--quarantine", default="", metavar="KIND,...", help="with --fix, take out findings of these kinds too"
+        "--quarantine", default="", metavar="KIND,...", help="with --fix, also remove findings of these kinds"
     )
     parser.add_argument(
         "--most", type=at_least(0), default=10, metavar="N", help="show N findings of each kind; 0: all (default: 10)"
@@ -201,23 +192,23 @@ def check(args: argparse.Namespace) -> int:
     for path, original in made_by_fix(manifests).items():
         if path in args.manifests:  # SPLIT=path is intended
             del manifests[path]
-            say(f"{path} is skipped: by its name, --fix made it from {original}", prog=f"{PROG} check")
+            say(f"skipped {path}: its name shows that --fix made it from {original}", prog=f"{PROG} check")
     for path in [path for path, split in manifests.items() if not split and len(manifests) > 1]:
         message = f"{path}: not checked for leaks, since its name has no split; for a test set, give test={path}"
         say(message, prog=f"{PROG} check")
     also = [kind for kind in args.quarantine.split(",") if kind]
     if also and not args.fix:
-        raise ConfigError("--quarantine needs --fix, whose removals it extends")
+        raise ConfigError("--quarantine needs --fix")
     for kind in also:
         if kind not in KINDS:
             raise ConfigError(f"--quarantine takes kinds of findings ({', '.join(KINDS)}); got {kind!r}")
-    with _Bar(args, "file") as bar:
+    with _bar(args, "file") as show:
         examination = examine(
             manifests,
             options,
             recognizer=_recognizer(args) if args.model else None,
             processes=args.processes or os.cpu_count() or 1,
-            progress=bar.show,
+            progress=show,
         )
     write_result(to_table(examination, width=max(shutil.get_terminal_size().columns, 40), most=args.most))
     for path, write in ((args.json, to_json), (args.html, to_html)):
@@ -227,9 +218,6 @@ def check(args: argparse.Namespace) -> int:
         message = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
         say(f"{message}, {cleaned.num_quarantined} moved to {cleaned.quarantine}", prog=f"{PROG} check")
     return 0 if examination.is_healthy else DATA_WRONG
-
-
-# shard
 
 
 def make_shard_parser(arguments: Sequence[str]) -> Parser:
@@ -252,9 +240,9 @@ def shard(args: argparse.Namespace) -> int:
     """Write shards; the exit status."""
     from asr.data.shards import write_shards
 
-    with _Bar(args, "utterance") as bar:
+    with _bar(args, "utterance") as show:
         archives = write_shards(
-            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=bar.show
+            args.manifest, args.output, shard_size=args.shard_size, shuffled=args.shuffle, progress=show
         )
     write_result("".join(f"{archive}\n" for archive in archives))
     return 0
@@ -278,30 +266,22 @@ def _manifests(given: Sequence[str]) -> dict[str, Split]:
 
 
 def _recognizer(args: argparse.Namespace) -> Any:
-    import torch
-
     from asr.recognition.recognizer import load
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args)
     return load(args.model, device=args.device)
 
 
-class _Bar(AbstractContextManager["_Bar"]):
-    """A progress bar that gets its total at the first step."""
+@contextmanager
+def _bar(args: argparse.Namespace, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows the numbers of steps done, and of all, in a progress bar."""
+    with progress_bar(args, unit=unit) as bar:
 
-    def __init__(self, args: argparse.Namespace, unit: str):
-        from tqdm import tqdm
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-        self.bar = tqdm(unit=unit, disable=disable_progress(args), leave=False)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int, total: int) -> None:
-        """Set the number of steps done, and of all."""
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
+        yield show
 
 
 COMMANDS: Commands = {

@@ -29,23 +29,11 @@ from asr.corpora import (
 from asr.errors import ConfigError
 
 PROG = "asr-data prepare"
-CORPORA = {
-    "aishell": aishell,
-    "an4": an4,
-    "commonvoice": commonvoice,
-    "fsdd": fsdd,
-    "kaldi": kaldi,
-    "librispeech": librispeech,
-    "ljspeech": ljspeech,
-    "mini_librispeech": mini_librispeech,
-    "mls": mls,
-    "speechcommands": speechcommands,
-    "tedlium3": tedlium3,
-    "thchs30": thchs30,
-    "timit": timit,
-    "vctk": vctk,
-    "yesno": yesno,
-}
+_MODULES = (
+    *(aishell, an4, commonvoice, fsdd, kaldi, librispeech, ljspeech, mini_librispeech, mls, speechcommands, tedlium3),
+    *(thchs30, timit, vctk, yesno),
+)
+CORPORA = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 """Modules with a function `prepare(*, source, output, progress)`, and optionally a class `Options`."""
 
 _EXAMPLES = """\
@@ -84,11 +72,7 @@ def make_prepare_parser(arguments: Sequence[str]) -> Parser:
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Prepare a corpus; the exit status.
-
-    Raises:
-        ConfigError: there is no such corpus.
-    """
+    """Prepare a corpus; the exit status."""
     if args.corpus not in CORPORA:
         raise ConfigError(f"the corpus must be one of {', '.join(CORPORA)}; got {args.corpus!r}")
     module: Any = CORPORA[args.corpus]

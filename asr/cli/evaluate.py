@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, at_least, disable_progress
+from asr.cli.arguments import Parser, at_least, progress_bar
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_recognizer, shown_decoding
 from asr.errors import ConfigError, DataError
@@ -33,9 +33,9 @@ conventions:
   References and hypotheses are normalised like the training texts of MODEL.
   Rates are all errors over all reference words or characters. Intervals are
   bootstrapped over speakers if the manifest has more than one, else over
-  utterances. For Chinese, CER without spaces comes first. Utterances that
-  cannot be read are reported on stderr and count in no figure, and the exit
-  status is 1. It is 2 if the command line is wrong.
+  utterances. For Chinese, CER without spaces is listed first. Utterances that
+  cannot be read are reported on stderr and left out of all figures, and the
+  exit status is 1. It is 2 if the command line is wrong.
 
 examples:
   asr-evaluate runs/an4/model data/an4/test.jsonl.gz
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser(arguments: Sequence[str] = ()) -> Parser:
-    """The command line of `asr-evaluate`; help shows how the model decodes if it is the first argument."""
+    """The command line of `asr-evaluate`; help shows the decoding options of a model that is the first argument."""
     parser = Parser(
         PROG,
         usage="asr-evaluate MODEL MANIFEST [--errors N] [--compare OTHER] [OPTION...]",
@@ -71,11 +71,11 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="first find the weights of language models and words with the fewest errors on MANIFEST, and calibrate "
-        "confidences, and store both in the folder of MODEL",
+        help="first tune the weights of decoding for the fewest errors on MANIFEST, and calibrate "
+        "confidences; store both in the folder of MODEL",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write all figures and texts to a JSON file")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of stdout (default: table)")
     add_recognizer_flags(parser, shown_decoding(arguments, arguments[0] if arguments else None))
     return parser
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     lines = [*table(evaluation, model=args.model, manifest=str(args.manifest))]
     if unusable:
         document["unusable_lines"] = [str(error) for error in unusable]
-        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and count in no figure")
+        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and are left out of all figures")
     if args.compare:
         from asr.evaluation.error_rates import compare
 
@@ -123,11 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _utterances(manifest: Path) -> tuple[list[Utterance], list[DataError]]:
-    """The utterances of a manifest, and the errors of its other lines, after a report on stderr.
-
-    Raises:
-        DataError: no line can be used.
-    """
+    """The utterances of a manifest, and the errors of its other lines, after a report on stderr."""
     from asr.data.manifest import read_usable
 
     items = read_usable(manifest)
@@ -162,7 +158,7 @@ def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator
     if evaluation.calibration_error is not None:
         yield f"     confidences of words: calibration error {100 * evaluation.calibration_error:.2f} points"
     if evaluation.unreadable:
-        yield f"     {len(evaluation.unreadable)} could not be read, and do not count"
+        yield f"     {len(evaluation.unreadable)} could not be read, and are not counted"
 
 
 def paired_lines(test: PairedTest, model: str, other: str, evaluation: Evaluation) -> Iterator[str]:
@@ -225,16 +221,14 @@ def _labelled(rows: list[list[str]]) -> Iterator[str]:
 
 def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance]) -> Recognizer:
     """The recogniser with the weights that have the fewest errors on the utterances; reports them on stderr."""
-    from tqdm import tqdm
-
     from asr.evaluation.tuning import tune_decoding, tuned_options
 
-    with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, total=len(utterances), unit="utterance") as bar:
         options = tune_decoding(recognizer, utterances, progress=bar.update)
     values = to_json(options)
     say(f"tuned: {', '.join(f'{name} {values[name]:g}' for name in tuned_options(options))}", prog=PROG)
     if len(utterances) < FEW and not args.quiet:
-        say(f"warning: {len(utterances)} utterances are few: the weights may suit no others", prog=PROG)
+        say(f"warning: {len(utterances)} utterances are few for tuning: on others the weights may be worse", prog=PROG)
     return recognizer.with_decoding(options)
 
 
@@ -242,11 +236,9 @@ def _evaluation(
     args: argparse.Namespace, recognizer: Recognizer, utterances: list[Utterance], *, text: TextOptions | None
 ) -> Evaluation:
     """The evaluation of one model, with a progress bar; reports unreadable utterances on stderr."""
-    from tqdm import tqdm
-
     from asr.evaluation.error_rates import evaluate
 
-    with tqdm(total=len(utterances), unit="utterance", disable=disable_progress(args), leave=False) as bar:
+    with progress_bar(args, total=len(utterances), unit="utterance") as bar:
         evaluation = evaluate(recognizer, utterances, text=text, progress=bar.update)
     for id_, reason in evaluation.unreadable:
         say(f"error: utterance {id_!r}: {reason}", prog=PROG)

@@ -9,16 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.arguments import Parser, add_options, disable_progress, given_options, given_values
-from asr.cli.command import noter, say, write_result
-from asr.cli.subcommands import Commands, run_subcommand
+from asr.cli.arguments import Parser, add_options, given_options, given_values, progress_bar
+from asr.cli.command import Commands, noter, run_subcommand, say, set_threads, write_result
 from asr.cli.train import add_run, check_data, configured_values, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
 from asr.options import from_json
 
 if TYPE_CHECKING:
-    from asr.lm.perplexity import SentenceScore, TextScore
+    from asr.lm.perplexity import TextScore
     from asr.lm.scoring import Scorer
     from asr.training.config import LanguageTrainingConfig
 
@@ -45,14 +44,14 @@ the text:
   options, which are saved in the model, normalise it. It may be larger than
   memory: the run folder needs one to four bytes for each token.
 
-where options come from:
+precedence of options:
   Flags override the --config file, which overrides the defaults. Every run
   folder has such a file, config.json.
 
 the run folder:
   config.json, text/, log.jsonl, tensorboard/, checkpoints/, and at the end
-  model/. The path of model/ goes to standard output. Ctrl-C (once) saves a
-  checkpoint. To continue, run the same command again, or
+  model/. The path of model/ is printed on standard output. Ctrl-C (once) saves
+  a checkpoint. To continue, run the same command again, or
   asr-lm train --run DIR --resume.
 
 examples:
@@ -75,9 +74,9 @@ how it is computed:
   Sentences are independent. The end of a sentence counts as a word and as a
   character. Perplexity per word is exp(-log P(text) / words), for any kind of
   token, so models of words, of characters and of n-grams are comparable. An
-  unknown word has the probability of <unk>, which is higher than that of its
-  spelling: compare the rate of unknown words too. A sentence with characters
-  outside the vocabulary of a character model is left out, and counted.
+  unknown word has the probability of <unk>, which is higher than the
+  probability of its spelling: compare the rate of unknown words too. Sentences
+  with characters outside the vocabulary of a character model are left out.
 
 examples:
   asr-lm perplexity held-out.txt --lm runs/lm/model
@@ -90,8 +89,8 @@ output:
   probability, a tab, and the sentence. Empty sentences are scored too. With
   --tokens, a line for each token follows: a tab, the log-probability, a tab,
   and the token; for an unknown token, also a tab and <unk>. A sentence with
-  characters outside the vocabulary of a character model has -inf. Sums over
-  the other sentences go to standard error.
+  characters outside the vocabulary of a character model has -inf. Sums over the
+  other sentences are printed on standard error.
 
 examples:
   asr-lm score "the apple and pear salad" "the apple and pair salad"
@@ -108,7 +107,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-lm` with these arguments, those of the process if None."""
+    """The exit status of `asr-lm` with these arguments, or the arguments of the process."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--"]:  # as in asr.cli.train
         del arguments[0]
@@ -119,9 +118,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Train language models, measure them, score sentences and draw sentences.",
         examples=_EXAMPLES,
     )
-
-
-# train
 
 
 def make_train_parser(arguments: Sequence[str]) -> Parser:
@@ -135,12 +131,12 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         f"{PROG} train",
         usage="asr-lm train --run DIR [--config FILE] [--resume] [--GROUP.OPTION X...]\n"
         "       asr-lm train --kind ngram --train TEXT,... --output FILE [OPTION...]",
-        description="Train an n-gram language model by modified Kneser-Ney smoothing; ARPA out."
+        description="Train an n-gram language model by modified Kneser-Ney smoothing."
         if ngram
         else "Train a recurrent language model, or resume an interrupted training.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model, each with own options")
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; options depend on it")
     if ngram:
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FILE", help="write here: .arpa, .arpa.gz or .safetensors"
@@ -171,19 +167,12 @@ def train(args: argparse.Namespace) -> int:
 
 
 def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
-    """The configuration from flags, file and run folder.
-
-    Raises:
-        ConfigError: options are unknown, wrong, missing or contradictory, or a file is not JSON.
-    """
+    """The configuration from flags, file and run folder."""
     from asr.training.config import LanguageTrainingConfig
 
     values = configured_values(args, LanguageTrainingConfig)
     check_data(values, args.run, what="texts")
     return from_json(LanguageTrainingConfig, values)
-
-
-# perplexity and score
 
 
 def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
@@ -201,8 +190,6 @@ def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
 
 def perplexity(args: argparse.Namespace) -> int:
     """Print perplexities; returns the exit status."""
-    from tqdm import tqdm
-
     from asr.lm.corpus import read_texts
     from asr.lm.perplexity import TextScore
     from asr.lm.scoring import score_stream
@@ -211,13 +198,13 @@ def perplexity(args: argparse.Namespace) -> int:
     for text in args.texts:
         total, impossible = TextScore(), 0
         lines = (line for line in read_texts(text) if line.strip())
-        for _, score in tqdm(score_stream(scorer, lines), unit="line", disable=disable_progress(args), leave=False):
+        for _, score in progress_bar(args, score_stream(scorer, lines), unit="line"):
             if score.text and score.log_prob > -float("inf"):
                 total += score.counts
             elif score.text:
                 impossible += 1
         if not total.sentences:
-            raise DataError("the text must have a sentence that the model can score, but has none", path=text)
+            raise DataError("the text must have at least one sentence that the model can score", path=text)
         write_result("".join(f"{line}\n" for line in _figures(text, total, impossible)))
     return 0
 
@@ -258,7 +245,8 @@ def score(args: argparse.Namespace) -> int:
     for sentence, result in score_stream(scorer, args.sentences or _standard_input()):
         write_result(f"{result.log_prob:.6f}\t{_one_line(sentence)}\n")
         if args.tokens:
-            write_result("".join(_token_lines(result)))
+            for token, log_prob, known in zip(result.tokens, result.log_probs, result.known, strict=True):
+                write_result(f"\t{log_prob:.6f}\t{token}" + ("\n" if known else "\t<unk>\n"))
         if result.log_prob > -float("inf"):
             total += result.counts
         else:
@@ -281,11 +269,6 @@ def score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _token_lines(result: SentenceScore) -> Iterator[str]:
-    for token, log_prob, known in zip(result.tokens, result.log_probs, result.known, strict=True):
-        yield f"\t{log_prob:.6f}\t{token}" + ("\n" if known else "\t<unk>\n")
-
-
 def _standard_input() -> Iterator[str]:
     """The lines of standard input, without their ends."""
     for line in lines_with_ends(sys.stdin.buffer, errors="backslashreplace"):
@@ -295,9 +278,6 @@ def _standard_input() -> Iterator[str]:
 def _one_line(sentence: str) -> str:
     """The sentence with line ends inside it written as escapes."""
     return sentence.translate({ord("\n"): "\\n", ord("\r"): "\\r"})
-
-
-# sample
 
 
 def make_sample_parser(arguments: Sequence[str]) -> Parser:
@@ -323,7 +303,7 @@ def sample(args: argparse.Namespace) -> int:
     from asr.lm.sampling import sample as draw
 
     options = given_options(args, SamplingOptions)
-    _set_threads(args)
+    set_threads(args)
     model = LanguageModel.load(find_language_model(args.lm)).to(find_device(args.device))
     for sentence in draw(model, options):
         write_result(f"{sentence}\n")
@@ -347,15 +327,8 @@ def _load_scorer(args: argparse.Namespace) -> Scorer:
 
     text = from_json(TextOptions, values) if (values := given_values(args, TextOptions)) else None
     scorer = load_scorer(args.lm, text=text, device=args.device)
-    _set_threads(args)
+    set_threads(args)
     return scorer
-
-
-def _set_threads(args: argparse.Namespace) -> None:
-    if args.threads:
-        import torch
-
-        torch.set_num_threads(args.threads)
 
 
 COMMANDS: Commands = {

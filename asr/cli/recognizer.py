@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values
+from asr.cli.command import set_threads
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError
 from asr.options import from_json, replace_options
@@ -28,7 +29,7 @@ def add_recognizer_flags(parser: Parser, decoding: DecodingOptions | None = None
 
 
 def shown_decoding(arguments: Sequence[str], model: str | None) -> DecodingOptions | None:
-    """The decoding options of a model if the arguments ask for help, and there is such a model."""
+    """The decoding options of a model if the arguments contain --help and the model exists; else None."""
     if not {"-h", "--help"} & set(arguments):
         return None
     from asr.files.model_config import embedded_folders, read_values
@@ -50,7 +51,7 @@ def add_computing_flags(parser: Parser) -> None:
         type=at_least(1),
         default=TranscribeOptions.batch_size,
         metavar="N",
-        help="compute N pieces of sound, of at most 22 s each, together (default: %(default)s)",
+        help="process N pieces of sound, of at most 22 s each, in one batch (default: %(default)s)",
     )
     group.add_argument(
         "--precision",
@@ -63,22 +64,10 @@ def add_computing_flags(parser: Parser) -> None:
 def load_recognizer(
     args: argparse.Namespace, model: str | None, *, decoding: DecodingOptions | None = None
 ) -> Recognizer:
-    """The recogniser with a model and the options of the arguments, or with the decoding options `decoding`.
-
-    Raises:
-        ConfigError, InputError, DataError: as `asr.load`.
-    """
-    import torch
-
+    """The recogniser with a model and the options of the arguments, or with the decoding options `decoding`."""
     from asr.recognition.recognizer import load
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args)
     decoding_options = decoding or given_values(args, DecodingOptions)
-    return load(
-        model,
-        device=args.device,
-        precision=args.precision,
-        batch_size=args.batch_size,
-        decoding=decoding_options,
-    )
+    flags = {"device": args.device, "precision": args.precision, "batch_size": args.batch_size}
+    return load(model, **flags, decoding=decoding_options)

@@ -14,10 +14,10 @@ score of the complete word replaces this estimate, so the estimate changes which
 
 A hotword may never be completed. So a prefix is ranked by the hotwords that are certain, and the `beam_width` best
 prefixes are the *members* of the beam, as if no match were open. The beam also has half as many *guests*: prefixes that
-fall short, but not with the potential of their open match. A guest is dropped when its match fails. When its match is
-completed it competes with the members, and so does every prefix after it. Apart from these, members do not count
-alignments that go through guests: a hotword that occurs in no text changes nothing, to the last bit. The mass of a
-prefix with guests, its *whole* mass, is stored beside the other.
+score too low for members, but high enough with the potential of their open match. A guest is dropped when its match
+fails. When its match is completed it competes with the members, and so does every prefix after it. Apart from these,
+members do not count alignments that go through guests: a hotword that occurs in no text changes nothing, to the last
+bit. The mass that includes alignments through guests, the *whole* mass, is stored separately.
 
 The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and means "none"). A frame takes two
 passes. The first gives each prefix of the beam its new probabilities, including the mass that it gets from its parent.
@@ -25,9 +25,9 @@ So the second only looks for new prefixes among the pairs of a prefix and a labe
 the worst prefix that would be kept. Nodes are made for prefixes that are kept, and freed when neither they nor their
 descendants are in the beam.
 
-A language model of labels that has no tables, such as a recurrent one, is asked about a prefix only when a label after
-it might come among the best, and about all such prefixes together: the compiled search stops in a frame, lists the
-prefixes, and repeats the frame once each has its row, the log-probabilities of the next label. Rows, and the states
+A language model of labels without tables, such as a recurrent one, scores a prefix only when an extension of the prefix
+may enter the beam, and it scores all such prefixes in one batch: the compiled search stops in a frame, lists the
+prefixes, and repeats the frame when each has its row, the log-probabilities of the next label. Rows, and the states
 from which the model continues, belong to nodes and are freed with them.
 """
 
@@ -36,7 +36,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,24 +43,7 @@ import numpy as np
 
 from asr import ctc
 from asr.compute.machine_code import Kernels
-from asr.ctc.beam_records import (
-    ACTIVE,
-    CANDIDATE,
-    FINAL,
-    FREE,
-    HAS_ROW,
-    LABEL,
-    LM_OF_LABELS,
-    LM_OF_ROWS,
-    LM_OF_WORDS,
-    MASS,
-    NO_LM,
-    NO_ROW,
-    NODE,
-    ROOT,
-    RULES,
-    STATE,
-)
+from asr.ctc import beam_records as records
 from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
 from asr.ctc.ngram_tables import NgramTables, contiguous, field_values
 from asr.ctc.trie import WordTrie
@@ -101,7 +83,7 @@ class BeamOptions:
 
     beam_width: int = option(16, "keep N prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
-        None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
+        None, "extend prefixes only by the best label and labels above this log-probability; none: by all", most=0
     )
     score_threshold: float | None = option(
         None, "drop prefixes this many nats or more behind the best; none: keep all", above=0
@@ -116,7 +98,7 @@ class BeamOptions:
     word_bonus: float = option(0.0, "add this for each word, in nats", **BONUS)
     unknown_word_score: float = option(-5.0, "add this for each word outside the lexicon, in nats", **BONUS)
     unknown_letter_score: float = option(
-        0.0, "add this for each letter of such a word, in nats, at most 0", least=-LARGEST_SCORE, most=0
+        0.0, "add this for each letter of a word outside the lexicon, in nats, at most 0", least=-LARGEST_SCORE, most=0
     )
     only_lexicon: bool = option(False, "allow only words of the lexicon")
 
@@ -138,7 +120,7 @@ class BeamHypothesis:
         unknown_letters: the number of their labels.
         hotword_score: sum of the weights of the matches.
         hotwords: the matches, from left to right.
-        text, words: spelled out; empty as the search gives it, which knows no characters.
+        text, words: spelled out; empty in results of the search, which handles labels only.
         rnn_score, source_score: unweighted log-probabilities in the language models of rescoring; None before it.
     """
 
@@ -158,9 +140,9 @@ class BeamHypothesis:
 
 
 class LabelModel(Protocol):
-    """A language model of labels without tables, asked about many prefixes at once.
+    """A language model of labels without tables, which scores many prefixes at once.
 
-    A row holds its answer for a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most
+    A row is its result for a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most
     0, and of the end of the text in the column of the blank. A state is an array of any shape and type, from which the
     model continues the prefix.
     """
@@ -173,7 +155,7 @@ class LabelModel(Protocol):
 
 
 class BeamSearch:
-    """A prefix beam search for emissions of V labels. It stores nothing of them: any number of threads may share it.
+    """A prefix beam search for emissions of V labels. It does not store emissions, so threads may share it.
 
     Prefixes with equal scores are ordered by age (the one that entered the beam in an earlier frame first), then by
     their parents, then by label. So results do not depend on threads, or on the pieces in which an emission comes.
@@ -246,21 +228,23 @@ class BeamSearch:
                 f"label_words must be one integer for each of the {num_labels} labels; "
                 f"got shape {words.shape} in {words.dtype}"
             )
-        lm_units = NO_LM
+        lm_units = records.NO_LM
         if label_model is not None:
-            lm_units = LM_OF_ROWS
+            lm_units = records.LM_OF_ROWS
         elif lm is not None:
-            lm_units = LM_OF_WORDS if label_words is None else LM_OF_LABELS
+            lm_units = records.LM_OF_WORDS if label_words is None else records.LM_OF_LABELS
         self.label_model = label_model
         self._set_rules(words, lexicon, lm, lm_units)
 
         # The empty prefix, alone in the beam.
         num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
-        self._first_nodes = _with_free_nodes(np.zeros(ROOT + 1, dtype=NODE), 16 * num_prefixes, next_free=0)
-        root = self._first_nodes[ROOT]
+        self._first_nodes = _with_free_nodes(
+            np.zeros(records.ROOT + 1, dtype=records.NODE), 16 * num_prefixes, next_free=0
+        )
+        root = self._first_nodes[records.ROOT]
         root["label"], root["closing_state"], root["lm_state"] = -1, -1, lm.start_state if lm is not None else 0
-        self._first_beam = np.zeros(num_prefixes, dtype=ACTIVE)
-        self._first_beam["node"][0], self._first_beam["nonblank"][0] = ROOT, -np.inf
+        self._first_beam = np.zeros(num_prefixes, dtype=records.ACTIVE)
+        self._first_beam["node"][0], self._first_beam["nonblank"][0] = records.ROOT, -np.inf
         if label_model is not None:
             row, state = label_model.start()
             if row.shape != (num_labels,):
@@ -273,14 +257,14 @@ class BeamSearch:
                 )
             self._first_rows = np.zeros((len(self._first_nodes), num_labels), dtype=np.float32)
             self._first_model_states = np.zeros((len(self._first_nodes), *state.shape), dtype=state.dtype)
-            self._first_rows[ROOT], self._first_model_states[ROOT] = row, state
-            root["lm_state"] = HAS_ROW
+            self._first_rows[records.ROOT], self._first_model_states[records.ROOT] = row, state
+            root["lm_state"] = records.HAS_ROW
 
     def decode(self, emission: np.ndarray, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
         """The n best texts of an emission, best first.
 
         Args:
-            emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.
+            emission: (T, V) floating natural log-probabilities (not checked; without NaN); T may be 0.
             num_best: the most texts to return; there are at most as many as prefixes in the beam.
             within: nats; texts farther behind the best are left out.
         Returns:
@@ -293,41 +277,25 @@ class BeamSearch:
         return state.finish(num_best=num_best, within=within)
 
     def decode_many(
-        self,
-        emissions: Sequence[np.ndarray],
-        *,
-        num_best: int = 1,
-        within: float = math.inf,
-        num_threads: int = 1,
+        self, emissions: Sequence[np.ndarray], *, num_best: int = 1, within: float = math.inf
     ) -> list[list[BeamHypothesis]]:
-        """`decode` for each emission, in order, on `num_threads` threads; results are the same on any number.
-
-        Successive emissions share the steps of a label model.
-        """
-        if num_threads < 1:
-            raise InputError(f"num_threads must be 1 or above; got {num_threads}")
+        """`decode` for each emission, in order. Successive emissions share the steps of a label model."""
         size = 1 if self.label_model is None else TOGETHER
-        groups = [emissions[start : start + size] for start in range(0, len(emissions), size)]
-
-        def decode_group(group: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
+        results: list[list[BeamHypothesis]] = []
+        for begin in range(0, len(emissions), size):
+            group = emissions[begin : begin + size]
             states = [self.start() for _ in group]
             self._run([state._searching(emission) for state, emission in zip(states, group, strict=True)])
             self._run([state._ending() for state in states])
-            return [state.finish(num_best=num_best, within=within) for state in states]
-
-        if num_threads == 1:
-            results = list(map(decode_group, groups))
-        else:
-            with ThreadPoolExecutor(num_threads) as pool:
-                results = list(pool.map(decode_group, groups))
-        return [hypotheses for group in results for hypotheses in group]
+            results += [state.finish(num_best=num_best, within=within) for state in states]
+        return results
 
     def start(self) -> BeamState:
         """A search that has seen no frame yet, for an emission that comes in pieces."""
         return BeamState(self)
 
     def _run(self, searches: Sequence[Iterator[_Question]]) -> None:
-        """Run searches to their ends; each step of the label model answers the questions of all of them."""
+        """Run searches to their ends; each step of the label model computes the rows of all of them."""
         while questions := [(search, question) for search in searches if (question := next(search, None))]:
             assert self.label_model is not None
             searches = [search for search, _ in questions]
@@ -358,7 +326,7 @@ class BeamSearch:
         unknown = max(options.unknown_word_score, 0.0) if lexicon is not None else 0.0
         closing = max(options.word_bonus, 0.0) + unknown
         words_gain = closing + unknown
-        labels = np.zeros(self.num_labels, dtype=LABEL)
+        labels = np.zeros(self.num_labels, dtype=records.LABEL)
         labels["kind"], labels["word"] = self._kinds, label_words
         starts = np.zeros(self.num_labels)  # gain from hotwords that begin with the label, the children of node 0
         first = hotword_records[slice(*hotword_records["first_child"][:2])]
@@ -366,14 +334,14 @@ class BeamSearch:
         labels["gain_inside"] = np.choose(self._kinds, [unknown, closing, words_gain + starts])
         labels["gain_outside"] = words_gain + starts
 
-        rules = np.zeros(1, dtype=RULES)
+        rules = np.zeros(1, dtype=records.RULES)
         rules["num_labels"], rules["blank"], rules["beam_width"] = self.num_labels, self.blank, options.beam_width
         rules["open_tokens"] = np.iinfo(np.int64).max if options.open_tokens is None else options.open_tokens
         rules["token_threshold"] = -np.inf if options.token_threshold is None else options.token_threshold
         rules["score_threshold"] = np.inf if options.score_threshold is None else options.score_threshold
         rules["skipped_above"] = np.inf if options.blank_threshold is None else math.log(options.blank_threshold)
         rules["has_lexicon"], rules["only_lexicon"] = lexicon is not None, options.only_lexicon
-        rules["has_words"] = lm_units != NO_LM or lexicon is not None or options.word_bonus != 0
+        rules["has_words"] = lm_units != records.NO_LM or lexicon is not None or options.word_bonus != 0
         rules["has_hotwords"] = self._hotwords.weights.size > 0
         rules["num_guests"] = (options.beam_width + 1) // 2 if self._hotwords.weights.size else 0
         rules["words_gain"] = words_gain
@@ -384,7 +352,7 @@ class BeamSearch:
         arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
         if lexicon is not None:
             arrays["LEXICON"] = lexicon.records.copy()
-        if lexicon is not None and lm is not None and lm_units == LM_OF_WORDS:
+        if lexicon is not None and lm is not None and lm_units == records.LM_OF_WORDS:
             rules["unknown_ahead"], arrays["LEXICON"]["ahead"] = _look_ahead(lexicon, lm, options)
         rules["lm_units"] = lm_units
         self._rules, self._arrays = rules, arrays
@@ -392,7 +360,7 @@ class BeamSearch:
         self._set_addresses()
 
     def _set_addresses(self) -> None:
-        """Write the addresses of the arrays into the rules; they hold as long as the arrays exist."""
+        """Write the addresses of the arrays into the rules; they are valid as long as the arrays exist."""
         no_lm = np.zeros(len(NgramTables._fields), dtype=np.int64)
         self._arrays["LM"] = no_lm if self._lm is None else field_values(self._lm)
         for name, values in self._arrays.items():
@@ -401,13 +369,13 @@ class BeamSearch:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._set_addresses()  # a copy has other addresses, and so has another process
+        self._set_addresses()  # addresses differ in a copy and in another process
 
 
 def _look_ahead(lexicon: WordTrie, lm: NgramTables, options: BeamOptions) -> tuple[float, np.ndarray]:
     """The look-ahead bonus of an open word that has left the lexicon; and of each node of the lexicon, (N + 1,).
 
-    One more label never raises it: where an unknown word is likelier than all words ahead, it counts as the one ahead.
+    One more label never raises it: if an unknown word is likelier than all words ahead, its score is used.
 
     Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition", with a
         model of single words.
@@ -433,22 +401,25 @@ class BeamState:
         self._search = search
         num_prefixes = len(search._first_beam)
         self._agreed = array("q")
-        self._state = np.zeros(1, dtype=STATE)
+        self._state = np.zeros(1, dtype=records.STATE)
         self._arrays: dict[str, np.ndarray] = {}
         self._set("NODES", search._first_nodes.copy())
         self._set("BEAM", search._first_beam.copy())
-        self._set("CANDIDATES", np.empty(4 * num_prefixes, dtype=CANDIDATE))
+        self._set("CANDIDATES", np.empty(4 * num_prefixes, dtype=records.CANDIDATE))
         if self._search._rules[0]["num_guests"]:
-            self._set("BEAM_WHOLE", self._search._first_beam[["blank", "nonblank", "total"]].astype(MASS))
-            self._set("CANDIDATES_WHOLE", np.empty(4 * num_prefixes, dtype=MASS))
+            self._set("BEAM_WHOLE", self._search._first_beam[["blank", "nonblank", "total"]].astype(records.MASS))
+            self._set("CANDIDATES_WHOLE", np.empty(4 * num_prefixes, dtype=records.MASS))
         self._set("SCORES", np.empty(4 * num_prefixes))
         self._set("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
         if search.label_model is not None:
-            self._set("ASKED", np.empty(num_prefixes, dtype=np.int64))
+            self._set("MISSING", np.empty(num_prefixes, dtype=np.int64))
             self._set("ROWS", search._first_rows.copy())
             self._model_states = search._first_model_states.copy()
-        self._state["num_active"], self._state["root"] = 1, ROOT
-        self._state["first_free"], self._state["num_free"] = ROOT + 1, len(search._first_nodes) - ROOT - 1
+        self._state["num_active"], self._state["root"] = 1, records.ROOT
+        self._state["first_free"], self._state["num_free"] = (
+            records.ROOT + 1,
+            len(search._first_nodes) - records.ROOT - 1,
+        )
         self._state_at = self._state.ctypes.data
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -475,8 +446,8 @@ class BeamState:
                 frame = kernel(self._search._rules_at, self._state_at, block.ctypes.data, frame, len(block))
                 if frame == len(block):
                     break
-                if num_asked := int(self._state[0]["num_asked"]):
-                    yield self, self._arrays["ASKED"][:num_asked]
+                if num_missing := int(self._state[0]["num_missing"]):
+                    yield self, self._arrays["MISSING"][:num_missing]
                 else:
                     self._double_nodes()
 
@@ -484,18 +455,18 @@ class BeamState:
         """Yield the nodes that need a row before the text can end, if there are any."""
         nodes = self._arrays["BEAM"]["node"][: int(self._state[0]["num_active"])]
         if self._search.label_model is not None:
-            nodes = nodes[self._arrays["NODES"]["lm_state"][nodes] == NO_ROW]
+            nodes = nodes[self._arrays["NODES"]["lm_state"][nodes] == records.NO_ROW]
             if nodes.size:
                 yield self, nodes
 
     def _model_inputs(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The inputs of a step of the label model: the states of the parents, and the labels."""
-        records = self._arrays["NODES"][nodes]
-        return self._model_states[records["parent"]], records["label"]
+        asked = self._arrays["NODES"][nodes]
+        return self._model_states[asked["parent"]], asked["label"]
 
     def _answer(self, nodes: np.ndarray, rows: np.ndarray, model_states: np.ndarray) -> None:
         self._arrays["ROWS"][nodes], self._model_states[nodes] = rows, model_states
-        self._arrays["NODES"]["lm_state"][nodes] = HAS_ROW
+        self._arrays["NODES"]["lm_state"][nodes] = records.HAS_ROW
 
     def stable_prefix(self) -> np.ndarray:
         """(U,) int64 tokens with which every prefix in the beam begins: no later frame can change them."""
@@ -507,7 +478,7 @@ class BeamState:
         if num_best < 1:
             raise InputError(f"num_best must be 1 or above; got {num_best}")
         self._search._run([self._ending()])
-        finals = np.zeros(len(self._arrays["BEAM"]), dtype=FINAL)
+        finals = np.zeros(len(self._arrays["BEAM"]), dtype=records.FINAL)
         num_finals = _kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
         finals = finals[:num_finals]
         scores = finals["score"]
@@ -539,19 +510,17 @@ class BeamState:
         return np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
 
     def _agree(self) -> None:
-        """Move the tokens that all prefixes share, those above the root, out of the tree.
-
-        While the root has no row, its parent stays, because the row is made from the parent's state.
-        """
+        """Move the tokens that all prefixes share, those above the root, out of the tree."""
         nodes, state = self._arrays["NODES"], self._state[0]
         labels = []
         node = int(state["root"])
-        if self._search.label_model is not None and nodes[node]["lm_state"] == NO_ROW:
+        if self._search.label_model is not None and nodes[node]["lm_state"] == records.NO_ROW:
+            # The row of the root is made from the state of its parent, which stays.
             node = int(nodes[node]["parent"])
         while parent := int(nodes[node]["parent"]):
             labels.append(int(nodes[node]["label"]))
             nodes[node]["parent"] = 0
-            nodes[parent]["slot"], nodes[parent]["next_sibling"] = FREE, state["first_free"]
+            nodes[parent]["slot"], nodes[parent]["next_sibling"] = records.FREE, state["first_free"]
             state["first_free"] = node = parent
             state["num_free"] += 1
         self._agreed.extend(reversed(labels))
@@ -575,9 +544,9 @@ _Question = tuple[BeamState, np.ndarray]  # nodes of a search that need a row
 
 def _with_free_nodes(nodes: np.ndarray, number: int, *, next_free: int) -> np.ndarray:
     """The nodes with new free ones at the end; each leads to the next, and the last one to `next_free`."""
-    longer = np.zeros(len(nodes) + number, dtype=NODE)
+    longer = np.zeros(len(nodes) + number, dtype=records.NODE)
     longer[: len(nodes)] = nodes
-    longer["slot"][len(nodes) :] = FREE
+    longer["slot"][len(nodes) :] = records.FREE
     longer["next_sibling"][len(nodes) :] = [*range(len(nodes) + 1, len(longer)), next_free]
     return longer
 
@@ -586,8 +555,5 @@ def warm_up(on_compile: Callable[[], object] | None = None) -> None:
     """Load the compiled search, compiling it if necessary; otherwise the first `advance` does so.
 
     The first process on a machine compiles it, in seconds; later processes load the stored code in 0.1 s.
-
-    Args:
-        on_compile: called before a compilation, to explain the delay.
     """
     _kernels.load(on_compile=on_compile)

@@ -10,24 +10,7 @@ from numba.extending import register_jitable
 
 from asr.compute.addresses import array_from as _array
 from asr.compute.addresses import compiled as _compiled
-from asr.ctc.beam_records import (
-    ACTIVE,
-    CANDIDATE,
-    FINAL,
-    FREE,
-    LABEL,
-    LM_OF_LABELS,
-    LM_OF_ROWS,
-    LM_OF_WORDS,
-    MASS,
-    NO_LM,
-    NO_ROW,
-    NODE,
-    OFF,
-    OUTSIDE,
-    RULES,
-    STATE,
-)
+from asr.ctc import beam_records as records
 from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, spot, spot_end
 from asr.ctc.ngram_kernel import query, tables_at
 from asr.ctc.ngram_tables import NgramTables
@@ -53,24 +36,26 @@ class _Tables(NamedTuple):
 @_compiled
 def _tables(rules, state):
     lexicon, hotwords = _array(rules.LEXICON, LEXICON_NODE), _array(rules.HOTWORDS, HOTWORD_NODE)
-    return _Tables(_array(rules.LABELS, LABEL), lexicon, hotwords, tables_at(rules.LM), _array(state.ROWS, np.float32))
+    return _Tables(
+        _array(rules.LABELS, records.LABEL), lexicon, hotwords, tables_at(rules.LM), _array(state.ROWS, np.float32)
+    )
 
 
 @_compiled
 def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     """Search the frames from first_frame on; -> frames done, fewer than all if nodes or rows are missing.
 
-    If rows are missing, ASKED lists the `num_asked` nodes that need one; if nodes are missing, `num_asked` is 0.
+    If rows are missing, MISSING lists the `num_missing` nodes that need one; if nodes are missing, `num_missing` is 0.
 
     This is one function, because LLVM compiles each function again in every function that calls it.
     """
-    rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
+    rules, state = _array(rules_at, records.RULES)[0], _array(state_at, records.STATE)[0]
     tables = _tables(rules, state)
-    nodes, beam = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE)
-    candidates, scores = _array(state.CANDIDATES, CANDIDATE), _array(state.SCORES, np.float64)
-    whole, candidates_whole = _array(state.BEAM_WHOLE, MASS), _array(state.CANDIDATES_WHOLE, MASS)
-    asked = _array(state.ASKED, np.int64)
-    state.num_asked = 0
+    nodes, beam = _array(state.NODES, records.NODE), _array(state.BEAM, records.ACTIVE)
+    candidates, scores = _array(state.CANDIDATES, records.CANDIDATE), _array(state.SCORES, np.float64)
+    whole, candidates_whole = _array(state.BEAM_WHOLE, records.MASS), _array(state.CANDIDATES_WHOLE, records.MASS)
+    missing = _array(state.MISSING, np.int64)
+    state.num_missing = 0
     live = left = _array(state.INDICES, np.int64)
     width, num_guests = rules.beam_width, rules.num_guests
     for t in range(first_frame, num_frames):
@@ -187,9 +172,9 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 child = _child(nodes, active.node, label)
                 if child > 0 and nodes[child].slot >= 0:
                     continue
-                if rules.lm_units == LM_OF_ROWS and node.lm_state == NO_ROW:
-                    asked[state.num_asked] = active.node
-                    state.num_asked += 1
+                if rules.lm_units == records.LM_OF_ROWS and node.lm_state == records.NO_ROW:
+                    missing[state.num_missing] = active.node
+                    state.num_missing += 1
                     break
                 bonus, hope, certain = 0.0, 0.0, 0.0
                 if rules.has_words:
@@ -221,7 +206,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     count, bar, guest_bar = _select_best(
                         candidates, candidates_whole, scores, count, bar, guest_bar, rules
                     )
-        if state.num_asked > 0:  # the frame is repeated later, and overwrites all results so far
+        if state.num_missing > 0:  # the frame is repeated later, and overwrites all results so far
             return t
         if count > width or num_guests > 0:
             count, bar, guest_bar = _select_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
@@ -230,7 +215,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
         num_left = state.num_active
         for slot in range(num_left):
             left[slot] = beam[slot].node
-            nodes[left[slot]].slot = OUTSIDE
+            nodes[left[slot]].slot = records.OUTSIDE
         num_active, best = 0, np.int64(0)
         limit = highest - rules.score_threshold
         for i in range(count):
@@ -280,7 +265,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                         whole[num_active] = whole[slot]
                     num_active += 1
                 else:
-                    nodes[at].slot = OUTSIDE
+                    nodes[at].slot = records.OUTSIDE
                     left[num_left] = at
                     num_left += 1
         state.num_active = num_active
@@ -288,7 +273,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
         # Free nodes that are neither in the beam nor above a node of the beam, then perhaps their parents.
         for i in range(num_left):
             at = left[i]
-            while nodes[at].slot == OUTSIDE and nodes[at].first_child == 0 and at != state.root:
+            while nodes[at].slot == records.OUTSIDE and nodes[at].first_child == 0 and at != state.root:
                 above = nodes[at].parent
                 if nodes[above].first_child == at:
                     nodes[above].first_child = nodes[at].next_sibling
@@ -297,12 +282,12 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     while nodes[sibling].next_sibling != at:
                         sibling = nodes[sibling].next_sibling
                     nodes[sibling].next_sibling = nodes[at].next_sibling
-                nodes[at].slot, nodes[at].next_sibling = FREE, state.first_free
+                nodes[at].slot, nodes[at].next_sibling = records.FREE, state.first_free
                 state.first_free = at
                 state.num_free += 1
                 at = above
 
-        while nodes[state.root].slot == OUTSIDE:
+        while nodes[state.root].slot == records.OUTSIDE:
             child = nodes[state.root].first_child
             if child == 0 or nodes[child].next_sibling > 0:
                 break
@@ -325,7 +310,7 @@ def _extend(nodes, parent, label, node, tables, rules):
             return False
         spelling = 0
     if rules.has_lexicon and kind != DELIMITER:
-        if spelling == OFF:
+        if spelling == records.OFF:
             unknown_letters += 1
         else:
             known_letters = tables.lexicon[spelling].depth
@@ -335,16 +320,16 @@ def _extend(nodes, parent, label, node, tables, rules):
                     return False
                 num_unknown += 1
                 unknown_letters += known_letters + 1
-                spelling = OFF
-    if rules.lm_units == LM_OF_LABELS:
+                spelling = records.OFF
+    if rules.lm_units == records.LM_OF_LABELS:
         log_prob, lm_state = query(tables.lm, lm_state, tables.labels[label].word)
         lm_score += log_prob
-    elif rules.lm_units == LM_OF_ROWS:
+    elif rules.lm_units == records.LM_OF_ROWS:
         lm_score += tables.rows[parent * rules.num_labels + label]
-        lm_state = np.int64(NO_ROW)
+        lm_state = np.int64(records.NO_ROW)
     ahead = 0.0
-    if rules.lm_units == LM_OF_WORDS and kind != DELIMITER:
-        ahead = rules.unknown_ahead if spelling == OFF else tables.lexicon[spelling].ahead
+    if rules.lm_units == records.LM_OF_WORDS and kind != DELIMITER:
+        ahead = rules.unknown_ahead if spelling == records.OFF else tables.lexicon[spelling].ahead
     hotword, gain = spot(tables.hotwords, before.hotword, boundary, label)
     hotword_score = before.hotword_score + gain
 
@@ -363,21 +348,22 @@ def _extend(nodes, parent, label, node, tables, rules):
 
 @_compiled
 def _close(nodes, node, tables, rules):
-    """A prefix once its last word is complete: allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state."""
+    """The values of a prefix with its last word complete: allowed, num_words, num_unknown, unknown_letters, lm_score,
+    lm_state."""
     prefix = nodes[node]
     num_words, num_unknown, unknown_letters = prefix.num_words, prefix.num_unknown, prefix.unknown_letters
     lm_score, lm_state = prefix.lm_score, prefix.lm_state
     if prefix.label < 0 or tables.labels[prefix.label].kind == DELIMITER:
         return True, num_words, num_unknown, unknown_letters, lm_score, lm_state
     word = -1
-    if rules.has_lexicon and prefix.spelling != OFF:
+    if rules.has_lexicon and prefix.spelling != records.OFF:
         word = tables.lexicon[prefix.spelling].word
         if word < 0:
             if rules.only_lexicon:
                 return False, num_words, num_unknown, unknown_letters, lm_score, lm_state
             num_unknown += 1
             unknown_letters += tables.lexicon[prefix.spelling].depth
-    if rules.lm_units == LM_OF_WORDS:
+    if rules.lm_units == records.LM_OF_WORDS:
         if prefix.closing_state < 0:
             prefix.closing_score, prefix.closing_state = query(tables.lm, lm_state, word)
         lm_score += prefix.closing_score
@@ -506,21 +492,25 @@ def _lowest_of_best(scores, count, number):
 @_compiled
 def finish(rules_at, state_at, finals_at):
     """Fill in the scores of the prefixes in the beam as whole texts; -> their number."""
-    rules, state = _array(rules_at, RULES)[0], _array(state_at, STATE)[0]
-    nodes, beam, finals = _array(state.NODES, NODE), _array(state.BEAM, ACTIVE), _array(finals_at, FINAL)
+    rules, state = _array(rules_at, records.RULES)[0], _array(state_at, records.STATE)[0]
+    nodes, beam, finals = (
+        _array(state.NODES, records.NODE),
+        _array(state.BEAM, records.ACTIVE),
+        _array(finals_at, records.FINAL),
+    )
     tables = _tables(rules, state)
     for slot in range(state.num_active):
         node = beam[slot].node
         allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state = _close(nodes, node, tables, rules)
-        if rules.lm_units == LM_OF_ROWS:
+        if rules.lm_units == records.LM_OF_ROWS:
             lm_score += tables.rows[node * rules.num_labels + rules.blank]
-        elif rules.lm_units != NO_LM and tables.lm.end_word > 0:
+        elif rules.lm_units != records.NO_LM and tables.lm.end_word > 0:
             log_prob, lm_state = query(tables.lm, lm_state, tables.lm.end_word)
             lm_score += log_prob
         hotword_score = nodes[node].hotword_score + spot_end(tables.hotwords, nodes[node].hotword)
         total = beam[slot].total
         if hotword_score > nodes[node].certain + _ROUNDING:
-            total = _array(state.BEAM_WHOLE, MASS)[slot].total
+            total = _array(state.BEAM_WHOLE, records.MASS)[slot].total
         final = finals[slot]
         final.node = node
         final.num_words, final.num_unknown, final.unknown_letters = num_words, num_unknown, unknown_letters
@@ -535,7 +525,7 @@ def finish(rules_at, state_at, finals_at):
 @_compiled
 def trace(nodes_at, node, labels_at, num_labels):
     """Write the labels from the root to a node at the end of `labels`; -> their number."""
-    nodes, labels = _array(nodes_at, NODE), _array(labels_at, np.int64)
+    nodes, labels = _array(nodes_at, records.NODE), _array(labels_at, np.int64)
     length = 0
     while nodes[node].parent > 0:
         length += 1

@@ -29,13 +29,7 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, list[int], list[int]], Tensor]
 
 
 def obstacle(log_probs: Tensor, target_lengths: Tensor, *, blank: int) -> str:
-    """The reason why cuDNN cannot take a batch, even with utterances of equal length; empty if there is none.
-
-    Args:
-        log_probs: (B, T, V).
-        target_lengths: (B,) on the CPU.
-        blank: index of the blank label.
-    """
+    """The reason why cuDNN cannot take a batch, even with utterances of equal length; empty if there is none."""
     if log_probs.device.type != "cuda" or torch.version.hip:
         return f"log_probs must be on a CUDA device, not on {log_probs.device}{' of ROCm' if torch.version.hip else ''}"
     if not torch.backends.cudnn.is_available():
@@ -59,8 +53,8 @@ def losses_of_equal_lengths(
     """The CTC losses of a batch by a kernel that needs all utterances as long as the batch; the blank is label 0.
 
     The kernel gets no target without an alignment, for which cuDNN reads memory out of bounds, and no empty target, for
-    which it returns NaN (pytorch issue 21680). Both are replaced by a label of no consequence, and their loss is
-    computed here. The kernel gets `NEVER` for a probability of 0, and a loss of that size becomes infinite.
+    which it returns NaN (pytorch issue 21680). Both are replaced by an arbitrary label, and their loss is computed
+    here. The kernel gets `NEVER` for a probability of 0, and a loss of that size becomes infinite.
 
     Args:
         log_probs: (B, T, V) with T >= 1 and V >= 2, natural log.

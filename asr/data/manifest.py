@@ -18,13 +18,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from asr.errors import DataError, InputError
 from asr.files.reading import open_regular, parse_json
 from asr.files.texts import MOST_LINE, lines_with_ends, unpacked
 from asr.files.writing import write_whole
 from asr.text.normalization import TextOptions, normalize
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut, Recording
 
 # An utterance may end this much after its recording, and a supervision after its cut: enough for rounded times and
 # the padding of compressed formats, less than a phone.
@@ -125,8 +128,8 @@ def spelled_text(utterance: Utterance, options: TextOptions) -> str:
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
     """Write utterances as a Lhotse CutSet; the file appears complete or not at all.
 
-    The same utterances give the same bytes. Relative audio paths are made absolute: Lhotse starts a relative path in a
-    manifest from the working directory, this module from the manifest's folder.
+    The same utterances give the same bytes. Relative audio paths are made absolute, because Lhotse resolves them from
+    the working directory, and this module from the manifest's folder.
 
     Args:
         utterances: in the order of the lines; their audio files must exist.
@@ -155,7 +158,7 @@ def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) ->
 
 
 def read_usable(path: str | os.PathLike[str]) -> list[Utterance | DataError]:
-    """As `read_manifest`, but with an error in the place of each bad line, or of the rest of a damaged file.
+    """As `read_manifest`, but each bad line, or the rest of a damaged file, is replaced by an error.
 
     Raises:
         DataError: there is no such manifest, its suffix is wrong, or it has no lines.
@@ -275,9 +278,9 @@ def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None
 def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
     """Each utterance as the dictionary of a Lhotse MonoCut; utterances of one file share one Recording."""
     try:
-        from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+        from lhotse import AudioSource, Recording
     except ImportError as error:
-        raise ImportError(f"writing a manifest needs Lhotse, which asr's extra `train` brings: {error}") from error
+        raise ImportError(f"writing a manifest needs Lhotse, which asr's extra `train` installs: {error}") from error
 
     recordings: dict[Path, Recording] = {}
     seen: set[str] = set()
@@ -305,23 +308,30 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
                 "(the first is 0)",
                 path=audio,
             )
-        supervision = SupervisionSegment(
-            id=utterance.id,
-            recording_id=recording.id,
-            start=0.0,  # counted from the start of the cut
-            duration=utterance.duration_seconds,
-            channel=utterance.channel,
-            text=utterance.text,
-            speaker=utterance.speaker,
-        )
-        yield MonoCut(
-            id=utterance.id,
-            start=utterance.start_seconds,
-            duration=utterance.duration_seconds,
-            channel=utterance.channel,
-            supervisions=[supervision],
-            recording=recording,
-        ).to_dict()
+        yield make_cut(utterance, recording).to_dict()
+
+
+def make_cut(utterance: Utterance, recording: Recording) -> MonoCut:
+    """The utterance as a cut of a recording."""
+    from lhotse import MonoCut, SupervisionSegment
+
+    supervision = SupervisionSegment(
+        id=utterance.id,
+        recording_id=recording.id,
+        start=0.0,  # counted from the start of the cut
+        duration=utterance.duration_seconds,
+        channel=utterance.channel,
+        text=utterance.text,
+        speaker=utterance.speaker,
+    )
+    return MonoCut(
+        id=utterance.id,
+        start=utterance.start_seconds,
+        duration=utterance.duration_seconds,
+        channel=utterance.channel,
+        supervisions=[supervision],
+        recording=recording,
+    )
 
 
 def _header(audio: Path) -> Any:

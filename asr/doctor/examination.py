@@ -20,25 +20,8 @@ from typing import TYPE_CHECKING
 from asr.audio.waveform import Waveform
 from asr.data.manifest import ManifestLine, open_manifest, scan_manifest, write_lines
 from asr.data.splits import Split
-from asr.doctor.checks import (
-    KINDS,
-    Case,
-    DoctorOptions,
-    Finding,
-    check_declared,
-    check_file,
-    check_frames,
-    check_marks,
-    check_sound,
-    check_text,
-    find_duplicate_audio,
-    find_duplicate_ids,
-    find_leaks,
-    find_mismatches,
-    find_odd_rates,
-    find_rare_characters,
-    learned_alphabet,
-)
+from asr.doctor import checks
+from asr.doctor.checks import KINDS, Case, DoctorOptions, Finding
 from asr.doctor.listening import FileFacts, Job, Stretch, listen_to_all
 from asr.errors import ConfigError, DataError
 from asr.text.alphabet import Alphabet
@@ -52,23 +35,14 @@ _BATCH = 16  # waveforms
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """The result of an examination.
+    """The result of an examination."""
 
-    Args:
-        splits: of each manifest, by its path: "train", "dev", "test", or "" if not known.
-        cases: the utterances, in the order of the manifests.
-        findings: in the order of the manifests.
-        num_files: decoded sound files.
-        elapsed_seconds: duration of the examination.
-        compared: whether a model has compared texts and sounds.
-    """
-
-    splits: Mapping[str, Split]
-    cases: Sequence[Case]
-    findings: Sequence[Finding]
-    num_files: int
-    elapsed_seconds: float
-    compared: bool
+    splits: Mapping[str, Split]  # of each manifest, by its path: "train", "dev", "test", or "" if not known
+    cases: Sequence[Case]  # the utterances, in the order of the manifests
+    findings: Sequence[Finding]  # in the order of the manifests
+    num_files: int  # decoded sound files
+    elapsed_seconds: float  # duration of the examination
+    compared: bool  # whether a model has compared texts and sounds
 
     @property
     def is_healthy(self) -> bool:
@@ -82,18 +56,11 @@ class Examination:
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
-    """A manifest without its broken lines.
-
-    Args:
-        manifest: the original.
-        clean: file of the remaining lines, unchanged.
-        quarantine: file of the removed lines with the reasons.
-        num_kept, num_quarantined: lines.
-    """
+    """A manifest without its broken lines."""
 
     manifest: str
-    clean: Path
-    quarantine: Path
+    clean: Path  # file of the remaining lines, unchanged
+    quarantine: Path  # file of the removed lines with the reasons
     num_kept: int
     num_quarantined: int
 
@@ -125,15 +92,12 @@ def examine(
     begin = time.monotonic()
     text_options = recognizer.model.config.text if recognizer else options.text
     findings: list[Finding] = []
-    lines: list[tuple[str, ManifestLine]] = []
-    for manifest in manifests:
-        for line in _readable(manifest, findings):
-            lines.append((manifest, line))
+    lines = [(manifest, line) for manifest in manifests for line in _readable(manifest, findings)]
     cases = [_unmeasured(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
 
     num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)
     for index, fault in _faults(cases, options, recognizer, text_options):
-        findings.append(_finding(index, cases[index], fault))
+        findings.append(_finding(index, cases[index], *fault))
     order = {manifest: number for number, manifest in enumerate(manifests)}
     findings.sort(key=lambda finding: (order[finding.manifest], finding.line))
     return Examination(
@@ -314,16 +278,16 @@ def _faults(
     model_alphabet = recognizer.model.alphabet if recognizer else None
     if options.characters:
         model_alphabet = Alphabet(tuple(sorted({*options.characters, " "})))
-    alphabet = model_alphabet or learned_alphabet(cases)
+    alphabet = model_alphabet or checks.learned_alphabet(cases)
     sample_rate, num_frames = _frame_formula(recognizer)
     for index, case in enumerate(cases):
         for fault in (
-            *check_file(case),
-            *check_declared(case, options),
-            *check_sound(case, options),
-            *check_text(case, alphabet),
-            *check_marks(case, text_options.marks),
-            *check_frames(
+            *checks.check_file(case),
+            *checks.check_declared(case, options),
+            *checks.check_sound(case, options),
+            *checks.check_text(case, alphabet),
+            *checks.check_marks(case, text_options.marks),
+            *checks.check_frames(
                 case,
                 sample_rate=sample_rate,
                 num_frames=num_frames,
@@ -332,13 +296,13 @@ def _faults(
             ),
         ):
             yield index, fault
-    yield from find_duplicate_ids(cases)
-    yield from find_duplicate_audio(cases, options)
-    yield from find_leaks(cases, options)
-    yield from find_odd_rates(cases, options)
-    yield from find_mismatches(cases)
+    yield from checks.find_duplicate_ids(cases)
+    yield from checks.find_duplicate_audio(cases, options)
+    yield from checks.find_leaks(cases, options)
+    yield from checks.find_odd_rates(cases, options)
+    yield from checks.find_mismatches(cases)
     if model_alphabet is None:
-        yield from find_rare_characters(cases)
+        yield from checks.find_rare_characters(cases)
 
 
 def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], int]]:
@@ -352,8 +316,7 @@ def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], 
     return frontend.sample_rate, lambda num_samples: encoder.output_length(frontend.num_frames(num_samples))
 
 
-def _finding(index: int, case: Case, fault: tuple[str, str, float]) -> Finding:
-    kind, message, badness = fault
+def _finding(index: int, case: Case, kind: str, message: str, badness: float) -> Finding:
     return Finding(
         kind=kind,
         message=message,

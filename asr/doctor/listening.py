@@ -46,36 +46,22 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A file to decode, and its stretches.
-
-    Args:
-        path: the file.
-        stretches: the parts to measure.
-        model_rate: sample rate of the waveforms to return, in Hz; None for no waveforms.
-    """
+    """A file to decode, and its stretches."""
 
     path: str
-    stretches: tuple[Stretch, ...]
-    model_rate: int | None = None
+    stretches: tuple[Stretch, ...]  # the parts to measure
+    model_rate: int | None = None  # sample rate of the waveforms to return, in Hz; None for no waveforms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts:
-    """The facts about a file.
+    """The facts about a file."""
 
-    Args:
-        damage: the kind of its damage ("missing", "empty", "not-sound", "corrupt", "truncated"), or "".
-        reason: details of the damage.
-        sample_rate: Hz, 0 if nothing could be decoded.
-        num_samples: decoded, per channel.
-        num_channels: 0 if nothing could be decoded.
-    """
-
-    damage: str = ""
-    reason: str = ""
-    sample_rate: int = 0
-    num_samples: int = 0
-    num_channels: int = 0
+    damage: str = ""  # the kind of its damage ("missing", "empty", "not-sound", "corrupt", "truncated"), or ""
+    reason: str = ""  # details of the damage
+    sample_rate: int = 0  # Hz, 0 if nothing could be decoded
+    num_samples: int = 0  # decoded, per channel
+    num_channels: int = 0  # 0 if nothing could be decoded
 
     @property
     def duration_seconds(self) -> float:
@@ -84,27 +70,16 @@ class FileFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundFacts:
-    """The measurements of a stretch; full scale is 1.
+    """The measurements of a stretch; full scale is 1."""
 
-    Args:
-        num_samples: at the file's rate.
-        peak: the largest magnitude.
-        offset: the mean.
-        level: root mean square about the mean.
-        loudest: the largest level of any 25 ms.
-        clipped: share of the samples that are flat at an extreme, 0 .. 1.
-        invalid: samples that are not finite, or too large for `read_audio`; other measurements ignore them.
-        digest: of the samples as 16-bit integers; stretches with equal digests are the same sound.
-    """
-
-    num_samples: int
-    peak: float
-    offset: float
-    level: float
-    loudest: float
-    clipped: float
-    invalid: int
-    digest: bytes
+    num_samples: int  # at the file's rate
+    peak: float  # the largest magnitude
+    offset: float  # the mean
+    level: float  # root mean square about the mean
+    loudest: float  # the largest level of any 25 ms
+    clipped: float  # share of the samples that are flat at an extreme, 0 .. 1
+    invalid: int  # samples that are not finite, or too large for `read_audio`; other measurements ignore them
+    digest: bytes  # of the samples as 16-bit integers; stretches with equal digests are the same sound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,11 +99,7 @@ def decibels(amplitude: float) -> float:
 def listen_to_all(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[int, Measurement]]:
     """The measurement of each job, with the number of the job, in the order of completion.
 
-    A file that kills its decoding process is corrupt.
-
-    Args:
-        jobs: any number.
-        processes: at least 1; with 1, this process decodes.
+    A file that kills its decoding process is corrupt. With one process, this one decodes.
     """
     if processes == 1:
         yield from enumerate(map(listen, jobs))
@@ -196,13 +167,7 @@ def listen(job: Job) -> Measurement:
 
 
 def _damage(path: str, error: str, notes: list[str], *, decoded: bool) -> tuple[str, str]:
-    """The kind of a file's damage and the reason, both empty if there is none.
-
-    Args:
-        path: the file.
-        error, notes: the error and the warnings from reading it.
-        decoded: whether there were samples.
-    """
+    """The kind of a file's damage and the reason, both empty if there is none."""
     error, *notes = (text.removeprefix(f"{path}: ") for text in (error, *notes))
     if not os.path.isfile(path):
         return "missing", "there is no such file" if not os.path.exists(path) else "it is not a file"

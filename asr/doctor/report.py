@@ -25,6 +25,7 @@ from asr.errors import AsrError, AsrWarning, visible
 _CLIP_RATE, _CLIP_SECONDS = 16_000, 12.0
 _CLIPS_PER_KIND, _MOST_ROWS = 4, 1000
 _SILENT = frozenset({"missing", "empty", "not-sound", "manifest", "silent", "not-finite"})  # nothing to listen to
+_FINDING_KEYS = ("kind", "level", "manifest", "line", "id", "audio", "message")
 _BINS, _WIDTH, _HEIGHT, _MARGIN = 40, 460, 150, 26
 
 
@@ -78,18 +79,7 @@ def to_json(examination: Examination) -> str:
             }
             for name, unit, values in _measured(examination.cases)
         },
-        "findings": [
-            {
-                "kind": finding.kind,
-                "level": finding.level,
-                "manifest": finding.manifest,
-                "line": finding.line,
-                "id": finding.id,
-                "audio": finding.audio,
-                "message": finding.message,
-            }
-            for finding in examination.findings
-        ],
+        "findings": [{name: getattr(finding, name) for name in _FINDING_KEYS} for finding in examination.findings],
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
@@ -176,12 +166,9 @@ def _row(finding: Finding) -> str:
 
 
 def _histogram(name: str, unit: str, values: np.ndarray) -> str:
-    """An SVG of counts in 40 bins; values beyond four quartile ranges are in the outer bins.
-
-    At least one unit on each side of the quartiles is shown: a model's own training texts all fit to a billionth.
-    """
+    """An SVG of counts in 40 bins; values beyond four quartile ranges are in the outer bins."""
     first, third = np.quantile(values, (0.25, 0.75))
-    reach = max(4 * (third - first), 1.0)
+    reach = max(4 * (third - first), 1.0)  # a model's own training texts all fit to a billionth
     low, high = max(values.min(), first - reach), min(values.max(), third + reach)
     if high <= low:
         low, high = low - 0.5, high + 0.5

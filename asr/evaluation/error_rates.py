@@ -14,20 +14,10 @@ from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import read_waveform
 from asr.errors import AsrError, DataError, InputError
 from asr.recognition.recognizer import Recognizer
-from asr.text.metrics import (
-    AlignedPair,
-    ErrorCounts,
-    PairedTest,
-    align_tokens,
-    bootstrap_interval,
-    calibration_error,
-    character_errors,
-    paired_test,
-    right_words,
-    word_errors,
-)
+from asr.text import metrics
+from asr.text.metrics import AlignedPair, ErrorCounts, PairedTest
 from asr.text.normalization import TextOptions, normalize, without_refusal
-from asr.text.transcript import Transcript, Word, split_words
+from asr.text.transcript import Transcript, split_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +56,7 @@ class Evaluation:
         model: name of the model; may be empty.
         text: normalisation of references and hypotheses.
         utterances: readable utterances in the order of the manifest; at least one.
-        unreadable: id and reason of the other utterances, which no figure includes.
+        unreadable: id and reason of the other utterances, left out of all figures.
         seconds: from the first sample read to the last transcript.
     """
 
@@ -78,7 +68,7 @@ class Evaluation:
 
     @property
     def headline(self) -> Literal["wer", "cer"]:
-        """The error rate to compare systems by: CER for languages without spaces between words, else WER."""
+        """The error rate for comparisons of systems: CER for languages without spaces between words, else WER."""
         return "wer" if _has_spaces(self.text) else "cer"
 
     @cached_property
@@ -97,7 +87,7 @@ class Evaluation:
         None if no word was recognised.
         """
         judged = [pair for utterance in self.utterances for pair in utterance.judged]
-        return calibration_error(*zip(*judged, strict=True)) if judged else None
+        return metrics.calibration_error(*zip(*judged, strict=True)) if judged else None
 
     @property
     def speakers(self) -> tuple[str, ...] | None:
@@ -116,8 +106,8 @@ class Evaluation:
     def aligned(self, utterance: ScoredUtterance) -> list[AlignedPair]:
         """Alignment of reference and hypothesis, in words or characters as `headline`."""
         if self.headline == "wer":
-            return align_tokens(utterance.reference.split(), utterance.hypothesis.split())
-        return align_tokens("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
+            return metrics.align_tokens(utterance.reference.split(), utterance.hypothesis.split())
+        return metrics.align_tokens("".join(utterance.reference.split()), "".join(utterance.hypothesis.split()))
 
     def worst(self, count: int) -> list[ScoredUtterance]:
         """At most `count` utterances with the most errors in the unit of `headline`; all have errors."""
@@ -169,7 +159,7 @@ class Evaluation:
         total = sum(counts, start=ErrorCounts())
         if len(counts) < 2 or not total.reference_length:
             return ErrorRate(counts=total, interval=None)
-        return ErrorRate(counts=total, interval=bootstrap_interval(counts, groups=self.speakers))
+        return ErrorRate(counts=total, interval=metrics.bootstrap_interval(counts, groups=self.speakers))
 
 
 def evaluate(
@@ -184,7 +174,7 @@ def evaluate(
     Args:
         recognizer: the system to evaluate.
         utterances: from `asr.data.manifest.read_manifest`, with references.
-        text: normalisation of references and hypotheses; None takes the model's.
+        text: normalisation of references and hypotheses; None means the model's.
         progress: called after each utterance.
     Raises:
         DataError: no utterance can be read; single unreadable ones are in `Evaluation.unreadable`.
@@ -227,7 +217,7 @@ def evaluate(
 
 
 def compare(a: Evaluation, b: Evaluation) -> PairedTest:
-    """Test whether two systems differ in the headline error rate, on the utterances that both could read.
+    """Test whether two systems differ in the headline error rate, on the utterances that are readable in both.
 
     Raises:
         InputError: the evaluations have different references or normalisations, or fewer than two utterances in common.
@@ -239,7 +229,7 @@ def compare(a: Evaluation, b: Evaluation) -> PairedTest:
     for ours, theirs in pairs:
         if ours.reference != theirs.reference:
             raise InputError(f"both evaluations must have the same reference for {ours.id!r}")
-    return paired_test(
+    return metrics.paired_test(
         [a._counts(ours) for ours, _ in pairs],
         [a._counts(theirs) for _, theirs in pairs],
         groups=_speakers([ours for ours, _ in pairs]),
@@ -249,22 +239,17 @@ def compare(a: Evaluation, b: Evaluation) -> PairedTest:
 def _scored(utterance: Utterance, transcript: Transcript, text: TextOptions) -> ScoredUtterance:
     reference, text = spelled_text(utterance, text), without_refusal(text)
     hypothesis = normalize(transcript.text, text)
+    right = metrics.right_words(split_words(reference), [normalize(word.text, text) for word in transcript.words])
     return ScoredUtterance(
         id=utterance.id,
         speaker=utterance.speaker,
         duration_seconds=utterance.duration_seconds,
         reference=reference,
         hypothesis=hypothesis,
-        words=word_errors(reference, hypothesis),
-        characters=character_errors(reference, hypothesis, spaces=_has_spaces(text)),
-        judged=tuple(_judged(reference, transcript.words, text)),
+        words=metrics.word_errors(reference, hypothesis),
+        characters=metrics.character_errors(reference, hypothesis, spaces=_has_spaces(text)),
+        judged=tuple(zip((word.confidence for word in transcript.words), right, strict=True)),
     )
-
-
-def _judged(reference: str, words: Sequence[Word], text: TextOptions) -> Iterator[tuple[float, bool]]:
-    """The confidence of each recognised word, and whether it is right."""
-    right = right_words(split_words(reference), [normalize(word.text, text) for word in words])
-    return ((word.confidence, is_right) for word, is_right in zip(words, right, strict=True))
 
 
 def _has_spaces(text: TextOptions) -> bool:
@@ -283,10 +268,4 @@ def _rate_values(rate: ErrorRate) -> dict[str, Any]:
 
 
 def _count_values(counts: ErrorCounts) -> dict[str, int]:
-    return {
-        "errors": counts.errors,
-        "substitutions": counts.substitutions,
-        "insertions": counts.insertions,
-        "deletions": counts.deletions,
-        "reference_length": counts.reference_length,
-    }
+    return {"errors": counts.errors, **vars(counts)}

@@ -1,4 +1,4 @@
-"""Cache files, which are read only if no other user could have written them.
+"""Read and write cache files, and only if no other user can write them.
 
 The content of a cache file is executed, or used without further checks. So the file, its folder and all folders above
 must belong to this user or to root, and no other user may write to them. One exception: a sticky folder above the
@@ -48,9 +48,6 @@ def open_cache(path: Path) -> IO[bytes]:
 def writing_cache(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """Write a cache file completely or not at all; see `asr.files.writing.replacing`. Missing folders are made.
 
-    Args:
-        path: the file.
-        mode: its permissions.
     Raises:
         OSError: the file cannot be written; or (EPERM) another user can write to its folder.
     """

@@ -33,14 +33,6 @@ def make_utterances(
 
     Mono WAV and FLAC files are used in place, unless they are segmented and longer than two minutes. All others are
     cut into mono FLAC files of 16 kHz in output/cut-audio, which a repeated call reuses.
-
-    Args:
-        audio: the recording.
-        channel: counted from 0; None mixes all.
-        named: ids and candidates.
-        output: folder of the manifests.
-    Returns:
-        One result per candidate, in their order.
     """
     candidates = [candidate for _, candidate in named]
     try:
@@ -74,11 +66,7 @@ def make_utterances(
 
 
 def _seconds_in_place(audio: Path, channel: int | None, *, segmented: bool) -> float | None:
-    """Seconds of a recording that can be used in place; None if it must be cut.
-
-    Raises:
-        DataError: there is no such file, or no such channel.
-    """
+    """Seconds of a recording that can be used in place; None if it must be cut."""
     if not os.path.isfile(audio):
         raise DataError("there is no such sound file", path=audio)
     try:
@@ -113,15 +101,10 @@ def _at(candidate: Candidate, message: str) -> DataError:
 def _cut(
     audio: Path, channel: int | None, stretches: Sequence[tuple[float, float | None]], files: Sequence[Path]
 ) -> float:
-    """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording.
-
-    The comment of each file identifies recording, times and channel, so a changed one is cut again.
-
-    Raises:
-        DataError: the recording cannot be read to its end; then no file is written.
-    """
+    """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording."""
     note = files[0].with_suffix(".seconds")  # the duration of the recording, written after its files
     origin = _origin(audio, channel)
+    # The comment of each file identifies recording, times and channel, so a changed one is cut again.
     origins = [_digest(f"{origin} {start} {end}") for start, end in stretches]
     with suppress(OSError, ValueError):
         seconds, noted_origin = note.read_text().split()

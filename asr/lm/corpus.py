@@ -35,11 +35,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The lines of a text file, or the texts of a manifest's utterances.
-
-    Raises:
-        DataError: as `read_lines` and `read_manifest`.
-    """
+    """The lines of a text file, or the texts of a manifest's utterances."""
     if is_manifest(path):
         return (utterance.text for utterance in read_manifest(path))
     return read_lines(path)

@@ -8,7 +8,7 @@ import mmap
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,6 @@ from asr.files.caches import open_cache, user_cache_folder, writing_cache
 from asr.files.reading import Identity, identity
 from asr.lm.arpa import END, START, read_arpa, write_arpa
 from asr.lm.packed import SUFFIX, is_vocabulary, read_packed, write_packed
-from asr.lm.perplexity import TextScore
 from asr.lm.tables import child_keys, is_sound, level_bounds, query_together
 
 SPACE: Final = "<space>"
@@ -72,7 +71,7 @@ class NgramModel:
             path: the file; `asr.lm.arpa.read_arpa` describes ARPA files.
             cache: store a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
                 and read it from there until the file changes; see `asr.files.reading.identity`. A damaged cache is
-                written again, and one where others can write is not used. Nothing is written beside the file.
+                written again, and one that other users can write is not used. Nothing is written beside the file.
         Raises:
             DataError: the file cannot be read or is wrong; see `read_arpa`.
         """
@@ -153,11 +152,13 @@ class NgramModel:
             end: count the end of the sentence, </s>, as a last word.
         Returns:
             (n,) or with `end` (n + 1,) float64.
-        Raises:
-            InputError: a str came, not a sequence of them.
         """
         numbers = self.encode(words)
-        return self._score(np.append(numbers, np.int32(self.tables.end_word)) if end else numbers, begin=begin)
+        numbers = np.append(numbers, np.int32(self.tables.end_word)) if end else numbers
+        tables, log_probs = contiguous(self.tables), np.empty(len(numbers))
+        fields, state = field_values(tables), tables.start_state if begin else tables.empty_state
+        _kernels["score_words"](fields.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
+        return log_probs
 
     def score_together(self, texts: Sequence[str], *, counted: Sequence[Sequence[bool]] | None = None) -> np.ndarray:
         """Natural log-probability of each text, from <s> to </s>: the sum of `score`.
@@ -189,41 +190,6 @@ class NgramModel:
     @cached_property
     def _keys(self) -> np.ndarray:
         return child_keys(self.tables)
-
-    def _score(self, numbers: np.ndarray, *, begin: bool = True) -> np.ndarray:
-        tables = contiguous(self.tables)
-        fields = field_values(tables)
-        numbers, log_probs = np.ascontiguousarray(numbers, np.int32), np.empty(len(numbers))
-        state = tables.start_state if begin else tables.empty_state
-        _kernels["score_words"](fields.ctypes.data, state, numbers.ctypes.data, len(numbers), log_probs.ctypes.data)
-        return log_probs
-
-    def perplexity(self, sentences: Iterable[Sequence[str]]) -> TextScore:
-        """The score of a text. Unknown words are counted, and have the probability of <unk>.
-
-        Args:
-            sentences: each a sequence of words; for a model over characters, the result of `characters`.
-        Raises:
-            InputError: a sentence is a str.
-        """
-        total = TextScore()
-        for sentence in sentences:
-            numbers = self.encode(sentence)
-            if self.over_characters:
-                num_words = len("".join(" " if word == self.space else word for word in sentence).split())
-                num_characters = len(sentence)
-            else:
-                num_words = len(sentence)
-                num_characters = len(" ".join(sentence))
-            total += TextScore(
-                log_prob=float(self._score(np.append(numbers, np.int32(self.tables.end_word))).sum()),
-                tokens=len(numbers) + 1,
-                sentences=1,
-                words=num_words,
-                characters=num_characters,
-                unknown=int((numbers == 0).sum()),
-            )
-        return total
 
 
 def characters(text: str, *, space: str = SPACE) -> list[str]:

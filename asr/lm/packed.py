@@ -29,13 +29,7 @@ _HALF = ("log_probs", "back_offs")
 
 
 def write_packed(path: str | os.PathLike[str], words: Sequence[str], tables: NgramTables) -> None:
-    """Write a model, completely or not at all; its log-probabilities are rounded to half precision.
-
-    Args:
-        path: the file.
-        words: the vocabulary, by number.
-        tables: the n-grams.
-    """
+    """Write a model, completely or not at all; its log-probabilities are rounded to half precision."""
     arrays = {
         "names": np.frombuffer("\n".join(words).encode(), np.uint8),
         "words": _narrow(tables.words[1:]),
@@ -59,7 +53,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         open_regular(path).close()
         arrays = load_file(path)
     except MemoryError:
-        raise DataError("the n-gram model cannot be read: it is larger than the memory", path=path) from None
+        raise DataError("the n-gram model cannot be read: it does not fit into memory", path=path) from None
     except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # a number type that NumPy lacks
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"the n-gram model cannot be read: {reason}", path=path) from None
@@ -76,7 +70,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         raise DataError("the n-gram model is damaged: its words are not UTF-8", path=path) from None
     tables = _tables(arrays, num_words=len(words))
     if tables is None or not is_vocabulary(words) or not is_sound(tables):
-        raise DataError("the n-gram model is damaged: its n-grams contradict each other", path=path)
+        raise DataError("the n-gram model is damaged: its n-grams are inconsistent", path=path)
     return words, tables
 
 

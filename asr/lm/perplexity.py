@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-
-from asr.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,26 +86,6 @@ class SentenceScore:
             characters=len(self.text),
             unknown=int((~self.known).sum()),
         )
-
-
-def interpolate(one: SentenceScore, other: SentenceScore, *, weight: float) -> SentenceScore:
-    """The score of the mixture of two models, token by token: log((1 - weight) p_one + weight p_other).
-
-    Args:
-        one, other: scores of the same sentence by models with the same tokens; for a true mixture also the same
-            vocabulary.
-        weight: of the other model, in 0 .. 1.
-    Raises:
-        InputError: the tokens are not the same, or the weight is out of range.
-    """
-    if not 0.0 <= weight <= 1.0:
-        raise InputError(f"the weight of a model in a mixture must be in 0 .. 1, not {weight}")
-    if one.tokens != other.tokens:
-        raise InputError(f"two models must have the same tokens to be mixed, but have {one.tokens} and {other.tokens}")
-    with np.errstate(divide="ignore"):
-        shares = np.log([1.0 - weight, weight])
-    log_probs = np.logaddexp(shares[0] + one.log_probs, shares[1] + other.log_probs)
-    return replace(one, log_probs=log_probs)
 
 
 def _exp(value: float) -> float:

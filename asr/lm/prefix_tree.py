@@ -21,7 +21,7 @@ from asr.text.normalization import normalize
 
 
 def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray:
-    """Natural logarithm of the probability of each sentence, (n,) float64: the same as `LanguageModel.score_batch`.
+    """Natural logarithm of the probability of each sentence, (n,) float64: the same as `LanguageModel.token_scores`.
 
     Args:
         model: over words or characters.

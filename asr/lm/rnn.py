@@ -7,8 +7,9 @@ A sentence begins in the state of zeros with <eos>, and <eos> ends it:
 
     log p(w_1 … w_n) = Σ_i log p(w_i | <eos> w_1 … w_{i-1}) + log p(<eos> | <eos> w_1 … w_n)
 
-The embedding and the softmax share their weights if they are tied. A large vocabulary has an adaptive softmax, whose
-rarer words lie in clusters and have fewer weights: a full softmax would spend most of its time on words that are rare.
+The embedding and the softmax share their weights if they are tied. A large vocabulary has an adaptive softmax, which
+puts rarer words in clusters and gives them fewer weights: a full softmax would spend most of its time on words that are
+rare.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from asr.text.normalization import TextOptions, normalize
 KIND: Final = "language model"
 DEFAULT_LANGUAGE_MODEL = "english-lm"
 
-ROWS = 128  # sentences scored side by side
+ROWS = 128  # sentences scored in one batch
 MOST_CUTOFFS = 16
 CELLS = 1 << 23  # values of the largest array of one pass: 32 MB
 
@@ -199,22 +200,14 @@ class LanguageModel(nn.Module):
         hidden, state = self(tokens[:, None], state)
         return self.log_probs(hidden[:, 0]), state
 
-    def score_batch(self, sentences: Sequence[str]) -> np.ndarray:
-        """Natural logarithm of the probability of each sentence, (n,) float64, in order.
+    def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
+        """The scores of the tokens of each sentence, which is normalised like the model's texts, and may be empty.
 
-        A sentence has the same score alone and in a batch. Words outside the vocabulary have the probability of <unk>;
+        A sentence has the same scores alone and in a batch. Words outside the vocabulary have the probability of <unk>;
         characters outside the vocabulary make a sentence impossible: -inf.
 
-        Args:
-            sentences: any; they are normalised like the model's texts. An empty one is scored too.
-        """
-        return np.array([score.log_prob for score in self.token_scores(sentences)])
-
-    def token_scores(self, sentences: Sequence[str]) -> list[SentenceScore]:
-        """The scores of the tokens of each sentence; see `score_batch`.
-
         Raises:
-            InputError: a single str came.
+            InputError: sentences is a single str.
         """
         if isinstance(sentences, str):
             raise InputError("sentences must be several texts, not one str; put it in a list")
@@ -264,16 +257,7 @@ class LanguageModel(nn.Module):
         return scores
 
     def save(self, folder: str | os.PathLike[str], *, stored: Stored = "float32") -> None:
-        """Write the model folder, completely or not at all; an older one is replaced.
-
-        Args:
-            folder: its path; its parent is made.
-            stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
-                quarter.
-        Raises:
-            InputError: a weight is not finite, or too large for float16.
-            ConfigError: the path exists and is not a model folder.
-        """
+        """Write the model folder, completely or not at all; an older one is replaced; see `stored_weights`."""
         write_model_folder(folder, self.config, stored_weights(self.state_dict(), stored), kind=KIND)
 
     @classmethod

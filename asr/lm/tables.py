@@ -84,8 +84,6 @@ def query_together(
 
     Args:
         keys: from `child_keys`.
-        states: (n,) int64 of the model.
-        words: (n,) integers, 0 .. num_words - 1.
     Returns:
         (n,) float64 log p(word | state), and (n,) int64 the states after.
     """

@@ -18,7 +18,7 @@ from asr.text.aligned_text import AlignedText, Level, Segment
 from asr.text.metrics import align_tokens
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
-# Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
+# The usual limits of subtitles (broadcasters, Netflix); lengths in columns, times in milliseconds.
 _LINE_WIDTH = 42
 _LONGEST_CUE = 7000
 _SHORTEST_CUE = 1000
@@ -29,7 +29,7 @@ _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control
 
 
 def to_txt(transcript: Transcript) -> str:
-    """The text on one line; an empty line if nothing was said."""
+    """The text on one line; an empty line for an empty transcript."""
     return transcript.text + "\n"
 
 
@@ -44,15 +44,7 @@ def to_json(transcript: Transcript) -> str:
     """
     document = {
         "text": transcript.text,
-        "words": [
-            {
-                "text": word.text,
-                "start": _milliseconds(word.start) / 1000,
-                "end": _milliseconds(word.end) / 1000,
-                "confidence": round(word.confidence, 4),
-            }
-            for word in transcript.words
-        ],
+        "words": list(map(_timed, transcript.words)),
         "hypotheses": [_hypothesis(hypothesis, transcript.timeline) for hypothesis in transcript.hypotheses],
         "duration": _milliseconds(transcript.duration_seconds) / 1000,
         "model": transcript.model,
@@ -62,7 +54,7 @@ def to_json(transcript: Transcript) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty if nothing was said.
+    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty for an empty transcript.
 
     SubRip cannot escape the arrow of its times, so --> becomes ->, as in Whisper.
     """
@@ -154,15 +146,7 @@ def alignment_to_json(aligned: AlignedText, level: Level) -> str:
     """
     document: dict[str, object] = {"text": aligned.text}
     for tier, segments in _tiers(aligned, level):
-        document[tier] = [
-            {
-                "text": segment.text,
-                "start": _milliseconds(segment.start) / 1000,
-                "end": _milliseconds(segment.end) / 1000,
-                "confidence": round(segment.confidence, 4),
-            }
-            for segment in segments
-        ]
+        document[tier] = list(map(_timed, segments))
     document |= {
         "untimed": list(aligned.untimed),
         "score": round(aligned.score, 4),
@@ -199,7 +183,7 @@ def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
 def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
     """A TextGrid for Praat, in its long form: tiers of sentences, words and characters, as far down as the level.
 
-    Intervals touch, as Praat requires: between two segments lies an interval without text.
+    Intervals touch, as Praat requires: an interval without text fills each gap.
 
     Source: Praat manual, "TextGrid file formats".
     """
@@ -228,6 +212,16 @@ ALIGNMENT_WRITERS: dict[str, Callable[[AlignedText, Level], str]] = {
     "vtt": alignment_to_vtt,
 }
 """The writer of each format of an aligned text; its name is also the extension of the file."""
+
+
+def _timed(word: Word | Segment) -> dict[str, object]:
+    """A word or segment as JSON values."""
+    return {
+        "text": word.text,
+        "start": _milliseconds(word.start) / 1000,
+        "end": _milliseconds(word.end) / 1000,
+        "confidence": round(word.confidence, 4),
+    }
 
 
 def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]:
@@ -319,7 +313,7 @@ def _subtitles(
 ) -> Iterator[tuple[int, int, str]]:
     """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage.
 
-    A short cue stays for a second, unless the next cue or the end of the recording comes first.
+    A short cue stays for a second, unless the next cue or the end of the recording is earlier.
     """
     cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
     for number, cue in enumerate(cues, start=1):
@@ -378,7 +372,7 @@ def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
 
 
 def _cut(word: str) -> list[str]:
-    """The word in parts that each fit a line; nearly always the word itself."""
+    """The word in parts that each fit a line; nearly always one part."""
     parts = [""]
     for character in word:
         if _width(parts[-1] + character) > _LINE_WIDTH:
@@ -388,7 +382,7 @@ def _cut(word: str) -> list[str]:
 
 
 def _fits(pieces: list[_Piece]) -> bool:
-    """Whether the pieces fit two lines, each filled as far as it goes."""
+    """Whether the pieces fit two lines, with as many as possible on the first."""
     num_lines, width = 1, 0
     for piece in pieces:
         width += (len(piece.gap) if width else 0) + piece.width

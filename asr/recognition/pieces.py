@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from asr.acoustic.model import AcousticModel
-from asr.audio.source import MAX_INPUT_BYTES
 from asr.audio.waveform import Source, Waveform, quietest_cut, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
@@ -24,49 +23,26 @@ WINDOW_SECONDS = 600.0  # sound of the pieces that are sorted by length together
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A piece of one source, with its context.
+    """A piece of one source, with its context."""
 
-    Args:
-        source: number of the source, from 0.
-        waveform: (N,) samples at the model's rate.
-        first_frame: frame of the source where the waveform begins.
-        start, end: frames of the source, the cuts.
-        num_samples: length of the whole source; None before its last piece.
-        error: of a source that cannot be read.
-    """
-
-    source: int
-    waveform: Waveform
-    first_frame: int = 0
-    start: int = 0
-    end: int = 0
-    num_samples: int | None = None
-    error: AsrError | None = None
+    source: int  # number of the source, from 0
+    waveform: Waveform  # (N,) samples at the model's rate
+    first_frame: int = 0  # frame of the source where the waveform begins
+    start: int = 0  # frame of the source, the cut before
+    end: int = 0  # frame of the source, the cut after
+    num_samples: int | None = None  # length of the whole source; None before its last piece
+    error: AsrError | None = None  # of a source that cannot be read
 
 
-def read_pieces(
-    sources: Iterable[SourceOrUtterance],
-    model: AcousticModel,
-    *,
-    channel: int | None = None,
-    track: int | None = None,
-    max_input_bytes: int = MAX_INPUT_BYTES,
-) -> Iterator[Piece]:
-    """The pieces of all sources, in order; an utterance is one piece."""
+def read_pieces(sources: Iterable[SourceOrUtterance], model: AcousticModel, **sound: Any) -> Iterator[Piece]:
+    """The pieces of all sources, in order; an utterance is one piece. `sound` is for `stream_audio`."""
     rate = model.sample_rate
     for number, source in enumerate(sources):
         try:
             if isinstance(source, Utterance):
                 blocks = iter([read_waveform(source, rate)])
             else:
-                blocks = stream_audio(
-                    source,
-                    sample_rate=rate,
-                    channel=channel,
-                    track=track,
-                    block_seconds=LONGEST_PIECE,
-                    max_input_bytes=max_input_bytes,
-                )
+                blocks = stream_audio(source, sample_rate=rate, block_seconds=LONGEST_PIECE, **sound)
             yield from _cut(number, blocks, model)
         except AsrError as error:
             yield Piece(source=number, waveform=np.zeros(0, dtype=np.float32), error=error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -40,7 +40,8 @@ def train_acoustic_model(
 ) -> AcousticModel:
     """Train a model in a run folder, or resume the run in it.
 
-    All processes that torchrun started make this call, and train together; only the first notes and writes.
+    All processes that torchrun started make this call, and train together; only the first calls `note` and writes
+    files.
 
     Args:
         config: everything that decides the result; saved in the run folder as config.json.
@@ -55,7 +56,7 @@ def train_acoustic_model(
         The trained model, as in `folder/model`.
     Raises:
         ConfigError: the folder holds a run of another configuration, or another process trains in it; or the device
-            cannot do what the configuration asks for.
+            does not support the configuration.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
         WorkerDied: a process was killed.
@@ -112,7 +113,7 @@ def _train(
 
 
 def draw_curve(folder: Path) -> None:
-    """Draw curve.png from the log, if matplotlib, which comes with asr[train], is installed."""
+    """Draw curve.png from the log, if matplotlib is installed (it is part of asr[train])."""
     if find_spec("matplotlib"):
         training_curve(read_log(folder), folder / "curve.png")
 
@@ -120,17 +121,16 @@ def draw_curve(folder: Path) -> None:
 def without_folders(config: TrainingConfig) -> TrainingConfig:
     """The configuration with the names of files but not their folders, for the provenance in a published model."""
 
-    def names(paths: Iterable[str]) -> tuple[str, ...]:
-        return tuple(Path(path).name for path in paths)
+    def name(path: str) -> str:
+        return Path(path).name
 
-    (noise, impulse_responses, lexicon, init) = names(
-        (config.data.noise, config.data.impulse_responses, config.auxiliary.lexicon, config.init)
-    )
+    files = config.data
     data = replace(
-        config.data,
-        train=names(config.data.train),
-        dev=names(config.data.dev),
-        noise=noise,
-        impulse_responses=impulse_responses,
+        files,
+        train=tuple(map(name, files.train)),
+        dev=tuple(map(name, files.dev)),
+        noise=name(files.noise),
+        impulse_responses=name(files.impulse_responses),
     )
-    return replace(config, data=data, auxiliary=replace(config.auxiliary, lexicon=lexicon), init=init)
+    auxiliary = replace(config.auxiliary, lexicon=name(config.auxiliary.lexicon))
+    return replace(config, data=data, auxiliary=auxiliary, init=name(config.init))

@@ -19,15 +19,16 @@ from asr.compute.cells import make_cell
 from asr.compute.device import autocast, choose_precision
 from asr.data.manifest import Utterance, spelled_text
 from asr.data.waveforms import Sounds, read_waveform
+from asr.decoding.decoder import decode
 from asr.errors import ConfigError
 from asr.processes import Workers
 from asr.text.alphabet import Alphabet
-from asr.training.acoustic_evaluation import evaluate_acoustic_model
-from asr.training.acoustic_loss import AcousticLoss
+from asr.text.metrics import ErrorCounts, character_errors, word_errors
+from asr.training.acoustic_loss import AcousticLoss, sum_possible
 from asr.training.augmentation import read_sounds
 from asr.training.batches import Batch, make_batch, plain_batches, prefetch, with_sounds
 from asr.training.config import TrainingConfig
-from asr.training.distributed import own
+from asr.training.distributed import gather, own, total
 from asr.training.examples import (
     Example,
     digest,
@@ -83,7 +84,7 @@ class AcousticTask:
         return sum(map(len, self.plan(epoch)))
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
-        """This process's rows of an epoch's batches from number `start` on, augmented, prepared ahead of their use."""
+        """This process's rows of an epoch's batches from number `start` on, augmented, prepared in advance."""
         windows = self.plan(epoch)
         count = sum(map(len, windows)) - start
         recordings = self._recordings(epoch, without_first(windows, start))
@@ -108,7 +109,7 @@ class AcousticTask:
         return evaluate_acoustic_model(self.objective, plain_batches(windows, self.read))
 
     def rehearse(self) -> None:
-        """Run the largest training batch forward and backward, and the longest dev batch, so that errors come early.
+        """Run the largest training batch forward and backward, and the longest dev batch, so that errors appear early.
 
         Raises:
             OutOfMemory: on a GPU; names the utterances.
@@ -154,20 +155,35 @@ class AcousticTask:
             yield from self.train_examples[index].utterances
 
 
+@torch.inference_mode()
+def evaluate_acoustic_model(objective: AcousticLoss, batches: Iterable[Batch]) -> dict[str, float]:
+    """WER, CER and loss per character over the batches of all processes, greedily decoded."""
+    model = objective.model
+    words, characters, loss, count = ErrorCounts(), ErrorCounts(), 0.0, 0
+    for batch in batches:
+        with autocast(objective.precision, objective.device):
+            log_probs, lengths = model(batch.inputs.to(objective.device), batch.lengths.to(objective.device))
+        targets, target_lengths = batch.targets()
+        batch_loss, num_labels = sum_possible(
+            objective.ctc(log_probs, targets, lengths, target_lengths), target_lengths
+        )
+        loss += batch_loss.item()
+        count += num_labels
+        for example, emission, length in zip(batch.examples, log_probs.cpu().numpy(), lengths.tolist(), strict=True):
+            frames = emission[:length]
+            # A model that diverged gets an empty hypothesis, and ranks behind all others.
+            text = "" if np.isnan(frames).any() else decode(frames, model.alphabet).text
+            words += word_errors(example.text, text)
+            characters += character_errors(example.text, text)
+    words, characters = (sum(gather(counts), ErrorCounts()) for counts in (words, characters))
+    whole_loss, whole_count = total(loss, count)
+    return {"wer": words.rate, "cer": characters.rate, "loss": whole_loss / max(whole_count, 1)}
+
+
 def prepare_acoustic_task(
     config: TrainingConfig, *, device: torch.device, note: Callable[[str], None], workers: int = 0
 ) -> AcousticTask:
-    """Read the manifests, make the model and start the workers.
-
-    Args:
-        config: the whole configuration.
-        device: where to train.
-        note: called with each sentence about utterances and characters that are left out.
-        workers: processes that read and augment sound; 0: a thread of this process does.
-    Raises:
-        ConfigError: the model to start from does not fit the configuration.
-        DataError: manifests without usable utterances, or a character that is not in the alphabet.
-    """
+    """Read the manifests, make the model and start the workers; see `train_acoustic_model`."""
     data = config.data
     utterances = read_utterances(data.train)
     texts = [spelled_text(utterance, config.text) for utterance in utterances]

@@ -1,10 +1,11 @@
 """Augmentation: speed, rooms, noise, level and codecs on waveforms, masks on features.
 
-    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ spec_augment
+    waveform ─▶ speed ─▶ reverberation ─▶ noise ─▶ gain ─▶ telephone ─▶ MP3 ─▶ frontend ─▶ masks
 
 The order is that of a recording: a person talks in a room, the room has noise, the recorder has a level, a line
-transmits the recording, a file stores it. Functions over waveforms are numpy in, numpy out. All random numbers come
-from the generator in the arguments, so equal generators give equal results; arguments are never written to.
+transmits the recording, a file stores it. Waveforms are (N,) float32 arrays, may be empty, and are checked: an
+`InputError` says what is wrong. All random numbers come from the generator in the arguments, so equal generators give
+equal results; arguments are never written to.
 
 Source: Ko et al. 2015 (speed), Ko et al. 2017 (reverberation and noise), Park et al. 2019 (SpecAugment).
 """
@@ -25,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.sound_files import SOUND_SUFFIXES
+from asr.audio.source import SOUND_SUFFIXES
 from asr.audio.waveform import Waveform, read_audio
 from asr.errors import ConfigError, DataError, InputError
 from asr.options import check_options, option
@@ -34,13 +35,13 @@ Choice = TypeVar("Choice")
 
 TELEPHONE_RATE = 8000  # Hz, the sample rate of a telephone line: nothing above 4 kHz passes
 
-# libsndfile's scale from 0 (best) to below 1, which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
+# libsndfile's scale from 0 (best) to below 1 (LAME refuses 1). At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
 MP3_COMPRESSION = (0.5, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """What is done to training data, and how often; the defaults need no files.
+    """Changes of training data, and their probabilities; the defaults need no files.
 
     Raises:
         ConfigError: a value is out of range.
@@ -49,7 +50,7 @@ class AugmentOptions:
     speeds: tuple[float, ...] = option(
         (0.9, 1.0, 1.1), "play each utterance at one of these speeds; 1.1 is shorter and higher", least=0.1, most=10
     )
-    reverb_probability: float = option(0.0, "share of utterances put into a room", least=0, most=1)
+    reverb_probability: float = option(0.0, "share of utterances with reverberation added", least=0, most=1)
     noise_probability: float = option(0.0, "share of utterances with noise added", least=0, most=1)
     noise_snr_db: tuple[float, float] = option((5.0, 20.0), "lowest and highest signal-to-noise ratio in dB")
     gain_db: tuple[float, float] = option((0.0, 0.0), "lowest and highest change of level in dB")
@@ -58,7 +59,7 @@ class AugmentOptions:
     )
     mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate", least=0, most=1)
     pause_seconds: float = option(
-        0.0, "longest pause, silent or faintly noisy, put before or after an utterance", least=0, most=3600
+        0.0, "longest pause, silent or faintly noisy, added before or after an utterance", least=0, most=3600
     )
     background_probability: float = option(
         0.0, "share of utterances replaced by noise alone, without a word", least=0, most=1
@@ -93,17 +94,13 @@ def augment_waveform(
     """The waveform with random changes, as `options` says.
 
     Args:
-        waveform: (N,) float32; may be empty.
-        options: probabilities and ranges.
         noises: waveforms at the same rate, none of them empty; one is drawn for each utterance with noise.
         impulse_responses: of rooms, likewise.
-        rng: generators in the same state give the same result.
         sample_rate: of the waveform, in Hz; only the telephone and MP3 depend on it.
     Returns:
         (N',) float32, N' = round(N / speed); the same array if no change was drawn.
     Raises:
         ConfigError: noise or reverberation has a probability, but there are no sounds for it.
-        InputError: the waveform is not (N,) floating point.
     """
     for name, probability, sounds in (
         ("noise_probability", options.noise_probability, noises),
@@ -118,7 +115,7 @@ def augment_waveform(
         snr_db = rng.uniform(*options.noise_snr_db)
         waveform = add_noise(waveform, _draw(noises, rng), snr_db, rng)
     waveform = random_gain(waveform, options.gain_db, rng)
-    # An option that is off draws no number: new options here do not change trainings without them.
+    # An unused option draws no number, so a new option does not change trainings without it.
     if options.telephone_probability and rng.random() < options.telephone_probability:
         waveform = telephone(waveform, sample_rate)
     if options.mp3_probability and rng.random() < options.mp3_probability:
@@ -129,13 +126,8 @@ def augment_waveform(
 def change_speed(waveform: Waveform, factor: float) -> Waveform:
     """The waveform played `factor` times as fast: shorter and higher above 1, as a tape would (sox `speed`).
 
-    Args:
-        waveform: (N,) float32.
-        factor: above 0.
     Returns:
         (round(N / factor),) float32, band-limited against aliasing; the same array if factor is 1.
-    Raises:
-        InputError: the waveform is not (N,) floating point, or factor is not above 0.
     """
     _check("waveform", waveform)
     if not 0 < factor < math.inf:
@@ -152,14 +144,9 @@ def add_noise(waveform: Waveform, noise: Waveform, snr_db: float, rng: np.random
     this ratio, and the waveform is unchanged.
 
     Args:
-        waveform: (N,) float32.
         noise: (K,) float32 at the same rate, K > 0.
-        snr_db: signal-to-noise ratio in dB.
-        rng: draws the start of the stretch.
     Returns:
         (N,) float32; it may exceed [-1, 1].
-    Raises:
-        InputError: an array is not one-dimensional floating point, or the noise is empty.
     """
     _check("waveform", waveform)
     _check("noise", noise, empty=False)
@@ -178,12 +165,7 @@ def reverberate(waveform: Waveform, impulse_response: Waveform) -> Waveform:
     the reverberation after the end is lost.
 
     Args:
-        waveform: (N,) float32.
         impulse_response: (K,) float32 at the same rate, K > 0, not silent; any level.
-    Returns:
-        (N,) float32.
-    Raises:
-        InputError: an array is not one-dimensional floating point, or the response is empty or silent.
     """
     _check("waveform", waveform)
     _check("impulse_response", impulse_response, empty=False)
@@ -206,13 +188,7 @@ def add_pause(waveform: Waveform, max_samples: int, rng: np.random.Generator) ->
     Half of the pauses are digital silence, as editors leave it; the rest white noise of -90 to -50 dB of full scale.
 
     Args:
-        waveform: (N,) float32.
         max_samples: length of the longest pause; all lengths are equally likely; 0: no pause.
-        rng: draws length, place and noise.
-    Returns:
-        (N',) float32, N' >= N.
-    Raises:
-        InputError: the waveform is not (N,) floating point.
     """
     _check("waveform", waveform)
     if not max_samples:
@@ -230,11 +206,7 @@ def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Gene
     evenly from -90 to -10 dB of full scale (root mean square).
 
     Args:
-        num_samples: length.
         noises: waveforms, none of them empty or silent; one that is too short is looped.
-        rng: draws all of it.
-    Returns:
-        (num_samples,) float32.
     """
     if not num_samples:
         return np.zeros(0, dtype=np.float32)
@@ -251,15 +223,7 @@ def background(num_samples: int, noises: Sequence[Waveform], rng: np.random.Gene
 
 
 def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random.Generator) -> Waveform:
-    """The waveform with a gain drawn evenly from a range in dB; it may exceed [-1, 1].
-
-    Args:
-        waveform: (N,) float32.
-        gain_db: lowest and highest gain in dB.
-        rng: draws the gain.
-    Returns:
-        (N,) float32; the same array if the gain is 0 dB.
-    """
+    """The waveform with a gain drawn evenly from a range in dB; it may exceed [-1, 1]. The same array if it is 0 dB."""
     _check("waveform", waveform)
     gain = rng.uniform(*gain_db)
     return waveform if gain == 0 else waveform * np.float32(10 ** (gain / 20))
@@ -268,15 +232,11 @@ def random_gain(waveform: Waveform, gain_db: tuple[float, float], rng: np.random
 def telephone(waveform: Waveform, sample_rate: int) -> Waveform:
     """The waveform after a telephone line: nothing above 4 kHz, 8 bits a sample on G.711's scale (mu-law).
 
-    Its lower cut-off, 300 Hz in a handset and none in a computer, is not simulated; see the masks of `spec_augment`.
+    Its lower cut-off, 300 Hz in a handset and none in a computer, is not simulated; see `draw_masks`.
 
     Args:
-        waveform: (N,) float32; samples outside [-1, 1] are clipped.
+        waveform: samples outside [-1, 1] are clipped.
         sample_rate: in Hz, at least 8000.
-    Returns:
-        (N,) float32 at the same rate.
-    Raises:
-        InputError: the waveform is not (N,) floating point, or the rate is below 8000 Hz.
     Source: ITU-T Recommendation G.711.
     """
     _check("waveform", waveform)
@@ -297,13 +257,8 @@ def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform
     """The waveform after MP3 coding, at the same times.
 
     Args:
-        waveform: (N,) float32.
         sample_rate: in Hz, one of MP3's: 8000, 11025, 12000, or 2 or 4 times one of them.
         compression: 0 (best) to 0.99, libsndfile's scale.
-    Returns:
-        (N,) float32.
-    Raises:
-        InputError: the waveform is not (N,) floating point, or libsndfile cannot write such a file.
     """
     _check("waveform", waveform)
     if not len(waveform):
@@ -321,8 +276,10 @@ def mp3(waveform: Waveform, sample_rate: int, *, compression: float) -> Waveform
     return _fit(decoded, len(waveform))
 
 
-def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    """Features with masked bands and stretches, set to 0, the mean after normalisation.
+def draw_masks(
+    features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The frames and bins to hide, on the generator's device, for `hide`.
 
     Each utterance has its own masks. Their widths are drawn evenly from 0 to the largest allowed, their places evenly
     inside the utterance without padding. A time mask hides at most `time_mask_max_frames` frames; all time masks hide
@@ -335,17 +292,10 @@ def spec_augment(features: Tensor, lengths: Tensor, options: AugmentOptions, gen
         options: numbers and sizes of masks.
         generator: on any device; on one device, generators in the same state give the same masks.
     Returns:
-        (B, T, M) on the device of `features`, a new tensor.
+        Hidden frames (B, T) and hidden bins (B, M), bool.
     Raises:
         InputError: shapes do not agree.
     """
-    return hide(features, *draw_masks(features, lengths, options, generator))
-
-
-def draw_masks(
-    features: Tensor, lengths: Tensor, options: AugmentOptions, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The masks of `spec_augment`, on the generator's device: hidden frames (B, T) and hidden bins (B, M), bool."""
     if features.ndim != 3 or lengths.shape != features.shape[:1]:
         raise InputError(
             f"features must be (batch, frames, bins) with one length each, not {tuple(features.shape)} and "

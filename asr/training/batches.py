@@ -1,4 +1,4 @@
-"""Batches: waveforms and labels, padded, and prepared ahead of their use."""
+"""Batches: waveforms and labels, padded, and prepared in advance."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.acoustic.model import pad_inputs
 from asr.data.manifest import Utterance
@@ -46,10 +47,7 @@ def make_batch(examples: Sequence[Example], inputs: Sequence[np.ndarray]) -> Bat
 def pad_labels(labels: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """(B, U) int64, padded with zeros, and lengths (B,) int64."""
     lengths = torch.tensor([len(row) for row in labels])
-    padded = torch.zeros(len(labels), int(lengths.max()), dtype=torch.int64)
-    for row, sequence in zip(padded, labels, strict=True):
-        row[: len(sequence)] = torch.tensor(sequence)
-    return padded, lengths
+    return pad_sequence([torch.tensor(row, dtype=torch.int64) for row in labels], batch_first=True), lengths
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item], *, depth: int = 4) -> Iterator[Result]:
@@ -71,12 +69,7 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item], *, depth
 def with_sounds(
     windows: Iterable[Sequence[Item]], utterances_of: Callable[[Item], Iterable[Utterance]]
 ) -> Iterator[tuple[Item, Sounds]]:
-    """Each batch of each window with its sounds from archives; the next window is read while one is used.
-
-    Args:
-        windows: batches of any kind; see `plan_windows`.
-        utterances_of: gives the utterances of a batch.
-    """
+    """Each batch of each window with its sounds from archives; the next window is read while one is used."""
     stopped = Event()  # otherwise a caller that stops would wait until whole archives have been read
 
     def read(window: Sequence[Item]) -> tuple[Sequence[Item], Sounds]:

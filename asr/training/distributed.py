@@ -3,8 +3,8 @@
 Every process has the whole model and its share of the rows of every batch, so that a step is the same for any number of
 processes: losses are divided by counts over the whole batch, and gradients are summed. All gradients are summed in one
 call after the backward pass, instead of by DistributedDataParallel. So processes without rows, unused parameters and
-skipped steps need no special treatment, and neither do the forward pass, checkpoints and names of weights. The price is
-that sending does not overlap with computing: see docs/training.md.
+skipped steps need no special treatment, and neither do the forward pass, checkpoints and names of weights. The
+disadvantage is that sending does not overlap with computing: see docs/training.md.
 
 All processes must make the same calls in the same order. If one ends, the others notice it (`PeerLost`), or are ended
 by the process that started them: torchrun, or `asr.training.launch`.
@@ -13,6 +13,8 @@ by the process that started them: torchrun, or `asr.training.launch`.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -51,6 +53,32 @@ def rank() -> int:
 def num_processes() -> int:
     """Number of processes in the group; 1 outside a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGINT or SIGTERM has come; a second SIGINT interrupts at once.
+
+    A process that `asr.training.launch` started leaves SIGINT to the process that started it, which passes it on as
+    SIGTERM. Outside the main thread, where Python takes no signals, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    numbers = (signal.SIGTERM,) if MEETING in os.environ else (signal.SIGINT, signal.SIGTERM)
+    received: list[int] = []
+
+    def remember(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, remember) for number in numbers}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -102,7 +130,7 @@ def total(*values: float) -> list[float]:
 
 
 def agreed(*answers: bool) -> list[bool]:
-    """For each question, whether the answer is True in any process."""
+    """For each value, whether it is True in any process."""
     return [yes > 0 for yes in total(*answers)]
 
 
@@ -139,12 +167,12 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-    used = torch.tensor([float(p.grad is not None) for p in trained]).to(pieces[0])
-    flat = torch.cat([*(piece.flatten() for piece in pieces), used])
+    use_counts = torch.tensor([float(p.grad is not None) for p in trained]).to(pieces[0])
+    flat = torch.cat([*(piece.flatten() for piece in pieces), use_counts])
     with _peers():
         dist.all_reduce(flat)
-    *sums, used = flat.split([*(piece.numel() for piece in pieces), len(used)])
-    for parameter, gradient, users in zip(trained, sums, used.tolist(), strict=True):
+    *sums, use_counts = flat.split([*(piece.numel() for piece in pieces), len(use_counts)])
+    for parameter, gradient, users in zip(trained, sums, use_counts.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter) if users else None
 
 
@@ -159,5 +187,5 @@ def _peers() -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0]
         raise PeerLost(
             "another process of this training has ended or cannot be reached; "
-            f"the same command goes on from the last checkpoint ({reason})"
+            f"the same command resumes from the last checkpoint ({reason})"
         ) from error

@@ -52,12 +52,7 @@ def compact(labels: Iterable[int]) -> array[int]:
 
 
 def read_utterances(sources: Sequence[str]) -> list[Utterance]:
-    """The utterances of manifests and folders of shards; their audio files or archives exist.
-
-    Raises:
-        ConfigError: a package for the URL of a folder is not installed.
-        DataError: a source cannot be read, or none has an utterance.
-    """
+    """The utterances of manifests and folders of shards; their audio files or archives exist."""
     utterances: list[Utterance] = []
     for source in sources:
         if is_manifest(source) and is_url(source):
@@ -122,11 +117,7 @@ def join_examples(examples: Sequence[Example], alphabet: Alphabet) -> Example:
 def usable_examples(
     examples: Iterable[Example], model: AcousticModel, data: DataOptions, note: Callable[[str], None]
 ) -> list[Example]:
-    """The examples that a model can learn from; the others are counted, and the first few are named.
-
-    Raises:
-        DataError: there are none.
-    """
+    """The examples that a model can learn from; the others are counted, and the first few are named."""
     usable: list[Example] = []
     faulty: dict[str, list[str]] = {}
     for example in examples:
@@ -166,7 +157,7 @@ def note_unknown_words(lexicon: Lexicon, examples: Sequence[Example], note: Call
 
 
 def digest(utterances: Iterable[Utterance]) -> str:
-    """A digest of ids, texts, stretches and channels; the place of the sound does not matter."""
+    """A digest of ids, texts, stretches and channels; not of the paths of the sound."""
     sha256 = hashlib.sha256()
     for utterance in utterances:
         stretch = f"{utterance.start_seconds}\t{utterance.duration_seconds}\t{utterance.channel}"

@@ -18,15 +18,7 @@ OUTPUT = ("encoder.output.weight", "encoder.output.bias")  # one row for each la
 
 
 def make_model(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
-    """A new model with the alphabet of the texts, or the model that the configuration starts from.
-
-    Args:
-        config: of the training.
-        texts: normalised, of the training set.
-    Raises:
-        ConfigError: the model to start from does not fit the configuration.
-        DataError: the model cannot be loaded.
-    """
+    """A new model with the alphabet of the texts, or the model that the configuration starts from."""
     if config.init:
         return _started(config, texts)
     pretrained = load_whisper(config.frontend.pretrained) if config.frontend.pretrained else None
@@ -52,10 +44,7 @@ def _characters(config: TrainingConfig, texts: Sequence[str]) -> tuple[str, ...]
 
 
 def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
-    """The model to start from. New characters get new weights, the others keep theirs.
-
-    The decoding options are kept if the alphabet is: language models may not know the new characters.
-    """
+    """The model to start from. New characters get new weights, the others keep theirs."""
     model = AcousticModel.load(config.init)
     fixed_parts = ("frontend",) if config.init_alphabet == "replace" else ("text", "frontend")
     for part in fixed_parts:
@@ -68,6 +57,7 @@ def _started(config: TrainingConfig, texts: Sequence[str]) -> AcousticModel:
         characters = _characters(config, texts)
         if config.init_alphabet == "extend":
             characters = (*before, *(character for character in characters if character not in before))
+    # Decoding options of another alphabet are dropped: language models may not know the new characters.
     fresh = AcousticModel(
         replace(
             model.config,

@@ -35,18 +35,14 @@ def train_language_model(
 ) -> LanguageModel:
     """Train a language model in a run folder, or resume the run in it.
 
-    All processes that torchrun started make this call, and train together; only the first notes and writes. The others
-    wait for at most half an hour while the first reads the text, which is too short for many gigabytes. With
-    `processes`, the text is read before they start.
+    All processes that torchrun started make this call, and train together; only the first calls `note` and writes
+    files. The others wait for at most half an hour while the first reads the text, which is too short for many
+    gigabytes. With `processes`, the text is read before they start.
 
     Args:
         config: everything that decides the result; saved in the run folder as config.json.
         folder: the run folder: log.jsonl, tensorboard/, checkpoints/, the tokens of the text, and model/ at the end.
-        device: "cpu", "cuda", or "auto" for CUDA where it exists.
-        note: called with each sentence for the user.
-        progress: show bars on stderr; None: if stderr is a terminal.
-        processes: number of processes to train in, each with its share of torch's threads, or its own GPU; with more
-            than one, the calling script needs its `if __name__ == "__main__"`.
+        device, note, progress, processes: as for `asr.training.acoustic.train_acoustic_model`.
     Returns:
         The trained model, as in `folder/model`.
     Raises:

@@ -1,4 +1,4 @@
-"""The recurrent language model and its text as a task for the epoch loop: chunks, with the state carried on."""
+"""The recurrent language model and its text as a task for the epoch loop: chunks, with the state carried over."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class LanguageTask:
                 hidden, state = self.model(batch.inputs.to(self.device), state)
                 log_probs = self.model.target_log_probs(hidden.flatten(0, 1), batch.targets.to(self.device).flatten())
             loss = -log_probs.sum() / (self.num_rows * batch.targets.shape[1])
-        self._carry_on(carried.state, state.detach().nan_to_num(0.0))  # a skipped step must not spoil the next ones
+        self._carry_on(carried.state, state.detach().nan_to_num(0.0))  # a skipped step must not affect the next ones
         return BatchLoss(loss=loss, figures={"loss": loss.item()}, ids=(f"chunk {batch.number}",) * (rank() == 0))
 
     def _carry_on(self, states: Tensor, own_states: Tensor) -> None:
@@ -141,16 +141,7 @@ class LanguageTask:
 def prepare_language_task(
     config: LanguageTrainingConfig, folder: Path, *, device: torch.device, note: Callable[[str], None]
 ) -> LanguageTask:
-    """Read the texts and make the model.
-
-    Args:
-        config: the whole configuration.
-        folder: the run folder, which gets the tokens of the text.
-        device: where to train.
-        note: called with each sentence for the user.
-    Raises:
-        DataError: a text cannot be used.
-    """
+    """Read the texts and make the model; see `train_language_model`."""
     vocabulary, text = read_text(config, folder, note=note)
     model = LanguageModel(
         LanguageModelConfig(
@@ -186,12 +177,8 @@ def prepare_language_task(
 
 
 def read_text(config: LanguageTrainingConfig, folder: Path, *, note: Callable[[str], None]) -> tuple[Vocabulary, Text]:
-    """The vocabulary and the tokens of a training in its run folder; see `prepare_text`.
-
-    Raises:
-        DataError: a text cannot be used. Missing dev texts are reported first, before reading the others takes hours.
-    """
-    for path in config.data.dev:
+    """The vocabulary and the tokens of a training in its run folder; see `prepare_text`."""
+    for path in config.data.dev:  # missing ones are reported before reading the others takes hours
         next(iter(read_texts(path)), "")
     return prepare_text(
         config.data.train,

@@ -1,4 +1,4 @@
-"""Several processes on this machine for one training, which the caller starts, listens to and ends.
+"""Start several processes on this machine for one training, receive their messages, and end them.
 
 torchrun does the same, restarts killed processes, and spans machines. `launch` needs no command of its own, passes on
 notes, warnings and errors, and saves a checkpoint on Ctrl-C.
@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 from asr.errors import ConfigError
 from asr.processes import Child, WorkerDied, send_warnings, start
-from asr.training.distributed import MEETING, PeerLost
-from asr.training.signals import stop_signals
+from asr.training.distributed import MEETING, PeerLost, stop_signals
 
 GRACE_SECONDS = 5.0  # for the messages of the others, after one has failed
 
@@ -69,7 +68,8 @@ def launch(
 
 
 def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[], bool]) -> list[BaseException]:
-    """Listen to the processes until all have ended, or `GRACE_SECONDS` after one has failed; returns the failures."""
+    """Receive messages until all processes have ended, or `GRACE_SECONDS` after one has failed; returns the
+    failures."""
     running = {child.connection: child for child in children}
     failures: list[BaseException] = []
     stopping, deadline = False, float("inf")
@@ -83,7 +83,8 @@ def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[
                 del running[child.connection]
                 child.process.join()
                 if child.process.exitcode:
-                    failures.append(KeyboardInterrupt() if stopping else _death(child))
+                    how = f"{child.death().how}; the same command goes on from the last checkpoint"
+                    failures.append(KeyboardInterrupt() if stopping else WorkerDied(child.process.name, how))
                 continue
             except Exception as error:
                 failures.append(error)
@@ -100,11 +101,6 @@ def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[
     return failures
 
 
-def _death(child: Child) -> WorkerDied:
-    death = child.death()
-    return WorkerDied(child.process.name, f"{death.how}; the same command goes on from the last checkpoint")
-
-
 def _work(
     send: Callable[[object], None],
     receive: Callable[[], Any],
@@ -118,7 +114,7 @@ def _work(
     if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # no other machine can connect
     torch.set_num_threads(threads)
-    tqdm.set_lock(RLock())  # the default lock is shared between processes; a killed one causes a warning
+    tqdm.set_lock(RLock())  # the default lock is shared between processes; a killed process causes a warning
     lock = Lock()
 
     def send_and_wait(message: object) -> None:

@@ -37,7 +37,8 @@ class TrainingLog:
 
     def write(self, kind: str, *, step: int, **figures: Any) -> None:
         """Append one record; numbers go to TensorBoard too, as `kind/name`. NaN and infinity become null in JSON."""
-        record = {name: None if _is_not_finite(value) else value for name, value in figures.items()}
+        lost = [name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value)]
+        record = {**figures, **dict.fromkeys(lost)}
         self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
         self._file.flush()
         for name, value in figures.items():
@@ -75,10 +76,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
             raise DataError(f"not a record of the log: {line[:60]!r}", path=path, line=number) from None
         records.append(record)
     return records
-
-
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _summary_writer(folder: Path, *, purge_step: int) -> Any:

@@ -17,7 +17,7 @@ from asr.training.augmentation import AugmentOptions, add_pause, augment_wavefor
 from asr.training.examples import Example, compact
 
 AugmentedRows: TypeAlias = tuple[list[Example], list[np.ndarray]]
-"""Examples with their waveforms; an example that was replaced by noise has no text."""
+"""Examples with their waveforms; an example replaced by noise has no text."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,7 @@ class Recordings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone.
-
-    Args:
-        options: how sound is changed.
-        sample_rate: Hz of the waveforms.
-        seed: of the training.
-        noises, impulse_responses: waveforms to add and to convolve with.
-        phones: whether there is a second target.
-    """
+    """A function from examples to augmented waveforms; random choices depend on seed, epoch and ids alone."""
 
     options: AugmentOptions
     sample_rate: int
@@ -78,17 +70,13 @@ class Augmentation:
 def rows_in_order(
     workers: Workers[Recordings, AugmentedRows], recordings: Iterable[Recordings]
 ) -> Iterator[AugmentedRows]:
-    """The rows of batches 0, 1, 2 ..., from workers.
-
-    Raises:
-        WorkerDied: a worker was killed.
-    """
+    """The rows of batches 0, 1, 2 ..., from workers."""
 
     def rows() -> Iterator[tuple[int, AugmentedRows]]:
         for task, outcome in workers.results(recordings):
             if isinstance(outcome, WorkerDied):
                 raise WorkerDied(
-                    "a process that reads sound", f"{outcome.how}; the same command goes on from the last checkpoint"
+                    "a process that reads sound", f"{outcome.how}; the same command resumes from the last checkpoint"
                 )
             yield task.batch, outcome
 

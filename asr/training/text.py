@@ -1,4 +1,4 @@
-"""From text to chunks of tokens: a text of any size as numbers on disk, in a new order in each epoch.
+"""Convert text to chunks of tokens: a text of any size is stored as numbers, and read in a new order in each epoch.
 
 The tokens of a text are in a file that is mapped into memory, in blocks of whole sentences; each sentence ends with
 <eos>. An epoch has the blocks in a new order, and the sentences of each block in a new order. The result is one long
@@ -34,34 +34,21 @@ BLOCK_TOKENS = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """The tokens of a text.
+    """The tokens of a text."""
 
-    Args:
-        tokens: (N,) unsigned integers; each sentence ends with <eos>.
-        bounds: (n + 1,) int64, the starts of its blocks, and N; each block begins with a sentence.
-        num_sentences: number of sentences.
-        num_unknown: number of words outside the vocabulary.
-    """
-
-    tokens: np.ndarray
-    bounds: np.ndarray
+    tokens: np.ndarray  # (N,) unsigned integers; each sentence ends with <eos>
+    bounds: np.ndarray  # (n + 1,) int64, the starts of its blocks, and N; each block begins with a sentence
     num_sentences: int
-    num_unknown: int
+    num_unknown: int  # words outside the vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """T tokens of each of B rows, and the tokens that follow them.
+    """T tokens of each of B rows, and the tokens that follow them."""
 
-    Args:
-        number: of the chunk in its epoch, from 0.
-        inputs: (B, T) int64.
-        targets: (B, T) int64, each the token after the input.
-    """
-
-    number: int
-    inputs: Tensor
-    targets: Tensor
+    number: int  # of the chunk in its epoch, from 0
+    inputs: Tensor  # (B, T) int64
+    targets: Tensor  # (B, T) int64, each the token after the input
 
 
 def prepare_text(
@@ -173,16 +160,7 @@ def plan_rows(num_tokens: int, *, batch_size: int, chunk_length: int) -> tuple[i
 def read_chunks(
     text: Text, *, rows: Sequence[int], row_length: int, chunk_length: int, seed: int, epoch: int, start: int = 0
 ) -> Iterator[Chunk]:
-    """The chunks of an epoch from number `start` on; the last one may be shorter.
-
-    Args:
-        text: the tokens.
-        rows: the numbers of the rows to read; may be empty.
-        row_length: tokens in a row, from `plan_rows`.
-        chunk_length: tokens of a row in a chunk.
-        seed, epoch: of the order of the text.
-        start: the first chunk to read.
-    """
+    """The chunks of an epoch from number `start` on; the last one may be shorter."""
     offset = start * chunk_length
     readers = [_Reader(text, position=row * row_length + offset, seed=seed, epoch=epoch) for row in rows]
     for number, begin in enumerate(range(offset, row_length, chunk_length), start=start):

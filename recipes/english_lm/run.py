@@ -11,19 +11,21 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from asr.cli.arguments import Parser, show_progress
-from asr.cli.command import INTERRUPTED, noter, run_command, say, write_result
-from asr.cli.train import add_processes, set_threads
+from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
+from asr.cli.train import add_processes
 from asr.corpora import homophones
 from asr.corpora.homophones import Pair
 from asr.corpora.lm_text import write_lm_text
 from asr.corpora.overlap import Withheld
 from asr.corpora.pronunciations import read_cmudict
 from asr.data.manifest import is_manifest, read_manifest
-from asr.errors import DataError
+from asr.errors import DataError, InputError
 from asr.lm.corpus import read_sentences
 from asr.lm.ngram import NgramModel
-from asr.lm.perplexity import SentenceScore, TextScore, interpolate
+from asr.lm.perplexity import SentenceScore, TextScore
 from asr.lm.rnn import LanguageModel, NetworkOptions
 from asr.lm.scoring import NgramScorer, Scorer, score_stream
 from asr.lm.vocabulary import VocabularyOptions
@@ -39,7 +41,7 @@ TEXT = TextOptions()
 CHARACTERS = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LEARNED, DEV, TEST = ("novels", "common_voice_sentences"), "novels_dev", "novels_test"
 MAX_WORDS = 40_000
-WEIGHTS = [tenths / 10 for tenths in range(1, 10)]  # of the n-gram model in a mixture
+WEIGHTS = [tenths / 10 for tenths in range(1, 10)]  # weight of the n-gram model in a mixture
 
 EXAMPLES = """\
 The text folder holds novels, novels_dev, novels_test, common_voice_sentences
@@ -92,7 +94,7 @@ def configuration(data: Path, *, unit: str) -> LanguageTrainingConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recipe, with the arguments of the process if None; the exit status."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda arguments: make_parser().parse(arguments), run, argv)
 
 
 def make_parser() -> Parser:
@@ -234,6 +236,26 @@ def measure(name: str, scorers: Sequence[Scorer], data: Path, pairs: Sequence[Pa
         right=sum(one.log_prob > other.log_prob for one, other in zip(right, wrong, strict=True)),
         pairs=len(pairs),
     )
+
+
+def interpolate(one: SentenceScore, other: SentenceScore, *, weight: float) -> SentenceScore:
+    """The score of the mixture of two models, token by token: log((1 - weight) p_one + weight p_other).
+
+    Args:
+        one, other: scores of the same sentence by models with the same tokens; for a true mixture also the same
+            vocabulary.
+        weight: of the other model, in 0 .. 1.
+    Raises:
+        InputError: the tokens are not the same, or the weight is out of range.
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise InputError(f"the weight of a model in a mixture must be in 0 .. 1, not {weight}")
+    if one.tokens != other.tokens:
+        raise InputError(f"two models must have the same tokens to be mixed, but have {one.tokens} and {other.tokens}")
+    with np.errstate(divide="ignore"):
+        shares = np.log([1.0 - weight, weight])
+    log_probs = np.logaddexp(shares[0] + one.log_probs, shares[1] + other.log_probs)
+    return replace(one, log_probs=log_probs)
 
 
 def table(results: Sequence[Result]) -> Iterator[str]:

@@ -18,6 +18,9 @@ from asr.errors import DataError, InputError
 from asr.files.reading import identity
 from asr.lm import ngram
 from asr.lm.ngram import SPACE, NgramModel, characters
+from asr.lm.perplexity import TextScore
+from asr.lm.scoring import NgramScorer
+from asr.text.normalization import TextOptions
 
 TEXT = (
     "\\data\\\nngram 1=5\nngram 2=2\n\\1-grams:\n-2 <unk>\n-99 <s> -0.3\n-1 </s>\n-0.7 été -0.2\n-0.9 two\n"
@@ -59,7 +62,8 @@ def test_facts_and_scores(path):
 
 
 def test_perplexity(path):
-    found = NgramModel.read(path).perplexity([["été", "two"], ["x"], []])
+    scores = NgramScorer(NgramModel.read(path), TextOptions(case="keep")).token_scores(["été two", "x", ""])
+    found = sum((score.counts for score in scores), TextScore())
     log10 = -0.4 - 0.3 - 1 - 0.3 - 2 - 1 - 0.3 - 1
     assert found.log_prob == pytest.approx(log10 * math.log(10))
     assert (found.tokens, found.sentences, found.words, found.characters, found.unknown) == (6, 3, 3, 8, 1)
@@ -73,7 +77,8 @@ def test_models_of_characters(tmp_path):
     assert model.over_characters and model.space == SPACE
     assert characters("a b ") == ["a", SPACE, "b", SPACE]
     np.testing.assert_allclose(model.score(characters("a ", space=model.space))[:2] / np.log(10), [-0.4, -0.3])
-    found = model.perplexity([characters("a a")])
+    (score,) = NgramScorer(model, TextOptions(case="keep")).token_scores(["a a"])
+    found = score.counts
     assert (found.tokens, found.words, found.characters, found.unknown) == (4, 2, 3, 0)
     (tmp_path / "lm.arpa").write_text(text.replace(SPACE, "|"))
     assert NgramModel.read(tmp_path / "lm.arpa").space == "|"
@@ -97,7 +102,7 @@ def test_many_texts_at_once_have_the_scores_of_each(path, tmp_path):
 
 def test_a_sentence_is_not_a_str(path):
     model = NgramModel.read(path)
-    for call in (model.score, model.encode, lambda text: model.perplexity([text])):
+    for call in (model.score, model.encode):
         with pytest.raises(InputError, match="words must be a list of words, not one str; got 'one two'; split it"):
             call("one two")
 

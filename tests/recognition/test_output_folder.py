@@ -12,7 +12,7 @@ import pytest
 
 from asr.errors import AsrWarning, ConfigError
 from asr.recognition.output_folder import claim, names_in, read_names, write_names
-from asr.recognition.recordings import Recording, find_recordings
+from asr.recognition.recordings import Recording, find_recordings, name_recordings
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from asr.recognition.output_folder import claim
-from asr.recognition.recordings import find_recordings
+from asr.recognition.recordings import find_recordings, name_recordings
 with claim(Path(sys.argv[1]), find_recordings(sys.argv[2:])):
     print("claimed", flush=True)
     time.sleep(60)
@@ -114,12 +114,12 @@ def test_names_of_an_earlier_call_stay(tmp_path):
     assert read_names(tmp_path) == {"a": str(tmp_path / "b" / "a.wav")}
     everything = [str(tmp_path / "b"), str(tmp_path / "a.flac"), str(tmp_path / "a.wav")]
     for paths in (everything, everything[::-1]):
-        found = find_recordings(paths, names=read_names(tmp_path))
+        found = name_recordings(find_recordings(paths), names=read_names(tmp_path))
         assert {item.path: item.name for item in found}[str(tmp_path / "b" / "a.wav")] == "a"
         assert len({item.name for item in found}) == 3
     for damaged in ("[", "3", "[1, 2]", '["a", 3]', '["../a", "b"]', '["/a", "b"]'):
         (tmp_path / ".recordings.jsonl").write_text(damaged)
-        with pytest.warns(AsrWarning, match=".recordings.jsonl: is damaged, so results are known by name alone"):
+        with pytest.warns(AsrWarning, match=".recordings.jsonl: is damaged, so results are matched by name alone"):
             assert read_names(tmp_path) == {}
 
 
@@ -127,5 +127,5 @@ def test_a_path_that_is_given_twice_has_two_names_each_time(tmp_path):
     paths = [str(tmp_path / "a.wav")] * 2
     first = find_recordings(paths)
     write_names(tmp_path, first)
-    again = find_recordings([*paths, str(tmp_path / "a.flac")], names=read_names(tmp_path))
+    again = name_recordings(find_recordings([*paths, str(tmp_path / "a.flac")]), names=read_names(tmp_path))
     assert [item.name for item in first] == ["a", "a-2"] and [item.name for item in again] == ["a", "a-2", "a-3"]

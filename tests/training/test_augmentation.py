@@ -21,15 +21,22 @@ from asr.training.augmentation import (
     augment_waveform,
     background,
     change_speed,
+    draw_masks,
+    hide,
     mp3,
     random_gain,
     read_sounds,
     reverberate,
-    spec_augment,
     telephone,
 )
 
 UNCHANGED = AugmentOptions(speeds=(1.0,), time_masks=0, frequency_masks=0)
+
+
+def spec_augment(
+    features: torch.Tensor, lengths: torch.Tensor, options: AugmentOptions, generator: torch.Generator
+) -> torch.Tensor:
+    return hide(features, *draw_masks(features, lengths, options, generator))
 
 
 def sine(frequency: float, num_samples: int = 16000) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ import torch
 
 from asr.errors import ConfigError, DataError
 from asr.lm.ngram import NgramModel
+from asr.lm.prefix_tree import score_together
 from asr.lm.rnn import LanguageModel, NetworkOptions
 from asr.lm.vocabulary import VocabularyOptions
 from asr.training import language
@@ -68,10 +69,10 @@ def losses(folder: Path, kind: str = "step") -> list[float]:
 def test_a_model_learns_the_language_and_its_folder_says_how(config, tmp_path):
     notes: list[str] = []
     model = train(replace(config, loop=replace(config.loop, epochs=8)), tmp_path / "run", notes)
-    right, wrong = model.score_batch(["the cow never moos", "the cow never barks"])
+    right, wrong = score_together(model, ["the cow never moos", "the cow never barks"])
     assert right - wrong > 3.0
     loaded = LanguageModel.load(tmp_path / "run" / "model")
-    assert np.array_equal(loaded.score_batch(["the owl"]), model.score_batch(["the owl"]))
+    assert np.array_equal(score_together(loaded, ["the owl"]), score_together(model, ["the owl"]))
     provenance = loaded.config.provenance
     assert provenance["training"]["data"]["train"] == ["train.txt"]
     assert provenance["tokens"] == 2000
@@ -85,7 +86,7 @@ def test_a_model_learns_the_language_and_its_folder_says_how(config, tmp_path):
 def test_a_model_of_characters_learns_too(config, tmp_path):
     config = replace(config, vocabulary=VocabularyOptions(unit="character"), loop=replace(config.loop, epochs=4))
     model = train(config, tmp_path / "run")
-    right, wrong = model.score_batch(["the dog often barks", "eht god netfo skrab"])
+    right, wrong = score_together(model, ["the dog often barks", "eht god netfo skrab"])
     assert right - wrong > 15.0
     assert " " in model.config.entries and len(model.config.entries) < 27
 
@@ -152,7 +153,7 @@ def test_the_state_of_a_step_without_a_number_is_forgotten(config, tmp_path):
 def test_dev_is_scored_sentence_by_sentence(config, tmp_path):
     task = prepare_language_task(config, tmp_path, device=torch.device("cpu"), note=lambda _: None)
     sentences = (tmp_path / "dev.txt").read_text().split("\n")
-    total = task.model.score_batch([sentence for sentence in sentences if sentence]).sum()
+    total = score_together(task.model, [sentence for sentence in sentences if sentence]).sum()
     figures = task.evaluate()
     assert figures["perplexity"] == pytest.approx(math.exp(-total / (61 * 5)), rel=1e-4)
     assert figures["loss"] == pytest.approx(-total / (61 * 5), rel=1e-4)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from asr.training.signals import stop_signals
+from asr.training.distributed import stop_signals
 
 
 def test_a_signal_is_only_remembered_and_the_second_interrupts() -> None:
