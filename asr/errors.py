@@ -1,4 +1,4 @@
-"""The errors that `asr` raises on purpose; each says what must hold, what came, and what to do."""
+"""The errors that `asr` raises on purpose; each states the condition, the value that breaks it, and what to do."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Mapping
 
 
 class AsrError(Exception):
-    """Something the caller can mend; printed by the commands as one line."""
+    """An error that the caller can correct; the commands print it as one line."""
 
 
 class InputError(AsrError, ValueError):
-    """An argument (array, text, option of a function) is not what it must be."""
+    """An argument (array, text, option of a function) has a wrong value, type or shape."""
 
 
 class ConfigError(AsrError, ValueError):
     """Options that contradict each other, or a configuration that cannot be read.
 
     Args:
-        message: what must hold and what came, with options by their names in Python.
-        options: these names; a command prints its flags in their place.
+        message: the condition and the wrong value, with options by their names in Python.
+        options: these names; a command prints its flags instead.
     """
 
     def __init__(self, message: str, *options: str):
@@ -29,7 +29,7 @@ class ConfigError(AsrError, ValueError):
         super().__init__(message)
 
     def renamed(self, names: Mapping[str, str]) -> ConfigError:
-        """The error with other names of its options, as far as `names` has them; values in quotes stay."""
+        """The error with its options renamed by `names`; values in quotes do not change."""
         known = sorted(set(self.options) & set(names), key=len, reverse=True)
         word = rf"(?<![\w.'\"/-])(?:{'|'.join(map(re.escape, known))})(?![\w'\"/-])"
         message = re.sub(word, lambda match: names[match[0]], str(self)) if known else str(self)
@@ -37,7 +37,7 @@ class ConfigError(AsrError, ValueError):
 
 
 class DataError(AsrError, ValueError):
-    """A file (sound, manifest, model) is missing, damaged or not what it should be.
+    """A file (sound, manifest, model) is missing or damaged, or has the wrong content.
 
     The message starts with the file, and its line where there is one: `PATH:LINE: what is wrong`.
     """
@@ -45,22 +45,22 @@ class DataError(AsrError, ValueError):
     def __init__(self, message: str, *, path: str | os.PathLike[str] | None = None, line: int | None = None):
         self.path = None if path is None else os.fspath(path)
         self.line = line
-        place = "" if path is None else f"{self.path}: " if line is None else f"{self.path}:{line}: "
-        super().__init__(place + message)
+        source = "" if path is None else f"{self.path}: " if line is None else f"{self.path}:{line}: "
+        super().__init__(source + message)
 
 
 class AsrWarning(UserWarning):
-    """Something was repaired or left out, and the result stands: a truncated file, an unknown character."""
+    """Something was repaired or left out, but the result is valid: a truncated file, an unknown character."""
 
 
 class ChoiceWarning(AsrWarning):
-    """A whole file holds more than was taken: a sound track, a channel."""
+    """An intact file contains more than was read, such as a second sound track."""
 
 
 def visible(text: str) -> str:
-    """The text with control characters, which could move the cursor or colour a terminal, as escapes.
+    """The text with escapes for control characters, which could move the cursor or colour a terminal.
 
-    Names of files, tags in them and what other programs say come into messages as they are.
+    Messages may contain control characters from file names, tags of files and other programs.
     """
     return "".join(
         repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character

@@ -1,7 +1,7 @@
-"""Options: fields of frozen dataclasses with their limits, and JSON values of them and back.
+"""Options: fields of frozen dataclasses with their limits, and their conversion to JSON values and back.
 
-A dataclass may hold others. Options of an ordinary one are named with its field, `loop.epochs`; a `group` only sorts
-options, which are named without it: `beam_width`, in JSON, in flags and in messages.
+A dataclass may have fields that are dataclasses. The name of an option in them includes the field, `loop.epochs`, in
+JSON, in flags and in messages. A field made by `group` only sorts options; their names do not include it: `beam_width`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from asr.errors import ConfigError
 
 Options = TypeVar("Options")
 
-LARGEST_INTEGER: Final = 2**53  # as far as a float holds each; compiled code has room for no more
-LONGEST_TEXT: Final = 4096  # as of a path
+LARGEST_INTEGER: Final = 2**53  # a float represents all integers up to it; compiled code has no room for more
+LONGEST_TEXT: Final = 4096  # the longest path
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 _REPR.maxtuple = _REPR.maxlist = _REPR.maxdict = 9
@@ -41,14 +41,14 @@ def to_json(options: Any) -> Any:
 
 
 def from_json(kind: type[Options], values: Any, *, where: str = "") -> Options:
-    """An instance of the dataclass `kind` from what `json.loads` gave; missing keys take their defaults.
+    """An instance of the dataclass `kind` from the result of `json.loads`; missing keys have their defaults.
 
     Args:
         kind: a dataclass whose fields are numbers, strings, literals, optional values, tuples or other dataclasses.
         values: a mapping of field names.
-        where: where the values stand, for the messages: the name of a file.
+        where: source of the values, for messages: the name of a file.
     Raises:
-        ConfigError: an unknown or missing key, or a value of another type, is named; so is what `__post_init__` says.
+        ConfigError: a key is unknown or missing, or a value has another type, or `__post_init__` refuses it.
     """
     try:
         return _instance(kind, values, name="")
@@ -71,7 +71,7 @@ def option(
     below: float | None = None,
     file: bool = False,
 ) -> Any:
-    """A field of an option dataclass: its default, its help text and its limits, from which flag and check are made.
+    """A field of an option dataclass: its default, its help text and its limits, which define its flag and its check.
 
     Args:
         default: the value if none is given; without it the option is required.
@@ -86,7 +86,7 @@ def option(
 
 
 def group(default: Any) -> Any:
-    """A field that holds a dataclass of further options, which are named without the field."""
+    """A field for a dataclass of further options, whose names do not include the field."""
     return dataclasses.field(default=default, metadata={"group": True})
 
 
@@ -94,7 +94,7 @@ type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)  # wh
 
 
 def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
-    """The fields of the dataclass `kind` by name, with those of a group in its place."""
+    """The fields of the dataclass `kind` by name; a group is replaced by its fields."""
     hints = type_hints(kind)
     entries: dict[str, dataclasses.Field[Any]] = {}
     for entry in dataclasses.fields(kind):
@@ -103,13 +103,13 @@ def flat_fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
 
 
 def check_options(options: Any) -> None:
-    """Check the fields of the dataclass `options` against their declarations; for `__post_init__`.
+    """Check the fields of the dataclass `options` by their declarations; call it in `__post_init__`.
 
-    A `Literal` must hold one of its choices, an int a whole number, and each number lie within the limits of its
-    `option`. None is within all limits.
+    A `Literal` must be one of its choices, an int a whole number, and each number within the limits of its `option`.
+    None is within all limits.
 
     Raises:
-        ConfigError: one does not; it is named, with its choices or limits.
+        ConfigError: one does not; the message has its name, and its choices or limits.
     """
     hints = type_hints(type(options))
     for entry in dataclasses.fields(options):
@@ -133,7 +133,7 @@ def check_limits(
     above: float = -math.inf,
     below: float = math.inf,
 ) -> None:
-    """Check that the number of the option `name` lies within limits, as those of `option`.
+    """Check that the number of the option `name` is within limits, the same as in `option`.
 
     Raises:
         ConfigError: it does not.
@@ -149,7 +149,7 @@ def check_limits(
 
 
 def first_difference(before: Any, after: Any, *, where: str = "") -> str:
-    """Where two results of `to_json` differ, with both values; empty if nowhere."""
+    """The differences of two results of `to_json`, with both values; empty if they are equal."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*before, *(key for key in after if key not in before)]:
             inner = f"{where}.{key}" if where else key
@@ -160,22 +160,22 @@ def first_difference(before: Any, after: Any, *, where: str = "") -> str:
 
 
 def shown(value: Any) -> str:
-    """The value as a message has room for it."""
+    """The value as text, shortened for messages."""
     return _REPR.repr(value)
 
 
 def _instance(kind: type[Options], values: Any, *, name: str, before: Options | None = None) -> Options:
     """The dataclass `kind` from the mapping `values` of the option `name`; empty for the whole configuration.
 
-    What is missing is as in the instance `before`, or has its default.
+    Missing options are taken from the instance `before`, or have their defaults.
     """
-    place, prefix = (f"{name}: ", f"{name}.") if name else ("", "")
+    subject, prefix = (f"{name}: ", f"{name}.") if name else ("", "")
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name or 'the configuration'} must be an object of options, not {shown(values)}")
     hints, known = type_hints(kind), flat_fields(kind)
     for key in values:
         if key not in known:
-            raise ConfigError(f"{place}unknown option {shown(key)}; known are {', '.join(sorted(known))}")
+            raise ConfigError(f"{subject}unknown option {shown(key)}; known are {', '.join(sorted(known))}")
     converted: dict[str, Any] = {}
     for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
         key, hint = entry.name, hints[entry.name]
@@ -186,17 +186,17 @@ def _instance(kind: type[Options], values: Any, *, name: str, before: Options | 
         elif key in values:
             converted[key] = _convert(hint, values[key], name=prefix + key)
         elif before is None and entry.default is entry.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{place}option {key!r} is missing")
+            raise ConfigError(f"{subject}option {key!r} is missing")
     try:
         return kind(**converted) if before is None else dataclasses.replace(before, **converted)  # type: ignore[type-var]
     except ConfigError as error:
         if error.options:
             raise error.renamed({option: prefix + option for option in error.options}) from None
-        raise ConfigError(f"{place}{error}") from None
+        raise ConfigError(f"{subject}{error}") from None
 
 
 def _convert(hint: Any, value: Any, *, name: str) -> Any:
-    """`value` as the annotation `hint` wants it."""
+    """`value` converted to the type `hint`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _instance(hint, value, name=name)  # type: ignore[arg-type]
@@ -205,7 +205,7 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
             return value
         raise ConfigError(f"{name} must be one of {', '.join(map(str, arguments))}, not {shown(value)}", name)
     if origin in (typing.Union, types.UnionType):
-        if value is None or (value == "" and str in arguments):  # as folders of earlier versions have it
+        if value is None or (value == "" and str in arguments):  # folders of earlier versions have "" for None
             return None
         (hint,) = (argument for argument in arguments if argument is not type(None))  # only `X | None` is supported
         return _convert(hint, value, name=name)

@@ -1,9 +1,9 @@
-"""Processes that this one starts, listens to and ends; a pool of workers.
+"""Start processes, receive their messages and end them; a pool of workers.
 
-`start` runs a function in a new process. Its messages, warnings and errors arrive here, and its death is an error that
-says how it died. `Workers` and `asr.training.launch` are built on it.
+`start` runs a function in a new process. The calling process gets its messages, warnings and errors, and an error with
+the reason if it dies. `Workers` and `asr.training.launch` are built on it.
 
-`concurrent.futures` ends all workers when one is killed, and does not say which task killed it. In `Workers` the other
+`concurrent.futures` ends all workers when one is killed, and does not tell which task killed it. In `Workers` the other
 processes continue, and the task is returned.
 """
 
@@ -106,7 +106,7 @@ def _run(function: Callable[..., None], args: tuple[Any, ...], name: str, connec
         with lock:  # warnings come from threads too
             connection.send(message)
 
-    with suppress(EOFError, ConnectionError):  # nobody listens any more
+    with suppress(EOFError, ConnectionError):  # the other end of the pipe is closed
         try:
             function(send, connection.recv, *args)
         except (AsrError, OSError) as error:
@@ -218,7 +218,7 @@ class Workers(Generic[Task, Result]):
             self._workers[number] = self._start(number)
         worker = self._workers[number]
         worker.busy, worker.task, worker.call = True, task, call
-        with suppress(ConnectionError):  # it has just died, and will not answer
+        with suppress(ConnectionError):  # it has just died
             worker.child.connection.send(task)
 
     def _start(self, number: int) -> _Worker:

@@ -171,13 +171,13 @@ def _read_list(stem: Path) -> list[_Entry]:
         ids = _FILE_ID.fullmatch(file_id.strip())
         if ids is None:
             raise DataError(f"must be folder/speaker/utterance, got {file_id!r}", path=file_ids, line=number)
-        spoken = _TRANSCRIPTION.fullmatch(line)
-        if spoken is None:
+        match = _TRANSCRIPTION.fullmatch(line)
+        if match is None:
             raise DataError(f"must end in (utterance-id), got {line!r}", path=transcription, line=number)
-        if spoken["id"] != ids["id"]:
-            message = f"must be utterance {ids['id']} as in {file_ids.name}, got {spoken['id']}"
+        if match["id"] != ids["id"]:
+            message = f"must be utterance {ids['id']} as in {file_ids.name}, got {match['id']}"
             raise DataError(message, path=transcription, line=number)
-        text = " ".join(word for word in spoken["text"].split() if word not in ("<s>", "</s>"))
+        text = " ".join(word for word in match["text"].split() if word not in ("<s>", "</s>"))
         entries.append(_Entry(id=ids["id"], speaker=ids["speaker"], file_id=ids[0], text=text))
     return entries
 
@@ -270,8 +270,8 @@ def _read_raw(path: Path, byte_order: str) -> NDArray[np.int16]:
 def _byte_order(paths: Sequence[Path]) -> str:
     """The byte order of headerless files, "<" or ">": the order with smaller differences of neighbouring samples.
 
-    In the wrong order the fast-changing low byte becomes the high one: the differences grow at least 24-fold on each of
-    the 1078 files. All files of an archive have the same order, so the first few decide.
+    In the wrong order the low byte, which changes fast, becomes the high byte: the differences grow at least 24-fold on
+    each of the 1078 files. All files of an archive have the same order, so the first few decide.
     """
     roughness = {"<": 0, ">": 0}
     for path in paths[:8]:

@@ -84,7 +84,7 @@ class _Member(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the two blocks of zeros; typeshed lacks it
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"no end mark, but {error}") from error
+            raise tarfile.ReadError(f"no end mark: {error}") from error
 
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
         """A hook of tarfile, which reads long headers of any size into memory."""

@@ -1,4 +1,4 @@
-"""Connect to web servers safely: a slow, misleading or broken server cannot stall the program or fill its memory.
+"""Connect to web servers safely: a slow, malicious or broken server cannot stall the program or fill its memory.
 
 Python's own client accepts one byte per minute, reads the whole page of a redirect, and raises exceptions of many
 classes for invalid answers.
@@ -56,7 +56,7 @@ def open_url(url: str, headers: dict[str, str], pace: Pace) -> Any:
     """The response of a server, with status 200 or 206, or 416 if `headers` ask for a range; None for a file URL.
 
     Raises:
-        Cut: the server closed the connection or fell silent, or its answer is not HTTP.
+        Cut: the server closed the connection or stopped sending, or its answer is not HTTP.
         TooSlow: it sends its headers too slowly.
         DataError: it refuses, cannot be reached, or redirects to an invalid address.
     """

@@ -90,7 +90,7 @@ class Corpus:
     Args:
         name: for messages.
         read: the entries in the folder of the corpus, always in the same order; raises DataError.
-        archives: to download; none for a corpus that a person must get.
+        archives: to download; none for a corpus that cannot be downloaded.
         home: where to get a corpus without archives.
         sizes: utterances in each split of the complete corpus, if known.
         choices: options of `read`; other choices make the manifests again.

@@ -44,8 +44,8 @@ def download(
 ) -> Path:
     """Download a file, completely and checked, to `destination`.
 
-    A file that exists is only checked. A broken connection is resumed as long as each attempt gets further than all
-    before.
+    A file that exists is only checked. A broken connection is resumed as long as each attempt gets more bytes than all
+    earlier ones.
 
     Args:
         url: http, https or file. Redirects from https to another scheme are refused.
@@ -57,7 +57,7 @@ def download(
         The destination.
     Raises:
         InputError: the form of url or checksum is wrong.
-        DataError: the server refuses or cannot be reached; the file has a wrong checksum, comes too slowly or ends
+        DataError: the server refuses or cannot be reached; the file has a wrong checksum, arrives too slowly or ends
             early; another process is downloading it; or the disk is full. The part file is kept for the next call, but
             deleted if its checksum is wrong.
     """

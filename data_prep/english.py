@@ -174,12 +174,12 @@ def _trainable(entries: list[_Entry], note: Callable[[str], None]) -> list[_Entr
     for entry in entries:
         if entry.split != "train":
             continue
-        spoken = normalize(entry.text, TEXT)
+        text = normalize(entry.text, TEXT)
         if entry.speaker in speakers:
             left_out["their speaker is in a dev or test set"][entry.corpus] += 1
-        elif withheld.shares(spoken):
+        elif withheld.shares(text):
             left_out["they share words with a dev or test set"][entry.corpus] += 1
-        elif not spoken or not LETTERS.issuperset(spoken):
+        elif not text or not LETTERS.issuperset(text):
             left_out["their text has digits or other characters than A to Z and the apostrophe"][entry.corpus] += 1
         else:
             usable.append(entry)

@@ -1,9 +1,9 @@
 """Pairs of sentences that sound the same, one right and one wrong, to test language models.
 
 Each pair is a sentence of a held-out text, and the same sentence with one word replaced by a homophone: "the apple and
-pear salad", "the apple and pair salad". Homophones are groups of words with equal phones in CMUdict, without words that
-nobody could decide: names, which are rarely in lower case; spellings of one word (colour, color); plurals and
-possessives of one noun (sons, son's); letters, abbreviations and dialect.
+pear salad", "the apple and pair salad". Homophones are groups of words with equal phones in CMUdict, without ambiguous
+words: names, which are rarely in lower case; spellings of one word (colour, color); plurals and possessives of one noun
+(sons, son's); letters, abbreviations and dialect.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ data/dev, ...); each gives a manifest of its name:
     utt2spk      UTTERANCE SPEAKER            optional; if the speaker is the utterance, the speaker is unknown
 
 No command is run. If a command only decodes a file, as `flac -c -d -s FILE |` and `sph2pipe -f wav -p FILE |`, the file
-is read; for other commands, write the audio to files first. A relative FILE starts from the working directory, the data
-directory or a folder above it, whichever has it. Lhotse's reader is not used: it runs the commands, and leaves out
-files that it cannot open.
+is read; for other commands, write the audio to files first. A relative FILE is searched in the working directory, the
+data directory and the folders above it. Lhotse's reader is not used: it runs the commands, and leaves out files that it
+cannot open.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _read_directory(folder: Path) -> Iterator[Entry]:
     else:
         stretches = {name: (name, 0.0, None) for name in recordings}
     if silent := [utterance for utterance in texts if utterance not in stretches]:
-        message = f"{len(silent)} lines are of utterances without sound, the first is {silent[0]!r}; they are left out"
+        message = f"{len(silent)} utterances without sound are left out, the first is {silent[0]!r}"
         warnings.warn(f"{folder / 'text'}: {message}", AsrWarning, 4)
     for utterance, (recording, start, end) in stretches.items():
         if recording not in recordings:

@@ -31,8 +31,10 @@ def _read(root: Path) -> Iterator[Entry]:
 
     folder = find(root, "metadata.csv").parent
     sets = read_by_lhotse(folder, partial(prepare_ljspeech, folder))
-    spoken = [fastcopy(line, text=line.custom["normalized_text"], speaker="ljspeech") for line in sets["supervisions"]]
-    yield from lhotse_entries("all", sets["recordings"], spoken)
+    supervisions = [
+        fastcopy(line, text=line.custom["normalized_text"], speaker="ljspeech") for line in sets["supervisions"]
+    ]
+    yield from lhotse_entries("all", sets["recordings"], supervisions)
 
 
 CORPUS = Corpus(name="LJSpeech", read=_read, archives=(Archive(url=URL, checksum=CHECKSUM),), sizes={"all": 13100})

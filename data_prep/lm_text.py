@@ -47,23 +47,24 @@ def write_lm_text(
     alphabet = frozenset(characters)
     with replacing(destination) as file:
         for source in map(Path, sources):
-            shared = foreign = written = words = 0
+            num_shared = num_foreign = num_written = num_words = 0
             for line in read_lines(source):
                 if withheld.shares(normalize(line, options)):
-                    shared += 1
+                    num_shared += 1
                     continue
                 for sentence in split_sentences(line):
                     if not (spelled := normalize(sentence, options)):
                         continue
                     if alphabet.issuperset(spelled):
                         file.write(f"{spelled}\n".encode())
-                        written += 1
-                        words += spelled.count(" ") + 1
+                        num_written += 1
+                        num_words += spelled.count(" ") + 1
                     else:
-                        foreign += 1
+                        num_foreign += 1
             note(
-                f"{source.name}: {written} sentences of {words} words; left out {shared} lines that share words with a "
-                f"dev or test set, and {foreign} sentences with digits or other characters that the model lacks"
+                f"{source.name}: {num_written} sentences of {num_words} words; left out {num_shared} lines that share "
+                f"words with a dev or test set, and {num_foreign} sentences with digits or other characters that the "
+                "model lacks"
             )
     return Path(destination)
 

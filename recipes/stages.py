@@ -184,12 +184,12 @@ class Recipe:
         model = folder / self.name
         AcousticModel.load(folder / "model").save(model, stored=self.stored, files_from=folder / "model")
         tuned_on = [name for name in self.tuned_on if name in manifests] or ["dev"]
-        wanted = (*self.measured, *tuned_on) if self.decoding else self.measured
+        patterns = (*self.measured, *tuned_on) if self.decoding else self.measured
         measured = {
-            name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in wanted)
+            name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in patterns)
         }
         evaluations: dict[str, Evaluation] = {}
-        own = read_config(model).decoding  # which comes from the model that it began with, if at all
+        own = read_config(model).decoding  # from the initial model, if it has any
         kept_ways = {"": GREEDY} | ({} if own.greedy else {f", beam of {own.search.beam_width}": None})
         for way, options in kept_ways.items():
             if config.init:

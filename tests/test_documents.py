@@ -80,7 +80,7 @@ def test_the_rooms_stand_in_the_order_of_their_contract() -> None:
 
 
 def test_readme_and_benchmarks_have_the_same_figures() -> None:
-    rows = first_columns(ROOT / "README.md", header="what | figure")
+    rows = first_columns(ROOT / "README.md", header="measurement | figure")
     assert len(rows) == 12
     benchmarks = read(ROOT / "docs" / "benchmarks.md")
     for what, figure, *_ in rows:

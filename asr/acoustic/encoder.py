@@ -3,10 +3,9 @@
     features ─▶ time reduction ─▶ layer 1 ─▶ halve ─▶ layer 2 … layer N ─▶ linear ─▶ log-softmax
                 conv or stack               (max pool)     residual, layer norm, dropout
 
-A backward direction is a forward one over the sequence reversed *within its own length*: padding stays behind the
-last frame in both directions, so an utterance gives the same output alone and in any batch. Packed sequences would be
-exact, too, but cannot use the fast CPU kernels: an LSTM trains 2 to 3 times slower
-(`tests/benchmarks/bench_encoder.py`).
+The backward direction reads the sequence reversed *within its own length*: padding stays after the last frame in both
+directions, so an utterance gives the same output alone and in any batch. Packed sequences are exact, too, but cannot
+use the fast CPU kernels: with them an LSTM trains 2 to 3 times slower (`tests/benchmarks/bench_encoder.py`).
 
 Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_length` is the only formula for lengths.
 """
@@ -42,7 +41,7 @@ class EncoderOptions:
     hidden_size: int = option(256, "units of each direction of each layer", least=1, most=65536)
     bidirectional: bool = option(True, "read the utterance in both directions")
     merge: Literal["sum", "concat"] = option("sum", "add or concatenate the two directions")
-    projection: int = option(0, "width after each layer's linear projection; 0: none", least=0, most=65536)
+    projection: int = option(0, "project each layer's output to this width; 0: do not", least=0, most=65536)
     pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere", least=0)
     residual: bool = option(True, "add a layer's input to its output where widths agree")
     layer_norm: bool = option(True, "normalise after each layer")
@@ -103,7 +102,7 @@ class Encoder(nn.Module):
     def forward_with_layers(
         self, features: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """`forward`, with the output (B, T_k, D) and lengths of each recurrent layer, for an auxiliary loss."""
+        """As `forward`, and also the output (B, T_k, D) and lengths of each recurrent layer, for an auxiliary loss."""
         num_frames = self.options.output_length(features.shape[1])
         if num_frames == 0:  # the recurrent kernels refuse an empty sequence
             features = nn.functional.pad(features, (0, 0, 0, 1))
@@ -209,7 +208,7 @@ def permute_frames(hidden: Tensor, order: Tensor) -> Tensor:
 
 
 def max_pool_time(hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum over each pair of frames; an odd last frame is its own. (B, T, D) -> (B, ceil(T / 2), D)."""
+    """Maximum over each pair of frames; an odd last frame does not change. (B, T, D) -> (B, ceil(T / 2), D)."""
     if hidden.shape[1] % 2:
         hidden = nn.functional.pad(hidden, (0, 0, 0, 1))
     first, second = hidden[:, 0::2], hidden[:, 1::2]

@@ -1,24 +1,24 @@
 """From samples to log-mel or MFCC features: one torch module, the same on CPU and GPU, alone and in a padded batch.
 
-The definitions are Kaldi's, so that its features, options and published values can be used:
+The definitions are Kaldi's, so that Kaldi's features, options and published values can be used:
 
     frames -> dither (training) -> remove the mean -> pre-emphasis -> window -> |FFT|^2 -> mel filters -> log
            [-> DCT -> lifter]  [-> deltas]  [-> mean and variance normalisation]
 
 Compared with Kaldi or `torchaudio.compliance.kaldi`:
 
-* Samples come in [-1, 1] and are multiplied by 2^15 here, because Kaldi reads 16-bit integers: log energies are then
-  equal (unscaled ones lie 2 ln 2^15 = 20.79 lower).
+* Samples are in [-1, 1] and are multiplied by 2^15, because Kaldi reads 16-bit integers. Log energies are then equal;
+  without the factor they are 2 ln 2^15 = 20.79 lower.
 * The log is floored at `energy_floor`, in 16-bit units. Kaldi's constant is 1.2e-7, and dither keeps energies above it.
-  The default here is 1.0, below the rounding noise of 16-bit audio, so digital silence is no outlier.
+  The default here is 1.0, below the rounding noise of 16-bit audio, so digital silence is not an outlier.
 * `dither` is added to the samples, before they are cut into overlapping frames (Kaldi draws new noise for each frame),
   in training mode only, and is off by default; Kaldi's default is 1.0.
-* The Povey window is a Hann window to the power 0.85. As in Kaldi, the mean and pre-emphasis are taken within a frame,
-  whose first sample is its own predecessor, and the FFT length is the power of two that holds the frame.
+* The Povey window is a Hann window to the power 0.85. As in Kaldi, the mean and pre-emphasis are computed within a
+  frame (the first sample is its own predecessor), and the FFT length is a power of two.
 * `snip_edges` is off by default (Kaldi's is on): the number of frames then depends on the shift alone.
 * The mel filters are triangles of height one on the mel axis (not on the hertz axis as in HTK and librosa).
-* MFCCs hold C0, as with Kaldi's `--use-energy=false`; Kaldi's default puts the log energy there. Kaldi's default is
-  23 mel bins for both kinds; here `num_mel_bins` is 80 for both.
+* MFCCs include C0, as with Kaldi's `--use-energy=false`; Kaldi's default replaces it by the log energy. Kaldi uses 23
+  mel bins for both kinds; here `num_mel_bins` is 80 for both.
 * A second-order delta is the first-order filter applied to itself, over static features that are repeated at the ends
   (Kaldi's `add-deltas`).
 
@@ -42,8 +42,8 @@ SAMPLE_SCALE = 2.0**15  # Kaldi's unit: one step of a 16-bit sample
 
 DELTA_WINDOW = 2  # frames on each side of a first-order delta; Kaldi's default
 
-# Natural-log power that varies by less than 0.02 (0.1 dB) in an utterance has no information: a band that is always
-# empty, or a clip of one frame. A division by its true deviation would only magnify rounding errors.
+# Natural-log power that varies by less than 0.02 (0.1 dB) in an utterance has no information, as in an empty band
+# or a clip of one frame. A division by the true deviation would only magnify rounding errors.
 SMALLEST_DEVIATION = 0.02
 
 # Frames in one FFT on the CPU: they fit into its cache, which is 2.5 times faster than all at once.
@@ -63,24 +63,24 @@ class FrontendOptions:
 
     Raises:
         ConfigError: a value is out of range, the frame shift is not a whole number of samples, or a mel filter would
-            hold no frequency of the FFT.
+            cover no frequency of the FFT.
     """
 
-    kind: Kind = option("log-mel", "log-mel energies, or MFCCs made from them")
+    kind: Kind = option("log-mel", "compute log-mel energies, or MFCCs from them")
     sample_rate: int = option(16000, "samples per second of the waveforms", least=1, most=1_000_000)
     frame_length_ms: float = option(25.0, "length of a frame in milliseconds", least=0, most=1000)
     frame_shift_ms: float = option(
         10.0, "milliseconds from one frame to the next; a whole number of samples", least=0, most=1000
     )
-    num_mel_bins: int = option(80, "triangular mel filters", least=1, most=10_000)
+    num_mel_bins: int = option(80, "number of triangular mel filters", least=1, most=10_000)
     num_ceps: int = option(13, "cepstral coefficients, C0 included (mfcc)")
-    cepstral_lifter: float = option(22.0, "raise the higher cepstra; 0: do not (mfcc)", least=0, most=10_000)
+    cepstral_lifter: float = option(22.0, "amplify the higher cepstra; 0: do not (mfcc)", least=0, most=10_000)
     low_frequency: float = option(20.0, "lower edge of the first mel filter in Hz")
     high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or below: counted from Nyquist")
     window: Window = option("povey", "multiply each frame by this window")
     preemphasis: float = option(0.97, "subtract this share of the previous sample", least=0, most=1)
     remove_dc_offset: bool = option(True, "subtract the mean from each frame")
-    snip_edges: bool = option(False, "take only frames inside the audio; otherwise reflect its ends")
+    snip_edges: bool = option(False, "use only frames inside the audio; otherwise reflect its ends")
     dither: float = option(
         0.0, "standard deviation of the noise added in training, in 16-bit steps", least=0, most=32768
     )
@@ -115,12 +115,12 @@ class FrontendOptions:
         empty = (mel_filterbank(self).amax(dim=1) == 0).sum().item()
         if empty:
             raise ConfigError(
-                f"each mel filter must hold a frequency of the FFT ({self.fft_length} points), but {empty} of "
-                f"{self.num_mel_bins} hold none; lower num_mel_bins or lengthen the frames"
+                f"each mel filter must cover a frequency of the FFT ({self.fft_length} points), but {empty} of "
+                f"{self.num_mel_bins} cover none; lower num_mel_bins or lengthen the frames"
             )
 
     def _check_memory(self) -> None:
-        """Raise a ConfigError if arrays would become larger than any use of them, before making them."""
+        """Raise a ConfigError before allocating arrays that are larger than any use needs."""
         second = round(self.sample_rate / self.hop_length * self.fft_length)
         for name, count, most in (
             ("the mel filters", self.num_mel_bins * self.fft_length, MOST_WEIGHTS),
@@ -147,7 +147,7 @@ class FrontendOptions:
 
     @property
     def fft_length(self) -> int:
-        """The smallest power of two that holds a frame."""
+        """Points of the FFT: the smallest power of two that is not below the frame length."""
         return 1 << (self.window_length - 1).bit_length()
 
     @property
@@ -158,7 +158,7 @@ class FrontendOptions:
 
     @property
     def num_features(self) -> int:
-        """Features of a frame: M, deltas included."""
+        """The number of features of a frame, M, deltas included."""
         return (self.num_mel_bins if self.kind == "log-mel" else self.num_ceps) * (1 + self.delta_order)
 
     @overload
@@ -186,8 +186,8 @@ class FrontendOptions:
 class Frontend(nn.Module):
     """Features of a padded batch of waveforms, as `FrontendOptions` describe them.
 
-    It has no trainable parameter. With `normalization="global"` it holds the buffers `mean` and `std`, (M,) float32,
-    which are saved with the model's weights and come from `fit_normalization`, `set_statistics` or `load_state_dict`;
+    It has no trainable parameters. With `normalization="global"` it has the buffers `mean` and `std`, (M,) float32,
+    which are saved with the model's weights and set by `fit_normalization`, `set_statistics` or `load_state_dict`;
     otherwise its `state_dict` is empty.
     """
 
@@ -209,18 +209,18 @@ class Frontend(nn.Module):
             self.register_buffer("delta_filters", _delta_filters(options.delta_order), persistent=False)
         self._statistics_known = False
         if options.normalization == "global":
-            # NaN until they are set, so that a forgotten estimate is noticed.
+            # NaN until they are set, so that missing statistics are an error.
             self.register_buffer("mean", torch.full((options.num_features,), math.nan))
             self.register_buffer("std", torch.full((options.num_features,), math.nan))
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and their lengths; those of an utterance do not depend on its padding or its neighbours.
+        """Features and their lengths; an utterance's features do not depend on its padding or its neighbours.
 
         A clip too short for a frame has length 0. Without `snip_edges` the ends are reflected with the edge sample
         doubled (c b a | a b c | c b a), repeatedly if a clip is shorter than a window.
 
         Args:
-            waveforms: (B, N) floating point in [-1, 1]; samples past an utterance's length may be anything.
+            waveforms: (B, N) floating point in [-1, 1]; samples past an utterance's length are ignored.
             lengths: (B,) int64 samples, 0 <= length <= N, on any device (on a GPU the range is not checked, because the
                 processor would have to wait).
         Returns:
@@ -249,7 +249,7 @@ class Frontend(nn.Module):
             InputError: wrong shape, or not finite.
         """
         if self.options.normalization != "global":
-            raise ConfigError(f"statistics belong to normalization 'global', but it is {self.options.normalization!r}")
+            raise ConfigError(f"statistics need normalization 'global', but it is {self.options.normalization!r}")
         size = self.options.num_features
         for name, value in (("mean", mean), ("std", std)):
             if value.shape != (size,) or not value.isfinite().all():
@@ -277,7 +277,7 @@ class Frontend(nn.Module):
             total += frames.sum(dim=0)
             total_square += frames.square().sum(dim=0)
         if not count:
-            raise InputError("normalisation needs at least one frame to estimate from, but the batches held none")
+            raise InputError("the batches must have at least one frame to estimate the normalisation from")
         mean = total / count
         self.set_statistics(mean, (total_square / count - mean.square()).clamp(min=0).sqrt())
 
@@ -311,7 +311,7 @@ class Frontend(nn.Module):
             return samples.new_zeros(len(samples), 0, window)
         if self.options.snip_edges:
             return samples.unfold(1, window, hop)
-        first = hop // 2 - window // 2  # where frame 0 starts: before the samples if the window is longer than the hop
+        first = hop // 2 - window // 2  # the start of frame 0: before the samples if the window is longer than the hop
         left = max(0, -first)
         before = torch.arange(-left, 0, device=samples.device).expand(len(samples), -1)
         after = lengths[:, None] + torch.arange(window, device=samples.device)  # the last frame ends before n + window
@@ -322,21 +322,21 @@ class Frontend(nn.Module):
 
     def _log_mel(self, frames: Tensor) -> Tensor:
         """(B, T, window_length) -> (B, T, bins)."""
-        if frames.numel() == 0:  # MKL's FFT refuses to do nothing
+        if frames.numel() == 0:  # MKL's FFT refuses an empty batch
             return frames.new_zeros(*frames.shape[:2], self.options.num_mel_bins)
         if self.options.remove_dc_offset:
             frames = frames - frames.mean(dim=-1, keepdim=True)
         if self.options.preemphasis:
             previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
             frames = torch.sub(frames, previous, alpha=self.options.preemphasis)
-        # Padded and squared by hand: on the CPU each is several times faster than rfft(n=...) and abs().
+        # Pad and square explicitly: on the CPU this is several times faster than rfft(n=...) and abs().
         padding = (0, self.options.fft_length - self.options.window_length)
         spectrum = torch.fft.rfft(nn.functional.pad(frames * self.window, padding))  # (B, T, F) complex
         power = spectrum.real.square() + spectrum.imag.square()
         return (power @ self.mel_filters).clamp(min=self.options.energy_floor).log()
 
     def _require_statistics(self) -> None:
-        """Raise a ConfigError until the statistics are set; then stop looking, because a GPU makes each look wait."""
+        """Raise a ConfigError until the statistics are set; a later check would only wait for the GPU."""
         if not self._statistics_known:
             if self.mean.isnan().any():
                 raise ConfigError(
@@ -363,7 +363,7 @@ def window_function(name: Window, length: int) -> Tensor:
 def mel_filterbank(options: FrontendOptions) -> Tensor:
     """Kaldi's mel filters, (num_mel_bins, fft_length / 2 + 1) float64.
 
-    They are triangles of height 1 on the axis 1127 ln(1 + f / 700), each ending at the centres of the two beside it.
+    They are triangles of height 1 on the axis 1127 ln(1 + f / 700), and each ends at the centres of its two neighbours.
     """
     low, high = (_mel(torch.tensor(frequency, dtype=torch.float64)).item() for frequency in options.frequency_range)
     edges = torch.linspace(low, high, options.num_mel_bins + 2, dtype=torch.float64)[:, None]
@@ -398,7 +398,7 @@ def _delta_filters(order: int) -> Tensor:
     filters = torch.zeros(2 * reach + 1, order, dtype=torch.float64)
     column = torch.ones(1, dtype=torch.float64)
     for index in range(order):
-        # The filter after the filter: a full convolution, which conv1d (a correlation) gives with one of them reversed.
+        # The filter applied to itself: a full convolution. conv1d is a correlation, so one filter is reversed.
         column = nn.functional.conv1d(column[None, None], first.flip(0)[None, None], padding=2 * DELTA_WINDOW)[0, 0]
         margin = reach - len(column) // 2
         filters[margin : len(filters) - margin, index] = column
@@ -406,7 +406,7 @@ def _delta_filters(order: int) -> Tensor:
 
 
 def _append_deltas(features: Tensor, lengths: Tensor, filters: Tensor) -> Tensor:
-    """(B, T, M) -> (B, T, M (1 + order)); the first and last frame of each utterance are repeated for ever."""
+    """(B, T, M) -> (B, T, M (1 + order)); the first and last frame of each utterance are repeated without end."""
     batch, num_frames, num_features = features.shape
     reach = len(filters) // 2
     positions = torch.arange(-reach, num_frames + reach, device=features.device)
@@ -420,7 +420,7 @@ def _append_deltas(features: Tensor, lengths: Tensor, filters: Tensor) -> Tensor
 
 
 def _reflect(positions: Tensor, lengths: Tensor) -> Tensor:
-    """Positions (B, P) inside [0, length), with the waveform reflected for ever: 2 1 0 | 0 1 2 | 2 1 0."""
+    """Positions (B, P) inside [0, length), with the waveform reflected without end: 2 1 0 | 0 1 2 | 2 1 0."""
     lengths = lengths.clamp(min=1)  # an empty utterance has no frame that uses them
     phase = positions % (2 * lengths)
     return torch.minimum(phase, 2 * lengths - 1 - phase)

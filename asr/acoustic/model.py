@@ -1,7 +1,7 @@
-"""The acoustic model: frontend, encoder and alphabet as one thing, and its folder on disk.
+"""The acoustic model: frontend, encoder and alphabet together, and its folder on disk.
 
-A model folder holds `config.json` (format version, options of every part, alphabet, provenance) and
-`weights.safetensors`. It is written under another name and then renamed, and nothing in it is unpickled.
+A model folder contains `config.json` (format version, options of every part, alphabet, provenance) and
+`weights.safetensors`. It is written under another name and then renamed, and its files are never unpickled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from asr.text.normalization import TextOptions
 
 KIND: Final = "acoustic model"
 DEFAULT_MODEL = "english"
-MOST_VALUES = 1 << 24  # 64 MB; the models that come with asr have 1/64 of it
+MOST_VALUES = 1 << 24  # 64 MB; the embedded models have 1/64 of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class ModelConfig:
     """Everything about a model except its weights: the content of config.json.
 
     Args:
-        characters: the alphabet's, label 1 first.
+        characters: the alphabet, from label 1 on.
         text: how transcripts were normalised before they became labels.
         frontend: definition of the features.
         encoder: shape of the recurrent stack.
-        decoding: how its log-probabilities become text unless one asks for something else; files are in its folder.
+        decoding: its default decoding options; their files are in its folder.
         name: its name for `asr.load`.
         description: its purpose, in a sentence, for `asr-transcribe --list-models`.
         provenance: data, licence, seed, versions and measured error rates, as JSON values.
@@ -130,10 +130,10 @@ class AcousticModel(nn.Module):
         """Write the model folder, completely or not at all; an older one is replaced.
 
         Args:
-            folder: its path; its parent is made.
+            folder: its path; missing parent folders are created.
             stored: format of the weights, which are float32 again when loaded: "float16" takes half the space, "int8" a
                 quarter. The frontend's statistics, which are few and exact, stay float32.
-            files_from: a model folder whose own files are copied, as far as the options of decoding name them.
+            files_from: a model folder; copy the files in it that the decoding options name.
         Raises:
             InputError: a weight is not finite, or too large for float16.
             ConfigError: the path exists and is not a model folder.
@@ -161,23 +161,23 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
 
 
 def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """The files and folders in a model's folder that its options name, by their names there."""
+    """The files and folders inside a model's folder that its options name, by these names."""
     names = sorted(set(options.files.values()))
     inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
     return {name: Path(folder) / name for name in inside if (Path(folder) / name).exists()}
 
 
 def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the paths of its own files, even lost ones; embedded models keep their names."""
+    """The options of a model with the paths of its own files, even missing ones; embedded models keep their names."""
     own, named = own_files(options, folder), embedded_folders("language model")
     paths = {name: str(folder / value) for name, value in options.files.items() if value in own or value not in named}
     return replace_options(options, **paths)
 
 
 def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options with paths that hold in any working directory: inside the folder relative to it, else absolute.
+    """The options with paths that are valid in any working directory: inside the folder relative to it, else absolute.
 
-    Names of embedded models stay as they are. `in_folder` undoes it.
+    Names of embedded models do not change. `in_folder` is the inverse.
     """
     folder = folder.resolve()
     named = embedded_folders("language model")
@@ -191,7 +191,7 @@ def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
 
 
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """(B, N) float32, zeros behind each waveform, and lengths (B,) int64."""
+    """(B, N) float32, zeros after each waveform, and lengths (B,) int64."""
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
     return pad_sequence([torch.from_numpy(waveform).float() for waveform in waveforms], batch_first=True), lengths
 
@@ -219,5 +219,5 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
 
 
 def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
-    """Write the config.json of an existing model folder, and nothing else."""
+    """Write only the config.json of an existing model folder."""
     write_model_config(folder, config, kind=KIND)

@@ -1,8 +1,8 @@
 """Silence C libraries that print with `printf` and `fprintf(stderr)`.
 
 libsndfile prints errors of SDS and ALAC files on standard output, where they would mix with JSON results. libmpg123
-prints a note per damaged frame on standard error. Neither has an option against it. Python writes to descriptors 1 and
-2 directly, so C's `stdout` and `stderr` can point to /dev/null while a library works. Redirecting the descriptors
+prints a note per damaged frame on standard error. Neither has an option to prevent it. Python writes to descriptors 1
+and 2 directly, so C's `stdout` and `stderr` can point to /dev/null while a library works. Redirecting the descriptors
 themselves would lose the output of other threads.
 """
 

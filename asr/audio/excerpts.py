@@ -1,4 +1,4 @@
-"""The bytes of a file: read at any position, searched, and byte ranges of it as a file, without a copy."""
+"""Read the bytes of a file at any position, search them, and open byte ranges as a file, without a copy."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Excerpt(io.RawIOBase):
         while count < len(view) and self._position < self._starts[-1]:
             number = bisect_right(self._starts, self._position) - 1
             offset = self._position - self._starts[number]
-            wanted = min(len(view) - count, self._starts[number + 1] - self._position)
+            size = min(len(view) - count, self._starts[number + 1] - self._position)
             piece = self._pieces[number]
             if isinstance(piece, bytes):
-                data = piece[offset : offset + wanted]
+                data = piece[offset : offset + size]
             else:
-                data = os.pread(self._descriptor, wanted, piece[0] + offset)
+                data = os.pread(self._descriptor, size, piece[0] + offset)
             if not data:
                 break
             view[count : count + len(data)] = data
@@ -86,7 +86,7 @@ class FileBytes:
         return self._block[offset : offset + min(count, max(0, self.end - position))]
 
     def search(self, pattern: re.Pattern[bytes], position: int) -> int:
-        """The next position of a pattern of up to eight bytes; the end if there is none."""
+        """The next position of a pattern of up to eight bytes; the end of the range if there is none."""
         while self.at(position, 8):
             offset, limit = position - self._start, min(len(self._block), self.end - self._start)
             if match := pattern.search(self._block, offset, limit):

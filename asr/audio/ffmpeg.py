@@ -1,4 +1,4 @@
-"""Sound that libsndfile cannot read, decoded by an `ffmpeg` program, with every sample at its time."""
+"""Decode sound that libsndfile cannot read with an `ffmpeg` program, with every sample at its time."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
     program = shutil.which("ffmpeg")
     if program is None:
         raise DataError(
-            f"must be sound; libsndfile cannot read it ({reason}); for m4a, mp4, webm and the like an `ffmpeg` program "
+            f"must be sound; libsndfile cannot read it ({reason}); for m4a, mp4, or webm an `ffmpeg` program "
             "must be on PATH and there is none: install ffmpeg, or convert the file to wav or flac",
             path=name,
         )
     if _is_encrypted(file):
-        raise DataError("must not be encrypted; decoding it needs the key of its seller", path=name)
+        raise DataError("must not be encrypted; decoding it needs the seller's key", path=name)
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # /dev/fd/N starts from this position on some systems
     chosen, decoded, rate, report = track or 0, 0, 0, ""
     while True:
@@ -133,8 +133,8 @@ def _command(program: str, file: IO[bytes], track: int) -> list[str]:
     command += ["-format_whitelist", _FORMATS, "-protocol_whitelist", "file", "-i", _address(file)]
     command += ["-map", f"0:a:{track}", "-af", _TIMED, "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
     if os.pread(file.fileno(), 8, 0)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        # Where nobody takes the other tracks, ffmpeg lets the times of some formats begin with this one. Those of MP4
-        # are not among them, whose video need not even be read.
+        # If no other track is read, ffmpeg starts the times of some formats with this one. MP4 is not among them, so
+        # its video need not be read.
         command += ["-map", "0:a", "-map", "0:v?", "-c", "copy", "-f", "null", "-"]
     return command
 
@@ -160,7 +160,7 @@ def _running(command: list[str], descriptor: int) -> Iterator[tuple[subprocess.P
         try:  # pread: seeking would move ffmpeg's writing position
             yield process, lambda: os.pread(log.fileno(), _REPORT_BYTES, 0).decode(errors="replace")
         finally:
-            process.kill()  # if the reader stopped early, ffmpeg would wait at a full pipe for ever
+            process.kill()  # if the reader stops early, ffmpeg would wait for ever to write to a full pipe
 
 
 def _au_blocks(stream: IO[bytes], header: bytes) -> RatedBlocks:
@@ -218,7 +218,7 @@ def _choice(tracks: list[_Track], chosen: int) -> str:
 
 
 def _problems(report: str) -> list[str]:
-    """The errors among ffmpeg's messages; the tags of a file may look like one, but do not begin a line."""
+    """The errors among ffmpeg's messages; the tags of a file may look like an error, but never begin a line."""
     return re.findall(r"^(?:\[[^\]\n]+ @ \w+\] )*\[(?:error|fatal)\] (.*)", report, re.MULTILINE)
 
 

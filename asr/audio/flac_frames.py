@@ -77,7 +77,7 @@ def flac_end(data: FileBytes, begin: int, end: int) -> int | None:
 
 
 def _frame_end(data: FileBytes, reach: Range, head: bytes, block_size: int) -> int | None:
-    """The end of the frame at the start of a range; None if its checksum is right nowhere in the range.
+    """The end of the frame at the start of a range; None if no end in the range has a right checksum.
 
     The checksum is right by chance at one byte in 65,536, so each candidate is cut off there and decoded.
     """

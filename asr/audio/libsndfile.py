@@ -19,12 +19,13 @@ from asr.audio.sound_parts import SoundPart
 from asr.errors import ConfigError
 from asr.options import check_options, option
 
-# A damaged header may state any rate. Nobody records outside this range, and resampling would multiply the samples.
+# A damaged header may state any rate. Recordings are within this range; outside it, resampling would multiply the
+# samples.
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1_000, 1_000_000
 # SF_COUNT_MAX, libsndfile's value for a length that the header does not state.
 UNKNOWN_FRAMES = 2**63 - 1
 
-_BAD_FILE = 7  # "File does not exist", says libsndfile of an open file whose first MP3 frame is not complete
+_BAD_FILE = 7  # libsndfile reports "File does not exist" for an open file whose first MP3 frame is incomplete
 
 Waveform: TypeAlias = NDArray[np.float32]
 RatedBlocks: TypeAlias = Generator[tuple[int, Waveform], None, None]
@@ -47,8 +48,10 @@ class RawFormat:
     def __post_init__(self) -> None:
         check_options(self)
         if not soundfile.check_format("RAW", self.subtype, self.endian):
-            known = ", ".join(soundfile.available_subtypes("RAW"))
-            raise ConfigError(f"subtype must be one of {known}, that exists {self.endian} endian; got {self.subtype!r}")
+            subtypes = ", ".join(soundfile.available_subtypes("RAW"))
+            raise ConfigError(
+                f"subtype must be one of {subtypes}, available {self.endian} endian; got {self.subtype!r}"
+            )
 
 
 def rate_range() -> str:
@@ -90,7 +93,7 @@ class Sound(soundfile.SoundFile):
 
 
 def stated_frames(sound: Sound, part: SoundPart, file: IO[bytes]) -> int | None:
-    """Frames that the header states, if it does; libsndfile lowers this number to the frames in the file."""
+    """The number of frames in the header, if stated; libsndfile lowers this number to the frames in the file."""
     if part.stated is not None:
         first, last = part.samples or (0, sound.frames)
         return round(part.stated * (last - first))

@@ -10,7 +10,7 @@ from asr.audio.flac_frames import FLAC, flac_end
 from asr.audio.mp3_frames import after_tags
 from asr.audio.wav_chunks import is_chunk, wav_chunks
 
-MOST_TRAILING = 2_048  # bytes after a sound that may be the mark of a program rather than lost sound
+MOST_TRAILING = 2_048  # bytes after a sound that may be a program's mark and not lost sound
 _OGG = re.compile(rb"OggS\0")
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
 _MOST_BOXES = 1_000_000
@@ -133,7 +133,7 @@ def mp4_end(data: FileBytes) -> int | None:
 
 
 def begins_sound(head: bytes) -> bool:
-    """Whether 16 bytes begin with the mark of a sound file."""
+    """Whether 16 bytes begin like a sound file."""
     return (
         (head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE")
         or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))

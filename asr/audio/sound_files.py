@@ -70,7 +70,7 @@ def file_blocks(file: IO[bytes], raw: RawFormat | None, name: str | None, *, tra
                 with sound:
                     yield from _sound_blocks(sound, part, file, name)
             elif part.begin:
-                _warn(f"{name}: nothing after byte {part.begin} can be read ({reason})")
+                _warn(f"{name}: cannot be read after byte {part.begin} ({reason})")
                 return
             elif raw is not None:
                 raise DataError(f"cannot be read as {raw}: {reason}", path=name)

@@ -98,7 +98,7 @@ def wav_chunks(data: FileBytes, begin: int) -> WavChunks | None:
 
 
 def _goes_on(data: FileBytes, position: int) -> bool:
-    """Whether a byte is the start of a file, the end of the data, or a chunk that one of these or a chunk follows."""
+    """Whether a byte is the start of a file, the end of the data, or a chunk followed by one of these or a chunk."""
     for _ in range(2):
         head = data.at(position, 8)
         if head[:4] in _FILE_MARKS or not head:

@@ -1,7 +1,8 @@
 """Mono samples at the model's rate from any sound file, stream or array; durations; pauses to cut at.
 
 libsndfile reads wav, flac, ogg, opus, mp3, NIST sphere and more; an `ffmpeg` program, if installed, reads the rest
-(m4a, mp4, webm). All sound is read in blocks: no stated length is ever allocated, and three hours need a few megabytes:
+(m4a, mp4, webm). All sound is read in blocks: memory does not depend on the length in the header, and three hours need
+a few megabytes:
 
     source --decode--> (rate, (n, channels)) --mix and check--> (rate, (n,)) --resample--> (n,) at the model's rate
 """
@@ -118,9 +119,9 @@ def stream_channels(source: Source) -> RatedBlocks:
     Args:
         source: as for `read_audio`.
     Returns:
-        A generator of (rate in Hz, samples (n, channels) float32), n >= 1. A damaged header may state any rate, and
-        samples may be NaN.
-    Raises, Warns: as `read_audio`, except about rates, samples, and sound without samples.
+        A generator of (rate in Hz, samples (n, channels) float32), n >= 1. The rate may be wrong (from a damaged
+    header), and samples may be NaN. Raises, Warns: as `read_audio`, except about rates, samples, and sound without
+    samples.
     """
     return _decoded(source, None, None, MAX_INPUT_BYTES)
 
@@ -278,9 +279,9 @@ def _reblocked(blocks: Generator[Waveform, None, None], size: int) -> Iterator[W
     with closing(blocks):
         for block in blocks:
             while len(block):
-                taken = min(size - filled, len(block))
-                buffer[filled : filled + taken] = block[:taken]
-                block, filled = block[taken:], filled + taken
+                num_samples = min(size - filled, len(block))
+                buffer[filled : filled + num_samples] = block[:num_samples]
+                block, filled = block[num_samples:], filled + num_samples
                 if filled == size:
                     yield buffer
                     buffer, filled = np.empty(size, np.float32), 0

@@ -1,4 +1,4 @@
-"""asr-align: a recording and its text in, the times of sentences, words and characters out."""
+"""asr-align: find the times of sentences, words and characters of a known text in its recording."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from asr.text.aligned_text import AlignedText, Level
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
 _MOST_NAMED = 8
-_DOUBTFUL = 0.01  # confidence of a text; the right text of familiar speech has more
+_DOUBTFUL = 0.01  # confidence; the right text of clear speech has a higher one
 
 _EXAMPLES = """\
-what is written:
-  The words as they stand in the text, with their times: ctm has one line a
-  word (or character); json and TextGrid have sentences, words and characters
-  down to --level; srt and vtt have subtitles of a sentence or less, or words
-  or characters. A word lasts from its first to its last character; a model
-  sees a character for a moment only, so a word's end may come early.
+output:
+  The words of the text with their times: ctm has one line a word (or
+  character); json and TextGrid have sentences, words and characters down to
+  --level; srt and vtt have subtitles of a sentence or less, or words or
+  characters. A word lasts from its first to its last character; a model emits a
+  character in a few frames only, so a word's end may be too early.
 
-  Words that the model cannot spell, such as 1961 or a dash, are not aligned
-  and get no time; they stay in their sentence. Write numbers as they are
+  Words that the model cannot spell, such as 1961 or a dash, are not aligned and
+  have no time; they are written in their sentence. Write numbers as they are
   spoken. Speech before or after the text is skipped; see --gaps.
 
   The exit status is 1 if the sound or the text cannot be read, and 2 if the
-  command line is wrong or the text cannot belong to the recording.
+  command line is wrong or the text is too long for the recording.
 
 examples:
   asr-align speech.flac speech.txt
@@ -137,30 +137,28 @@ def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> Al
 def _read_text(args: argparse.Namespace) -> str:
     """The text of the arguments."""
     if (args.file is None) == (args.text is None):
-        raise ConfigError("give either TEXT, a file with what is said, or --text WORDS")
+        raise ConfigError("give either TEXT, a file with the spoken text, or --text WORDS")
     if args.text is not None:
         return args.text
     if args.file == "-" and args.audio == "-":
         raise ConfigError("standard input (-) can be AUDIO or TEXT, not both")
     text = decode_text(sys.stdin.buffer.read(MOST_BYTES + 1), "-") if args.file == "-" else read_text(args.file)
     if not text.strip():
-        raise DataError("holds no text", path=args.file)
+        raise DataError("contains no text", path=args.file)
     return text
 
 
 def _report(aligned: AlignedText) -> None:
-    """Warn of characters that the model does not know, of words without a time, and of doubtful times."""
+    """Warn of characters outside the alphabet, of words without a time, and of doubtful times."""
     if aligned.dropped:
         counts = (f"{character!r} ({count})" for character, count in aligned.dropped.most_common())
-        say(f"warning: left out characters that the model does not know: {_first(counts)}", prog=PROG)
+        say(f"warning: left out characters that the model lacks: {_first(counts)}", prog=PROG)
     if aligned.untimed:
-        say(
-            f"warning: words without a time of their own ({len(aligned.untimed)}): {_first(aligned.untimed)}", prog=PROG
-        )
+        say(f"warning: words without a time ({len(aligned.untimed)}): {_first(aligned.untimed)}", prog=PROG)
     if aligned.confidence < _DOUBTFUL:
         say(
-            "warning: the times are doubtful, as the model hears almost nothing of the text: it may belong to another "
-            "recording, or the model may not know this kind of speech",
+            "warning: the times are doubtful, because the model recognises almost nothing of the text: the text may "
+            "belong to another recording, or the model was not trained on this kind of speech",
             prog=PROG,
         )
 

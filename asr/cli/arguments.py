@@ -1,9 +1,9 @@
-"""Command-line flags, made from the frozen option dataclasses, so that a name, a default and a help text stand once.
+"""Command-line flags, made from the frozen option dataclasses: a name, a default and a help text are written once.
 
 beam_width: int = option(1, "...")                             ->   --beam-width N   ... (default: 1)
 TrainingConfig.encoder.hidden_size                             ->   --encoder.hidden-size N
 
-The word `none` gives an option that may be None that value, and one with several values no value.
+The word `none` sets an optional value to None, and an option of several values to no values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Options = TypeVar("Options")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which has the flags of every command."""
+    """A parser with the flags of every command, and with errors of one line."""
 
     def __init__(self, prog: str, *, usage: str, description: str, examples: str):
         super().__init__(
@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """A parser of integers that refuses those below `least`."""
+    """A parser of integers that refuses values below `least`."""
 
     def parse(text: str) -> int:
         try:
@@ -84,7 +84,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def add_sound_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say what of a recording is heard; `sound_flags` reads them."""
+    """Add the flags that select the sound of a recording; `sound_flags` reads them."""
     group = parser.add_argument_group("sound")
     group.add_argument(
         "--channel", type=at_least(0), metavar="N", help="use channel N, from 0 (default: the mix of all)"
@@ -105,17 +105,17 @@ def add_sound_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def sound_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """What `asr.audio.waveform.read_audio` is to take, by the flags of `add_sound_flags`."""
+    """The arguments of `asr.audio.waveform.read_audio`, from the flags of `add_sound_flags`."""
     return {"channel": args.channel, "track": args.track, "max_input_bytes": args.max_input_bytes}
 
 
 def show_progress(args: argparse.Namespace) -> bool | None:
-    """Whether the flags want a bar; None: where stderr is a terminal."""
+    """Whether to show a progress bar; None: if stderr is a terminal."""
     return False if args.quiet and args.progress is None else args.progress
 
 
 def disable_progress(args: argparse.Namespace) -> bool | None:
-    """`show_progress` as the `disable` of tqdm."""
+    """The argument `disable` of tqdm, from `show_progress`."""
     shown = show_progress(args)
     return None if shown is None else not shown
 
@@ -130,7 +130,7 @@ def progress_bar(args: argparse.Namespace, *iterable: Any, **options: Any) -> An
 def add_options(
     parser: argparse.ArgumentParser, kind: type[Any], *, title: str, prefix: str = "", defaults: Any = None
 ) -> None:
-    """Add a flag for each field of `kind` with a help text, and under dotted names for those of dataclasses inside.
+    """Add a flag for each field of `kind` that has a help text; fields of nested dataclasses get dotted names.
 
     Help shows the values of the instance `defaults`; None: the defaults of `kind`. Options of a `group` have no dot.
     """
@@ -155,7 +155,7 @@ def add_options(
 
 
 def given_values(args: argparse.Namespace, kind: type[Any], *, prefix: str = "") -> dict[str, Any]:
-    """The values that flags of `add_options` were given, named as `asr.options.from_json` wants them."""
+    """The values of the flags of `add_options`, by their names for `asr.options.from_json`."""
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(kind)
     for entry in fields(kind):
@@ -172,7 +172,11 @@ def given_values(args: argparse.Namespace, kind: type[Any], *, prefix: str = "")
 
 
 def given_options(args: argparse.Namespace, kind: type[Options]) -> Options:
-    """The dataclass `kind` as flags of `add_options` say, the defaults for the rest."""
+    """The dataclass `kind` from the flags of `add_options`; other fields have their defaults.
+
+    Raises:
+        ConfigError: the dataclass refuses the values.
+    """
     return from_json(kind, given_values(args, kind))
 
 
@@ -189,7 +193,7 @@ def _help(text: str, default: Any) -> str:
 
 
 def _reading(hint: Any) -> dict[str, Any]:
-    """How argparse reads a value of that type."""
+    """The arguments of `add_argument` for a value of this type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))

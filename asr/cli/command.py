@@ -37,7 +37,7 @@ def run_command(
     """Run a command; the exit status: 0 success, 1 wrong data, 2 wrong usage.
 
     Results go to stdout, everything else to stderr. An `AsrError`, an `AsrWarning` and an error of the operating system
-    are one line each; any other exception is a fault of the program and keeps its traceback.
+    are one line each; any other exception is a bug and keeps its traceback.
 
     Args:
         prog: name of the command, at the beginning of each line on stderr.
@@ -111,12 +111,12 @@ codecs.register_error(_ESCAPES, _escaped)
 
 
 def _open_closed_streams() -> None:
-    """Open standard streams that the caller has closed (2>&-); else the next file gets the number and its output."""
+    """Open standard streams that the caller has closed (2>&-); else the next open file gets the stream's output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
@@ -150,7 +150,7 @@ def say(message: object, *, prog: str) -> None:
 
 
 def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
-    """A function that `say`s a sentence, unless --quiet."""
+    """A function that prints a sentence with `say`, unless --quiet."""
 
     def note(sentence: str) -> None:
         if not args.quiet:

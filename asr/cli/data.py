@@ -26,7 +26,7 @@ _EXAMPLES = """\
 commands (details: asr-data COMMAND --help):
   prepare       make manifests of a public corpus, which is downloaded if needed
   import        make train, dev and test manifests of your own recordings
-  check         find what is wrong with manifests and their sound
+  check         find errors in manifests and their sound
   shard         put a manifest and its sound into a few large archives
 
 examples:
@@ -41,12 +41,12 @@ sources:
   or for a long recording talk.srt, talk.vtt or talk.TextGrid.
   A table, .csv, .tsv or .jsonl: columns path and text, and optionally speaker,
   start, end, duration, channel, split, id. NeMo's names and other usual names
-  are known; give others with --columns.
+  are recognised; give others with --columns.
   A Hugging Face data set on disk (needs pyarrow).
 
 results:
   DIR/train.jsonl.gz, dev and test; their paths are written to standard output.
-  Each speaker, or recording, is in one split only, by a hash of its name: new
+  A hash of the name puts each speaker, or each recording, into one split: new
   recordings do not move the others. Mono WAV and FLAC files are used in place;
   others, and parts of long ones, are written to FLAC files in DIR/cut-audio.
   Items that cannot be used are listed on standard error and in
@@ -68,12 +68,12 @@ checks:
   sound, which finds texts of other recordings.
 
 levels:
-  broken: training fails or learns errors. suspect: look or listen. note: not a
-  fault. The exit status is 1 if something is broken or suspect.
+  broken: training fails or learns errors. suspect: look at it or listen to it.
+  note: not an error. The exit status is 1 if something is broken or suspect.
 
 splits:
   A manifest is train, dev (or valid) or test by its file name, or by a prefix:
-  test=mine.jsonl.gz. Leaks are found between train and the others.
+  test=mine.jsonl.gz. Leaks from train into the other splits are reported.
 
 examples:
   asr-data check data/an4/train.jsonl.gz data/an4/test.jsonl.gz
@@ -83,10 +83,10 @@ examples:
 
 _SHARD_EXAMPLES = """\
 result:
-  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz holds the cuts of the
-  first shard, recording.000000.tar their sound as FLAC, and so on. It appears
-  complete or not at all. For training, give the folder, or its URL in an object
-  store, instead of a manifest:
+  A folder in Lhotse's Shar format: cuts.000000.jsonl.gz contains the cuts of
+  the first shard, recording.000000.tar their sound as FLAC, and so on. The
+  folder is written completely or not at all. For training, give the folder, or
+  its URL in an object store, instead of a manifest:
     asr-train --data.train s3://bucket/train --data.dev dev.jsonl.gz ...
   Training shuffles the utterances of a few shards at a time. If the manifest is
   sorted, for example by speaker, use --shuffle.
@@ -155,20 +155,20 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
     parser = Parser(
         f"{PROG} check",
         usage="asr-data check [SPLIT=]MANIFEST... [--model NAME|DIR] [--fix] [OPTION...]",
-        description="Find what is wrong with manifests and their sound before training.",
+        description="Find errors in manifests and their sound before training.",
         examples=_CHECK_EXAMPLES,
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
-    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder, too")
+    parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and these to MANIFEST.quarantine.jsonl",
+        help="write MANIFEST.clean.jsonl(.gz) without broken utterances, and MANIFEST.quarantine.jsonl with them",
     )
     parser.add_argument(
-        "--quarantine", default="", metavar="KIND,...", help="with --fix, take out findings of these kinds too"
+        "--quarantine", default="", metavar="KIND,...", help="with --fix, also remove findings of these kinds"
     )
     parser.add_argument(
         "--most", type=at_least(0), default=10, metavar="N", help="show N findings of each kind; 0: all (default: 10)"
@@ -192,13 +192,13 @@ def check(args: argparse.Namespace) -> int:
     for path, original in made_by_fix(manifests).items():
         if path in args.manifests:  # SPLIT=path is intended
             del manifests[path]
-            say(f"{path} is skipped: by its name, --fix made it from {original}", prog=f"{PROG} check")
+            say(f"skipped {path}: its name shows that --fix made it from {original}", prog=f"{PROG} check")
     for path in [path for path, split in manifests.items() if not split and len(manifests) > 1]:
         message = f"{path}: not checked for leaks, since its name has no split; for a test set, give test={path}"
         say(message, prog=f"{PROG} check")
     also = [kind for kind in args.quarantine.split(",") if kind]
     if also and not args.fix:
-        raise ConfigError("--quarantine needs --fix, whose removals it extends")
+        raise ConfigError("--quarantine needs --fix")
     for kind in also:
         if kind not in KINDS:
             raise ConfigError(f"--quarantine takes kinds of findings ({', '.join(KINDS)}); got {kind!r}")

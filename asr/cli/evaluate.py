@@ -33,9 +33,9 @@ conventions:
   References and hypotheses are normalised like the training texts of MODEL.
   Rates are all errors over all reference words or characters. Intervals are
   bootstrapped over speakers if the manifest has more than one, else over
-  utterances. For Chinese, CER without spaces comes first. Utterances that
-  cannot be read are reported on stderr and count in no figure, and the exit
-  status is 1. It is 2 if the command line is wrong.
+  utterances. For Chinese, CER without spaces is listed first. Utterances that
+  cannot be read are reported on stderr and left out of all figures, and the
+  exit status is 1. It is 2 if the command line is wrong.
 
 examples:
   asr-evaluate runs/an4/model data/an4/test.jsonl.gz
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser(arguments: Sequence[str] = ()) -> Parser:
-    """The command line of `asr-evaluate`; help shows how the model decodes if it is the first argument."""
+    """The command line of `asr-evaluate`; help shows the decoding options of a model that is the first argument."""
     parser = Parser(
         PROG,
         usage="asr-evaluate MODEL MANIFEST [--errors N] [--compare OTHER] [OPTION...]",
@@ -71,11 +71,11 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="first find the weights of language models and words with the fewest errors on MANIFEST, and calibrate "
-        "confidences, and store both in the folder of MODEL",
+        help="first tune the weights of decoding for the fewest errors on MANIFEST, and calibrate "
+        "confidences; store both in the folder of MODEL",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write all figures and texts to a JSON file")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="on stdout (default: table)")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of stdout (default: table)")
     add_recognizer_flags(parser, shown_decoding(arguments, arguments[0] if arguments else None))
     return parser
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     lines = [*table(evaluation, model=args.model, manifest=str(args.manifest))]
     if unusable:
         document["unusable_lines"] = [str(error) for error in unusable]
-        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and count in no figure")
+        lines.append(f"     {len(unusable)} lines of the manifest cannot be used, and are left out of all figures")
     if args.compare:
         from asr.evaluation.error_rates import compare
 
@@ -158,7 +158,7 @@ def table(evaluation: Evaluation, *, model: str, manifest: str = "") -> Iterator
     if evaluation.calibration_error is not None:
         yield f"     confidences of words: calibration error {100 * evaluation.calibration_error:.2f} points"
     if evaluation.unreadable:
-        yield f"     {len(evaluation.unreadable)} could not be read, and do not count"
+        yield f"     {len(evaluation.unreadable)} could not be read, and are not counted"
 
 
 def paired_lines(test: PairedTest, model: str, other: str, evaluation: Evaluation) -> Iterator[str]:
@@ -228,7 +228,7 @@ def _tuned(args: argparse.Namespace, recognizer: Recognizer, utterances: list[Ut
     values = to_json(options)
     say(f"tuned: {', '.join(f'{name} {values[name]:g}' for name in tuned_options(options))}", prog=PROG)
     if len(utterances) < FEW and not args.quiet:
-        say(f"warning: {len(utterances)} utterances are few: the weights may suit no others", prog=PROG)
+        say(f"warning: {len(utterances)} utterances are few for tuning: on others the weights may be worse", prog=PROG)
     return recognizer.with_decoding(options)
 
 

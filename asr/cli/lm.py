@@ -44,14 +44,14 @@ the text:
   options, which are saved in the model, normalise it. It may be larger than
   memory: the run folder needs one to four bytes for each token.
 
-where options come from:
+precedence of options:
   Flags override the --config file, which overrides the defaults. Every run
   folder has such a file, config.json.
 
 the run folder:
   config.json, text/, log.jsonl, tensorboard/, checkpoints/, and at the end
-  model/. The path of model/ goes to standard output. Ctrl-C (once) saves a
-  checkpoint. To continue, run the same command again, or
+  model/. The path of model/ is printed on standard output. Ctrl-C (once) saves
+  a checkpoint. To continue, run the same command again, or
   asr-lm train --run DIR --resume.
 
 examples:
@@ -74,9 +74,9 @@ how it is computed:
   Sentences are independent. The end of a sentence counts as a word and as a
   character. Perplexity per word is exp(-log P(text) / words), for any kind of
   token, so models of words, of characters and of n-grams are comparable. An
-  unknown word has the probability of <unk>, which is higher than that of its
-  spelling: compare the rate of unknown words too. A sentence with characters
-  outside the vocabulary of a character model is left out, and counted.
+  unknown word has the probability of <unk>, which is higher than the
+  probability of its spelling: compare the rate of unknown words too. Sentences
+  with characters outside the vocabulary of a character model are left out.
 
 examples:
   asr-lm perplexity held-out.txt --lm runs/lm/model
@@ -89,8 +89,8 @@ output:
   probability, a tab, and the sentence. Empty sentences are scored too. With
   --tokens, a line for each token follows: a tab, the log-probability, a tab,
   and the token; for an unknown token, also a tab and <unk>. A sentence with
-  characters outside the vocabulary of a character model has -inf. Sums over
-  the other sentences go to standard error.
+  characters outside the vocabulary of a character model has -inf. Sums over the
+  other sentences are printed on standard error.
 
 examples:
   asr-lm score "the apple and pear salad" "the apple and pair salad"
@@ -107,7 +107,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-lm` with these arguments, those of the process if None."""
+    """The exit status of `asr-lm` with these arguments, or the arguments of the process."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--"]:  # as in asr.cli.train
         del arguments[0]
@@ -131,12 +131,12 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         f"{PROG} train",
         usage="asr-lm train --run DIR [--config FILE] [--resume] [--GROUP.OPTION X...]\n"
         "       asr-lm train --kind ngram --train TEXT,... --output FILE [OPTION...]",
-        description="Train an n-gram language model by modified Kneser-Ney smoothing; ARPA out."
+        description="Train an n-gram language model by modified Kneser-Ney smoothing."
         if ngram
         else "Train a recurrent language model, or resume an interrupted training.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
     )
-    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model, each with own options")
+    parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; options depend on it")
     if ngram:
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FILE", help="write here: .arpa, .arpa.gz or .safetensors"
@@ -204,7 +204,7 @@ def perplexity(args: argparse.Namespace) -> int:
             elif score.text:
                 impossible += 1
         if not total.sentences:
-            raise DataError("the text must have a sentence that the model can score, but has none", path=text)
+            raise DataError("the text must have at least one sentence that the model can score", path=text)
         write_result("".join(f"{line}\n" for line in _figures(text, total, impossible)))
     return 0
 

@@ -29,7 +29,7 @@ def add_recognizer_flags(parser: Parser, decoding: DecodingOptions | None = None
 
 
 def shown_decoding(arguments: Sequence[str], model: str | None) -> DecodingOptions | None:
-    """The decoding options of a model if the arguments ask for help, and there is such a model."""
+    """The decoding options of a model if the arguments contain --help and the model exists; else None."""
     if not {"-h", "--help"} & set(arguments):
         return None
     from asr.files.model_config import embedded_folders, read_values
@@ -51,7 +51,7 @@ def add_computing_flags(parser: Parser) -> None:
         type=at_least(1),
         default=TranscribeOptions.batch_size,
         metavar="N",
-        help="compute N pieces of sound, of at most 22 s each, together (default: %(default)s)",
+        help="process N pieces of sound, of at most 22 s each, in one batch (default: %(default)s)",
     )
     group.add_argument(
         "--precision",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROG = "asr-train"
 
 _EXAMPLES = """\
-where options come from:
+precedence of options:
   Flags override the --config file, which overrides the defaults. With --init,
   the model's text, frontend and encoder options replace the defaults. A
   --config file is JSON with the names of the flags, such as
@@ -31,8 +31,8 @@ where options come from:
 
 the run folder:
   config.json, log.jsonl, curve.png, tensorboard/, checkpoints/, and at the end
-  model/. Only the path of model/ goes to standard output. Ctrl-C (once) saves a
-  checkpoint. To continue, run the same command again, or
+  model/. Only the path of model/ is printed on standard output. Ctrl-C (once)
+  saves a checkpoint. To continue, run the same command again, or
   asr-train --run DIR --resume.
 
 examples:
@@ -46,7 +46,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `asr-train` with these arguments, those of the process if None."""
+    """The exit status of `asr-train` with these arguments, or the arguments of the process."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--"]:  # needed under torchrun, which takes --run for one of its own flags
         del arguments[0]
@@ -84,7 +84,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="train in N processes, each on --threads threads (default: its share of the processor) or a GPU",
+        help="train in N processes, each on a GPU or on --threads threads (default: its share of the processor)",
     )
 
 
@@ -95,7 +95,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=0,
         metavar="N",
-        help="read and augment sound in N more processes for each; 0: in a thread (default: %(default)s)",
+        help="read and augment sound in N processes for each training process; 0: in a thread (default: %(default)s)",
     )
 
 
@@ -142,7 +142,11 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
 
 
 def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
-    """The options of --config, or of the folder of --resume, overridden by those of the flags."""
+    """The options of --config, or of the folder of --resume, overridden by the flags.
+
+    Raises:
+        ConfigError: both are given, the folder has no run, or a file is not JSON.
+    """
     path = args.config
     if args.resume:
         if path:

@@ -1,4 +1,4 @@
-"""asr-transcribe: recordings in, text out."""
+"""asr-transcribe: turn recordings into text."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from asr.recognition.recordings import find_recordings, is_folder
 
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
+_CONCATENABLE = ("txt", "json", "ctm")  # formats whose results can follow each other in one stream
 _FLAGS = ("output", "resume", "plot", "nproc", "model", "device", "precision", "batch_size", "threads")
-_CONCATENABLE = ("txt", "json", "ctm")  # formats of which several results can follow each other
 
 _EXAMPLES = """\
-what is written:
-  One file, or - for standard input, gives its bare text. Several files, or a
-  folder, give one line each: the path, a tab, the text. json is one object a
-  line, with the path under "audio"; a ctm line begins with the name of the
-  file without its suffix. srt, vtt and tsv of several files, and several
-  formats at once, need --output.
+output:
+  For one file, or - for standard input, only the text. For several files, or a
+  folder, one line for each: the path, a tab, the text. json is one object a
+  line, with the path under "audio"; a ctm line begins with the name of the file
+  without its suffix. srt, vtt and tsv of several files, and several formats at
+  once, need --output.
 
   With --output DIR, talk.wav becomes DIR/talk.txt, and the subfolders of a
   folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Further
@@ -39,21 +39,21 @@ what is written:
   simultaneous commands too: DIR/.recordings.jsonl lists the recording of each
   result. A new result replaces the old one of the same recording. Two
   commands cannot transcribe the same recording into DIR at the same time.
-  Files appear when they are complete: --resume skips recordings whose files
-  exist, whatever options they were made with.
+  Files appear when they are complete. --resume skips recordings whose files
+  exist, even if they were made with other options.
 
-  The utterances of a manifest (.jsonl, .jsonl.gz) go by their ids. URLs are
-  those of fsspec: s3:// needs the package s3fs, https:// aiohttp and
+  The utterances of a manifest (.jsonl, .jsonl.gz) have their ids as names.
+  fsspec opens URLs: s3:// needs the package s3fs, https:// aiohttp and
   requests; a URL without the suffix of a sound file is a folder.
 
 several processes:
   --nproc N starts N, each with its own copy of the model, its part of the
   processor, and where there are several GPUs, one of them. Lines keep their
-  order; files of --output are written as they come. A recording over which a
-  process is killed twice is reported like one that cannot be read.
+  order; each file of --output is written as soon as it is ready. A recording on
+  which a process was killed twice is reported like an unreadable one.
 
-  A file that cannot be read is reported on stderr, the others are done, and
-  the exit status is 1. It is 2 where the command line is wrong.
+  A file that cannot be read is reported on stderr, the others are transcribed,
+  and the exit status is 1. It is 2 if the command line is wrong.
 
 examples:
   asr-transcribe talk.wav
@@ -74,21 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser(arguments: Sequence[str] = ()) -> Parser:
-    """The command line of `asr-transcribe`; help shows how the model of the arguments decodes."""
+    """The command line of `asr-transcribe`; help shows the decoding options of the model in the arguments."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--model", nargs="?")
     model = early.parse_known_args(arguments)[0].model
     parser = Parser(
         PROG,
         usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
-        description="Transcribe recordings: the text goes to standard output, or into files.",
+        description="Transcribe recordings: print the text on standard output, or write files.",
         examples=_EXAMPLES,
     )
     parser.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
-        help="a sound file, a folder of them, the URL of either, a manifest, or - for stdin",
+        help="a sound file, a folder of sound files, a URL of either, a manifest, or - for stdin",
     )
     parser.add_argument(
         "--format",
@@ -101,8 +101,8 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     parser.add_argument(
         "--explain",
         action="store_true",
-        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}) instead: their acoustic "
-        "scores, language models, hotwords, and the words in which they differ",
+        help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}), not the text: acoustic "
+        "scores, language models, hotwords, and the words in which hypotheses differ",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
@@ -117,7 +117,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         "--plot",
         type=Path,
         metavar="FILE|DIR",
-        help="draw what the model heard, and when, as FILE.png, or each recording in a folder; reads it again",
+        help="draw spectrogram, labels and words as FILE.png, or each recording in a folder; reads the sound again",
     )
     add_sound_flags(parser)
     parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         if decoding.get("beam_width", 2) > 1:
             decoding = {"num_best": NUM_EXPLAINED, **decoding}
     elif decoding.get("num_best", 1) > 1 and "json" not in formats:
-        raise ConfigError("--num-best needs a place to show them: add --format json, or --explain")
+        raise ConfigError("--num-best needs an output with several hypotheses: add --format json, or --explain")
     return _transcribe(args, formats, decoding)
 
 

@@ -1,4 +1,4 @@
-"""Arrays from addresses in compiled code, because calls of machine code take only integers."""
+"""Make arrays from addresses in compiled code: machine code takes only integers as arguments."""
 
 from __future__ import annotations
 

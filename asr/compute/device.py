@@ -19,13 +19,14 @@ from torch import nn
 from asr.errors import ConfigError, InputError
 
 # oneDNN caches compiled code for each shape of a recurrent layer, and every batch has another shape: with the default
-# of 1024 entries, memory grows by gigabytes in hours of transcription or training. The first layer reads this.
+# of 1024 entries, memory grows by gigabytes in hours of transcription or training. oneDNN reads this limit at the first
+# layer.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MakeCell: TypeAlias = Callable[[int, int], nn.Module]
 
-GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a small gain is not worth the digits
+GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a small gain is not worth the loss of precision
 TRIAL_WIDTH = 256
 # Utterances and frames of a trial. Fewer hide the gain in training behind overhead; more delay transcription.
 TRAINING_TRIAL, INFERENCE_TRIAL = (32, 32), (8, 16)
@@ -45,7 +46,7 @@ def find_device(name: str) -> torch.device:
         if device.type in ("cpu", "cuda"):
             torch.empty(0, device=device)
             return device
-    except (RuntimeError, AssertionError) as error:  # no device's name; no such device, or torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # not a device name, no such device, or torch without CUDA
         reason = ": " + str(error).partition("\n")[0]
     raise InputError(f"device must be auto, cpu or a CUDA device of this machine, not {name!r}{reason}")
 
@@ -63,14 +64,14 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
         make_cell: makes the kind of layer that takes most of the time: (width, hidden size) to a module.
         training: whether gradients will be computed too.
     Raises:
-        ConfigError: there is no such precision, the device lacks it, or this processor has no such layer in it.
+        ConfigError: there is no such precision, the device lacks it, or this processor cannot run the layer in it.
     """
     check_precision(precision, device)
     if precision != "auto":
         dtype: torch.dtype = getattr(torch, precision)
         if not can_run(make_cell, dtype, device, training=training):
             raise ConfigError(
-                f"precision {precision} must be a format of this processor's recurrent layers, but it is not "
+                f"precision {precision} is not available for recurrent layers on this processor "
                 "(on x86 an LSTM in bfloat16 needs AVX-512): choose auto or float32"
             )
         return dtype

@@ -1,9 +1,10 @@
-"""Functions compiled by numba once on a machine, and loaded without numba from then on.
+"""Compile functions with numba once per machine; later processes load them without numba.
 
-A *kernel* is a function of integers, some of them addresses of arrays. Numba makes LLVM code of it and LLVM makes
-machine code, which is stored in a file. Later processes load the file with llvmlite alone, on which numba stands. The
-first decode of a process then takes 0.08 s. With the same kernels in numba's own cache it takes 0.6 s, most of it the
-import of numba; without a cache, 12 s (`tests/benchmarks/bench_decode.py`, "start"). Calls take about as long.
+A *kernel* is a function of integers, some of them addresses of arrays. Numba translates it to LLVM code, LLVM
+translates this to machine code, and a file stores the machine code. Later processes load the file with llvmlite alone,
+without numba. The first decode of a process then takes 0.08 s. With the same kernels in numba's own cache it takes 0.6
+s, most of it the import of numba; without a cache, 12 s (`tests/benchmarks/bench_decode.py`, "start"). A call takes
+about as long in all cases.
 
 A stored file is executed as it is: its checksum detects damage, not forgery. So files are only read and written where
 no other user can write (`asr.files.caches`). Numba's own cache has no such check.
@@ -46,10 +47,10 @@ class _Object(NamedTuple):
 class Kernels:
     """Compiled functions, ready to call: `kernels["name"](1, array.ctypes.data)` -> int.
 
-    They are loaded from the first of these that has them: this process; a file in NUMBA_CACHE_DIR or, if that is not
-    set, in the __pycache__ of this room; a file in the user's cache folder. Otherwise they are compiled, and stored in
-    the first of these folders where this user can write and no other user can. A file holds for exactly these sources,
-    versions and processor. If no folder is safe from other users, an `AsrWarning` says that each process compiles.
+    They are loaded from this process, else from a file in NUMBA_CACHE_DIR (if it is not set, in the __pycache__ of this
+    package), else from a file in the user's cache folder. If none has them, they are compiled, and stored in the first
+    folder that this user can write and no other user can. A file is valid for exactly these sources, versions and
+    processor. If no folder is safe from other users, an `AsrWarning` says that each process compiles.
 
     Args:
         functions: imports the functions and returns them; called only to compile, because their import loads numba.
@@ -71,7 +72,7 @@ class Kernels:
         """Load the kernels, compiling them if necessary; later calls return at once.
 
         Args:
-            on_compile: called before a compilation, which takes seconds: the place to say so.
+            on_compile: called before a compilation, to explain the delay of some seconds.
         """
         with _lock:
             if self._kernels:
@@ -98,8 +99,8 @@ class Kernels:
     @cached_property
     def _paths(self) -> list[Path]:
         file = f"{self._functions.__module__}.{self._key[:16]}.machine-code"
-        chosen = os.environ.get("NUMBA_CACHE_DIR")
-        paths = [Path(chosen or Path(__file__).parent / "__pycache__") / file]
+        cache_folder = os.environ.get("NUMBA_CACHE_DIR")
+        paths = [Path(cache_folder or Path(__file__).parent / "__pycache__") / file]
         if folder := user_cache_folder():
             paths.append(folder / file)
         return paths
@@ -121,7 +122,7 @@ class Kernels:
         return objects
 
     def _write(self, objects: dict[str, _Object]) -> None:
-        """Store the object code. If several processes do so at once, the whole file of the last one stays."""
+        """Store the object code. If several processes store it at once, the complete file of the last one remains."""
         kernels = [(name, *content[:2], len(content.code)) for name, content in objects.items()]
         content = json.dumps(kernels).encode() + b"\n" + b"".join(content.code for content in objects.values())
         refusal = None
@@ -130,7 +131,7 @@ class Kernels:
                 with writing_cache(path, mode=0o644) as file:
                     file.write(self._seal(content) + b"\n" + content)
                 return
-            except OSError as error:  # a read-only folder or a full disk: the next place, or compile again next time
+            except OSError as error:  # a read-only folder or a full disk: try the next folder
                 refusal = refusal or (error if error.errno == errno.EPERM else None)
         if refusal is not None:
             warnings.warn(

@@ -1,12 +1,12 @@
 """Forced alignment: the most probable path through an emission that collapses to given labels.
 
-A lattice of 2U + 1 states, Φ before, between and after the U labels, is walked by the Viterbi recursion in float64:
+The Viterbi recursion in float64 on a lattice of 2U + 1 states, Φ before, between and after the U labels:
 
     blank[t, u] = max(blank[t-1, u], label[t-1, u-1]) + log p(Φ at t)
     label[t, u] = max(label[t-1, u], blank[t-1, u], label[t-1, u-1] if the two labels differ) + log p(label u at t)
 
-No back-pointers are stored, only the scores of every k-th frame, k = √T. From the end backwards, the k frames before a
-known state are computed again, with the k labels that can lead to it:
+Only the scores of every k-th frame are stored, k = √T, and no back-pointers. Going back from the end, the k frames
+before a known state are computed again, for the k labels that can lead to it:
 
     labels ▲            ╭┤ end      stored: the columns │, T/k of them, of 2U + 1 scores each
            │     │   ╭─╯▒│          again:  the wedges ▒ of k frames and at most k labels
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _HIGHEST = 0.01  # half precision rounds a log-probability of 0 up to this; logits and probabilities are larger
 _LOG_ZERO = -math.inf
 _Results: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of a batch: paths (B, T) int64, spans (B, U, 2) int64, token_scores (B, U) float64, scores (B,) float64."""
-_FEW = 2**16  # up to this many pairs of scores, 1 MB, all are stored
+"""Results of a batch: paths (B, T) int64, spans (B, U, 2) int64, token_scores (B, U) float64, scores (B,) float64."""
+_FEW = 2**16  # store all pairs of scores up to this number, 1 MB
 _WORTH_A_THREAD = 2**19  # frames x labels, half a millisecond
 
 
@@ -82,15 +82,16 @@ def align(log_probs: Any, labels: Any, *, blank: int, gaps: Any = (), gap_score:
     last label rather than in Φ. `torchaudio.functional.forced_align` does the same with one exception: where Φ and the
     label before it tie and are both better than staying, it stays, which is not the best path.
 
-    A gap is a place between labels that may hold sound without labels: Φ there scores at least `gap_score` in every
-    frame. With `gaps=(0, len(labels))`, speech at the edges of a recording that is missing in its text is skipped.
+    A gap is a position between labels where sound without labels may occur: Φ there scores at least `gap_score` in
+    every frame. With `gaps=(0, len(labels))`, speech at the edges of a recording that is missing in its text is
+    skipped.
 
     Args:
-        log_probs: (T, V) floating natural log-probabilities: a NumPy array, or a torch tensor on any device, and if
-            that is CUDA, it is computed there; T may be 0.
+        log_probs: (T, V) floating natural log-probabilities: a NumPy array or a torch tensor; T may be 0. A CUDA tensor
+            is aligned on its GPU.
         labels: (U,) integers without blanks; U may be 0.
         blank: index of the blank label, 0 <= blank < V.
-        gaps: the places that may hold other sound, in 0 .. U; u is before labels[u], U is after the last label.
+        gaps: positions of the gaps, in 0 .. U; u is before labels[u], U is after the last label.
         gap_score: natural log-probability, at most 0, of a frame of a gap.
     Raises:
         InputError: a shape, dtype, label, gap or the blank is not as above; log_probs holds NaN or a positive number;
@@ -176,7 +177,11 @@ def align_batch(
 
 
 def warm_up(on_compile: Callable[[], object] | None = None) -> None:
-    """Load the compiled aligner, compiling it if necessary; the first process on a machine does so, in seconds."""
+    """Load the compiled aligner, compiling it if necessary: some seconds in the first process on a machine.
+
+    Args:
+        on_compile: called before a compilation, to explain the delay.
+    """
     _kernels.load(on_compile=on_compile)
 
 
@@ -358,7 +363,7 @@ def _align_on_device(
 
 def _checked_emission(log_probs: Any, *, shape: str, num_axes: int) -> Any:
     """A contiguous NumPy array of float32 or float64, or a torch tensor on CUDA."""
-    if hasattr(log_probs, "detach"):  # a torch tensor; torch itself stays unloaded
+    if hasattr(log_probs, "detach"):  # a torch tensor, recognised without importing torch
         emission = log_probs.detach()
         is_floating = emission.is_floating_point()
         if not emission.is_cuda:

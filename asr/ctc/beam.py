@@ -14,10 +14,10 @@ score of the complete word replaces this estimate, so the estimate changes which
 
 A hotword may never be completed. So a prefix is ranked by the hotwords that are certain, and the `beam_width` best
 prefixes are the *members* of the beam, as if no match were open. The beam also has half as many *guests*: prefixes that
-fall short, but not with the potential of their open match. A guest is dropped when its match fails. When its match is
-completed it competes with the members, and so does every prefix after it. Apart from these, members do not count
-alignments that go through guests: a hotword that occurs in no text changes nothing, to the last bit. The mass of a
-prefix with guests, its *whole* mass, is stored beside the other.
+score too low for members, but high enough with the potential of their open match. A guest is dropped when its match
+fails. When its match is completed it competes with the members, and so does every prefix after it. Apart from these,
+members do not count alignments that go through guests: a hotword that occurs in no text changes nothing, to the last
+bit. The mass that includes alignments through guests, the *whole* mass, is stored separately.
 
 The prefixes are the nodes of a tree, numbered from 1 (node 0 is a scratch row, and means "none"). A frame takes two
 passes. The first gives each prefix of the beam its new probabilities, including the mass that it gets from its parent.
@@ -25,9 +25,9 @@ So the second only looks for new prefixes among the pairs of a prefix and a labe
 the worst prefix that would be kept. Nodes are made for prefixes that are kept, and freed when neither they nor their
 descendants are in the beam.
 
-A language model of labels that has no tables, such as a recurrent one, is asked about a prefix only when a label after
-it might come among the best, and about all such prefixes together: the compiled search stops in a frame, lists the
-prefixes, and repeats the frame once each has its row, the log-probabilities of the next label. Rows, and the states
+A language model of labels without tables, such as a recurrent one, scores a prefix only when an extension of the prefix
+may enter the beam, and it scores all such prefixes in one batch: the compiled search stops in a frame, lists the
+prefixes, and repeats the frame when each has its row, the log-probabilities of the next label. Rows, and the states
 from which the model continues, belong to nodes and are freed with them.
 """
 
@@ -83,7 +83,7 @@ class BeamOptions:
 
     beam_width: int = option(16, "keep N prefixes; 1: decode greedily", least=1, most=WIDEST_BEAM)
     token_threshold: float | None = option(
-        None, "begin no prefix with labels below this log-probability, except the frame's best; none: with any", most=0
+        None, "extend prefixes only by the best label and labels above this log-probability; none: by all", most=0
     )
     score_threshold: float | None = option(
         None, "drop prefixes this many nats or more behind the best; none: keep all", above=0
@@ -98,7 +98,7 @@ class BeamOptions:
     word_bonus: float = option(0.0, "add this for each word, in nats", **BONUS)
     unknown_word_score: float = option(-5.0, "add this for each word outside the lexicon, in nats", **BONUS)
     unknown_letter_score: float = option(
-        0.0, "add this for each letter of such a word, in nats, at most 0", least=-LARGEST_SCORE, most=0
+        0.0, "add this for each letter of a word outside the lexicon, in nats, at most 0", least=-LARGEST_SCORE, most=0
     )
     only_lexicon: bool = option(False, "allow only words of the lexicon")
 
@@ -120,7 +120,7 @@ class BeamHypothesis:
         unknown_letters: the number of their labels.
         hotword_score: sum of the weights of the matches.
         hotwords: the matches, from left to right.
-        text, words: spelled out; empty as the search gives it, which knows no characters.
+        text, words: spelled out; empty in results of the search, which handles labels only.
         rnn_score, source_score: unweighted log-probabilities in the language models of rescoring; None before it.
     """
 
@@ -140,9 +140,9 @@ class BeamHypothesis:
 
 
 class LabelModel(Protocol):
-    """A language model of labels without tables, asked about many prefixes at once.
+    """A language model of labels without tables, which scores many prefixes at once.
 
-    A row holds its answer for a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most
+    A row is its result for a prefix: (V,) float32 natural log-probabilities of each label as the next one, at most
     0, and of the end of the text in the column of the blank. A state is an array of any shape and type, from which the
     model continues the prefix.
     """
@@ -155,7 +155,7 @@ class LabelModel(Protocol):
 
 
 class BeamSearch:
-    """A prefix beam search for emissions of V labels. It stores nothing of them: any number of threads may share it.
+    """A prefix beam search for emissions of V labels. It does not store emissions, so threads may share it.
 
     Prefixes with equal scores are ordered by age (the one that entered the beam in an earlier frame first), then by
     their parents, then by label. So results do not depend on threads, or on the pieces in which an emission comes.
@@ -264,7 +264,7 @@ class BeamSearch:
         """The n best texts of an emission, best first.
 
         Args:
-            emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.
+            emission: (T, V) floating natural log-probabilities (not checked; without NaN); T may be 0.
             num_best: the most texts to return; there are at most as many as prefixes in the beam.
             within: nats; texts farther behind the best are left out.
         Returns:
@@ -295,7 +295,7 @@ class BeamSearch:
         return BeamState(self)
 
     def _run(self, searches: Sequence[Iterator[_Question]]) -> None:
-        """Run searches to their ends; each step of the label model answers the questions of all of them."""
+        """Run searches to their ends; each step of the label model computes the rows of all of them."""
         while questions := [(search, question) for search in searches if (question := next(search, None))]:
             assert self.label_model is not None
             searches = [search for search, _ in questions]
@@ -360,7 +360,7 @@ class BeamSearch:
         self._set_addresses()
 
     def _set_addresses(self) -> None:
-        """Write the addresses of the arrays into the rules; they hold as long as the arrays exist."""
+        """Write the addresses of the arrays into the rules; they are valid as long as the arrays exist."""
         no_lm = np.zeros(len(NgramTables._fields), dtype=np.int64)
         self._arrays["LM"] = no_lm if self._lm is None else field_values(self._lm)
         for name, values in self._arrays.items():
@@ -369,13 +369,13 @@ class BeamSearch:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._set_addresses()  # a copy has other addresses, and so has another process
+        self._set_addresses()  # addresses differ in a copy and in another process
 
 
 def _look_ahead(lexicon: WordTrie, lm: NgramTables, options: BeamOptions) -> tuple[float, np.ndarray]:
     """The look-ahead bonus of an open word that has left the lexicon; and of each node of the lexicon, (N + 1,).
 
-    One more label never raises it: where an unknown word is likelier than all words ahead, it counts as the one ahead.
+    One more label never raises it: if an unknown word is likelier than all words ahead, its score is used.
 
     Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition", with a
         model of single words.
@@ -412,7 +412,7 @@ class BeamState:
         self._set("SCORES", np.empty(4 * num_prefixes))
         self._set("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
         if search.label_model is not None:
-            self._set("ASKED", np.empty(num_prefixes, dtype=np.int64))
+            self._set("MISSING", np.empty(num_prefixes, dtype=np.int64))
             self._set("ROWS", search._first_rows.copy())
             self._model_states = search._first_model_states.copy()
         self._state["num_active"], self._state["root"] = 1, records.ROOT
@@ -446,8 +446,8 @@ class BeamState:
                 frame = kernel(self._search._rules_at, self._state_at, block.ctypes.data, frame, len(block))
                 if frame == len(block):
                     break
-                if num_asked := int(self._state[0]["num_asked"]):
-                    yield self, self._arrays["ASKED"][:num_asked]
+                if num_missing := int(self._state[0]["num_missing"]):
+                    yield self, self._arrays["MISSING"][:num_missing]
                 else:
                     self._double_nodes()
 

@@ -45,7 +45,7 @@ def _tables(rules, state):
 def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     """Search the frames from first_frame on; -> frames done, fewer than all if nodes or rows are missing.
 
-    If rows are missing, ASKED lists the `num_asked` nodes that need one; if nodes are missing, `num_asked` is 0.
+    If rows are missing, MISSING lists the `num_missing` nodes that need one; if nodes are missing, `num_missing` is 0.
 
     This is one function, because LLVM compiles each function again in every function that calls it.
     """
@@ -54,8 +54,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     nodes, beam = _array(state.NODES, records.NODE), _array(state.BEAM, records.ACTIVE)
     candidates, scores = _array(state.CANDIDATES, records.CANDIDATE), _array(state.SCORES, np.float64)
     whole, candidates_whole = _array(state.BEAM_WHOLE, records.MASS), _array(state.CANDIDATES_WHOLE, records.MASS)
-    asked = _array(state.ASKED, np.int64)
-    state.num_asked = 0
+    missing = _array(state.MISSING, np.int64)
+    state.num_missing = 0
     live = left = _array(state.INDICES, np.int64)
     width, num_guests = rules.beam_width, rules.num_guests
     for t in range(first_frame, num_frames):
@@ -173,8 +173,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 if child > 0 and nodes[child].slot >= 0:
                     continue
                 if rules.lm_units == records.LM_OF_ROWS and node.lm_state == records.NO_ROW:
-                    asked[state.num_asked] = active.node
-                    state.num_asked += 1
+                    missing[state.num_missing] = active.node
+                    state.num_missing += 1
                     break
                 bonus, hope, certain = 0.0, 0.0, 0.0
                 if rules.has_words:
@@ -206,7 +206,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                     count, bar, guest_bar = _select_best(
                         candidates, candidates_whole, scores, count, bar, guest_bar, rules
                     )
-        if state.num_asked > 0:  # the frame is repeated later, and overwrites all results so far
+        if state.num_missing > 0:  # the frame is repeated later, and overwrites all results so far
             return t
         if count > width or num_guests > 0:
             count, bar, guest_bar = _select_best(candidates, candidates_whole, scores, count, bar, guest_bar, rules)
@@ -348,7 +348,8 @@ def _extend(nodes, parent, label, node, tables, rules):
 
 @_compiled
 def _close(nodes, node, tables, rules):
-    """A prefix once its last word is complete: allowed, num_words, num_unknown, unknown_letters, lm_score, lm_state."""
+    """The values of a prefix with its last word complete: allowed, num_words, num_unknown, unknown_letters, lm_score,
+    lm_state."""
     prefix = nodes[node]
     num_words, num_unknown, unknown_letters = prefix.num_words, prefix.num_unknown, prefix.unknown_letters
     lm_score, lm_state = prefix.lm_score, prefix.lm_state

@@ -38,8 +38,8 @@ CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or a new prefix: one o
     [("node", "i8"), ("label", "i8"), ("is_member", "i8"), *_MASS, ("score", "f8"), ("guest_score", "f8")]
 )
 STATE = np.dtype(
-    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_asked")]
-    + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "ASKED", "ROWS")]
+    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_missing")]
+    + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "MISSING", "ROWS")]
     + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass including alignments through guests
 )
 FINAL = np.dtype(

@@ -53,8 +53,8 @@ def losses_of_equal_lengths(
     """The CTC losses of a batch by a kernel that needs all utterances as long as the batch; the blank is label 0.
 
     The kernel gets no target without an alignment, for which cuDNN reads memory out of bounds, and no empty target, for
-    which it returns NaN (pytorch issue 21680). Both are replaced by a label of no consequence, and their loss is
-    computed here. The kernel gets `NEVER` for a probability of 0, and a loss of that size becomes infinite.
+    which it returns NaN (pytorch issue 21680). Both are replaced by an arbitrary label, and their loss is computed
+    here. The kernel gets `NEVER` for a probability of 0, and a loss of that size becomes infinite.
 
     Args:
         log_probs: (B, T, V) with T >= 1 and V >= 2, natural log.

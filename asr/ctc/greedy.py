@@ -35,7 +35,7 @@ def best_path(emission: np.ndarray, *, blank: int) -> BestPath:
     These need not be the most probable tokens, whose probability may be spread over many paths.
 
     Args:
-        emission: (T, V) floating natural log-probabilities (trusted to be that, without NaN); T may be 0.
+        emission: (T, V) floating natural log-probabilities (not checked; without NaN); T may be 0.
         blank: index of the blank label, 0 <= blank < V.
     Returns:
         See `BestPath`. Of equally probable labels the lowest wins.

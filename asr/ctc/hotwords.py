@@ -1,13 +1,14 @@
 """Words and phrases that a beam search should expect, and their places in a text of labels.
 
-A hotword is a sequence of labels: a word, or words with a delimiter between them. It counts where it stands as whole
-words, by the rule of leftmost and longest: read from the left; at the start of each word take the longest hotword that
-begins there and ends with a word; continue after it, or with the next word if there is none. So NEW YORK is not also
-NEW, no label counts twice, and the matches of a text do not depend on the way of the search.
+A hotword is a sequence of labels: a word, or words with a delimiter between them. It matches whole words only, the
+leftmost and longest first: read from the left; at the start of each word take the longest hotword that begins there and
+ends with a word; continue after it, or with the next word if there is none. So NEW YORK is not also NEW, no label
+counts twice, and the matches of a text do not depend on the order of the search.
 
 While a prefix is being spelled, its matches are not known yet. The search stores one node of a trie with it, that of
 the leftmost open match, and ranks the prefix by the certain weights: of complete matches, and of complete parts of the
-open one. A prefix that would be pruned stays for a while (see `asr.ctc.beam`) if it is good enough with a potential:
+open one. A prefix that would be pruned becomes a guest (see `asr.ctc.beam`) if its score is high enough with a
+potential:
 
     potential(n) = max over the hotwords h that begin with n of   weight(h) * labels of n / labels of h, or `earned`
                    or, if it is more, the weight that remains when n fails
@@ -54,7 +55,8 @@ class Hotwords:
         weights: (H,) finite and > 0, in nats: added to the score of a text for each complete match.
         earned: for each hotword the value of its match after each label, up to its weight; None: it grows evenly.
     Raises:
-        InputError: a spelling is empty, comes twice or does not hold labels; or a weight is missing or not positive.
+        InputError: a spelling is empty, occurs twice or has anything but labels; or a weight is missing or not
+            positive.
     """
 
     def __init__(

@@ -215,7 +215,7 @@ def _faster_backend(batch: CheckedBatch, native: Kernel) -> tuple[Backend, str]:
         seconds: dict[Backend, float] = {"native": _seconds(native, batch)}
         try:
             seconds["cudnn"] = _seconds(_in_cudnn, batch)
-        except RuntimeError as error:  # no memory for its workspace, for example: training can do without
+        except RuntimeError as error:  # no memory for its workspace, for example: train without cuDNN
             torch.cuda.empty_cache()
             _faster[key] = "native", f"CTC runs in native: cudnn failed ({str(error).strip().partition(chr(10))[0]})"
             return _faster[key]
@@ -253,7 +253,7 @@ def _warn(sentence: str) -> None:
 def _checked_labels(
     targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int, num_labels: int
 ) -> Tensor:
-    """Labels (sum of target_lengths,) of all targets, once they and the lengths (B,) are known to be right."""
+    """Labels (sum of target_lengths,) of all targets, after checking them and the lengths (B,)."""
     if not 0 <= blank < num_labels:
         raise InputError(f"blank must be one of the {num_labels} labels, 0 .. {num_labels - 1}; got {blank}")
     if input_lengths.ndim != 1 or target_lengths.shape != input_lengths.shape:

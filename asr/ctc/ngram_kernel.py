@@ -13,7 +13,7 @@ query = compiled(ngram_tables.query)
 
 @compiled
 def tables_at(fields_at):
-    """The `NgramTables` whose `field_values` stand at an address."""
+    """The `NgramTables` whose `field_values` are at an address."""
     fields = array_from(fields_at, np.int64)
     return NgramTables(
         array_from(fields[0], np.int32),

@@ -23,7 +23,7 @@ class NgramTables(NamedTuple):
     words:           (N,) int32, the last word of the n-gram; words[0] is -1
     log_probs:       (N,) float32, natural logarithm of its probability after its context
     next_states:     (N,) int32, the state after it: a node below C
-    back_offs:       (C,) float32, natural logarithm of the weight paid for a word that does not continue the context
+    back_offs:       (C,) float32, natural logarithm of the weight of a word that does not continue the context
     back_off_states: (C,) int32, the state to look in next: the longest shorter context
     first_children:  (C + 1,) int32
     num_words:       words are 0 .. num_words - 1; 0 is <unk>

@@ -90,7 +90,7 @@ class WordTrie:
         spellings: one sequence of labels for each word, without delimiters; no two equal.
         words: the number of each word in the language model; None numbers them 0, 1, ... in order.
     Raises:
-        InputError: a spelling is empty, occurs twice or does not hold labels; or words has another length.
+        InputError: a spelling is empty, occurs twice or has anything but labels; or words has another length.
     """
 
     def __init__(self, spellings: Sequence[Sequence[int]], words: Sequence[int] | None = None):

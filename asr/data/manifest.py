@@ -128,8 +128,8 @@ def spelled_text(utterance: Utterance, options: TextOptions) -> str:
 def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]) -> None:
     """Write utterances as a Lhotse CutSet; the file appears complete or not at all.
 
-    The same utterances give the same bytes. Relative audio paths are made absolute: Lhotse starts a relative path in a
-    manifest from the working directory, this module from the manifest's folder.
+    The same utterances give the same bytes. Relative audio paths are made absolute, because Lhotse resolves them from
+    the working directory, and this module from the manifest's folder.
 
     Args:
         utterances: in the order of the lines; their audio files must exist.
@@ -158,7 +158,7 @@ def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) ->
 
 
 def read_usable(path: str | os.PathLike[str]) -> list[Utterance | DataError]:
-    """As `read_manifest`, but with an error in the place of each bad line, or of the rest of a damaged file.
+    """As `read_manifest`, but each bad line, or the rest of a damaged file, is replaced by an error.
 
     Raises:
         DataError: there is no such manifest, its suffix is wrong, or it has no lines.
@@ -280,7 +280,7 @@ def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
     try:
         from lhotse import AudioSource, Recording
     except ImportError as error:
-        raise ImportError(f"writing a manifest needs Lhotse, which asr's extra `train` brings: {error}") from error
+        raise ImportError(f"writing a manifest needs Lhotse, which asr's extra `train` installs: {error}") from error
 
     recordings: dict[Path, Recording] = {}
     seen: set[str] = set()

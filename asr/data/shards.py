@@ -70,7 +70,7 @@ def write_shards(
     try:
         from lhotse.shar import AudioTarWriter, JsonlShardWriter
     except ImportError as error:
-        raise ConfigError(f"writing shards needs Lhotse, which asr's extra `train` brings: {error}") from error
+        raise ConfigError(f"writing shards needs Lhotse, which asr's extra `train` installs: {error}") from error
     utterances = read_manifest(manifest, check_audio=True)
     if not utterances:
         raise DataError("the manifest must hold utterances, but there are none", path=manifest)
@@ -128,11 +128,11 @@ def read_shards(source: str) -> list[Utterance]:
     sounds = {name.split(".")[1]: name for name in names if name.startswith("recording.") and name.endswith(".tar")}
     if numbers and (lone := sorted(set(sounds) - set(numbers))):
         name = sounds[lone[0]]
-        raise DataError(f"must have its cuts, cuts.{lone[0]}.jsonl.gz, but there are none", path=f"{source}/{name}")
+        raise DataError(f"must have its cuts, cuts.{lone[0]}.jsonl.gz, but it is missing", path=f"{source}/{name}")
     if not numbers:
         raise DataError(
             "must be a manifest (.jsonl or .jsonl.gz), or a folder of shards (cuts.000000.jsonl.gz, "
-            "recording.000000.tar), but no shards are there",
+            "recording.000000.tar), but it has no shards",
             path=source,
         )
     utterances: list[Utterance] = []
@@ -140,7 +140,7 @@ def read_shards(source: str) -> list[Utterance]:
     for number in numbers:
         cuts, archive = f"cuts.{number}.jsonl.gz", f"recording.{number}.tar"
         if archive not in names:
-            raise DataError(f"the shard must have its sound, {archive}, but there is none", path=f"{source}/{cuts}")
+            raise DataError(f"the shard must have its sound, {archive}, but it is missing", path=f"{source}/{cuts}")
         name = f"{source.rstrip('/')}/{cuts}"
         with opened(name) as file, unpacked(file, name) as content, lines_with_ends(content) as lines:
             utterances += read_shard(lines, name, archive=f"{source.rstrip('/')}/{archive}", seen=seen)

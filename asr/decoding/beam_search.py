@@ -1,4 +1,4 @@
-"""The beam search of decoding options, with its language model, lexicon and hotwords from their files."""
+"""Make the beam search of decoding options: read its language model, lexicon and hotwords."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
-_APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # people type the last three for one
+_APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are often typed instead of an apostrophe
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
 _MODEL_FILES = ("config.json", "weights.safetensors")
 _last_seen: dict[str, Identity] = {}  # by path; a file that disappears counts as unchanged
 
 
 class ExpectedHotword(NamedTuple):
-    """A hotword as spelled, its weight in nats, and the words and letters in it that the lexicon does not know."""
+    """A hotword, its weight in nats, and the numbers of its words and letters outside the lexicon."""
 
     text: str
     weight: float
@@ -49,8 +49,8 @@ def make_search(
 ) -> tuple[BeamSearch, tuple[ExpectedHotword, ...], frozenset[str]]:
     """A search with the language model, lexicon and hotwords of the options.
 
-    A match of a hotword gives back the price of its unknown words. Adding these words to the lexicon would change the
-    pruning of other words with the same beginning.
+    A match of a hotword cancels the penalty of its unknown words. To add these words to the lexicon instead would
+    change the pruning of other words with the same beginning.
 
     Args:
         device: where a recurrent language model computes.
@@ -106,10 +106,10 @@ def _expect(
     alphabet: Alphabet,
     options: BeamOptions,
 ) -> tuple[tuple[ExpectedHotword, ...], Hotwords]:
-    """Hotwords for the search, which give back the price of their unknown words.
+    """Hotwords for the search, which cancel the penalty of their unknown words.
 
-    The search charges an unknown word at the first label after which no word of the lexicon can follow, or at its end,
-    for all its letters up to there, and then for each letter. The price comes back in the same places.
+    The search adds the penalty of an unknown word at the first label after which no word of the lexicon is possible, or
+    at the end of the word, for all letters so far, and then at each letter. Hotwords cancel it at the same labels.
     """
     word_price, letter_price = -min(options.unknown_word_score, 0.0), -options.unknown_letter_score
     known = sorted(lexicon) if weights and (word_price or letter_price) else []
@@ -158,9 +158,9 @@ def _warm_up() -> None:
 
 
 def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
-    """The labels of a text, as written or in the upper or lower case of the alphabet; none if it lacks a character.
+    """The labels of a text, as written or in the case of the alphabet; none if the alphabet lacks a character.
 
-    White space counts as single spaces. An apostrophe that the alphabet lacks counts as one that it has.
+    White space counts as single spaces. An apostrophe that the alphabet lacks is replaced by one that it has.
     """
     text = " ".join(text.split())
     if any(mark in text for mark in _APOSTROPHES) and (
@@ -204,7 +204,7 @@ def named_files(options: DecodingOptions) -> list[str]:
 
 
 def file_versions(names: Iterable[str]) -> tuple[Identity | None, ...]:
-    """The identities of files, which change with their content; a file that is gone counts as unchanged."""
+    """The identities of files, which change with their content; a missing file counts as unchanged."""
     return tuple(map(_version, names))
 
 
@@ -219,7 +219,7 @@ def read_source(path: str, alphabet: Alphabet) -> NgramModel:
 
     Raises:
         DataError: the file cannot be read.
-        InputError: the model is over words, or lacks characters of the alphabet, so that their texts would seem rare.
+        InputError: the model is over words, or lacks characters of the alphabet.
     """
     model = _read_lm(path)
     if not model.over_characters:
@@ -227,7 +227,7 @@ def read_source(path: str, alphabet: Alphabet) -> NgramModel:
     spelled = (model.space if character == " " else character for character in alphabet.characters)
     if missing := [character for character in spelled if character not in model.vocabulary]:
         raise InputError(
-            f"source_lm must know all characters of the acoustic model, in the same case; {path} lacks "
+            f"source_lm must have all characters of the acoustic model, in the same case; {path} lacks "
             f"{', '.join(missing[:9])}{', ...' * (len(missing) > 9)}"
         )
     return model
@@ -253,7 +253,11 @@ def _check_script(
     label_words: np.ndarray | None,
     spellings: Mapping[tuple[int, ...], int],
 ) -> None:
-    """Refuse a language model that knows no texts in the alphabet; warn of one that knows few."""
+    """Refuse a language model without words or letters of the alphabet; warn if it has few.
+
+    Raises:
+        InputError: none of its words can be spelled, or it has no word of the lexicon, or no letter.
+    """
     if label_words is not None:
         letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
         number, known, units = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
@@ -313,7 +317,7 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
 
 
 def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
-    """Text and weight of each hotword, and its file and line for messages; `@file` stands for the lines of a file."""
+    """Text and weight of each hotword, and its file and line for messages; a file is read for `@file`."""
     for entry in entries:
         if not entry.startswith("@"):
             yield *_parse_hotword(entry, ""), ""

@@ -30,7 +30,7 @@ def agreements(hypotheses: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def word_shares(agreement: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(W,) in 0 .. 1, the share of probability of the hypotheses that have a word in its place.
+    """(W,) in 0 .. 1, the share of probability of the hypotheses that have the word at its position.
 
     Args:
         agreement: (n, W), see `agreements`.
@@ -56,8 +56,8 @@ def of_utterance(characters: np.ndarray) -> float:
 def evidence(confidences: np.ndarray, utterances: np.ndarray | float) -> np.ndarray:
     """(W, 3): 1, the log-odds of each word's confidence, and the log-odds of its utterance.
 
-    In a noisy utterance, or one in another language, hypotheses agree on words that nobody said. The low posteriors of
-    all its characters show it.
+    In a noisy utterance, or one in another language, hypotheses agree on words that nobody said, but the posteriors of
+    all characters are low.
 
     Args:
         confidences: (W,) in 0 .. 1.
@@ -96,7 +96,7 @@ def fit_calibration(features: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _newton(features: np.ndarray, right: np.ndarray, unchanged: np.ndarray) -> np.ndarray:
-    """The likeliest coefficients without limits."""
+    """The coefficients of highest likelihood, without limits."""
 
     def loss(coefficients: np.ndarray) -> float:
         odds = features @ coefficients

@@ -22,7 +22,7 @@ from asr.options import to_json
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words, split_words
 
-_SUM_TOLERANCE = 0.01  # half precision is that coarse; logits and probabilities miss 1 by far more
+_SUM_TOLERANCE = 0.01  # rounding of half precision; for logits and probabilities the error is much larger
 _NUM_WEIGHED = 32  # hypotheses for confidences, at most
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
 
@@ -41,7 +41,7 @@ class Decoder:
         InputError: the alphabet can spell no hotword, or no word of the language model; or a fused language model lacks
             one of its characters.
     Warns:
-        AsrWarning: hotwords that cannot be spelled are left out; a language model knows few of the words or letters.
+        AsrWarning: hotwords that cannot be spelled are left out; a language model lacks most of the words or letters.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Decoder:
     ) -> list[Transcript]:
         """The transcripts of several utterances, the same as from `decode` one by one.
 
-        A recurrent language model, in rescoring or in the search, gets the hypotheses of all of them together.
+        A recurrent language model, in rescoring or in the search, scores the hypotheses of all utterances together.
         """
         emissions = [checked_log_probs(emission, num_labels=self.alphabet.size) for emission in log_probs]
         timelines = [
@@ -87,7 +87,7 @@ class Decoder:
         return [self._transcript(*parts) for parts in zip(lists, emissions, timelines, strict=True)]
 
     def hypotheses(self, emissions: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
-        """The hypotheses of each emission, the best first, rescored if the options say so; not for greedy decoding.
+        """The hypotheses of each emission, the best first, rescored if `rescore_lm` is set; not for greedy decoding.
 
         Args:
             emissions: (T, V) natural log-probabilities, which are not checked.
@@ -127,7 +127,7 @@ class Decoder:
         ]
 
     def _spell(self, hypothesis: BeamHypothesis) -> BeamHypothesis:
-        """A hypothesis of the search with its text; unknown words of hotwords do not count, nor does their price."""
+        """A hypothesis of the search with its text, without the unknown words of hotwords and their penalty."""
         text = self.alphabet.decode(hypothesis.tokens)
         expected = [self._hotwords[match.index] for match in hypothesis.hotwords]
         return replace(
@@ -187,7 +187,7 @@ class Decoder:
     def _of_hypotheses(
         self, hypotheses: Sequence[Hypothesis], spelled: str, confidences: Sequence[float], timeline: Timeline
     ) -> Transcript:
-        """The transcript of hypotheses of which the first spells `spelled`, with the confidence of each word."""
+        """The transcript of hypotheses, the first with the text `spelled`, with the confidence of each word."""
         return Transcript(
             text=hypotheses[0].text,
             words=tuple(_words(spelled, hypotheses[0].spans, confidences, timeline))[::-1],
@@ -208,7 +208,7 @@ class Decoder:
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:
     """Posteriors divided by a power of the labels' prior, normalised again: closer to the likelihood of the sound.
 
-    A network trained on few texts learns the frequencies of labels too, which a language model knows better.
+    A network trained on few texts also learns the frequencies of labels; a language model estimates them better.
 
     Args:
         emission: (T, V) natural log-probabilities.
@@ -251,8 +251,8 @@ def decode(
         duration_seconds: of the sound, which ends in the frame before the last or later; None means
             T * frame_seconds.
     Returns:
-        Text and words without white space around them or doubled, and `options.num_best` hypotheses at most, with
-        their scores in nats.
+        Text and words without white space at the ends or doubled, and `options.num_best` hypotheses at most, with their
+        scores in nats.
     Raises:
         InputError: log_probs has another shape or type, NaN, or rows that do not sum to 1 once exponentiated; or the
             sound is too short for its frames; or no hotword can be spelled.
@@ -264,7 +264,7 @@ def decode(
 
 
 def _empty(emission: np.ndarray) -> BeamHypothesis:
-    """The empty hypothesis, where nothing is possible, or nothing that the lexicon allows."""
+    """The empty hypothesis, for an emission in which no text, or no text of the lexicon, is possible."""
     score = max(float(emission[:, BLANK].sum()), LEAST_SCORE)
     return BeamHypothesis(tokens=np.zeros(0, dtype=np.int64), score=score, acoustic_score=score)
 
@@ -290,7 +290,7 @@ def _cached_decoder(alphabet: Alphabet, options: DecodingOptions, versions: tupl
 def place_tokens(emission: np.ndarray, tokens: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
     """The spans [start, end), in frames, of U tokens by forced alignment, and (U,) their confidences.
 
-    Without tokens there are none, even in an emission that allows nothing.
+    Without tokens both are empty, even if no path through the emission is possible.
     """
     from asr.ctc.alignment import align
 
@@ -317,10 +317,14 @@ def _words(
 
 
 def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
-    """(T, V) in float32 or float64, checked to hold natural log-probabilities of V labels."""
-    if hasattr(log_probs, "detach"):  # a torch tensor; torch itself stays unloaded
+    """(T, V) in float32 or float64, checked to hold natural log-probabilities of V labels.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    if hasattr(log_probs, "detach"):  # a torch tensor, without loading torch
         log_probs = log_probs.detach().cpu()
-        if str(log_probs.dtype) == "torch.bfloat16":  # unknown to NumPy
+        if str(log_probs.dtype) == "torch.bfloat16":  # not in NumPy
             log_probs = log_probs.float()
     emission = np.asarray(log_probs)
     if emission.ndim != 2:

@@ -21,7 +21,7 @@ UNUSED = ("<s>", "</s>", "<unk>", "[unk]", "[cls]", "[sep]", "⁇", *PADS, "<bla
 
 
 class LabelDecoder:
-    """Decodes emissions whose columns stand for given labels; see `build_decoder`."""
+    """Decodes emissions with a column for each of the given labels; see `build_decoder`."""
 
     def __init__(
         self,
@@ -88,8 +88,8 @@ def build_decoder(
             "|", " " or "▁" for the space; <s>, </s> and <unk> have no sound. Or a mapping of labels to columns, like
             `tokenizer.get_vocab()`.
         ngram_path: an ARPA file of words or characters, plain, .gz or .xz; None means no language model.
-        blank: label or column of the blank, if its name does not tell: "-" of torchaudio's bundles, "<s>" of fairseq's
-            dictionaries.
+        blank: label or column of the blank, if its name does not identify it: "-" of torchaudio's bundles, "<s>" of
+            fairseq's dictionaries.
         logits: emissions will be logits, not log-probabilities.
         options: of `DecodingOptions`: beam_width (16), lm_weight, word_bonus, hotwords ...
     Raises:
@@ -113,7 +113,7 @@ def _checked_labels(labels: object) -> list[str]:
             raise InputError(f"labels by name must have the columns 0 .. {len(columns) - 1}, each once; got {shown}")
         labels = sorted(labels, key=labels.__getitem__)
     if isinstance(labels, (set, frozenset)):
-        raise InputError("labels must come in the order of the columns, and a set has none; give a list")
+        raise InputError("labels must be in the order of the columns, but a set has no order; give a list")
     if (
         isinstance(labels, str)
         or not isinstance(labels, Collection)
@@ -161,7 +161,7 @@ def _normalized(logits: Any, *, num_labels: int) -> np.ndarray:
         raise InputError(f"logits must be (T, {num_labels}), a column for each label; got shape {logits.shape}")
     for name, wrong in (("NaN", np.isnan(logits)), ("+inf", logits == np.inf)):
         if (rows := np.flatnonzero(wrong.any(axis=1))).size:
-            raise InputError(f"logits must be finite, or -inf for what cannot be; the first {name} is in row {rows[0]}")
+            raise InputError(f"logits must be finite or -inf; the first {name} is in row {rows[0]}")
     if (rows := np.flatnonzero((logits == -np.inf).all(axis=1))).size:
-        raise InputError(f"logits must leave something possible in each row; row {rows[0]} is all -inf")
+        raise InputError(f"each row of logits must have a value above -inf; row {rows[0]} has none")
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)

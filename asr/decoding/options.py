@@ -1,4 +1,4 @@
-"""What decoding can be asked for: a small frozen dataclass for each concern, from which commands make their flags."""
+"""Options of decoding: a small frozen dataclass for each concern; commands make their flags from them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from asr.ctc.beam import BONUS, LARGEST_SCORE, WEIGHT, BeamOptions
 from asr.errors import ConfigError
 from asr.options import check_options, flat_fields, group, option, replace_options, to_json
 
-HOTWORD_WEIGHT = 6.0  # nats, where none is given
-BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # where something needs a beam and nobody said how wide
+HOTWORD_WEIGHT = 6.0  # nats, if no weight is given
+BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # if an option needs a beam and no width is given
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageOptions:
-    """What a beam search knows of the language.
+    """Language model, lexicon and hotwords of a beam search.
 
     In Python `hotwords` may also be a mapping of words to weights.
     """
@@ -24,10 +24,10 @@ class LanguageOptions:
     lm: str | None = option(None, "n-gram model of words or characters: .arpa, .gz, .xz, or .safetensors", file=True)
     fuse_lm: str | None = option(
         None,
-        "recurrent model of characters, a name or folder, instead of an n-gram model; slower than rescoring",
+        "recurrent model of characters, by name or folder, instead of an n-gram model; slower than rescoring",
         file=True,
     )
-    lexicon: str | None = option(None, "file with a word a line, in place of the language model's words", file=True)
+    lexicon: str | None = option(None, "file of known words, one a line (default: the words of lm)", file=True)
     hotwords: tuple[str, ...] = option(
         (), f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"
     )
@@ -49,7 +49,7 @@ class LanguageOptions:
 class RescoringOptions:
     """How a recurrent language model rescores the hypotheses of a beam search."""
 
-    rescore_lm: str | None = option(None, "rescore with this recurrent language model, a name or folder", file=True)
+    rescore_lm: str | None = option(None, "rescore with this recurrent language model, by name or folder", file=True)
     rescore_weight: float = option(0.5, "weight of the recurrent language model's log-probability", **WEIGHT)
     rescore_word_bonus: float = option(0.0, "add this for each word in rescoring, in nats", **BONUS)
     rescore_lm_weight: float | None = option(
@@ -58,7 +58,7 @@ class RescoringOptions:
     source_lm: str | None = option(
         None, "source model to subtract: n-gram model of characters, of the acoustic model's training texts", file=True
     )
-    source_weight: float = option(0.3, "weight with which the source model's log-probability is subtracted", **WEIGHT)
+    source_weight: float = option(0.3, "subtract the source model's log-probability times this weight", **WEIGHT)
     rescore_count: int = option(100, "rescore at most N hypotheses", least=1)
     rescore_within: float = option(10.0, "rescore only hypotheses less than this many nats behind the best", above=0)
 
@@ -80,9 +80,9 @@ class ConfidenceOptions:
         1.0, "divide a beam's scores by this for confidences; above 1 lowers them", least=1e-6, most=LARGEST_SCORE
     )
     confidence_power: float = option(
-        1.0, "power of the posteriors of a word's characters in its confidence in a beam; 0: leave them out", **WEIGHT
+        1.0, "with a beam, power of the posteriors of a word's characters in its confidence; 0: leave out", **WEIGHT
     )
-    greedy_confidence_power: float = option(1.0, "the same in greedy decoding; above 1 lowers confidences", **WEIGHT)
+    greedy_confidence_power: float = option(1.0, "power of greedy confidences; above 1 lowers them", **WEIGHT)
     confidence_calibration: tuple[float, ...] = option((), **BONUS)
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class ConfidenceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
-    """How log-probabilities become text. A model may bring other defaults; `none` turns off a file or model of its own.
+    """How log-probabilities become text. A model may have its own defaults; `none` turns off one of its files.
 
     Greedily by default, else by a prefix beam search. `prior` has no flag: the average posterior of each label, Φ
     first, which `asr.evaluation.tuning.tune_decoding` finds.
@@ -142,17 +142,17 @@ class DecodingOptions:
         return {name: values[name] for name in _FILES if values[name]}
 
     def changed(self, changes: Mapping[str, Any]) -> DecodingOptions:
-        """These options with others in their place, by name: a model's own, as a person wants them.
+        """These options with changes by name, such as a user's changes of a model's options.
 
         If an option needs a beam and these options are greedy, the width is `BEAM_WIDTH` (with rescoring,
-        `RESCORING_WIDTH`) unless another is asked for. If greedy decoding is asked for, all options that need a beam
-        are dropped. Of lm and fuse_lm, the one that is asked for replaces the other; with it, or with another
-        lm_weight, rescoring weighs it as the search does. Without rescore_lm there is no source_lm.
+        `RESCORING_WIDTH`) unless the changes set it. A change to greedy decoding drops all options that need a beam. A
+        new lm replaces fuse_lm, and a new fuse_lm replaces lm; with either, or with a new lm_weight, rescoring uses the
+        weight of the search. Without rescore_lm, source_lm is dropped.
 
         Raises:
             ConfigError: a change is wrong, has no effect for lack of a model, or contradicts another.
         """
-        asked = [name for name, value in changes.items() if value not in (None, "")]
+        names = [name for name, value in changes.items() if value not in (None, "")]
         changes = dict(changes)
         if isinstance(hotwords := changes.get("hotwords"), Mapping):
             changes["hotwords"] = _entries(hotwords)
@@ -163,18 +163,18 @@ class DecodingOptions:
             changes.setdefault("rescore_lm_weight", None)
         if not changes.get("rescore_lm", True):
             changes.setdefault("source_lm", None)
-        language = to_json(LanguageOptions())  # all of which needs a beam
+        language = to_json(LanguageOptions())  # these options all need a beam
         if changes.get("beam_width") == 1:
             others = {"rescore_lm": None, "source_lm": None, "only_lexicon": False, "num_best": 1}
             changes = {**language, **others, **changes}
         elif self.greedy and (changes.get("num_best", 1) != 1 or any(map(changes.get, [*language, "rescore_lm"]))):
             changes.setdefault("beam_width", RESCORING_WIDTH if changes.get("rescore_lm") else BEAM_WIDTH)
         options = replace_options(self, **changes)
-        options._check_effect(asked)
+        options._check_effect(names)
         return options
 
     def _check_effect(self, names: Collection[str]) -> None:
-        """Raises: ConfigError: one of the options says something of a model that is not given."""
+        """Raises: ConfigError: one of the options belongs to a model that is not given."""
         language, rescoring = self.language, self.rescoring
         for models, needed, options in (
             (("lm", "fuse_lm"), language.lm or language.fuse_lm, ["lm_weight"]),

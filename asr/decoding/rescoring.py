@@ -1,20 +1,20 @@
-"""Rescoring: a recurrent language model scores the n best hypotheses, and "pear" may come before "pair".
+"""Rescoring: a recurrent language model scores the n best hypotheses, which may change their order.
 
-The search ranks hypotheses by their acoustic scores, an n-gram model and hotwords. A recurrent model remembers more
-than an n-gram, but is too slow for the search; so it scores the n best hypotheses, of many utterances in one batch:
+The search ranks hypotheses by their acoustic scores, an n-gram model and hotwords. A recurrent model uses more context
+than an n-gram model, but is too slow for the search. It scores the n best hypotheses of many utterances in a batch:
 
     score = log p_ctc + rescore_lm_weight · log p_lm + rescore_weight · log p_rnn - source_weight · log p_source
             + (word_bonus + rescore_word_bonus) · words + unknown words + hotwords
 
-The source language model knows the training texts of the acoustic model, and nothing else. The acoustic model learns
-the statistics of these texts, and log p_ctc includes them; when better language models add theirs, the source model's
-are subtracted (McDermott et al. 2019, "A density ratio approach to language model fusion in end-to-end automatic speech
-recognition").
+The source language model is trained on the training texts of the acoustic model only. The acoustic model learns the
+statistics of these texts, and log p_ctc includes them. When the log-probabilities of better language models are added,
+the source model's is subtracted (McDermott et al. 2019, "A density ratio approach to language model fusion in
+end-to-end automatic speech recognition").
 
-A language model of words gives an unknown word the probability of <unk>, for three letters or thirty, while the source
-model would be subtracted for each letter: words without spaces between them would win. So unknown words have a price
-for each letter, `unknown_letter_score`, from the search on; with such a price, the source model's log-probability
-leaves out their letters.
+A language model of words gives every unknown word the probability of <unk>, whether it has three letters or thirty, but
+the source model would be subtracted for each letter: words joined without spaces would win. So unknown words have a
+penalty for each letter, `unknown_letter_score`, also in the search; with it, the source model's log-probability leaves
+out their letters.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:  # torch takes seconds to load
     from asr.lm.ngram import NgramModel
     from asr.lm.rnn import LanguageModel
 
-LONGEST = 1000  # tokens of an utterance to rescore: a minute of speech without a pause
+LONGEST = 1000  # most tokens of an utterance to rescore: a minute of speech without a pause
 TOGETHER = 1 << 18  # tokens of hypotheses in a batch, unless one utterance alone has more
-LEAST_SCORE = -1e9  # of a text that is impossible; JSON has no infinity
+LEAST_SCORE = -1e9  # score of an impossible text; JSON has no infinity
 
 
 def merge_duplicates(hypotheses: Sequence[BeamHypothesis]) -> list[BeamHypothesis]:
-    """The hypotheses, with one in place of those with the same words (spaces may differ), the best first.
+    """The hypotheses, the best first, with duplicates (the same words; spaces may differ) merged into one.
 
-    It has the tokens, scores and hotwords of the best of them, and the sum of their acoustic probabilities.
+    The merged hypothesis has the tokens, scores and hotwords of the best one, and the summed acoustic probability.
     """
     merged: dict[tuple[str, ...], BeamHypothesis] = {}
     for hypothesis in hypotheses:
@@ -62,7 +62,7 @@ class Rescorer:
     Args:
         model: over words or characters.
         options: the weights.
-        source: the source language model, over characters; it must know all of them.
+        source: the source language model, over characters; it must have all characters of the acoustic model.
         lexicon: the words of the search's lexicon; if empty, no word is unknown.
         dtype: format of the recurrent model's matrix products; None is float32.
     """
@@ -82,9 +82,9 @@ class Rescorer:
     def rescore(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
         """The hypotheses of each utterance with their new scores, the best first; equal ones keep their order.
 
-        The texts of many utterances go through the model together, and common beginnings only once. Texts that the
-        model cannot spell come last. An utterance of more than `LONGEST` tokens is not rescored: its hypotheses differ
-        in so many places that a hundred of them are no choice.
+        The model scores the texts of many utterances together, and common beginnings only once. Texts that the model
+        cannot spell are last. An utterance of more than `LONGEST` tokens is not rescored: a hundred hypotheses are too
+        few for its many uncertain words.
         """
         results = [list(hypotheses) for hypotheses in lists]
         for numbers in _groups(lists):
@@ -145,7 +145,7 @@ def weight_of_lm(options: DecodingOptions) -> float:
 
 
 def _groups(lists: Sequence[Sequence[BeamHypothesis]]) -> Iterator[list[int]]:
-    """The numbers of the utterances to rescore, in groups of at most `TOGETHER` tokens."""
+    """The indices of the utterances to rescore, in groups of at most `TOGETHER` tokens."""
     group: list[int] = []
     group_size = 0
     for number, hypotheses in enumerate(lists):

@@ -1,4 +1,4 @@
-"""Check a corpus: find what is wrong with it, report it, and write manifests without it.
+"""Check a corpus: find faults, report them, and write manifests without the faulty lines.
 
 manifests ─examination─▶ cases ─listening─▶ facts of files and sounds ─checks─▶ findings ─report─▶ table, JSON, HTML
                                 │

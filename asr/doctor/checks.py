@@ -26,10 +26,10 @@ from asr.text.normalization import Marks, TextOptions, is_han
 
 Level = Literal["broken", "suspect", "note"]
 
-_MOST_CHARACTERS = 100  # in larger alphabets, as Chinese, a character used once is usual
-_LEAST_UTTERANCES = 100  # from which statistics of the corpus are used
+_MOST_CHARACTERS = 100  # in larger alphabets, as in Chinese, many characters occur once
+_LEAST_UTTERANCES = 100  # the fewest utterances for statistics of the corpus
 _FAR_OUT = 4.0  # interquartile ranges beyond the quartiles, of logarithms
-_STOCK = 3  # repetitions in train from which a sentence is a common phrase
+_STOCK = 3  # a sentence repeated this often in train is a common phrase
 _MOST_MARKS = 3  # in a message
 _HAN_LETTERS = 3  # a Chinese character is a syllable
 # Nats per character: with a good model the right text costs up to 1, another text of this length 5 to 15.
@@ -40,8 +40,8 @@ _ODD, _IMPLAUSIBLE, _MOST_MEDIAN = 1.0, 3.0, 2.0
 class Kind:
     """A kind of finding, with its level and meaning.
 
-    broken: training fails or learns errors, or figures are wrong. suspect: a person should look or listen. note: worth
-    knowing, not a fault.
+    broken: training fails or learns errors, or figures are wrong. suspect: a person should check it. note: information,
+        not a fault.
     """
 
     level: Level
@@ -54,18 +54,18 @@ KINDS: dict[str, Kind] = {
     "empty": Kind("broken", "the sound file holds no samples"),
     "not-sound": Kind("broken", "the file is not a sound file"),
     "corrupt": Kind("broken", "the sound file is damaged"),
-    "truncated": Kind("broken", "the sound file ends before it should"),
+    "truncated": Kind("broken", "the sound file is truncated"),
     "not-finite": Kind("broken", "samples are NaN, infinite or out of range"),
     "channel": Kind("broken", "the sound file lacks the utterance's channel"),
     "rate": Kind("broken", "the manifest states another sample rate than the file has"),
     "duration": Kind("broken", "the manifest states another duration than the file has"),
     "silent": Kind("broken", "the sound is silent"),
-    "too-few-frames": Kind("broken", "more characters than the model has frames for"),
+    "too-few-frames": Kind("broken", "more characters than the model's frames can hold"),
     "duplicate-id": Kind("broken", "an id is used twice"),
     "duplicate-audio": Kind("broken", "the same sound is used twice"),
     "leaked-audio": Kind("broken", "sound of dev or test is in train"),
-    "swapped": Kind("broken", "the text is that of a neighbour"),
-    "few-frames": Kind("suspect", "more characters than the default model has frames for"),
+    "swapped": Kind("broken", "the text belongs to a neighbouring utterance"),
+    "few-frames": Kind("suspect", "more characters than the default model's frames can hold"),
     "leaked-text": Kind("suspect", "a sentence of dev or test is in train"),
     "leaked-speaker": Kind("suspect", "a speaker of dev or test is in train"),
     "mismatch": Kind("suspect", "the text does not fit the sound"),
@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
     "clipped": Kind("suspect", "loud sound is clipped"),
     "dc-offset": Kind("suspect", "the sound is not centred on zero"),
     "refused-marks": Kind("broken", "the text has marks such as [noise], which the options refuse"),
-    "marks": Kind("note", "the text has marks such as [noise] that nobody speaks"),
+    "marks": Kind("note", "the text has unspoken marks such as [noise]"),
     "low-rate": Kind("note", "the file's sample rate is lower than the model's"),
     "common-text": Kind("note", "a short or common sentence of dev or test is in train"),
     "no-match": Kind("note", "the model does not fit the corpus: texts not compared"),
@@ -90,18 +90,18 @@ class DoctorOptions:
     """Limits of the checks."""
 
     text: TextOptions = field(default_factory=TextOptions)
-    characters: str = option("", "the alphabet, without spaces (default: that of the model or of train)")
+    characters: str = option("", "the alphabet, without spaces (default: the alphabet of the model or of train)")
     tolerance: float = option(0.1, "seconds by which a stated duration may differ from the file's", least=0)
     shortest: float = option(0.1, "report utterances shorter than this, in seconds", least=0)
     longest: float = option(30.0, "report utterances longer than this, in seconds")
     silence: float = option(-50.0, "report utterances whose loudest 25 ms are below this, in dB of full scale")
-    clipped: float = option(0.5, "report sound with this percentage of samples cut off", least=0)
+    clipped: float = option(0.5, "report sound with more than this percentage of clipped samples", least=0)
     offset: float = option(2.0, "percent of full scale by which the mean sample may differ from 0", least=0)
-    slowest: float = option(0.5, "report fewer letters a second (a Chinese character counts as 3)", least=0)
-    fastest: float = option(30.0, "report more letters a second")
-    leak_letters: int = option(
-        20, "report sentences in both train and test from N letters on, too long to be there by chance", least=0
+    slowest: float = option(
+        0.5, "report utterances with fewer letters a second (a Chinese character counts as 3)", least=0
     )
+    fastest: float = option(30.0, "report utterances with more letters a second")
+    leak_letters: int = option(20, "report sentences of N letters or more that are in both train and test", least=0)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -257,7 +257,7 @@ def check_text(case: Case, alphabet: Alphabet | None) -> Iterator[Fault]:
 
 
 def check_marks(case: Case, policy: Marks) -> Iterator[Fault]:
-    """Marks that nobody speaks, such as [noise] or NARRATOR:, and their treatment."""
+    """Unspoken marks, such as [noise] or NARRATOR:, and their treatment."""
     text = case.utterance.text
     if marks := find_marks(text):
         kind, treatment = {

@@ -31,7 +31,7 @@ def ogg_damage(path: str | os.PathLike[str]) -> tuple[str, str]:
             lacing = file.read(header[26]) if len(header) == 27 else b""
             body = file.read(sum(lacing))
             if len(header) < 27 or len(lacing) < header[26] or len(body) < sum(lacing):
-                return "truncated", f"the page at byte {position} breaks off"
+                return "truncated", f"the page at byte {position} is truncated"
             stated = int.from_bytes(header[22:26], "little")
             if _ogg_checksum(header[:22] + bytes(4) + header[26:] + lacing + body) != stated:
                 return "corrupt", f"the page at byte {position} has a wrong checksum"

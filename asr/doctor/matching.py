@@ -58,6 +58,6 @@ def _cost(emission: Emission, labels: Sequence[int]) -> float:
         return math.inf
     try:
         score = align(emission, labels, blank=BLANK).score
-    except InputError:  # every path meets a log-probability of -inf, as in digital silence
+    except InputError:  # every path has a log-probability of -inf, as in digital silence
         return math.inf
     return max(float(emission.max(axis=1).sum()) - score, 0.0) / len(labels)  # max: rounding, if both are the same path

@@ -56,7 +56,7 @@ class Evaluation:
         model: name of the model; may be empty.
         text: normalisation of references and hypotheses.
         utterances: readable utterances in the order of the manifest; at least one.
-        unreadable: id and reason of the other utterances, which no figure includes.
+        unreadable: id and reason of the other utterances, left out of all figures.
         seconds: from the first sample read to the last transcript.
     """
 
@@ -68,7 +68,7 @@ class Evaluation:
 
     @property
     def headline(self) -> Literal["wer", "cer"]:
-        """The error rate to compare systems by: CER for languages without spaces between words, else WER."""
+        """The error rate for comparisons of systems: CER for languages without spaces between words, else WER."""
         return "wer" if _has_spaces(self.text) else "cer"
 
     @cached_property
@@ -174,7 +174,7 @@ def evaluate(
     Args:
         recognizer: the system to evaluate.
         utterances: from `asr.data.manifest.read_manifest`, with references.
-        text: normalisation of references and hypotheses; None takes the model's.
+        text: normalisation of references and hypotheses; None means the model's.
         progress: called after each utterance.
     Raises:
         DataError: no utterance can be read; single unreadable ones are in `Evaluation.unreadable`.
@@ -217,7 +217,7 @@ def evaluate(
 
 
 def compare(a: Evaluation, b: Evaluation) -> PairedTest:
-    """Test whether two systems differ in the headline error rate, on the utterances that both could read.
+    """Test whether two systems differ in the headline error rate, on the utterances that are readable in both.
 
     Raises:
         InputError: the evaluations have different references or normalisations, or fewer than two utterances in common.

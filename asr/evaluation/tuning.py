@@ -34,7 +34,7 @@ from asr.text.alphabet import BLANK, Alphabet
 from asr.text.metrics import right_words, word_errors
 from asr.text.transcript import split_words
 
-ROUNDS = 6  # most searches until the weights stop changing
+ROUNDS = 6  # at most; fewer if the weights stop changing
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
 _BONUSES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 GRID: dict[str, tuple[float, ...]] = {
@@ -51,7 +51,7 @@ TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0
 PRIOR_WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 TRIED_WIDTH = 100  # largest beam for trials of the prior's weight
 _ADDED = ("rescore_weight", "rescore_word_bonus", "source_weight")  # weights that only rescoring adds
-LEAST_PRIOR = 1e-5  # of labels that never occur in the utterances for tuning
+LEAST_PRIOR = 1e-5  # also of labels that never occur in the utterances
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0)
 
 Rows = Sequence[Sequence[float] | np.ndarray]
@@ -116,7 +116,7 @@ def tune_decoding(
         of its line search.
     """
     options = recognizer.decoder.options
-    references, emissions = _hear(recognizer, utterances, progress)
+    references, emissions = _emissions(recognizer, utterances, progress)
     if not references:
         raise InputError("weights need utterances with known text to be tuned on; got none")
     options = _fit_greedy_confidences(options, emissions, recognizer.model.alphabet, references)
@@ -130,16 +130,17 @@ def tune_decoding(
     if options.rescoring.rescore_lm:
         names = weights_of_ranking(options)
         lists = search(replace_options(options, rescore_lm_weight=None, **dict.fromkeys(_ADDED, 0.0)))
-        asked = [[each.rnn_score is not None for each in row] for row in lists]
+        rescored = [[hypothesis.rnn_score is not None for hypothesis in row] for row in lists]
         terms: dict[str, Rows] = {
-            "rescore_weight": [[each.rnn_score or 0.0 for each in row] for row in lists],
-            "rescore_word_bonus": [[len(each.words) for each in row] for row in lists],
-            "rescore_lm_weight": [[each.lm_score for each in row] for row in lists],
-            "source_weight": [[-(each.source_score or 0.0) for each in row] for row in lists],
+            "rescore_weight": [[hypothesis.rnn_score or 0.0 for hypothesis in row] for row in lists],
+            "rescore_word_bonus": [[len(hypothesis.words) for hypothesis in row] for row in lists],
+            "rescore_lm_weight": [[hypothesis.lm_score for hypothesis in row] for row in lists],
+            "source_weight": [[-(hypothesis.source_score or 0.0) for hypothesis in row] for row in lists],
         }
-        terms = {name: [np.multiply(*pair) for pair in zip(terms[name], asked, strict=True)] for name in names}
+        terms = {name: [np.multiply(*pair) for pair in zip(terms[name], rescored, strict=True)] for name in names}
+        weight = options.search.lm_weight
         base = [
-            [each.score - options.search.lm_weight * each.lm_score * (each.rnn_score is not None) for each in row]
+            [hypothesis.score - weight * hypothesis.lm_score * (hypothesis.rnn_score is not None) for hypothesis in row]
             for row in lists
         ]
         weights, _ = tune(base, terms, _errors(lists, references))
@@ -151,7 +152,7 @@ def tune_decoding(
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
-    """The names of the options that `tune_decoding` finds a number for."""
+    """The names of the options that `tune_decoding` tunes."""
     if options.greedy:
         return ["greedy_confidence_power"]
     ranking = weights_of_ranking(options) * bool(options.rescoring.rescore_lm)
@@ -160,7 +161,7 @@ def tuned_options(options: DecodingOptions) -> list[str]:
 
 
 def weights_of_search(options: DecodingOptions) -> list[str]:
-    """The names of the weights that a search with these options has to be given."""
+    """The names of the weights that affect a search with these options."""
     language = options.language
     has_lm = bool(language.lm or language.fuse_lm)
     unknown = bool((language.lm or language.lexicon) and not options.search.only_lexicon)
@@ -212,7 +213,7 @@ def _tune_search(options: DecodingOptions, search: Search, references: Sequence[
 
 
 def _without_rescoring(options: DecodingOptions) -> DecodingOptions:
-    """The options of a search for many hypotheses, as weights of a search are tuned on."""
+    """The options of a search that gives many hypotheses, to tune its weights on them."""
     return replace_options(options, rescore_lm=None, source_lm=None, num_best=100)
 
 
@@ -242,7 +243,10 @@ def _tune_weights(options: DecodingOptions, search: Search, references: Sequence
 def _best_weights(
     options: DecodingOptions, lists: Sequence[Sequence[BeamHypothesis]], errors: Rows
 ) -> tuple[dict[str, float], int]:
-    """The weights of the search that rank these hypotheses best, and the number of errors with them."""
+    """The weights of the search that rank these hypotheses best, and the number of errors with them.
+
+    The score of unknown letters is tuned last, together with the score of unknown words.
+    """
     base = [np.array([hypothesis.acoustic_score + hypothesis.hotword_score for hypothesis in row]) for row in lists]
     terms: dict[str, Rows] = {
         "lm_weight": [[hypothesis.lm_score for hypothesis in row] for row in lists],
@@ -252,18 +256,18 @@ def _best_weights(
     }
     weights = {name: getattr(options.search, name) for name in weights_of_search(options)}
     first = [name for name in weights if name != "unknown_letter_score"]
-    prices = [name for name in weights if name.startswith("unknown_")]
-    for names in (first, prices) if prices else (first,):  # unknown letters last, together with unknown words
+    penalties = [name for name in weights if name.startswith("unknown_")]
+    for names in (first, penalties) if penalties else (first,):
         rest = [name for name in weights if name not in names]
         fixed = [
             sum((weights[name] * np.array(terms[name][i]) for name in rest), start=base[i]) for i in range(len(base))
         ]
-        found, fewest = tune(fixed, {name: terms[name] for name in names}, errors)
-        weights |= found
+        best, fewest = tune(fixed, {name: terms[name] for name in names}, errors)
+        weights |= best
     return weights, fewest
 
 
-def _hear(
+def _emissions(
     recognizer: Recognizer, utterances: Iterable[Utterance], progress: Callable[[], object]
 ) -> tuple[list[str], list[Emission]]:
     """The normalised reference and the log-probabilities of each utterance that can be read."""
@@ -297,22 +301,21 @@ def _fit_confidences(
     references: Sequence[str],
 ) -> DecodingOptions:
     """The options with the calibration under which the right and wrong words are most likely."""
-    agreed = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
+    agreement = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
     scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
-    best = [hypotheses[0] for hypotheses in lists]
-    characters = [place_tokens(emission, each.tokens)[1] for emission, each in zip(emissions, best, strict=True)]
-    heard = np.concatenate([of_words(each.text, sure) for each, sure in zip(best, characters, strict=True)])
-    utterances = np.repeat([of_utterance(sure) for sure in characters], [len(each.words) for each in best])
-    right = _right([each.words for each in best], references)
+    characters = [place_tokens(emission, row[0].tokens)[1] for emission, row in zip(emissions, lists, strict=True)]
+    posteriors = np.concatenate([of_words(row[0].text, values) for row, values in zip(lists, characters, strict=True)])
+    utterances = np.repeat([of_utterance(values) for values in characters], [len(row[0].words) for row in lists])
+    right = _right([row[0].words for row in lists], references)
 
     trials = []
     for temperature in TEMPERATURES:
-        tempered = zip(agreed, (row / temperature for row in scores), strict=True)
-        shares = np.concatenate([word_shares(*each) for each in tempered])
+        tempered = zip(agreement, (row / temperature for row in scores), strict=True)
+        shares = np.concatenate([word_shares(*arguments) for arguments in tempered])
         for power in POWERS:
-            seen = evidence(shares * heard**power, utterances)
-            calibration = tuple(round(float(each), 4) for each in fit_calibration(seen, right))
-            trials.append((_surprise(calibrated(seen, calibration), right), temperature, power, calibration))
+            features = evidence(shares * posteriors**power, utterances)
+            calibration = tuple(round(float(value), 4) for value in fit_calibration(features, right))
+            trials.append((_surprise(calibrated(features, calibration), right), temperature, power, calibration))
     _, temperature, power, calibration = min(trials)
     return replace_options(
         options, confidence_temperature=temperature, confidence_power=power, confidence_calibration=calibration
@@ -325,10 +328,10 @@ def _fit_greedy_confidences(
     """The options with the best power of confidences in greedy decoding; see `_fit_confidences`."""
     paths = [best_path(emission, blank=BLANK) for emission in emissions]
     texts = [alphabet.decode(path.tokens) for path in paths]
-    heard = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
+    posteriors = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
     right = _right([split_words(text) for text in texts], references)
     return replace_options(
-        options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(heard**power, right))
+        options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(posteriors**power, right))
     )
 
 
@@ -351,13 +354,13 @@ def check_own(model: str | os.PathLike[str]) -> None:
     """
     folder = find_model(model).resolve()
     if folder in (embedded.resolve() for embedded in embedded_models().values()):
-        raise ConfigError(f"an embedded model must not be changed; copy {folder} to a folder of your own and tune that")
+        raise ConfigError(f"an embedded model must not be changed; copy {folder} and tune the copy")
 
 
 def store_decoding(
     model: str | os.PathLike[str], options: DecodingOptions, *, tuned_on: str, word_error_rate: float
 ) -> Path:
-    """Store options as a model folder's own; the folder.
+    """Store options as the defaults of a model folder, and return the folder.
 
     Files in the folder are named relative to it, so it can be moved. A model with a beam keeps it: greedy options only
     change its confidences. The model's hotwords and number of hypotheses do not change.
@@ -378,7 +381,7 @@ def store_decoding(
         write_config(folder, replace(config, decoding=own))
         return folder
     own = config.decoding
-    options = replace_options(options, hotwords=own.language.hotwords, num_best=own.num_best)  # these change by the day
+    options = replace_options(options, hotwords=own.language.hotwords, num_best=own.num_best)  # the user's
     decoding = {"tuned on": tuned_on, "wer": round(word_error_rate, 5)}
     provenance = {**config.provenance, "decoding": decoding}
     write_config(folder, replace(config, decoding=out_of_folder(options, folder), provenance=provenance))

@@ -1,4 +1,4 @@
-"""Cache files, which are read only if no other user could have written them.
+"""Read and write cache files, and only if no other user can write them.
 
 The content of a cache file is executed, or used without further checks. So the file, its folder and all folders above
 must belong to this user or to root, and no other user may write to them. One exception: a sticky folder above the

@@ -23,9 +23,9 @@ _FRESH = 60.0  # seconds within which a new folder may still be unlocked
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Fill a new folder that replaces `folder` when the block ends, and disappears if the block fails.
 
-    On Linux and macOS the two folders are exchanged in one step if the file system can: a kill leaves the old one or
-    the new one in place. Elsewhere the old folder is renamed first; a kill at this moment leaves it under another name.
-    The next call removes the folders that killed processes left.
+    On Linux and macOS the two folders are exchanged in one step if the file system can: a killed process leaves the old
+    one or the new one. Elsewhere the old folder is renamed first; a process killed between the two steps leaves it
+    under another name. The next call removes the folders that killed processes left.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.glob(f".{glob.escape(folder.name)}.*{_ENDING}"):

@@ -27,7 +27,7 @@ _FAR = 1 << 30  # beyond the end of any file that is locked here
 def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[bool]:
     """Lock a file, which is made if missing; yields whether this process has the lock.
 
-    Where the file system has no locks, the answer is always True. A locked file can still be read and written.
+    Where the file system has no locks, it is always True. A locked file can still be read and written.
 
     Args:
         path: the file. Only the process with the lock may replace or delete it, and must then release the lock at once.

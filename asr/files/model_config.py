@@ -1,6 +1,6 @@
 """The config.json of model folders, and the models that come with the package; it loads fast, without torch.
 
-An acoustic model's config.json says nothing of its kind; that of any other has it under "kind".
+The config.json of an acoustic model has no "kind"; the config.json of any other model has one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from asr.options import from_json, shown, to_json
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
-EMBEDDED = Path(__file__).parents[1] / "models"  # those that come with the package
+EMBEDDED = Path(__file__).parents[1] / "models"  # the embedded models
 
 Kind = Literal["acoustic model", "language model"]
 Config = TypeVar("Config")
@@ -43,8 +43,8 @@ def read_model_config(folder: str | os.PathLike[str], config_type: type[Config],
         newer = isinstance(version, int) and version > FORMAT_VERSION
         advice = "; install a newer version of asr" if newer else ""
         raise DataError(f"format_version must be {FORMAT_VERSION}, not {shown(version)}{advice}", path=path)
-    if (found := values.pop("kind", "acoustic model")) != kind:
-        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(found)}", path=path)
+    if (stored_kind := values.pop("kind", "acoustic model")) != kind:
+        raise DataError(f"the folder must hold a model of the kind {kind!r}, not {shown(stored_kind)}", path=path)
     try:
         return from_json(config_type, values)
     except AsrError as error:

@@ -1,6 +1,6 @@
 """Model folders: `config.json` and `weights.safetensors`, complete or not at all, and nothing in them is unpickled.
 
-A folder is written beside its place and renamed. Whatever is wrong with one that is read is refused with the reason.
+A new folder is written under a temporary name and renamed. A folder with any fault is refused, with the reason.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_model_folder(
     kind: Kind,
     files: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write a model folder completely or not at all; an old one at the same place is replaced.
+    """Write a model folder completely or not at all; an old one of the same path is replaced.
 
     Args:
         folder: its path; missing parents are made.
@@ -125,7 +125,7 @@ def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], pa
         raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are missing)", path=path)
     if extra := sorted(set(slices) - set(expected) - steps):
         raise DataError(
-            f"tensor {shown(extra[0])} does not belong to the configured model ({len(extra)} do not)", path=path
+            f"tensor {shown(extra[0])} does not belong to the configured model ({len(extra)} such tensors)", path=path
         )
     for name, tensor in expected.items():
         shape, dtype = slices[name].get_shape(), slices[name].get_dtype()

@@ -32,7 +32,7 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
         if not stat.S_ISREG(mode) and not os.path.samestat(status, os.stat(os.devnull)):
             if stat.S_ISDIR(mode) or not _OPENED.fullmatch(os.fsdecode(path)):
                 kind = "folder" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device"
-                raise OSError(errno.EINVAL, f"it must be a regular file, and is a {kind}", os.fspath(path))
+                raise OSError(errno.EINVAL, f"it must be a regular file, not a {kind}", os.fspath(path))
             os.set_blocking(file, True)
         return open(file, "rb")
     except BaseException:
@@ -49,7 +49,7 @@ def read_regular(path: str | os.PathLike[str], *, at_most: int) -> bytes:
     with open_regular(path) as file:
         content = file.read(at_most + 1)
     if len(content) > at_most:
-        raise OSError(errno.EFBIG, f"it must have {at_most} bytes at most, and has more", os.fspath(path))
+        raise OSError(errno.EFBIG, f"it must have at most {at_most} bytes, but has more", os.fspath(path))
     return content
 
 
@@ -72,7 +72,7 @@ def parse_json(content: str | bytes) -> Any:
         raise ValueError("it is nested too deep") from None
     except ValueError:  # its message is advice for programmers
         most = sys.get_int_max_str_digits()
-        raise ValueError(f"its whole numbers must have at most {most} digits, and one has more") from None
+        raise ValueError(f"its whole numbers must have at most {most} digits, but one has more") from None
 
 
 class Identity(NamedTuple):

@@ -1,7 +1,7 @@
 """Files on a disk or at a URL of an object store or a web server, through fsspec.
 
-Most kinds of URL need one more package, which errors name: s3fs for s3://, gcsfs for gs://, adlfs for az://, aiohttp
-and requests for https://.
+Most kinds of URL need one more package, named in the error if it is missing: s3fs for s3://, gcsfs for gs://, adlfs for
+az://, aiohttp and requests for https://.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def decode_text(content: bytes, path: str | os.PathLike[str], encoding: str = "u
 
 
 def _is_wide(text: str) -> bool:
-    """Whether a text has so many NULs that it must be UTF-16; a few NULs are left to the reader of the lines."""
+    """Whether a text has so many NULs that it must be UTF-16; a few NULs are not checked here."""
     return "\0" in text and 4 * text.count("\0") > len(text)
 
 

@@ -22,9 +22,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the name of 
 def replacing(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[IO[bytes]]:
     """Write a binary file that replaces `path` when the block ends, and disappears if the block fails.
 
-    The new file is written in the same folder, which is made if missing, and is on the disk before it gets its name:
-    after a kill or a power cut there is the old file or the new one. A device or a pipe, such as /dev/stdout, is
-    written directly.
+    The new file is written in the same folder, which is made if missing, and is on the disk before it is renamed: after
+    a kill or a power cut, the old file or the new one is complete. A device or a pipe, such as /dev/stdout, is written
+    directly.
 
     Args:
         path: the file.

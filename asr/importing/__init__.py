@@ -1,4 +1,4 @@
-"""From your own recordings and texts, in any common layout, to manifests.
+"""Convert your own recordings and texts, in any common layout, to manifests.
 
 folder, table, data set ─sources─▶ candidates ─cutting─▶ utterances ─utterances─▶ train, dev, test and problems.txt
                            │

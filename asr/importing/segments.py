@@ -16,14 +16,15 @@ from asr.importing.subtitles import Segment, read_subtitles
 SEGMENT_SUFFIXES = (".textgrid", ".srt", ".vtt")
 """In order of preference if a recording has several; in lower case."""
 
-# Only free-standing numbers, strings and flags of a TextGrid count; the rest, as `xmin =` and `[1]:`, is for people.
+# Only free-standing numbers, strings and flags of a TextGrid count; the rest, such as `xmin =` and `[1]:`, is for
+# readers.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?%?)(?!\S)|(?<!\S)<(exists|absent)>')
 
 
 def read_segments(
     path: str | os.PathLike[str], *, encoding: str = "utf-8", tier: str = "", tiers_are_speakers: bool = False
 ) -> list[Segment | DataError]:
-    """The segments of a file that have text, in order, with an error in the place of each bad one.
+    """The segments of a file that have text, in order; each bad segment is replaced by an error.
 
     Args:
         path: .srt, .vtt or .TextGrid.
@@ -88,9 +89,9 @@ def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[
         intervals: list[Segment] = []
         for _ in range(take_count()):
             (start, line), end = take_seconds(), take_seconds()[0] if kind == "IntervalTier" else None
-            spoken = " ".join(take(1)[0].split())
+            label = " ".join(take(1)[0].split())
             if end is not None:
-                intervals.append(Segment(start_seconds=start, end_seconds=end, text=spoken, line=line))
+                intervals.append(Segment(start_seconds=start, end_seconds=end, text=label, line=line))
         if kind == "IntervalTier":
             if name in tiers:
                 message = f"tiers must have different names, but two are called {name!r}"
@@ -98,8 +99,8 @@ def _textgrid(text: str, path: Path, *, tier: str, all_tiers: bool) -> Iterator[
             tiers[name] = intervals
     if not tiers or (tier and tier not in tiers):
         names = ", ".join(map(repr, tiers)) or "none"
-        wanted = f"the interval tier {tier!r}" if tier else "an interval tier"
-        raise DataError(f"must have {wanted}, but its interval tiers are: {names}", path=path)
+        requirement = f"the interval tier {tier!r}" if tier else "an interval tier"
+        raise DataError(f"must have {requirement}, but its interval tiers are: {names}", path=path)
     for name in tiers if all_tiers else [tier or next(iter(tiers))]:
         for interval in tiers[name]:
             speaker = name if all_tiers else None

@@ -48,11 +48,11 @@ class SourceOptions:
     """How to read sources."""
 
     speakers: Literal["column", "folder", "tier"] = option(
-        "column", "name the speaker by a table's column or a subtitle's voice, by the folder, or by the tier"
+        "column", "take the speaker from a table's column or a subtitle's voice, the folder, or the tier"
     )
     columns: tuple[str, ...] = option((), "names of a table's columns, as text=Satz,path=Datei")
     encoding: str = option("utf-8", "encoding of texts and tables without a byte-order mark")
-    audio: str = option("", "start a table's paths from this folder instead of its own")
+    audio: str = option("", "folder of the relative paths in a table (default: the folder of the table)")
     tier: str = option("", "read this tier of a TextGrid (default: its first of intervals)")
 
     def __post_init__(self) -> None:
@@ -60,14 +60,14 @@ class SourceOptions:
         for entry in self.columns:
             name, mark, column = entry.partition("=")
             if not (mark and column and name in _COLUMNS):
-                known = ", ".join(_COLUMNS)
+                names = ", ".join(_COLUMNS)
                 raise ConfigError(
-                    f"columns must be NAME=COLUMN, where NAME is one of {known}; got {entry!r}", "columns"
+                    f"columns must be NAME=COLUMN, where NAME is one of {names}; got {entry!r}", "columns"
                 )
         try:
             "".encode(self.encoding)
         except LookupError:
-            raise ConfigError(f"encoding must be one that Python knows, got {self.encoding!r}", "encoding") from None
+            raise ConfigError(f"encoding must be a codec of Python, got {self.encoding!r}", "encoding") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Candidate:
         text: its transcript.
         start_seconds: its start.
         end_seconds: its end; None means the end of the recording.
-        whole: whether it should be the whole recording, so that a stated end must be the recording's.
+        whole: whether it must be the whole recording; a given end must then be the end of the recording.
         speaker, id, channel, split: None if not given.
     """
 
@@ -146,7 +146,7 @@ def _folder(root: Path, output: Path, options: SourceOptions) -> Iterator[Item]:
             yield from (DataError("has no text beside it (.txt, .srt, .vtt or .TextGrid)", path=path) for path in paths)
         elif len(paths) > 1:
             several = " and ".join(path.name for path in paths)
-            yield DataError(f"must belong to one sound file, but there are {several}", path=beside[kind])
+            yield DataError(f"must belong to one sound file, but matches {several}", path=beside[kind])
         else:
             yield from _beside(paths[0], beside.pop(kind), root, options)
             for other in beside.values():
@@ -164,7 +164,7 @@ def files_below(root: Path, *, without: Collection[Path]) -> Iterator[Path]:
         for name in sorted(real, key=lambda name: os.path.islink(os.path.join(parent, name))):  # folders before links
             if real[name] not in seen and real[name] not in excluded:
                 folders.append(name)
-                seen.add(real[name])  # a link may lead back up
+                seen.add(real[name])  # a link may point to a folder above
         folders.sort()
         here = os.path.realpath(parent)
         for name in sorted(names):

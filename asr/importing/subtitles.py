@@ -24,9 +24,9 @@ _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s([^<>]+)>")
 _MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
 _ENTITY = re.compile(r"&#?\w{1,10};")
 _SAME = 0.1  # seconds by which cues may overlap, since times are often rounded
-_SCROLL = 0.1  # longest duration of a cue that only scrolls the line before
-_PAUSE = 1.0  # seconds after which a repeated line was spoken again
-_MOST_LINES = 10  # of a cue that the next one may repeat
+_SCROLL = 0.1  # longest duration of a cue that only scrolls the previous line
+_PAUSE = 1.0  # a line repeated after more seconds was spoken again
+_MOST_LINES = 10  # lines of a cue that the next cue may repeat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def read_subtitles(text: str, path: Path) -> Iterator[Segment | DataError]:
 def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
     """The cues in blocks of lines; the last cue of a block is delayed, since the next block may be its text."""
     pending: _Cue | None = None
-    numbered: bool | None = None  # whether a number stands above the times of the first cue
+    numbered: bool | None = None  # whether a number precedes the times of the first cue
     for number, block in _blocks(text):
         if is_vtt and number == 1:
             if block[0].split()[0] != "WEBVTT":
@@ -201,7 +201,7 @@ def _without_overlaps(cues: Sequence[_Cue]) -> list[Segment]:
     """Segments of the cues, with overlapping ones merged or shortened."""
     ordered = sorted(cues, key=lambda cue: cue.start_seconds)
     overlaps = sum(cue.end_seconds > after.start_seconds + _SAME for cue, after in pairwise(ordered))
-    lingering = len(ordered) > 3 and 2 * overlaps >= len(ordered) - 1  # each is shown into the next one
+    lingering = len(ordered) > 3 and 2 * overlaps >= len(ordered) - 1  # each cue lasts into the next one
     segments: list[Segment] = []
     for cue in ordered:
         last = segments[-1] if segments else None

@@ -34,12 +34,12 @@ SPLITS = ("train", "dev", "test")
 class SplitOptions:
     """The shares of train, dev and test."""
 
-    dev: float = option(0.1, "put this share of speakers, or else of recordings, into dev", least=0)
-    test: float = option(0.1, "put this share of speakers, or else of recordings, into test", least=0)
+    dev: float = option(0.1, "share of speakers (or of recordings) for dev", least=0)
+    test: float = option(0.1, "share of speakers (or of recordings) for test", least=0)
     split_by: Literal["auto", "speaker", "recording", "utterance"] = option(
         "auto", "keep each of these in one split; auto: speakers if all are known and there are several"
     )
-    seed: int = option(0, "draw other splits with another seed")
+    seed: int = option(0, "seed of the random splits")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -113,16 +113,16 @@ def import_recordings(
     if not utterances:
         example = f": {problems[0]}" if problems else ""
         count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
-        raise DataError(f"nothing here can be imported ({count}){example}", path=str(sources[0]))
+        raise DataError(f"no utterance can be imported ({count}){example}", path=str(sources[0]))
 
-    chosen, notes = _split({index: candidates[index] for index in sorted(utterances)}, splitting or SplitOptions())
-    notes += _moved({utterances[index].id: split for index, split in chosen.items()}, output)
+    splits, notes = _split({index: candidates[index] for index in sorted(utterances)}, splitting or SplitOptions())
+    notes += _moved({utterances[index].id: split for index, split in splits.items()}, output)
     renamed = sum(candidate.id not in (None, name) for candidate, name in zip(candidates, ids, strict=True))
     if renamed:
         notes.append(f"{renamed} duplicate id{'s' * (renamed != 1)} renamed with the suffix -2, -3, ...")
     notes += _marked([utterance.text for utterance in utterances.values()])
     manifests = {split: output / f"{split}.jsonl.gz" for split in SPLITS}
-    members = {split: [utterances[i] for i, name in chosen.items() if name == split] for split in SPLITS}
+    members = {split: [utterances[i] for i, name in splits.items() if name == split] for split in SPLITS}
     for split, path in manifests.items():
         if members[split]:
             write_manifest(members[split], path)
@@ -154,39 +154,39 @@ def _split(candidates: Mapping[int, Candidate], options: SplitOptions) -> tuple[
     by_speaker = options.split_by == "speaker" or (
         options.split_by == "auto" and None not in speakers and len(speakers) > 1
     )
-    chosen = {}
+    splits = {}
     for index, candidate in candidates.items():
         key = f"speaker {candidate.speaker}" if by_speaker and candidate.speaker else f"recording {candidate.recording}"
         if options.split_by == "utterance":
             key = f"utterance {candidate.recording} {candidate.id or ''} {candidate.start_seconds:.3f}"
-        chosen[index] = candidate.split or choose_split(key, options)
+        splits[index] = candidate.split or choose_split(key, options)
     unit = "speaker" if by_speaker else "utterance" if options.split_by == "utterance" else "recording"
     notes = [f"split by {unit}"] if free else ["split as stated in the source"]
     if options.split_by == "auto" and not by_speaker and None in speakers and len(speakers) > 1:
         notes.append("some speakers are unknown, so a speaker may be in two splits (--split-by speaker: no known one)")
     shares = {"train": 1 - options.dev - options.test, "dev": options.dev, "test": options.test}
     for split in SPLITS:
-        if free and shares[split] > 0 and split not in chosen.values():
+        if free and shares[split] > 0 and split not in splits.values():
             finer = {"speaker": "--split-by recording, ", "recording": "--split-by utterance, "}.get(unit, "")
             remedy = f"try {finer}another --seed, larger shares, or more data"
             notes.append(f"no {unit} was assigned to {split}, so there is no {split}.jsonl.gz; {remedy}")
-    return chosen, notes
+    return splits, notes
 
 
-def _moved(chosen: Mapping[str, str], output: Path) -> list[str]:
+def _moved(splits: Mapping[str, str], output: Path) -> list[str]:
     """A note on utterances that an earlier import into the folder put into another split."""
     before: dict[str, str] = {}
     for split in SPLITS:
         with suppress(DataError):  # missing or damaged
             before |= {utterance.id: split for utterance in read_manifest(output / f"{split}.jsonl.gz")}
-    moved = [name for name, split in chosen.items() if before.get(name, split) != split]
-    if not moved:
+    moved_ids = [name for name, split in splits.items() if before.get(name, split) != split]
+    if not moved_ids:
         return []
-    both = len(before.keys() & chosen.keys())
-    example = f"{moved[0]} from {before[moved[0]]} to {chosen[moved[0]]}"
+    both = len(before.keys() & splits.keys())
+    example = f"{moved_ids[0]} from {before[moved_ids[0]]} to {splits[moved_ids[0]]}"
     return [
-        f"{len(moved)} of {both} utterances are in another split than after the last import here ({example}): an older "
-        "model may have been trained on utterances that test it now (keep --split-by, --seed and shares the same)"
+        f"{len(moved_ids)} of {both} utterances are in another split than after the last import here ({example}): an "
+        "older model may have been trained on utterances that test it now (keep --split-by, --seed and shares the same)"
     ]
 
 
@@ -198,14 +198,14 @@ def _marked(texts: Sequence[str]) -> list[str]:
     some = ", ".join(f"{mark!r:.40} ({count})" for mark, count in counts.most_common(5))
     with_marks = sum(bool(find_marks(text)) for text in texts)
     return [
-        f"{with_marks} of {len(texts)} texts have marks that nobody speaks, {some}: the manifests keep them, and "
+        f"{with_marks} of {len(texts)} texts have unspoken marks, {some}: the manifests keep them, and "
         "training, scoring and alignment leave them out (option text.marks)"
     ]
 
 
 def _ids(candidates: Sequence[Candidate]) -> list[str]:
     """An id for each candidate: its own, or its recording and times; duplicates get the suffix -2, -3, ..."""
-    taken: set[str] = set()
+    ids_so_far: set[str] = set()
     ids = []
     for candidate in candidates:
         name = candidate.id or candidate.recording
@@ -213,9 +213,9 @@ def _ids(candidates: Sequence[Candidate]) -> list[str]:
             end = f"{round(1000 * candidate.end_seconds):08d}" if candidate.end_seconds is not None else "end"
             name += f"-{round(1000 * candidate.start_seconds):08d}-{end}"
         unique, number = name, 1
-        while unique.casefold() in taken:
+        while unique.casefold() in ids_so_far:
             number += 1
             unique = f"{name}-{number}"
-        taken.add(unique.casefold())
+        ids_so_far.add(unique.casefold())
         ids.append(unique)
     return ids

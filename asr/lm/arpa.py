@@ -67,8 +67,8 @@ _IS_SPACE[[9, 10, 11, 12, 13, 32]] = True  # as bytes.split has it
 def read_arpa(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTables]:
     """The words of a model, by number, and its tables.
 
-    Lines may end with CRLF, columns be separated by tabs or spaces, n-grams have any order, text precede \\data\\. A
-    missing back-off is 0, a probability of -inf is `ZERO`. A missing <unk> (also spelled <UNK>) gets `FLOOR`. Without
+    Lines may end with CRLF, columns be separated by tabs or spaces, n-grams be in any order, and text precede \\data\\.
+    A missing back-off is 0, a probability of -inf is `ZERO`. A missing <unk> (also spelled <UNK>) gets `FLOOR`. Without
     <s>, sentences begin without context; without </s>, they end with <unk>, with an `AsrWarning`.
 
     Args:
@@ -194,7 +194,7 @@ class _Reader:
                 raise self._error(f"{expected} must come next, but the line is {_show(header)}", line)
         if order < 0:
             raise self._error(
-                "a language model must be an ARPA file, which has a line \\data\\, and this file has none; in place of "
+                "an ARPA file must have a line \\data\\, but this file has none; instead of "
                 "a binary model of KenLM, give the ARPA file from which it was made"
             )
         raise self._error("the language model is truncated: it ends without \\end\\")
@@ -235,12 +235,12 @@ class _Reader:
             count = int(promise[2])
             if self.promises and count > (contexts := self.promises[-1][0] + 1) * (words := self.promises[0][0] + 1):
                 raise self._error(
-                    f"the file promises {count} n-grams of {len(self.promises) + 1}, more than {contexts} shorter ones "
-                    f"and {words} words can make",
+                    f"the header declares {count} n-grams of {len(self.promises) + 1}, more than {contexts} shorter "
+                    f"ones and {words} words can make",
                     number,
                 )
             if len(self.promises) == MOST_WORDS:
-                raise self._error(f"n-grams must have at most {MOST_WORDS} words, but here are longer ones", number)
+                raise self._error(f"n-grams must have at most {MOST_WORDS} words, but the file has longer ones", number)
             self.promises.append((count, number))
 
     def _read_rows(self, line: int, piece: bytes, order: int) -> _Rows:
@@ -276,7 +276,7 @@ class _Reader:
         )
 
     def _check(self, fine, lines, message) -> None:
-        """Raise a DataError with the `message` of the first row that is not fine."""
+        """Raise a DataError with the `message` of the first invalid row."""
         if not fine.all():
             first = int(np.argmin(fine))
             raise self._error(message(first), int(lines[first]))
@@ -347,10 +347,10 @@ class _Reader:
         self.suffixes = np.append(self.suffixes, suffixes)
 
     def _check_count(self, order: int, count: int, *, more: bool = False) -> None:
-        """Raise a DataError unless there are as many n-grams as promised; with `more` to come, only for too many."""
+        """Raise a DataError unless there are as many n-grams as declared; if `more` follow, only for too many."""
         promised, line = self.promises[order - 1]
         if count > promised or (count < promised and not more):
-            message = f"the file promises {promised} n-grams of {order}, but has {count}{' or more' * more}"
+            message = f"the header declares {promised} n-grams of {order}, but the file has {count}{' or more' * more}"
             raise self._error(message + "; it is damaged, or was edited without correcting the count", line)
 
     def _contexts(self, rows: _Rows) -> np.ndarray:

@@ -167,7 +167,7 @@ def _discounts(adjusted: np.ndarray, n: int, fallback: tuple[float, float, float
         if all(0 < discount <= k for k, discount in enumerate(discounts, start=1)):
             return discounts
     message = (
-        f"modified Kneser-Ney needs a larger text, or a less even one, for n-grams of {n}: {num[0]}, {num[1]}, "
+        f"modified Kneser-Ney cannot estimate discounts for n-grams of {n}: {num[0]}, {num[1]}, "
         f"{num[2]} and {num[3]} of them have (adjusted) counts of 1, 2, 3 and 4"
     )
     if fallback is None:

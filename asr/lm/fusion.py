@@ -1,4 +1,4 @@
-"""A recurrent language model of characters inside the beam search, which asks it for the next label of its prefixes.
+"""A recurrent language model of characters in the beam search: it scores the next label of prefixes.
 
 Rescoring scores whole texts after the search. Fusion scores each prefix that may be extended, so that the search does
 not prune a text that the language model prefers. It takes a step of the model for each such prefix; the prefixes of a
@@ -27,8 +27,8 @@ class CharacterFusion:
         characters: of the labels, in their order, without the blank.
         blank: index of the blank label, 0 <= blank <= len(characters).
     Raises:
-        InputError: it is a model of words, or it lacks a character in upper and lower case: with a probability of
-            zero the search could never write it, and nobody would know why.
+        InputError: it is a model of words, or it lacks a character in upper and lower case: its probability would be
+            zero, so the search could never write it.
     """
 
     def __init__(self, model: LanguageModel, *, characters: Sequence[str], blank: int):
@@ -38,7 +38,7 @@ class CharacterFusion:
             )
         if missing := [character for character in characters if self._token(model, character) == EOS]:
             raise InputError(
-                "a language model that is fused must know every character of the alphabet; it lacks "
+                "a language model for fusion must have every character of the alphabet; it lacks "
                 f"{', '.join(map(repr, missing))}; train it on text that has them, or rescore with it instead"
             )
         self.model = model.eval()
@@ -48,7 +48,7 @@ class CharacterFusion:
 
     @staticmethod
     def _token(model: LanguageModel, character: str) -> int:
-        """The token of a character, in whatever case; EOS if there is none."""
+        """The token of a character, in either case; EOS if there is none."""
         forms = (character, character.upper(), character.lower())
         return next((model.vocabulary.encode(form)[0] for form in forms if form in model.vocabulary), EOS)
 

@@ -71,7 +71,7 @@ class NgramModel:
             path: the file; `asr.lm.arpa.read_arpa` describes ARPA files.
             cache: store a large ARPA file in binary form in the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
                 and read it from there until the file changes; see `asr.files.reading.identity`. A damaged cache is
-                written again, and one where others can write is not used. Nothing is written beside the file.
+                written again, and one that other users can write is not used. Nothing is written beside the file.
         Raises:
             DataError: the file cannot be read or is wrong; see `read_arpa`.
         """

@@ -53,7 +53,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         open_regular(path).close()
         arrays = load_file(path)
     except MemoryError:
-        raise DataError("the n-gram model cannot be read: it is larger than the memory", path=path) from None
+        raise DataError("the n-gram model cannot be read: it does not fit into memory", path=path) from None
     except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:  # a number type that NumPy lacks
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"the n-gram model cannot be read: {reason}", path=path) from None
@@ -70,7 +70,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
         raise DataError("the n-gram model is damaged: its words are not UTF-8", path=path) from None
     tables = _tables(arrays, num_words=len(words))
     if tables is None or not is_vocabulary(words) or not is_sound(tables):
-        raise DataError("the n-gram model is damaged: its n-grams contradict each other", path=path)
+        raise DataError("the n-gram model is damaged: its n-grams are inconsistent", path=path)
     return words, tables
 
 

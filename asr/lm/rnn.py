@@ -7,8 +7,9 @@ A sentence begins in the state of zeros with <eos>, and <eos> ends it:
 
     log p(w_1 … w_n) = Σ_i log p(w_i | <eos> w_1 … w_{i-1}) + log p(<eos> | <eos> w_1 … w_n)
 
-The embedding and the softmax share their weights if they are tied. A large vocabulary has an adaptive softmax, whose
-rarer words lie in clusters and have fewer weights: a full softmax would spend most of its time on words that are rare.
+The embedding and the softmax share their weights if they are tied. A large vocabulary has an adaptive softmax, which
+puts rarer words in clusters and gives them fewer weights: a full softmax would spend most of its time on words that are
+rare.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from asr.text.normalization import TextOptions, normalize
 KIND: Final = "language model"
 DEFAULT_LANGUAGE_MODEL = "english-lm"
 
-ROWS = 128  # sentences scored side by side
+ROWS = 128  # sentences scored in one batch
 MOST_CUTOFFS = 16
 CELLS = 1 << 23  # values of the largest array of one pass: 32 MB
 
@@ -206,7 +207,7 @@ class LanguageModel(nn.Module):
         characters outside the vocabulary make a sentence impossible: -inf.
 
         Raises:
-            InputError: a single str came.
+            InputError: sentences is a single str.
         """
         if isinstance(sentences, str):
             raise InputError("sentences must be several texts, not one str; put it in a list")

@@ -14,7 +14,7 @@ from asr.lm.vocabulary import EOS, UNK
 from asr.options import check_options, option
 from asr.text.normalization import normalize
 
-ROWS = 64  # sentences made side by side
+ROWS = 64  # sentences drawn in one batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,11 @@ class SamplingOptions:
 
     count: int = option(1, "draw N sentences", least=1)
     temperature: float = option(
-        1.0, "divide log-probabilities by this; below 1: more common, above 1: more daring", above=0, most=1e9
+        1.0, "divide log-probabilities by this; below 1: commoner words, above 1: rarer words", above=0, most=1e9
     )
     top_k: int = option(0, "draw each token from the N most likely; 0: from all", least=0)
     max_length: int = option(200, "draw at most N tokens for a sentence, prompt excluded", least=1)
-    seed: int = option(0, "draw other sentences with another seed", least=0, below=2**63)
+    seed: int = option(0, "seed of the random sentences", least=0, below=2**63)
     prompt: str = option("", "begin every sentence with this")
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """The tokens of a language model, words or characters, and their numbers.
 
-Token 0 is <eos>, which ends a sentence and stands before the first token. A vocabulary of words has <unk> as token 1,
-for every word that it lacks. A vocabulary of characters has no <unk>: other characters have probability 0. Then come
-the words or characters, the most frequent first, as an adaptive softmax needs them.
+Token 0 is <eos>, which ends a sentence and precedes the first token. A vocabulary of words has <unk> as token 1,
+for every word that it lacks. A vocabulary of characters has no <unk>: other characters have probability 0. The words or
+characters follow, the most frequent first, as an adaptive softmax needs them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MOST_TYPES = 4_000_000  # different words in memory while counting a text, about
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyOptions:
-    """What tokens are, and which of those in the text a model knows."""
+    """Unit of the tokens, and choice of the tokens in the vocabulary."""
 
     unit: Unit = option("word", "make tokens of words or of characters")
     max_size: int = option(40000, "keep the N most frequent words; 0: all", least=0)
-    min_count: int = option(2, "leave out words seen less often; <unk> is learnt from them", least=1)
+    min_count: int = option(2, "leave out words that occur fewer than N times; <unk> is trained on them", least=1)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -48,7 +48,7 @@ class Vocabulary:
         unit: what a token is.
         entries: the words or characters, most frequent first, all different.
     Raises:
-        InputError: there are none, one twice, or one that cannot occur in a text.
+        InputError: there are no entries, one occurs twice, or one cannot occur in a text.
     """
 
     unit: Unit
@@ -148,8 +148,8 @@ def build_vocabulary(sentences: Iterable[str], options: VocabularyOptions) -> Vo
             rare += 1
             counts = Counter({entry: count for entry, count in counts.items() if count > rare})
     least = options.min_count if words else 1
-    chosen = [entry for entry, count in counts.items() if count >= least and entry not in (EOS_TEXT, UNK_TEXT)]
-    if not chosen:
+    entries = [entry for entry, count in counts.items() if count >= least and entry not in (EOS_TEXT, UNK_TEXT)]
+    if not entries:
         raise DataError(f"the text must have a {options.unit} that occurs at least {least} times, but has none")
-    chosen.sort(key=lambda entry: (-counts[entry], entry))
-    return Vocabulary(options.unit, tuple(chosen[: options.max_size or None] if words else chosen))
+    entries.sort(key=lambda entry: (-counts[entry], entry))
+    return Vocabulary(options.unit, tuple(entries[: options.max_size or None] if words else entries))

@@ -18,7 +18,7 @@ from asr.text.aligned_text import AlignedText, Level, Segment
 from asr.text.metrics import align_tokens
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
-# Subtitles as broadcasters and Netflix have them; lengths in columns, times in milliseconds.
+# The usual limits of subtitles (broadcasters, Netflix); lengths in columns, times in milliseconds.
 _LINE_WIDTH = 42
 _LONGEST_CUE = 7000
 _SHORTEST_CUE = 1000
@@ -29,7 +29,7 @@ _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control
 
 
 def to_txt(transcript: Transcript) -> str:
-    """The text on one line; an empty line if nothing was said."""
+    """The text on one line; an empty line for an empty transcript."""
     return transcript.text + "\n"
 
 
@@ -54,7 +54,7 @@ def to_json(transcript: Transcript) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty if nothing was said.
+    """SubRip subtitles: numbered cues with times as 00:00:00,000; empty for an empty transcript.
 
     SubRip cannot escape the arrow of its times, so --> becomes ->, as in Whisper.
     """
@@ -183,7 +183,7 @@ def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
 def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
     """A TextGrid for Praat, in its long form: tiers of sentences, words and characters, as far down as the level.
 
-    Intervals touch, as Praat requires: between two segments lies an interval without text.
+    Intervals touch, as Praat requires: an interval without text fills each gap.
 
     Source: Praat manual, "TextGrid file formats".
     """
@@ -311,7 +311,10 @@ class _Piece:
 def _subtitles(
     passages: Iterable[tuple[str, Sequence[Word | Segment]]], duration_seconds: float
 ) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage."""
+    """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage.
+
+    A short cue stays for a second, unless the next cue or the end of the recording is earlier.
+    """
     cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
     for number, cue in enumerate(cues, start=1):
         start, end = cue[0].start, cue[-1].end
@@ -369,7 +372,7 @@ def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
 
 
 def _cut(word: str) -> list[str]:
-    """The word in parts that each fit a line; nearly always the word itself."""
+    """The word in parts that each fit a line; nearly always one part."""
     parts = [""]
     for character in word:
         if _width(parts[-1] + character) > _LINE_WIDTH:
@@ -379,7 +382,7 @@ def _cut(word: str) -> list[str]:
 
 
 def _fits(pieces: list[_Piece]) -> bool:
-    """Whether the pieces fit two lines, each filled as far as it goes."""
+    """Whether the pieces fit two lines, with as many as possible on the first."""
     num_lines, width = 1, 0
     for piece in pieces:
         width += (len(piece.gap) if width else 0) + piece.width

@@ -1,4 +1,4 @@
-"""All pictures, by matplotlib, which is loaded for the first one."""
+"""All pictures; matplotlib is loaded with the first one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asr.text.transcript import Timeline, Word
 
 MOST_SECONDS = 60.0
-"""The most that `transcript_picture` draws; labels and words need this much room."""
+"""The longest sound that `transcript_picture` draws; in a longer one, words and labels would overlap."""
 
 _WINDOW, _HOP = 0.025, 0.01  # of the spectrogram, in seconds
 _DYNAMIC_RANGE = 70.0  # dB below the loudest sound; speech has no more
@@ -34,10 +34,10 @@ _COLORS = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple"
 
 
 def check_picture(path: Path) -> None:
-    """Check that a picture can be drawn there, before work begins.
+    """Check, before work begins, that a picture can be written to the path.
 
     Raises:
-        ConfigError: matplotlib is not installed, or the suffix belongs to another kind of picture.
+        ConfigError: matplotlib is not installed, or the suffix is of another kind of picture.
     """
     if path.suffix.lower() in _OTHERS:
         raise ConfigError(f"a picture must be a PNG, whose name ends in .png; got {path}")
@@ -105,7 +105,7 @@ def transcript_picture(
     words: Sequence[Word | Segment],
     timeline: Timeline,
 ) -> None:
-    """Draw what a model heard and when as a PNG: spectrogram, probabilities of the labels, words, over one time axis.
+    """Draw spectrogram, probabilities of the labels and words, over one time axis, as a PNG.
 
     Of a longer recording, the picture shows the first `MOST_SECONDS`, and its title says so.
 

@@ -75,7 +75,7 @@ def align_recording(
     Args:
         recognizer: its model computes log-probabilities, and its options normalise the text.
         source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
-        text: what is said in it; see `align_text`.
+        text: the spoken text; see `align_text`.
         options: None means the defaults.
         progress: called after each batch with its seconds of sound.
         sound: channel, track and max_input_bytes as for `Recognizer.transcribe`.
@@ -143,11 +143,11 @@ def align_text(
     characters, owners = spell_words(_spoken_words(text, spans, text_options), text_options)
     characters, owners = _known(characters, owners, alphabet, dropped)
     if dropped and options.unknown == "refuse":
-        raise InputError(f"the model must know every character of the text; it lacks {', '.join(map(repr, dropped))}")
+        raise InputError(f"the model must have every character of the text; it lacks {', '.join(map(repr, dropped))}")
     labels = alphabet.encode(characters)
     if not labels:
         raise InputError(
-            f"the text must have a character that the model knows; got {text[:40]!r}, and the model knows "
+            f"the text must have a character of the model; got {text[:40]!r}, and the model has "
             f"{''.join(alphabet.characters[:_MOST_SHOWN])!r}{' ...' * (alphabet.size > _MOST_SHOWN + 1)}"
         )
     if (num_needed := minimum_frames(labels)) > len(emission):

@@ -1,4 +1,4 @@
-"""Many recordings to files: what `asr-transcribe` does, from Python.
+"""Transcribe many recordings into files: `asr-transcribe` as a function.
 
 paths ─▶ recordings with names ─▶ recordings to do ─▶ transcripts, from one process or several ─▶ files, pictures
 """
@@ -34,18 +34,18 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, e
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeOptions:
-    """How many recordings are transcribed, and where their results go.
+    """How to transcribe many recordings, and the folder of their results.
 
     Args:
         output: folder for a file of each recording and format, talk.txt for talk.wav; None writes no files.
         formats: of these files, some of `asr.output.formats.WRITERS`.
         resume: skip recordings that have all their files in `output`.
-        plot: draw what the model heard, as this .png of the only recording or into this folder.
+        plot: draw spectrogram, labels and words as this .png (one recording only), or into this folder.
         nproc: transcribe in this many processes, each with its own copy of the model, its part of the processor
             threads, and one of several GPUs. The calling script needs its `if __name__ == "__main__"`.
         channel, track, max_input_bytes: as for `Recognizer.transcribe`.
         model, device, precision, batch_size, decoding: as for `asr.load`.
-        threads: processor threads; None takes the default of torch.
+        threads: processor threads; None means the default of torch.
     Raises:
         ConfigError: an option is out of its limits, or two contradict each other.
     """
@@ -70,7 +70,7 @@ class TranscribeOptions:
         if not self.formats or not all(name in WRITERS for name in self.formats):
             raise ConfigError(f"formats must be some of {', '.join(WRITERS)}, not {shown(self.formats)}")
         if self.resume and self.output is None:
-            raise ConfigError("resume needs output, the folder that has the results of before", "resume", "output")
+            raise ConfigError("resume needs output, the folder with the earlier results", "resume", "output")
         if self.output is not None and Path(self.output).exists() and not Path(self.output).is_dir():
             raise ConfigError(f"output must be a folder; {self.output} is a file", "output")
         if self.plot is not None:
@@ -84,7 +84,7 @@ class TranscribeOptions:
 
     @property
     def sound(self) -> dict[str, Any]:
-        """The part of a recording to hear, as `read_audio` takes it."""
+        """The part of a recording to transcribe, as arguments of `read_audio`."""
         return {"channel": self.channel, "track": self.track, "max_input_bytes": self.max_input_bytes}
 
 
@@ -95,7 +95,7 @@ class FileResult:
     Args:
         path: of the recording, as given or found; the id of an utterance.
         name: of its files, without their suffix; empty for a folder or manifest that cannot be used.
-        transcript: None if there is an error, or the recording was skipped, as its files existed.
+        transcript: None if there is an error, or the recording was skipped because its files existed.
         error: None if there is none.
         files: its files, pictures too.
     """
@@ -124,18 +124,18 @@ def transcribe_files(
         for result in asr.transcribe_files("archive/", asr.TranscribeOptions(output="texts/", nproc=8)):
             print(result.path, result.error or result.files)
 
-    Work begins with the first result that is taken. Files are written whole or not at all. In `output`, the name of a
+    Work begins when the first result is requested. Files are written whole or not at all. In `output`, the name of a
     file belongs to its recording: another recording of the same name gets the suffix -2, -3, …, in later runs too.
 
     Args:
-        paths: sound files, folders of them, URLs of either, manifests (.jsonl, .jsonl.gz), or "-" for standard input.
+        paths: sound files, folders, URLs of files or folders, manifests (.jsonl, .jsonl.gz), or "-" for standard input.
         options: None means the defaults.
         progress: called after each batch with its seconds of sound.
-        note: called with sentences for a person, on skipped and renamed results for example.
+        note: called with messages, for example about skipped and renamed results.
     Returns:
-        A result for each recording, and for each folder or manifest that cannot be used. They are in order, but
-        skipped ones come first, and results of several processes that write files come as they are ready. A recording
-        that cannot be read, or over which a process is killed twice, is a result with an error.
+        A result for each recording, and for each folder or manifest that cannot be used. They are in order, but skipped
+        ones are first, and several processes that write files give results as soon as they are ready. A recording that
+        cannot be read, or on which a process is killed twice, is a result with an error.
     Raises:
         ConfigError: options do not fit these recordings, or another run is writing the result of one of them.
         AsrError: the model or its decoding cannot be used; see `asr.load`.
@@ -163,14 +163,14 @@ def transcribe_recordings(
             for item in named
         ]
         if options.resume:
-            note(f"{sum(done)} of {len(named)} were done before")
+            note(f"skipped {sum(done)} of {len(named)} recordings: their files exist")
         recognizer = None
         if any(isinstance(item, Recording) and not is_done for item, is_done in zip(named, done, strict=True)):
             if options.nproc == 1:
                 recognizer = _load(options)
             else:
                 options = choose_precision_once(options)
-        if options.output is not None:  # after the model: one that cannot be used leaves no folder behind
+        if options.output is not None:  # after the model, so that an unusable model leaves no empty folder
             named = stack.enter_context(claim(Path(options.output), recordings))
             if not options.resume:
                 _note_renamed(recordings, named, note)
@@ -205,7 +205,11 @@ def load_in_process(options: TranscribeOptions, number: int) -> Recognizer:
 
 
 def choose_precision_once(options: TranscribeOptions) -> TranscribeOptions:
-    """The options with the precision that "auto" stands for here, so that all processes have the same."""
+    """The options with the precision that "auto" selects here, so that all processes use the same.
+
+    Raises:
+        InputError, DataError: there is no such device or model.
+    """
     from asr.acoustic.model import find_model, read_config
     from asr.compute.cells import make_cell
     from asr.compute.device import choose_precision, find_device
@@ -219,7 +223,7 @@ def _check(recordings: Sequence[Recording | DataError], options: TranscribeOptio
     """Raises: ConfigError: the options do not fit the recordings."""
     sounds = [item for item in recordings if isinstance(item, Recording)]
     if options.nproc > 1 and any(item.key == "-" for item in sounds):
-        raise ConfigError("nproc must be 1 for standard input, which other processes do not have", "nproc")
+        raise ConfigError("nproc must be 1 for standard input, which other processes cannot read", "nproc")
     if options.plot is None:
         return
     if any(item.utterance for item in sounds):
@@ -312,11 +316,11 @@ def _note_renamed(
     named: Sequence[Recording | DataError],
     note: Callable[[str], object],
 ) -> None:
-    """Note the results that have other names than in an empty folder."""
+    """Report results that were renamed, because other results have their names."""
     renamed = [item for item, other in zip(named, recordings, strict=True) if item != other]
     if renamed and isinstance(first := renamed[0], Recording):
         example = f"the result of {first.path} is {first.name}"
-        note(f"{len(renamed)} of {len(named)} results were renamed, as their names are in use: {example}")
+        note(f"{len(renamed)} of {len(named)} results were renamed, because their names are in use: {example}")
 
 
 def _is_picture(path: str | os.PathLike[str]) -> bool:

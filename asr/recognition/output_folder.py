@@ -28,13 +28,13 @@ _CLAIMS = ".recordings-*.lock"
 
 @contextmanager
 def claim(folder: Path, recordings: Sequence[Recording | DataError]) -> Iterator[list[Recording | DataError]]:
-    """Claim the recordings of a folder for a `with` block, which gets them with the names of their results.
+    """Claim the recordings of a folder for a `with` block, and give it the recordings with the names of their results.
 
-    A name belongs to its recording as long as the recording exists: another one of the same file name gets the suffix
-    -2, -3, …, in an earlier, later or simultaneous run too.
+    A name belongs to its recording as long as the recording exists: another recording of the same file name gets the
+    suffix -2, -3, …, in an earlier, later or simultaneous run too.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
     Raises:
         ConfigError: another run is writing the result of one of the recordings there.
         OSError: the folder cannot be written to.
@@ -52,7 +52,7 @@ def claim(folder: Path, recordings: Sequence[Recording | DataError]) -> Iterator
                     )
             named_recordings = names_in(folder, recordings)
             write_names(folder, named_recordings)
-            stack.callback(own.unlink, missing_ok=True)  # after the lock is closed: Windows deletes no open file
+            stack.callback(own.unlink, missing_ok=True)  # after closing the lock: Windows cannot delete open files
             own.write_text("".join(f"{json.dumps(key)}\n" for key in paths), encoding="utf-8")
             stack.enter_context(locked(own))
         yield named_recordings
@@ -76,13 +76,13 @@ def read_names(folder: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, TypeError):
         pass
-    message = "is damaged, so results are known by name alone: the result of another recording may count as done"
+    message = "is damaged, so results are matched by name alone: the result of another recording may count as finished"
     warnings.warn(f"{path}: {message}", AsrWarning, 2)
     return {}
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a file of that name lies in the folder; on Windows, C: and \\ lead out of it too."""
+    """Whether a file of this name is inside the folder; on Windows, C: and \\ can lead out of it."""
     path = PurePath(name)
     return not path.anchor and ".." not in path.parts
 
@@ -94,7 +94,7 @@ def write_names(folder: Path, recordings: Iterable[Recording | DataError]) -> No
 
 
 def still_there(key: str) -> bool:
-    """Whether the recording of a key still exists, as far as can be known: its folder may have moved."""
+    """Whether the recording of a key still exists, if that can be known; its folder may have moved."""
     return is_url(key) or os.path.exists(key) or os.path.exists(key.rpartition("#")[0])
 
 
@@ -102,7 +102,7 @@ def _keys_of_others(folder: Path) -> Iterator[str]:
     """The keys that other runs have claimed in the folder; claims of killed runs are deleted."""
     for path in folder.glob(_CLAIMS):
         content = ""
-        with locked(path) as abandoned, suppress(FileNotFoundError):  # its run may end just now
+        with locked(path) as abandoned, suppress(FileNotFoundError):  # its run may end at this moment
             content = "" if abandoned else path.read_text(encoding="utf-8")
         if abandoned:
             path.unlink(missing_ok=True)

@@ -31,15 +31,15 @@ def draw_recording(
 
     Args:
         path: file of the picture.
-        source: the recording, which is read again, as far as the picture goes.
+        source: the recording; the part in the picture is read again.
         words, timeline: of its transcript or aligned text.
-        note: called with a sentence if the picture shows only the beginning.
+        note: called with a message if the picture shows only the beginning.
         sound: as for `read_audio`.
     """
     model = recognizer.model
     blocks = stream_audio(source, sample_rate=model.sample_rate, block_seconds=MOST_SECONDS, **sound)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AsrWarning)  # the first reading has given them
+        warnings.simplefilter("ignore", AsrWarning)  # the first reading has given these warnings
         waveform = next(blocks)
     emission, _ = recognizer.long_log_probs((waveform, model.sample_rate))
     transcript_picture(

@@ -1,4 +1,4 @@
-"""The recogniser: any sound in, transcripts out, in order and in bounded memory; what `asr.load()` returns.
+"""The recogniser, which `asr.load()` returns: turns any sound into transcripts, in order and in bounded memory.
 
 sources ─▶ pieces ─▶ a window of them, sorted by length, in batches ─▶ log_probs ─▶ stretches ─▶ transcripts
            cut at pauses, with                                         pieces joined             joined
@@ -31,19 +31,19 @@ from asr.recognition.stretches import Emission, Stretch, cut_stretches, join_pie
 from asr.text.alphabet import BLANK
 from asr.text.transcript import Transcript
 
-SILENCE = 2.0**-15  # the least step of 16 bits; quieter sound is silence, or normalisation would amplify it
+SILENCE = 2.0**-15  # the smallest step of 16 bits; quieter sound is set to silence, not amplified
 STRETCHES = 64  # decoded together, so that a recurrent language model scores their hypotheses in one batch
 
 
 class Recognizer:
-    """Transcribes with one acoustic model.
+    """A recogniser with one acoustic model; create it with `load`.
 
     Args:
         model: the acoustic model.
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA if there is one.
         precision: format of the matrix products; "auto" measures once which is faster here.
-        batch_size: pieces of sound that go through the model together.
-        decoding: how log-probabilities become text; None means greedily.
+        batch_size: pieces of sound in a batch of the model.
+        decoding: how log-probabilities become text; None means greedy decoding.
     Raises:
         InputError: there is no such device, or batch_size is not positive.
         DataError, InputError: a file of `decoding` cannot be used; see `Decoder`.
@@ -69,7 +69,11 @@ class Recognizer:
         self.decoder = Decoder(model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
 
     def with_decoding(self, decoding: DecodingOptions | Mapping[str, Any]) -> Recognizer:
-        """A recogniser with the same model and other decoding; a mapping changes some of the options of this one."""
+        """A recogniser with the same model and other decoding options; a mapping changes some of this recogniser's.
+
+        Raises:
+            ConfigError, DataError, InputError: as `load`.
+        """
         options = decoding if isinstance(decoding, DecodingOptions) else self.decoder.options.changed(decoding)
         other = copy(self)
         other.decoder = Decoder(self.model.alphabet, options, device=str(self.device), dtype=self.dtype)
@@ -88,8 +92,8 @@ class Recognizer:
         Args:
             source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
             channel: number of the channel, from 0; None averages all.
-            track: number of the sound track, from 0; None takes the one flagged default.
-            max_input_bytes: the most that standard input, a pipe, a file object or a URL may hold.
+            track: number of the sound track, from 0; None means the track flagged as default.
+            max_input_bytes: most bytes of standard input, a pipe, a file object or a URL.
         Raises:
             DataError, InputError: the source cannot be read.
         """
@@ -107,7 +111,7 @@ class Recognizer:
         """Transcripts of many recordings, in order, with ten minutes of sound in memory.
 
         Raises:
-            DataError, InputError: a source cannot be read; the transcripts of sources before it come first.
+            DataError, InputError: a source cannot be read; raised after the transcripts of the sources before it.
         """
         for result in self.results(sources, channel=channel, track=track, max_input_bytes=max_input_bytes):
             if isinstance(result, AsrError):
@@ -121,7 +125,7 @@ class Recognizer:
         progress: Callable[[float], None] | None = None,
         **sound: Any,
     ) -> Iterator[Transcript | AsrError]:
-        """As `transcribe_many`, but a source that cannot be read gives its error in its place, and the rest go on.
+        """As `transcribe_many`, but an unreadable source gives its error in its place, and the next sources follow.
 
         A source may also be an utterance of a manifest. `progress` is called after each batch with its seconds; `sound`
         is as for `transcribe`.
@@ -191,7 +195,7 @@ class Recognizer:
                 yield piece, emissions.pop(index)
 
     def _decoded(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Stretch, Transcript | None]]:
-        """Each stretch with its transcript, None for an error; a recurrent language model gets many together."""
+        """Each stretch with its transcript, None for an error; many stretches are rescored together."""
         options = self.decoder.options
         size = STRETCHES if options.rescoring.rescore_lm or options.language.fuse_lm else 1
         while batch := list(islice(stretches, size)):
@@ -222,7 +226,7 @@ def load(
         model: a model folder, the name of an embedded model, or None for the default one.
         device, precision, batch_size: see `Recognizer`.
         decoding: how log-probabilities become text; a mapping changes some of the model's own options (see
-            `DecodingOptions.changed`), None takes these.
+            `DecodingOptions.changed`), None keeps them.
     Raises:
         ConfigError: the mapping has an unknown option or a wrong value.
         DataError: the folder is not a model, or is damaged; or a file of `decoding` cannot be read.

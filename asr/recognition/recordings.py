@@ -15,12 +15,12 @@ from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
 from asr.files.remote import is_url, names_below, place_of
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # never sent to a terminal by a file name
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # these in a file name could control the terminal
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One sound to transcribe: its path ("-" is standard input), and a name that no other one of the list has.
+    """One sound to transcribe: its path ("-" is standard input), and a name that is unique in the list.
 
     The name is the path within the walked folder, or the file name alone, without the suffix. It is the utterance of a
     ctm line and, with the format as its suffix, the file of a result.
@@ -46,21 +46,21 @@ class Recording:
 
     @property
     def source(self) -> str | Utterance:
-        """The recording as `Recognizer.results` takes it."""
+        """The recording as a source of `Recognizer.results`."""
         return self.utterance or self.path
 
 
 def find_recordings(paths: Iterable[str | os.PathLike[str]]) -> list[Recording | DataError]:
     """The recordings of the paths, in order; folders are walked, and the files of each sorted by path.
 
-    In folders only files with an audio suffix count; hidden files and folders, and links to folders, are skipped.
-    A manifest stands for its utterances.
+    In folders only files with an audio suffix are used; hidden files and folders, and links to folders, are skipped. A
+    manifest is replaced by its utterances.
 
     Args:
         paths: files, folders, their URLs, manifests (.jsonl, .jsonl.gz), and "-" for standard input; a file need not
             exist, and a URL is a file if it ends in an audio suffix.
     Returns:
-        Recordings, and errors in the place of folders and manifests that hold none or cannot be read.
+        Recordings, and errors in the place of folders and manifests that are empty or cannot be read.
     """
     return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names={})
 
@@ -73,7 +73,7 @@ def name_recordings(
     A name in use, in upper or lower case (some file systems make no difference), gets the suffix -2, -3, …
 
     Args:
-        recordings: recordings, and errors, which stay as they are.
+        recordings: recordings, and errors, which do not change.
         names: names of an earlier call, each with the key of its recording; no other recording gets them.
     """
     names_of: dict[str, list[str]] = defaultdict(list)  # two for a path that was given twice
@@ -98,7 +98,7 @@ def _expand(path: str) -> Iterator[Recording | DataError]:
     if path == "-":
         yield recording(path, "stdin")
     elif is_url(path) and is_manifest(path):
-        yield DataError("a manifest must be a file on a disk, not behind a URL", path=path)
+        yield DataError("a manifest must be a file on a disk, not a URL", path=path)
     elif is_folder(path):
         for item in _listed(path) if is_url(path) else _walk(path):
             if isinstance(item, DataError):
@@ -138,7 +138,7 @@ def _listed(url: str) -> Iterator[PurePath | DataError]:
     sounds = [name for name in names if name.suffix.lower() in SOUND_SUFFIXES]
     inside = [name for name in sounds if not any(part.startswith(".") for part in name.parts)]
     if not names:
-        yield DataError("there is nothing at this address or below", path=url)
+        yield DataError("there are no files at this URL", path=url)
     elif not inside:
         yield DataError(f"no sound files in this folder or below ({len(names)} other files were skipped)", path=url)
     yield from inside
@@ -180,5 +180,5 @@ def _unique(name: str, used: set[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    """The same string for names that are one name on some file systems."""
+    """The same string for names that are equal on some file systems."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -20,8 +20,8 @@ from asr.text.transcript import Timeline, Transcript, join_transcripts
 
 Emission: TypeAlias = np.ndarray  # (T, V) natural log-probabilities
 
-PAUSE = 0.6  # seconds of Φ that stand between words, never in one
-# After this many seconds without a pause, a shorter one will do, or hours without a pause would fill the memory.
+PAUSE = 0.6  # seconds of Φ that occur between words, never inside a word
+# After this many seconds without a pause, cut at a shorter one: hours without a cut would fill the memory.
 LONG_STRETCH, SHORT_PAUSE = 60.0, 0.2
 
 
@@ -56,7 +56,7 @@ class Stretch:
 def join_pieces(pieces: Iterable[tuple[Piece, Emission]], model: AcousticModel) -> Iterator[Part]:
     """The frames of one source, each once, from its pieces and their log_probs.
 
-    Two pieces overlap around their cut; the seam lies where both have Φ for longest.
+    Two pieces overlap around their cut; the seam is in the longest run of Φ in both.
 
     Raises:
         AsrError: the error of a piece.
@@ -81,7 +81,7 @@ def cut_stretches(source: int, pieces: Iterable[tuple[Piece, Emission]], model: 
     """The stretches of one source.
 
     A stretch ends at a seam that is a pause between words, so that memory stays bounded. Pieces without a pause
-    between them are decoded together, as if they had never been cut. After a minute, a shorter pause will do.
+    between them are decoded together, as if they had never been cut. After a minute, a shorter pause is enough.
     """
     emissions: list[Emission] = []  # of the stretch that begins at frame `start`
     start = 0
@@ -144,7 +144,7 @@ def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:
 def _seam(
     left: Piece, left_emission: Emission, right: Piece, right_emission: Emission, *, earliest: int, model: AcousticModel
 ) -> tuple[int, int]:
-    """The frame of the source where the right piece takes over, and how many frames around it are Φ."""
+    """The frame of the source from which the right piece is used, and the number of Φ frames around it."""
     reach = round(CONTEXT / 2 / model.frame_seconds)
     begin, end = max(left.end - reach, earliest), left.end + reach
     frame, num_silent = quietest_frame(

@@ -1,6 +1,6 @@
-"""Many recordings transcribed in worker processes; a recording over which a worker is killed twice is an error.
+"""Transcribe many recordings in worker processes; a recording on which a worker is killed twice is an error.
 
-recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, as they come
+recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, when ready
                                         recordings of a worker that dies are tried again, one by one
 """
 
@@ -22,8 +22,8 @@ from asr.text.transcript import Transcript
 Chunk: TypeAlias = list[tuple[int, SourceOrUtterance]]  # with their numbers
 Outcomes: TypeAlias = tuple[list[Transcript | AsrError], float]  # and the seconds of sound in them
 
-BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file is longer than its size says
-# The most that a worker gets at a time.
+BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file lasts longer than this estimate
+# Limits of a chunk.
 CHUNK_BYTES = WINDOW_SECONDS * BYTES_PER_SECOND
 CHUNK_RECORDINGS = 64
 
@@ -36,10 +36,10 @@ def transcribe_in_processes(
     progress: Callable[[float], None] | None = None,
     **sound: Any,
 ) -> Iterator[tuple[int, Transcript | AsrError]]:
-    """The number of each source with its transcript or error, as they come.
+    """The number of each source with its transcript or error, as soon as it is ready.
 
-    A source over which a process is killed twice, once with others and once alone, gives an error like one that cannot
-    be read.
+    A source on which a process is killed twice, once with others and once alone, gives an error, like an unreadable
+    source.
 
     Args:
         make: called in each process with the number of the process, from 0; importable by its name, or a `partial`.
@@ -54,7 +54,7 @@ def transcribe_in_processes(
     waiting = deque(chunks(sources, processes=processes))
     alone: set[int] = set()
     with Workers(partial(_ready, make, sound), processes=min(processes, len(waiting))) as workers:
-        while waiting:  # the chunk of a worker that dies comes back
+        while waiting:  # the chunk of a dead worker is queued again
             for chunk, outcome in workers.results(_pop_all(waiting)):
                 if not isinstance(outcome, WorkerDied):
                     results, seconds = outcome
@@ -101,7 +101,7 @@ def _transcribe(recognizer: Recognizer, sound: dict[str, Any], chunk: Chunk) -> 
 
 
 def _size(source: SourceOrUtterance) -> float:
-    """Bytes of 16 bits at 16 kHz, or of a file; 0 for a missing file, which is an error later."""
+    """Bytes of 16 bits at 16 kHz, or of a file; 0 for a missing file, whose error is reported later."""
     if isinstance(source, Utterance):
         return BYTES_PER_SECOND * source.duration_seconds
     if isinstance(source, tuple):

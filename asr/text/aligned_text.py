@@ -17,10 +17,10 @@ Level = Literal["sentence", "word", "character"]
 class Segment:
     """A sentence, a word or a character, in the frames [start_frame, end_frame) from its first label to its last.
 
-    CTC says when a label is seen, often for one frame only, not how long the sound lasts: an end may come early.
+    CTC shows when a label is recognised, often for one frame only, not how long the sound lasts: an end may be early.
 
     Args:
-        text: a word as written, with its punctuation; a sentence, with single spaces; a character, as the model has it.
+        text: a word as written, with its punctuation; a sentence, with single spaces; a character, as in the alphabet.
         start_frame: 0 <= start_frame < end_frame.
         end_frame: the first frame after it.
         score: mean natural log-probability: of a character over its frames, of a word or sentence over its characters.
@@ -58,7 +58,7 @@ class AlignedText:
     Args:
         text: as given.
         sentences: in order, without overlap, with all words that have a time.
-        untimed: words without a character that the model knows (numbers and dashes, for most models), in order. The
+        untimed: words without a character of the model's alphabet (numbers and dashes, for most models), in order. The
             text of their sentence includes them, but they have no time.
         dropped: how often each character of the normalised text was left out because the alphabet lacks it.
         score: natural log-probability of the alignment.

@@ -57,7 +57,7 @@ class Alphabet:
     def _outside_nfc(self) -> list[tuple[str, str]]:
         """(NFC spelling, character) of each character that is not in NFC; the longest spelling first."""
         spellings = [(unicodedata.normalize("NFC", character), character) for character in self.characters]
-        # If both are labels, text in NFC means the spelling.
+        # If both are labels, text in NFC is encoded as the spelling.
         outside = [pair for pair in spellings if pair[0] != pair[1] and pair[0] not in self._labels]
         return sorted(outside, key=lambda pair: -len(pair[0]))
 

@@ -1,6 +1,6 @@
 """Unspoken marks in a text, which can be left out: [noise], <unk>, (laughs), NARRATOR:, ♪ … ♪.
 
-Ambiguous marks count as speech: words in round brackets that are no sounds, "(he said)"; a name with small letters
+Ambiguous marks count as speech: words in round brackets that do not name sounds, "(he said)"; a name with small letters
 before a colon, "John:"; a label in a text without small letters.
 """
 
@@ -18,11 +18,11 @@ def _words(text: str) -> frozenset[str]:
 
 _HINT = re.compile("[][<(（{［【♩♪♫♬:：*]|>>|&gt;|[+]{2}")
 _OPENING, _CLOSING = "[{［【(（", "]}］】)）"
-_LONGEST = 100  # characters between brackets; longer texts are rather speech after an open bracket
+_LONGEST = 100  # characters between brackets; a longer text is more likely speech after an unclosed bracket
 # <unk>, </s>, <00:01.5>, <c.loud>; with spaces only those of subtitles: <v Ann Lee>, <font color="red">.
 _TAG = re.compile(r"</?[^\W_][^<>\s]{0,60}>|<(?:v|c|font|lang|span)[. ][^<>]{1,100}>", re.IGNORECASE)
 _SPHINX = re.compile(r"\+\+\w{1,30}\+\+")
-_SUNG = re.compile(r"[♩♪♫♬]+[^♩♪♫♬]{0,300}[♩♪♫♬]+")  # lyrics are sung, seldom as they are written
+_SUNG = re.compile(r"[♩♪♫♬]+[^♩♪♫♬]{0,300}[♩♪♫♬]+")  # the sung words often differ from the written lyrics
 _TURN = re.compile(r"(?<!\S)(?:>|&gt;){2,3}(?=\s|$|\w)")
 _STARRED = re.compile(r"\*([^*\n]{1,60})\*")
 # A label begins a line or a sentence, perhaps after >> or a dash.
@@ -102,7 +102,7 @@ def _bracketed(text: str) -> Iterator[Span]:
 
 
 def _is_sound(words: str) -> bool:
-    """Whether the words name nothing but sounds and their manner."""
+    """Whether all words name sounds or their manner, at least one a sound."""
     names = re.sub(r"[\W_]", " ", words.lower()).split()
     return " ".join(names) in _SOUND_PHRASES or (
         not _SOUNDS.isdisjoint(names) and all(word in _SOUNDS or word in _MANNERS for word in names)

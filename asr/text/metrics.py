@@ -84,8 +84,8 @@ def align_tokens(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) 
 
     Ties: match the common prefix and suffix; then, walking back from the end, prefer a deletion to an insertion, and an
     insertion to a pair. jiwer and rapidfuzz split the errors of an utterance into substitutions, insertions and
-    deletions in the same way; rapidfuzz does not do the work here because its ties differ where R H > 4 million, as it
-    aligns long sequences by halves. Takes O(R H / w) time on w-bit words and O(R √H) bits of memory.
+    deletions in the same way; rapidfuzz is not used because it aligns long sequences in halves, so its ties differ
+    where R H > 4 million. Takes O(R H / w) time on w-bit words and O(R √H) bits of memory.
 
     Args:
         reference: R tokens, compared by `==`; a str is a sequence of its characters, so split words first.
@@ -205,7 +205,7 @@ def bootstrap_interval(
 
     Each resample draws as many utterances as there are, with replacement, and its rate is Σ errors / Σ length. The
     errors of one speaker are correlated, so if speakers are known, speakers are drawn, each with all their utterances;
-    the interval is then usually wider, and more honest. With few utterances or speakers (under twenty) it is too
+    the interval is then usually wider, and more accurate. With few utterances or speakers (under twenty) it is too
     narrow, and a system without errors gets (0, 0).
 
     Args:
@@ -266,8 +266,8 @@ def paired_test(
     Raises:
         InputError: the numbers of utterances or the reference lengths differ; or as in `bootstrap_interval`.
     Source: the pairs: Gillick and Cox 1989, "Some statistical issues in the comparison of speech recognition
-        algorithms", whose normal approximation gives way to the exact randomisation test of Fisher 1935, "The design
-        of experiments", section 21; the interval: Bisani and Ney 2004.
+        algorithms", with the exact randomisation test of Fisher 1935, "The design of experiments", section 21, instead
+        of its normal approximation; the interval: Bisani and Ney 2004.
     """
     if len(counts_a) != len(counts_b):
         raise InputError(f"both systems must have the same utterances; got {len(counts_a)} and {len(counts_b)} counts")

@@ -37,7 +37,7 @@ class TextOptions:
     )
     marks: Marks = option(
         "drop",
-        "drop marks that nobody speaks, as [noise], <unk>, (laughs) or NARRATOR:, keep their words, or refuse them",
+        "drop unspoken marks, such as [noise], <unk>, (laughs) or NARRATOR:, keep their words, or refuse them",
     )
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ def refuse_marks(text: str) -> None:
 
 
 def without_refusal(options: TextOptions) -> TextOptions:
-    """The options for texts that nobody can correct, such as a model's hypotheses: marks are dropped, not refused."""
+    """The options for texts that cannot be corrected, such as a model's hypotheses: marks are dropped, not refused."""
     return replace(options, marks="drop") if options.marks == "refuse" else options
 
 

@@ -40,7 +40,8 @@ def train_acoustic_model(
 ) -> AcousticModel:
     """Train a model in a run folder, or resume the run in it.
 
-    All processes that torchrun started make this call, and train together; only the first notes and writes.
+    All processes that torchrun started make this call, and train together; only the first calls `note` and writes
+    files.
 
     Args:
         config: everything that decides the result; saved in the run folder as config.json.
@@ -55,7 +56,7 @@ def train_acoustic_model(
         The trained model, as in `folder/model`.
     Raises:
         ConfigError: the folder holds a run of another configuration, or another process trains in it; or the device
-            cannot do what the configuration asks for.
+            does not support the configuration.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
         WorkerDied: a process was killed.
@@ -112,7 +113,7 @@ def _train(
 
 
 def draw_curve(folder: Path) -> None:
-    """Draw curve.png from the log, if matplotlib, which comes with asr[train], is installed."""
+    """Draw curve.png from the log, if matplotlib is installed (it is part of asr[train])."""
     if find_spec("matplotlib"):
         training_curve(read_log(folder), folder / "curve.png")
 

@@ -78,7 +78,7 @@ class AcousticTask:
         return sum(map(len, self.plan(epoch)))
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
-        """This process's rows of an epoch's batches from number `start` on, augmented, prepared ahead of their use."""
+        """This process's rows of an epoch's batches from number `start` on, augmented, prepared in advance."""
         windows = self.plan(epoch)
         count = sum(map(len, windows)) - start
         recordings = self._recordings(epoch, without_first(windows, start))
@@ -96,7 +96,7 @@ class AcousticTask:
         return evaluate_acoustic_model(self.objective, plain_batches(windows, self.model.sample_rate))
 
     def rehearse(self) -> None:
-        """Run the largest training batch forward and backward, and the longest dev batch, so that errors come early.
+        """Run the largest training batch forward and backward, and the longest dev batch, so that errors appear early.
 
         Raises:
             OutOfMemory: on a GPU; names the utterances.

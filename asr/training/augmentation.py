@@ -35,13 +35,13 @@ Choice = TypeVar("Choice")
 
 TELEPHONE_RATE = 8000  # Hz, the sample rate of a telephone line: nothing above 4 kHz passes
 
-# libsndfile's scale from 0 (best) to below 1, which LAME refuses. At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
+# libsndfile's scale from 0 (best) to below 1 (LAME refuses 1). At 16 kHz: 62, 34, 18 kbit/s at 0, 0.5, 0.99.
 MP3_COMPRESSION = (0.5, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """What is done to training data, and how often; the defaults need no files.
+    """Changes of training data, and their probabilities; the defaults need no files.
 
     Raises:
         ConfigError: a value is out of range.
@@ -50,7 +50,7 @@ class AugmentOptions:
     speeds: tuple[float, ...] = option(
         (0.9, 1.0, 1.1), "play each utterance at one of these speeds; 1.1 is shorter and higher", least=0.1, most=10
     )
-    reverb_probability: float = option(0.0, "share of utterances put into a room", least=0, most=1)
+    reverb_probability: float = option(0.0, "share of utterances with reverberation added", least=0, most=1)
     noise_probability: float = option(0.0, "share of utterances with noise added", least=0, most=1)
     noise_snr_db: tuple[float, float] = option((5.0, 20.0), "lowest and highest signal-to-noise ratio in dB")
     gain_db: tuple[float, float] = option((0.0, 0.0), "lowest and highest change of level in dB")
@@ -59,7 +59,7 @@ class AugmentOptions:
     )
     mp3_probability: float = option(0.0, "share of utterances passed through MP3 of a low bit rate", least=0, most=1)
     pause_seconds: float = option(
-        0.0, "longest pause, silent or faintly noisy, put before or after an utterance", least=0, most=3600
+        0.0, "longest pause, silent or faintly noisy, added before or after an utterance", least=0, most=3600
     )
     background_probability: float = option(
         0.0, "share of utterances replaced by noise alone, without a word", least=0, most=1
@@ -115,7 +115,7 @@ def augment_waveform(
         snr_db = rng.uniform(*options.noise_snr_db)
         waveform = add_noise(waveform, _draw(noises, rng), snr_db, rng)
     waveform = random_gain(waveform, options.gain_db, rng)
-    # An option that is off draws no number: new options here do not change trainings without them.
+    # An unused option draws no number, so a new option does not change trainings without it.
     if options.telephone_probability and rng.random() < options.telephone_probability:
         waveform = telephone(waveform, sample_rate)
     if options.mp3_probability and rng.random() < options.mp3_probability:

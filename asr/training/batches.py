@@ -1,4 +1,4 @@
-"""Batches: waveforms and labels, padded, and prepared ahead of their use."""
+"""Batches: waveforms and labels, padded, and prepared in advance."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Batch:
 
 
 def make_batch(examples: Sequence[Example], waveforms: Sequence[np.ndarray]) -> Batch:
-    """The batch of examples and their waveforms; there may be none, if there are more processes than rows."""
+    """The batch of examples and their waveforms; empty if there are more processes than rows."""
     padded, lengths = pad_waveforms(waveforms) if waveforms else (torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
     return Batch(examples=tuple(examples), waveforms=padded, lengths=lengths)
 

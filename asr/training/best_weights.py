@@ -1,4 +1,4 @@
-"""The weights of the best epochs: kept on disk during training, averaged at the end."""
+"""Store the weights of the best epochs on disk during training, and average them at the end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def average_best(task: Task, position: Position, folder: Path, note: Callable[[s
     """
     by_epoch, faults = from_first(lambda: _read_weights(folder, [epoch for _, _, epoch in position.best]))
     for fault in faults:
-        note(f"{fault}; the average is without it")
+        note(f"{fault}; the average is computed without it")
     if not by_epoch:
         raise DataError("the weights of no epoch can be read; delete the folder to start again", path=folder)
     states = list(by_epoch.values())

@@ -31,7 +31,7 @@ class Position:
     step: int = 0
     failures: int = 0  # steps skipped in a row
     skipped: int = 0  # steps skipped in all
-    all_blank: int = 0  # steps in a row in which the best label of every frame was Φ
+    all_blank: int = 0  # steps in a row with Φ as the best label of every frame
     halvings: int = 0  # epochs that were not the best so far
     best: list[tuple[float, float, int]] = field(default_factory=list)  # (criterion, loss, epoch), best first
 
@@ -112,12 +112,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"the checkpoint cannot be read: {error.strerror}", path=error.filename or path) from None
     if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise DataError("the checkpoint is damaged: its checksum does not agree", path=path)
+        raise DataError("the checkpoint is damaged: its checksum is wrong", path=path)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch's message advises to run code in the file
         raise DataError(
-            "the checkpoint must hold only tensors, numbers, strings, lists and dicts, but holds something else, which "
+            "the checkpoint must hold only tensors, numbers, strings, lists and dicts, but has something else, which "
             "is not run; delete it to resume from the checkpoint before",
             path=path,
         ) from None

@@ -1,4 +1,4 @@
-"""What a training is told: the options of the loop, and the whole configuration of each kind of model's training."""
+"""The options of a training: of the epoch loop, and the whole configuration for each kind of model."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class DataOptions:
     train: tuple[str, ...] = option(
         help="training manifests (Lhotse CutSets), or folders or URLs of shards (Lhotse Shar)"
     )
-    dev: tuple[str, ...] = option(help="the same for development: the best epochs are chosen on them")
+    dev: tuple[str, ...] = option(help="development data in the same form, to choose the best epochs")
     batch_seconds: float = option(60.0, "seconds of sound in a batch, padding included")
     join_probability: float = option(
         0.0, "probability that an utterance is joined with another one; drawn each epoch", least=0, below=1
     )
     max_seconds: float = option(30.0, "leave out longer training utterances, and count them", above=0)
-    shards_together: int = option(4, "mix the utterances of N shards, and read N more ahead, into memory", least=1)
+    shards_together: int = option(4, "mix the utterances of N shards, and prefetch N more into memory", least=1)
     unknown_characters: str = option("", "leave these characters out of transcripts, and count them")
     noise: str = option("", "folder of background noises for augmentation")
     impulse_responses: str = option("", "folder of room impulse responses for augmentation")
@@ -86,8 +86,8 @@ class AuxiliaryOptions:
     """A second CTC target, phones from a lexicon, on a middle layer; only in training, not in the model folder."""
 
     lexicon: str = option("", "pronunciations, `WORD PH PH ...` a line; empty: no second target")
-    layer: int = option(2, "read the phones from this recurrent layer, 1 the first", least=1)
-    weight: float = option(0.5, "share of the phones' loss in the sum with the characters'", least=0, below=1)
+    layer: int = option(2, "predict the phones from this recurrent layer, counted from 1", least=1)
+    weight: float = option(0.5, "share of the phone loss in the total loss", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -95,7 +95,7 @@ class AuxiliaryOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A whole training, as the run folder's config.json keeps it."""
+    """All options of a training, which config.json of the run folder stores."""
 
     data: DataOptions
     text: TextOptions = field(default_factory=TextOptions)
@@ -108,11 +108,12 @@ class TrainingConfig:
     deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
     init: str = option("", "start from this model folder instead of random weights")
     init_alphabet: Literal["keep", "extend", "replace"] = option(
-        "keep", "keep the alphabet of the initial model, extend it by the texts' new characters, or take the texts'"
+        "keep",
+        "keep the initial model's alphabet, extend it by new characters of the texts, or take the texts' alphabet",
     )
     frozen_layers: int = option(0, "keep the first N recurrent layers of the initial model as they are", least=0)
     name: str = option("", "name of the model")
-    description: str = option("", "say what the model is good for, in a sentence")
+    description: str = option("", "purpose of the model, in a sentence")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -172,7 +173,7 @@ class TextDataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageTrainingConfig:
-    """A whole training of a recurrent language model, as the run folder's config.json keeps it."""
+    """All options of the training of a recurrent language model, which config.json of the run folder stores."""
 
     data: TextDataOptions
     text: TextOptions = field(default_factory=TextOptions)
@@ -181,12 +182,12 @@ class LanguageTrainingConfig:
     loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
     deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
     name: str = option("", "name of the model")
-    description: str = option("", "say what the model is good for, in a sentence")
+    description: str = option("", "purpose of the model, in a sentence")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NgramTrainingConfig:
-    """Everything that decides an n-gram model."""
+    """All options of an n-gram model."""
 
     train: tuple[str, ...] = option(help="texts, a sentence a line: plain, .gz or .xz; or manifests")
     text: TextOptions = field(default_factory=TextOptions)

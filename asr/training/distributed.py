@@ -3,8 +3,8 @@
 Every process has the whole model and its share of the rows of every batch, so that a step is the same for any number of
 processes: losses are divided by counts over the whole batch, and gradients are summed. All gradients are summed in one
 call after the backward pass, instead of by DistributedDataParallel. So processes without rows, unused parameters and
-skipped steps need no special treatment, and neither do the forward pass, checkpoints and names of weights. The price is
-that sending does not overlap with computing: see docs/training.md.
+skipped steps need no special treatment, and neither do the forward pass, checkpoints and names of weights. The
+disadvantage is that sending does not overlap with computing: see docs/training.md.
 
 All processes must make the same calls in the same order. If one ends, the others notice it (`PeerLost`), or are ended
 by the process that started them: torchrun, or `asr.training.launch`.
@@ -130,7 +130,7 @@ def total(*values: float) -> list[float]:
 
 
 def agreed(*answers: bool) -> list[bool]:
-    """For each question, whether the answer is True in any process."""
+    """For each value, whether it is True in any process."""
     return [yes > 0 for yes in total(*answers)]
 
 
@@ -167,12 +167,12 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-    used = torch.tensor([float(p.grad is not None) for p in trained]).to(pieces[0])
-    flat = torch.cat([*(piece.flatten() for piece in pieces), used])
+    use_counts = torch.tensor([float(p.grad is not None) for p in trained]).to(pieces[0])
+    flat = torch.cat([*(piece.flatten() for piece in pieces), use_counts])
     with _peers():
         dist.all_reduce(flat)
-    *sums, used = flat.split([*(piece.numel() for piece in pieces), len(used)])
-    for parameter, gradient, users in zip(trained, sums, used.tolist(), strict=True):
+    *sums, use_counts = flat.split([*(piece.numel() for piece in pieces), len(use_counts)])
+    for parameter, gradient, users in zip(trained, sums, use_counts.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter) if users else None
 
 
@@ -187,5 +187,5 @@ def _peers() -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0]
         raise PeerLost(
             "another process of this training has ended or cannot be reached; "
-            f"the same command goes on from the last checkpoint ({reason})"
+            f"the same command resumes from the last checkpoint ({reason})"
         ) from error

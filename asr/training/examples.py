@@ -157,7 +157,7 @@ def note_unknown_words(lexicon: Lexicon, examples: Sequence[Example], note: Call
 
 
 def digest(utterances: Iterable[Utterance]) -> str:
-    """A digest of ids, texts, stretches and channels; the place of the sound does not matter."""
+    """A digest of ids, texts, stretches and channels; not of the paths of the sound."""
     sha256 = hashlib.sha256()
     for utterance in utterances:
         stretch = f"{utterance.start_seconds}\t{utterance.duration_seconds}\t{utterance.channel}"

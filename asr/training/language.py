@@ -35,9 +35,9 @@ def train_language_model(
 ) -> LanguageModel:
     """Train a language model in a run folder, or resume the run in it.
 
-    All processes that torchrun started make this call, and train together; only the first notes and writes. The others
-    wait for at most half an hour while the first reads the text, which is too short for many gigabytes. With
-    `processes`, the text is read before they start.
+    All processes that torchrun started make this call, and train together; only the first calls `note` and writes
+    files. The others wait for at most half an hour while the first reads the text, which is too short for many
+    gigabytes. With `processes`, the text is read before they start.
 
     Args:
         config: everything that decides the result; saved in the run folder as config.json.

@@ -1,4 +1,4 @@
-"""The recurrent language model and its text as a task for the epoch loop: chunks, with the state carried on."""
+"""The recurrent language model and its text as a task for the epoch loop: chunks, with the state carried over."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class LanguageTask:
                 hidden, state = self.model(batch.inputs.to(self.device), state)
                 log_probs = self.model.target_log_probs(hidden.flatten(0, 1), batch.targets.to(self.device).flatten())
             loss = -log_probs.sum() / (self.num_rows * batch.targets.shape[1])
-        self._carry_on(carried.state, state.detach().nan_to_num(0.0))  # a skipped step must not spoil the next ones
+        self._carry_on(carried.state, state.detach().nan_to_num(0.0))  # a skipped step must not affect the next ones
         return BatchLoss(loss=loss, figures={"loss": loss.item()}, ids=(f"chunk {batch.number}",) * (rank() == 0))
 
     def _carry_on(self, states: Tensor, own_states: Tensor) -> None:

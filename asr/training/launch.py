@@ -1,4 +1,4 @@
-"""Several processes on this machine for one training, which the caller starts, listens to and ends.
+"""Start several processes on this machine for one training, receive their messages, and end them.
 
 torchrun does the same, restarts killed processes, and spans machines. `launch` needs no command of its own, passes on
 notes, warnings and errors, and saves a checkpoint on Ctrl-C.
@@ -68,7 +68,8 @@ def launch(
 
 
 def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[], bool]) -> list[BaseException]:
-    """Listen to the processes until all have ended, or `GRACE_SECONDS` after one has failed; returns the failures."""
+    """Receive messages until all processes have ended, or `GRACE_SECONDS` after one has failed; returns the
+    failures."""
     running = {child.connection: child for child in children}
     failures: list[BaseException] = []
     stopping, deadline = False, float("inf")
@@ -113,7 +114,7 @@ def _work(
     if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # no other machine can connect
     torch.set_num_threads(threads)
-    tqdm.set_lock(RLock())  # the default lock is shared between processes; a killed one causes a warning
+    tqdm.set_lock(RLock())  # the default lock is shared between processes; a killed process causes a warning
     lock = Lock()
 
     def send_and_wait(message: object) -> None:

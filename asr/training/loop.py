@@ -21,14 +21,15 @@ from asr.training.log import TrainingLog
 from asr.training.optimizer import learning_rate, make_optimizer, make_scaler, update
 from asr.training.task import BatchLoss, Task, naming, seed_of, whole_batch
 
-WAITING_SHARE, WAITING_SECONDS = 0.05, 10.0  # note longer waiting: share of an epoch's time, seconds of a process
+# Note the waiting for data if it exceeds this share of an epoch's time, and these seconds of a process.
+WAITING_SHARE, WAITING_SECONDS = 0.05, 10.0
 ALL_BLANK_STEPS = 300  # a model may output only Φ for the first few hundred steps, and still learn
 
 Item = TypeVar("Item")
 
 
 class Interrupted(AsrError):
-    """The run was asked to stop, and has saved a checkpoint."""
+    """The run was stopped by a signal, and has saved a checkpoint."""
 
 
 class Diverged(AsrError):
@@ -59,7 +60,7 @@ def fit(
     Returns:
         The dev figures of the weights in `task.modules`.
     Raises:
-        Interrupted: SIGINT or SIGTERM came; a checkpoint is saved.
+        Interrupted: by SIGINT or SIGTERM; a checkpoint is saved.
         Diverged: `options.patience_steps` steps in a row were not finite.
         DataError: no checkpoint can be read, or the log is damaged.
     """
@@ -111,7 +112,7 @@ def fit(
                     saved_at = time.monotonic()
                 if stopping and position.batch < num_batches:
                     batches.close()  # type: ignore[attr-defined]
-                    raise Interrupted(f"stopped in epoch {epoch + 1}; the same command goes on from here")
+                    raise Interrupted(f"stopped in epoch {epoch + 1}; the same command resumes from here")
             waiting, seconds = total(timer.seconds, time.perf_counter() - start_time)
             figures = task.evaluate()
             shares = {"seconds": seconds / num_processes(), "waiting": waiting / seconds}
@@ -130,7 +131,7 @@ def fit(
             note(f"epoch {epoch + 1}: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
             (stopping,) = agreed(stop())
             if stopping and position.epoch < options.epochs:
-                raise Interrupted(f"stopped after epoch {epoch + 1}; the same command goes on from here")
+                raise Interrupted(f"stopped after epoch {epoch + 1}; the same command resumes from here")
     return average_best(task, position, folder, note)
 
 
@@ -144,7 +145,7 @@ def report_faults(
     *,
     overflowed: bool,
 ) -> None:
-    """Note what is wrong with a step, count it, and raise `Diverged` after too many steps in a row."""
+    """Note the fault of a step, count it, and raise `Diverged` after too many steps in a row."""
 
     def say(sentence: str) -> None:
         note(sentence)
@@ -163,7 +164,7 @@ def report_faults(
     if position.failures:
         position.skipped += 1
         say(
-            f"step {position.step}: loss or gradient not finite, step skipped; the batch held {', '.join(result.ids)} "
+            f"step {position.step}: loss or gradient not finite, step skipped; the batch had {', '.join(result.ids)} "
             f"({position.skipped} skipped so far)"
         )
     if position.failures >= options.patience_steps:

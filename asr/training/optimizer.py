@@ -29,8 +29,8 @@ def make_scaler(modules: nn.Module, options: LoopOptions) -> Scaler:
 def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:
     """An optimiser with weight decay for matrices only: not for biases, norms, and kernels or peepholes 3 wide."""
     matrices = [parameter for parameter in modules.parameters() if parameter.ndim >= 2 and min(parameter.shape) > 3]
-    chosen = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in modules.parameters() if id(parameter) not in chosen]
+    matrix_ids = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in modules.parameters() if id(parameter) not in matrix_ids]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate, momentum=0.9, nesterov=True, fused=True)

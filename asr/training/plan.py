@@ -23,7 +23,7 @@ PlannedBatch: TypeAlias = list[tuple[int, ...]]
 
 
 def plan_epoch(examples: Sequence[Example], data: DataOptions, *, seed: int, epoch: int) -> list[list[PlannedBatch]]:
-    """Windows of batches; the very first batch has the longest recording, to run out of memory at once if at all."""
+    """Windows of batches; the very first batch has the longest recording, so that a lack of memory shows at once."""
     rng = np.random.default_rng((seed, epoch))
     seconds = np.array([example.seconds for example in examples])
     archives = [example.utterances[0].archive for example in examples]

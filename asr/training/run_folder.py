@@ -50,7 +50,7 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
         AsrWarning: the run continues in float32.
     """
     path = folder / "config.json"
-    if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # nothing to lose: an option may have been wrong
+    if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # no checkpoint yet: an option may have been wrong
         dtype = choose_precision(config.loop.precision, device, make_cell=make_cell, training=True)
         config = _with_precision(config, str(dtype).removeprefix("torch."))
         write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
@@ -60,14 +60,14 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     old = from_json(type(config), before, where=str(path))
-    wanted = config.loop.precision
-    if wanted == "auto":
+    precision = config.loop.precision
+    if precision == "auto":
         config = _with_precision(config, old.loop.precision)
     if difference := first_difference(to_json(old), to_json(config)):
         raise ConfigError(
             f"{folder} holds a run with other options ({difference}); use the same options, or another folder"
         )
-    if wanted == "auto" and not can_run(make_cell, getattr(torch, config.loop.precision), device, training=True):
+    if precision == "auto" and not can_run(make_cell, getattr(torch, config.loop.precision), device, training=True):
         message = (
             f"{folder} was trained in {config.loop.precision}, which this processor cannot run: continuing in float32"
         )

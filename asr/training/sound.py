@@ -17,7 +17,7 @@ from asr.training.augmentation import AugmentOptions, add_pause, augment_wavefor
 from asr.training.examples import Example, compact
 
 AugmentedRows: TypeAlias = tuple[list[Example], list[np.ndarray]]
-"""Examples with their waveforms; an example that was replaced by noise has no text."""
+"""Examples with their waveforms; an example replaced by noise has no text."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def rows_in_order(
         for task, outcome in workers.results(recordings):
             if isinstance(outcome, WorkerDied):
                 raise WorkerDied(
-                    "a process that reads sound", f"{outcome.how}; the same command goes on from the last checkpoint"
+                    "a process that reads sound", f"{outcome.how}; the same command resumes from the last checkpoint"
                 )
             yield task.batch, outcome
 

@@ -43,7 +43,7 @@ class Task(Protocol):
     modules: nn.ModuleDict
     criterion: str  # the dev figure that decides which epochs are best; lower is better
     data_digest: str  # differs for other training data
-    waiting_remedy: str  # the end of the sentence that says how long the trainer waits for data
+    waiting_remedy: str  # advice at the end of the note about waiting for data
 
     def num_batches(self, epoch: int) -> int: ...
     def batches(self, epoch: int, *, start: int) -> Iterator[Any]: ...

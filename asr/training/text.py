@@ -1,4 +1,4 @@
-"""From text to chunks of tokens: a text of any size as numbers on disk, in a new order in each epoch.
+"""Convert text to chunks of tokens: a text of any size is stored as numbers, and read in a new order in each epoch.
 
 The tokens of a text are in a file that is mapped into memory, in blocks of whole sentences; each sentence ends with
 <eos>. An epoch has the blocks in a new order, and the sentences of each block in a new order. The result is one long

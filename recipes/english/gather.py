@@ -108,7 +108,7 @@ def african_storybook(corpus: Path, texts: Path | None) -> Iterator[Recording]:
         number_of_story = story.partition("_")[0]
         candidates = sorted(texts.glob(f"{number_of_story}_*.md"))  # titles are not always spelled the same
         if len(candidates) != 1:
-            raise DataError(f"must hold one text of story {number_of_story}, holds {len(candidates)}", path=texts)
+            raise DataError(f"must hold one text of story {number_of_story}, but holds {len(candidates)}", path=texts)
         _, *pages = re.split(r"^##[ \t]*$", "\n".join(read_text(candidates[0]).splitlines()), flags=re.MULTILINE)
         for number, page in enumerate(pages, start=2):
             audio = corpus / story / "mp3" / f"{number:02d}.mp3"
@@ -175,7 +175,7 @@ def gather(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command, with the arguments of the process if None; the exit status."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda arguments: make_parser().parse(arguments), run, argv)
 
 
 def make_parser() -> Parser:
@@ -210,7 +210,7 @@ def run(args: argparse.Namespace) -> int:
             say(sentence, prog=PROG)
 
     if len(recordings) < len(all_recordings):
-        note(f"{len(all_recordings) - len(recordings)} of {len(all_recordings)} left out, other corpora hold them")
+        note(f"{len(all_recordings) - len(recordings)} of {len(all_recordings)} left out: they are in other corpora")
     gather(recordings, args.folder, split=args.split, note=note, disable=disable_progress(args))
     return 0
 

@@ -83,11 +83,11 @@ class Kokoro:
         style = self._style(voice)
         if not 0 < len(tokens) <= len(style):
             raise InputError(
-                f"a sentence must have 1 to {len(style)} symbols, {sentence!r} has {len(tokens)}: shorten it"
+                f"a sentence must have 1 to {len(style)} symbols, but {sentence!r} has {len(tokens)}: shorten it"
             )
-        names = {given.name for given in self._network.get_inputs()}
+        names = {item.name for item in self._network.get_inputs()}
         (first,) = names - {"style", "speed"}  # tokens, or in other exports input_ids
-        spoken = self._network.run(
+        audio = self._network.run(
             None,
             {
                 first: np.array([[0, *tokens, 0]], dtype=np.int64),
@@ -95,14 +95,14 @@ class Kokoro:
                 "speed": np.array([speed], dtype=np.float32),
             },
         )[0]
-        return soxr.resample(np.asarray(spoken, dtype=np.float32).ravel(), SAMPLE_RATE, OUTPUT_RATE)
+        return soxr.resample(np.asarray(audio, dtype=np.float32).ravel(), SAMPLE_RATE, OUTPUT_RATE)
 
     def symbols(self, sentence: str, *, british: bool) -> str:
         """The sentence in Kokoro's symbols, with punctuation that Kokoro may lack."""
-        (spoken,) = self._espeak_of("en-gb" if british else "en-us").phonemize([sentence], strip=True)
+        (phones,) = self._espeak_of("en-gb" if british else "en-us").phonemize([sentence], strip=True)
         for ipa, symbol in _BRITISH if british else _AMERICAN:
-            spoken = spoken.replace(ipa, symbol)
-        return re.sub("(\\S)\u0329", r"ᵊ\1", spoken).replace("^", "")  # a syllabic consonant
+            phones = phones.replace(ipa, symbol)
+        return re.sub("(\\S)\u0329", r"ᵊ\1", phones).replace("^", "")  # a syllabic consonant
 
     @cached_property
     def _network(self) -> Any:

@@ -71,7 +71,7 @@ _READABLE = re.compile(r"""(?!.*[A-Z]{2})["'(]*[A-Za-z][A-Za-z ,;:'"()-]*[.!?]*[
 
 
 class VoiceModel(Protocol):
-    """A model that speaks: its name, and its maker, licence and version."""
+    """A speech synthesis model: its name, and its maker, licence and version."""
 
     @property
     def name(self) -> str: ...
@@ -151,7 +151,7 @@ def readable(
 
 
 def choose(sentences: Iterable[str], dictionary: Dictionary, *, candidates: int = CANDIDATES) -> Iterator[str]:
-    """From each `candidates` sentences, the one that adds most new words and phones for its length.
+    """Of every `candidates` sentences, choose the one that adds most new words and phones for its length.
 
         gain(s) = sum over the different units u in s of 1 / (1 + n(u)), divided by the number of phones in s
 
@@ -164,13 +164,13 @@ def choose(sentences: Iterable[str], dictionary: Dictionary, *, candidates: int 
         candidates: 1 or more; there may be fewer for the last sentence.
     Source: Mirzasoleiman et al. 2015, "Lazier than lazy greedy", algorithm 1.
     """
-    spoken: Counter[object] = Counter()
+    unit_counts: Counter[object] = Counter()
     remaining = iter(sentences)
     while sample := list(islice(remaining, candidates)):
         units = [_units(sentence, dictionary) for sentence in sample]
-        gains = [sum(1 / (1 + spoken[unit]) for unit in row) / length for row, length in units]
+        gains = [sum(1 / (1 + unit_counts[unit]) for unit in row) / length for row, length in units]
         best = gains.index(max(gains))
-        spoken.update(units[best][0])
+        unit_counts.update(units[best][0])
         yield sample[best]
 
 
@@ -192,9 +192,9 @@ def synthesize(
 ) -> Path:
     """Write VOICE/NUMBER-DIGEST.flac (16 kHz) for each line, manifest.tsv and credits.json; the path of the manifest.
 
-    All lines are of split train. The digest covers all inputs of the sound, so a file is reused if it is still right,
-    and never for another plan. Sound that is silent, or too fast or slow for its text, is left out and counted.
-    credits.json names the voices, the model and its licence.
+    All lines are of split train. The digest covers all inputs of the sound, so a file is reused only for the same
+    inputs. Sound that is silent, or too fast or slow for its text, is left out and counted. credits.json names the
+    voices, the model and its licence.
 
     Args:
         plan: the lines to speak.
@@ -255,7 +255,7 @@ def _is_speech(waveform: Waveform, sentence: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recipe, with the arguments of the process if None; the exit status."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda arguments: make_parser().parse(arguments), run, argv)
 
 
 def make_parser() -> Parser:

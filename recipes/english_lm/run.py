@@ -41,7 +41,7 @@ TEXT = TextOptions()
 CHARACTERS = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LEARNED, DEV, TEST = ("novels", "common_voice_sentences"), "novels_dev", "novels_test"
 MAX_WORDS = 40_000
-WEIGHTS = [tenths / 10 for tenths in range(1, 10)]  # of the n-gram model in a mixture
+WEIGHTS = [tenths / 10 for tenths in range(1, 10)]  # weight of the n-gram model in a mixture
 
 EXAMPLES = """\
 The text folder holds novels, novels_dev, novels_test, common_voice_sentences
@@ -94,7 +94,7 @@ def configuration(data: Path, *, unit: str) -> LanguageTrainingConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recipe, with the arguments of the process if None; the exit status."""
-    return run_command(PROG, lambda given: make_parser().parse(given), run, argv)
+    return run_command(PROG, lambda arguments: make_parser().parse(arguments), run, argv)
 
 
 def make_parser() -> Parser:

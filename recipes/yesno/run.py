@@ -1,4 +1,4 @@
-"""yesno, the smallest recipe: in two minutes to a model without errors on the test half of the corpus."""
+"""yesno, the smallest recipe: train in two minutes a model without errors on the test half of the corpus."""
 
 from __future__ import annotations
 

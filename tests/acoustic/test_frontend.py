@@ -359,9 +359,9 @@ def test_global_statistics_are_required_and_checked():
         frontend.set_statistics(torch.zeros(3), torch.ones(80))
     with pytest.raises(InputError, match="std must be 80 finite numbers"):
         frontend.set_statistics(torch.zeros(80), torch.full((80,), math.inf))
-    with pytest.raises(InputError, match="needs at least one frame to estimate from"):
+    with pytest.raises(InputError, match="at least one frame to estimate"):
         frontend.fit_normalization([(torch.zeros(1, 50), torch.tensor([50]))])
-    with pytest.raises(ConfigError, match="statistics belong to normalization 'global', but it is 'utterance'"):
+    with pytest.raises(ConfigError, match="statistics need normalization 'global', but it is 'utterance'"):
         Frontend(FrontendOptions()).set_statistics(torch.zeros(80), torch.ones(80))
 
 
@@ -422,7 +422,7 @@ def test_gpu_is_cpu(options):
         ({"frame_shift_ms": math.nan}, "frame_shift_ms must be between 0 and 1000, not nan"),
         ({"frame_length_ms": 0.1}, "frame_length_ms must be 2 samples or more, but 0.1 ms is fewer"),
         ({"num_mel_bins": 0}, "num_mel_bins must be between 1 and 10000, not 0"),
-        ({"num_mel_bins": 200}, "each mel filter must hold a frequency of the FFT.*lower num_mel_bins"),
+        ({"num_mel_bins": 200}, "each mel filter must cover a frequency of the FFT.*lower num_mel_bins"),
         ({"kind": "mfcc", "num_ceps": 81}, "num_ceps must be between 1 and 80, not 81"),
         ({"cepstral_lifter": -1}, "cepstral_lifter must be between 0 and 10000, not -1"),
         ({"low_frequency": -1.0}, "mel filters must lie within 0 to 8000 Hz .Nyquist., not -1 to 8000 Hz"),

@@ -1,13 +1,13 @@
-"""Our forced alignment beside torchaudio's, in one run on one thread each, and an hour of it.
+"""Our forced alignment against torchaudio's, in one run on one thread each, and the alignment of an hour of sound.
 
     python tests/benchmarks/bench_align.py
     python tests/benchmarks/bench_align.py --data runs/an4/data
 
-one      one utterance at a time: AN4's test set where --data is the folder of its manifests, else random emissions
-batch    64 utterances of different lengths, as one padded batch; torchaudio takes one at a time
-hour     an hour of frames with 50,000 labels: seconds, and peak memory of a process that does nothing else
+one      one utterance at a time: AN4's test set if --data is the folder of its manifests, else random emissions
+batch    64 utterances of different lengths in one padded batch; torchaudio takes one utterance at a time
+hour     an hour of frames with 50,000 labels, in a separate process: seconds and peak memory
 
-Both are checked to give the same paths.
+For `one` and `batch`, the number of equal paths is printed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with test.jsonl.gz")
-    parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(machine("torch", "torchaudio", "numba"))
@@ -57,8 +57,8 @@ def main() -> None:
     report("one", utterances, one_by_one, rounds=args.rounds)
     report("batch", made_up(np.random.default_rng(1), 64), as_batch, rounds=args.rounds)
 
-    done = subprocess.run([sys.executable, "-c", HOUR], capture_output=True, text=True, check=True)
-    seconds, gigabytes = map(float, done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", HOUR], capture_output=True, text=True, check=True)
+    seconds, gigabytes = map(float, process.stdout.split())
     print(f"hour   {seconds:.1f} s, peak {gigabytes:.2f} GB")
 
 
@@ -66,7 +66,7 @@ Utterance = tuple[np.ndarray, np.ndarray]  # (T, V) log-probabilities, (U,) labe
 
 
 def spoken(data: Path) -> list[Utterance]:
-    """The test set as the embedded model hears it, with its references."""
+    """The emissions of the test set by the embedded model, and the labels of its references."""
     recognizer = asr.load("an4", device="cpu", precision="float32")
     model = recognizer.model
     return [
@@ -98,7 +98,7 @@ def as_batch(utterances: list[Utterance]) -> list[np.ndarray]:
     targets = np.zeros((len(utterances), max(lengths)), dtype=np.int64)
     for row, (emission, labels) in enumerate(utterances):
         emissions[row, : len(emission)], targets[row, : len(labels)] = emission, labels
-    return [found.path for found in align_batch(emissions, targets, frames, lengths, blank=0, num_threads=1)]
+    return [alignment.path for alignment in align_batch(emissions, targets, frames, lengths, blank=0, num_threads=1)]
 
 
 def theirs(utterances: list[Utterance]) -> list[np.ndarray]:
@@ -114,7 +114,7 @@ def theirs(utterances: list[Utterance]) -> list[np.ndarray]:
 def report(
     name: str, utterances: list[Utterance], ours: Callable[[list[Utterance]], list[np.ndarray]], *, rounds: int
 ) -> None:
-    """Prints how often the paths agree, and the times."""
+    """Print the number of equal paths, and the times."""
     same = sum(np.array_equal(*pair) for pair in zip(ours(utterances), theirs(utterances), strict=True))
     seconds = take_turns({"asr": lambda: ours(utterances), "torchaudio": lambda: theirs(utterances)}, rounds=rounds)
     print(

@@ -1,15 +1,15 @@
-"""What a model writes where there is nothing for it to write, beside what it writes of speech that it can follow.
+"""The words and confidences of a model on speech, on noise, and on languages that it was not trained on.
 
     python tests/benchmarks/bench_confidence.py English=data/dev.jsonl.gz noise=noise/background Mandarin=aishell/opus
     python tests/benchmarks/bench_confidence.py --model runs/english/model --limit-minutes 5 noise=noise/background
 
-A set is a folder of sound files or a Lhotse CutSet. An honest model writes little of noise and of languages that it
-does not know, and what it writes has low confidence. For each set:
+A set is a folder of sound files or a Lhotse CutSet. A good model outputs few words for noise and for unknown languages,
+and these words have low confidences. For each set:
 
-words/min   words for each minute of sound
+words/min   words per minute of sound
 with words  share of the recordings with at least one word
 confidence  mean over the words
-over 0.5    share of the words whose confidence is above 0.5
+over 0.5    share of the words with a confidence above 0.5
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ SURE = 0.5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+", metavar="NAME=PLACE", help="a folder, or a manifest .jsonl or .jsonl.gz")
+    parser.add_argument("sets", nargs="+", metavar="NAME=PATH", help="a folder, or a manifest .jsonl or .jsonl.gz")
     parser.add_argument("--model", help="name or folder (default: the default model)")
-    parser.add_argument("--greedy", action="store_true", help="decode so, not as the model comes")
-    parser.add_argument("--limit-minutes", type=float, metavar="N", help="of each set, at random (default: all of it)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--greedy", action="store_true", help="decode greedily instead of with the model's own options")
+    parser.add_argument("--limit-minutes", type=float, metavar="N", help="random minutes of each set (default: all)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     args = parser.parse_args()
     sets = {}
-    for name, _, place in (given.partition("=") for given in args.sets):
-        sets[name] = some(find_recordings(Path(place)), args.limit_minutes) if place else []
+    for name, _, path in (argument.partition("=") for argument in args.sets):
+        sets[name] = some(find_recordings(Path(path)), args.limit_minutes) if path else []
         if not sets[name]:
-            parser.error(f"a set must be NAME=PLACE, a manifest or a folder with sound files; got {name}={place}")
+            parser.error(f"a set must be NAME=PATH, a manifest or a folder with sound files; got {name}={path}")
 
     torch.set_num_threads(args.threads)
     recognizer = asr.load(args.model, device="cpu", decoding={"beam_width": 1} if args.greedy else None)
@@ -56,16 +56,16 @@ def main() -> None:
         print(f"{name:16}{report(recognizer, recordings)}", flush=True)
 
 
-def find_recordings(place: Path) -> list[Utterance]:
-    """The utterances of a manifest, or a folder's sound files, each as one."""
-    if place.is_file():
-        return read_manifest(place)
-    paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+def find_recordings(source: Path) -> list[Utterance]:
+    """The utterances of a manifest; or of a folder, one for each sound file."""
+    if source.is_file():
+        return read_manifest(source)
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     return [Utterance(id=str(path), audio=path, duration_seconds=duration_seconds(path), text="") for path in paths]
 
 
 def some(recordings: list[Utterance], minutes: float | None) -> list[Utterance]:
-    """So many minutes of them, drawn alike each time; the last one may go beyond."""
+    """Recordings of about so many minutes, the same ones in each run; the last one may exceed the limit."""
     if minutes is None:
         return recordings
     shuffled = random.Random(0).sample(recordings, len(recordings))
@@ -83,15 +83,15 @@ def report(recognizer: Recognizer, recordings: list[Utterance]) -> str:
     Raises:
         AsrError: a recording cannot be read.
     """
-    written = []  # for each recording, the confidence of each word
+    word_confidences = []  # for each recording, the confidence of each word
     for result in recognizer.results(recordings):
         if isinstance(result, asr.AsrError):
             raise result
-        written.append([word.confidence for word in result.words])
+        word_confidences.append([word.confidence for word in result.words])
     minutes = sum(recording.duration_seconds for recording in recordings) / 60
-    confidences = [confidence for words in written for confidence in words]
+    confidences = [confidence for words in word_confidences for confidence in words]
     figures = f"{len(recordings):>11}{minutes:>9.1f}{len(confidences) / minutes:>11.1f}"
-    figures += f"{100 * statistics.mean(map(bool, written)):>10.1f} %"
+    figures += f"{100 * statistics.mean(map(bool, word_confidences)):>10.1f} %"
     if not confidences:
         return f"{figures}{'-':>12}{'-':>10}"
     sure = statistics.mean(confidence > SURE for confidence in confidences)

@@ -1,14 +1,14 @@
-"""How fast data are examined, and how soon the first batch of a large corpus is there, with the memory that it takes.
+"""The speed of checking data, and the time and memory until the first training batch of a large corpus.
 
     python tests/benchmarks/bench_data.py
     python tests/benchmarks/bench_data.py --files 2000 --utterances 300000
 
-doctor    `asr-data check` of ten-second clips in so many processes: files a minute, and memory with a quarter of the
-          files and with all (of the process that leads; a worker holds one file)
-scale     a manifest as long as LibriSpeech's: read, files looked up, utterances that cannot be used left out, an epoch
-          planned, and its first batch read and augmented: seconds, and peak memory
+doctor    `asr-data check` of ten-second clips in several processes: files per minute, and peak memory of the main
+          process with a quarter of the files and with all files (each worker has one file in memory)
+scale     a manifest as long as LibriSpeech's: read it, look up its files, leave out unusable utterances, plan an epoch,
+          read and augment the first batch: seconds and peak memory
 
-Each has a process of its own, whose peak memory is its own. The clips are speech-like noise in FLAC.
+Each measurement runs in a separate process, for a peak memory of its own. The clips are speech-like noise in FLAC.
 """
 
 from __future__ import annotations
@@ -29,15 +29,19 @@ from timing import machine
 
 RATE = 16_000
 CLIP_SECONDS = 10.0
-CLIPS = 200  # that the long manifest names over and over, under different ids
+CLIPS = 200  # repeated in the long manifest under different ids
 WORDS = ("THE", "OF", "AND", "TO", "IN", "HE", "WAS", "THAT", "IT", "HIS", "HER", "WITH", "AS", "HAD", "SHE", "FOR")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1000, help="clips for the doctor (default: 1000)")
-    parser.add_argument("--utterances", type=int, default=300_000, help="in the long manifest (default: 300000)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of the doctor (default: processors)")
+    parser.add_argument(
+        "--utterances", type=int, default=300_000, help="utterances in the long manifest (default: 300000)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="processes of the doctor (default: one per processor)"
+    )
     parser.add_argument("--run", choices=("doctor", "scale"), help=argparse.SUPPRESS)
     parser.add_argument("--manifest", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -51,17 +55,17 @@ def main() -> None:
         clips = [write_clip(folder / f"clip-{number}.flac", rng) for number in range(max(args.files, CLIPS))]
         for count in (args.files // 4, args.files):
             manifest = write_cuts(folder / f"{count}.jsonl", clips[:count], count, rng)
-            found = measure("doctor", manifest, args)
+            figures = measure("doctor", manifest, args)
             print(
                 f"doctor   {count} clips of {CLIP_SECONDS:g} s in {args.processes} processes: "
-                f"{60 * count / found['seconds']:.0f} files a minute, peak {found['gigabytes']:.2f} GB",
+                f"{60 * count / figures['seconds']:.0f} files per minute, peak {figures['gigabytes']:.2f} GB",
                 flush=True,
             )
         manifest = write_cuts(folder / "long.jsonl", clips[:CLIPS], args.utterances, rng)
-        found = measure("scale", manifest, args)
+        figures = measure("scale", manifest, args)
         print(
-            f"scale    {args.utterances} utterances: first batch after {found['seconds']:.1f} s "
-            f"(read {found['read']:.1f}, planned {found['planned']:.1f}), peak {found['gigabytes']:.2f} GB"
+            f"scale    {args.utterances} utterances: first batch after {figures['seconds']:.1f} s "
+            f"(reading {figures['read']:.1f}, planning {figures['plan']:.1f}), peak {figures['gigabytes']:.2f} GB"
         )
 
 
@@ -74,7 +78,7 @@ def write_clip(path: Path, rng: np.random.Generator) -> Path:
 
 
 def write_cuts(path: Path, clips: list[Path], count: int, rng: np.random.Generator) -> Path:
-    """A Lhotse CutSet of `count` utterances, whose recordings are the clips, again and again."""
+    """A Lhotse CutSet of `count` utterances, whose recordings are the clips, repeated in turn."""
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             name, words = f"utterance-{number:06}", " ".join(rng.choice(WORDS, rng.integers(15, 30)))
@@ -101,7 +105,7 @@ def write_cuts(path: Path, clips: list[Path], count: int, rng: np.random.Generat
 
 
 def measure(what: str, manifest: Path, args: argparse.Namespace) -> dict[str, float]:
-    """The figures of one run in a process of its own."""
+    """The figures of one run in a separate process."""
     command = [sys.executable, __file__, "--run", what, "--manifest", str(manifest)]
     command += ["--processes", str(args.processes)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -114,7 +118,7 @@ def finish(start: float, **figures: float) -> None:
 
 
 def run_doctor(args: argparse.Namespace) -> None:
-    """Examines the manifest."""
+    """Examine the manifest."""
     from asr.doctor.examination import examine
 
     start = time.perf_counter()
@@ -124,7 +128,7 @@ def run_doctor(args: argparse.Namespace) -> None:
 
 
 def run_scale(args: argparse.Namespace) -> None:
-    """Makes the task of a training on the manifest, and its first batch."""
+    """Prepare a training on the manifest, and its first batch."""
     import torch
 
     from asr.training.acoustic_task import prepare_acoustic_task
@@ -138,12 +142,12 @@ def run_scale(args: argparse.Namespace) -> None:
         data=DataOptions(train=(str(args.manifest),), dev=(str(dev),)), loop=LoopOptions(precision="float32")
     )
     task = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda _: None)
-    read = time.perf_counter() - start
+    read_seconds = time.perf_counter() - start
     num_batches = task.num_batches(0)
-    planned = time.perf_counter() - start - read
+    plan_seconds = time.perf_counter() - start - read_seconds
     batch = next(task.batches(0, start=0))
     assert batch.examples and num_batches > 1
-    finish(start, read=read, planned=planned)
+    finish(start, read=read_seconds, plan=plan_seconds)
 
 
 if __name__ == "__main__":

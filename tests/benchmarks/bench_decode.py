@@ -1,23 +1,25 @@
-"""Our beam search beside flashlight-text's and pyctcdecode's, on the emissions of one model, in one run.
+"""Our beam search against flashlight-text's and pyctcdecode's, on the emissions of one model, in one run.
 
     python -m venv peers/flashlight  && peers/flashlight/bin/pip install flashlight-text
     python -m venv peers/pyctcdecode && peers/pyctcdecode/bin/pip install pyctcdecode kenlm
     python tests/benchmarks/bench_decode.py --data runs/an4/data --peers peers
 
---data is the folder in which recipes/an4 keeps its manifests. Every decoder has a process of its own and one thread;
-they take turns, and seconds are medians over the rounds.
+--data is the folder with the manifests of recipes/an4. Each decoder runs in a separate process on one thread; the
+decoders take turns, and seconds are medians over the rounds.
 
-plain     without a language model: WER on test, milliseconds per second of sound, and how many times ours they are
-tuning    weights of a word 3-gram of the training transcripts, the same grid for each decoder, best WER on dev
-lm        with it
-hotwords  what 1,000 and 200 of them cost asr.decode, and 200 pyctcdecode; WER with the names and words of the test set
-          (those of several letters, and those that are spelled), and with 1,000 that nobody says
-acoustic  the model's own time, and the share of it that a beam of 100 adds
-growth    exponents of the time over the length of the emission and over the width of the beam
-start     the first decode ever on a machine, which compiles; that of every later process, and its decodes per second
-          of so short an emission; and both with the same kernels in numba's own cache
+plain     without a language model: WER on test, milliseconds per second of sound, and the ratio to our time
+tuning    the weights of a word 3-gram of the training transcripts with the best WER on dev; the same grid for each
+          decoder
+lm        with this 3-gram
+hotwords  the cost of 200 and 1,000 hotwords in asr.decode, and of 200 in pyctcdecode; WER with the words and spelled
+          names of the test set as hotwords, and with 1,000 hotwords that do not occur in it
+acoustic  the time of the acoustic model, and the share that a beam of 100 adds to it
+growth    exponents of the time as a function of the length of the emission and of the beam width
+start     the first decode on a machine, which compiles; the first decode of later processes, and their decodes of a
+          short emission per second; all of these also with numba's own cache
 
-flashlight-text prunes nothing; pyctcdecode prunes by its defaults ("pruned"), or nothing; ours is timed in both ways.
+flashlight-text does not prune; pyctcdecode prunes by its defaults ("pruned") or not at all; our search is timed in both
+ways.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ print(first, 2000 / (time.perf_counter() - begin))
 
 
 class Contender:
-    """A decoder in a process of its own."""
+    """A decoder in a separate process."""
 
     def __init__(self, name: str, python: str, emissions: Path):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
@@ -98,7 +100,7 @@ class Contender:
         pruned: bool = False,
         limit: int | None = None,
     ) -> tuple[float, list[str]]:
-        """Seconds and texts of a part's first `limit` emissions."""
+        """The seconds for the first `limit` emissions of a part, and their texts."""
         alpha, beta = weights
         request = {"part": part, "width": width, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": list(hotwords)}
         request |= {"only_lexicon": only_lexicon, "pruned": pruned, "limit": limit}
@@ -109,7 +111,7 @@ class Contender:
         return answer["seconds"], answer["texts"]
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait()
@@ -127,7 +129,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with train, dev and test.jsonl.gz")
     parser.add_argument("--peers", type=Path, required=True, help="folder with the peers' environments")
     parser.add_argument("--model", default="an4", help="name or folder (default: an4)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
     args = parser.parse_args()
 
     print(machine("torch", "numba", "numpy"))
@@ -178,7 +180,7 @@ class Bench:
         }
 
     def plain(self) -> None:
-        """Without a language model."""
+        """Measure the decoders without a language model."""
         for width in WIDTHS:
             names = ("asr", "flashlight", "pyctcdecode", "asr pruned", "pyctcdecode pruned")
             self.compare("plain", width, {name: {} for name in names})
@@ -190,10 +192,10 @@ class Bench:
             )
 
     def tuning(self) -> dict[str, tuple[float, float]]:
-        """The weights of each decoder that are best on dev, of equal ones the first."""
+        """The weights of each decoder with the lowest error on dev; of equal ones the first."""
         best = {}
         for name, contender in self.contenders.items():
-            tried = {
+            errors = {
                 (alpha, beta): self.error(
                     "dev",
                     contender.run("dev", WIDTHS[0], lm=True, weights=(alpha, beta), pruned=name == "pyctcdecode")[1],
@@ -201,12 +203,12 @@ class Bench:
                 for alpha in ALPHAS
                 for beta in BETAS
             }
-            best[name] = min(tried, key=tried.__getitem__)
-            print(f"tuning   {name:22} alpha, beta {best[name]}, dev WER {100 * tried[best[name]]:.2f} %", flush=True)
+            best[name] = min(errors, key=errors.__getitem__)
+            print(f"tuning   {name:22} alpha, beta {best[name]}, dev WER {100 * errors[best[name]]:.2f} %", flush=True)
         return best
 
     def lm(self, weights: dict[str, tuple[float, float]]) -> None:
-        """With the word 3-gram."""
+        """Measure the decoders with the word 3-gram."""
         for width in WIDTHS:
             options = {name: {"lm": True, "weights": pair} for name, pair in weights.items()}
             options["asr lexicon"] = {**options["asr"], "only_lexicon": True}
@@ -215,40 +217,44 @@ class Bench:
             self.compare("lm", width, options)
 
     def hotwords(self) -> None:
-        """The cost of lists of hotwords: training words, pairs of them, and made-up ones."""
+        """Measure the cost of lists of hotwords: words of train, pairs of them, and random letters."""
         rng = np.random.default_rng(0)
         words = [word for word in self.words if len(word) > 1]
         pairs = [" ".join(rng.choice(words, size=2)) for _ in range(400)]
         letters = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         made_up = ["".join(rng.choice(letters, size=rng.integers(3, 10))) for _ in range(1000)]
-        chosen = list(dict.fromkeys([*words, *pairs, *made_up]))[:1000]
+        candidates = list(dict.fromkeys([*words, *pairs, *made_up]))[:1000]
         for width in WIDTHS:
-            decoders = {str(count): self.decoder(width, chosen[:count]) for count in (0, 200, 1000)}
+            decoders = {str(count): self.decoder(width, candidates[:count]) for count in (0, 200, 1000)}
             seconds = self.times(decoders)
             for count in ("200", "1000"):
                 print(
-                    f"hotwords {count:>4} at beam {width:<4} {spread(ratios(seconds, count, '0'))} times none",
+                    f"hotwords {count:>4} at beam {width:<4} {spread(ratios(seconds, count, '0'))} "
+                    "times the time without",
                     flush=True,
                 )
-        said = self.references["test"]
-        names = {word for text in said for word in text.split() if len(word) > 1}
-        names |= {text for text in said if len(text.split()) > 2 and max(map(len, text.split())) == 1}
-        for what, given in (("none", []), ("those said", sorted(names)), ("1,000 not said", made_up)):
+        references = self.references["test"]
+        names = {word for text in references for word in text.split() if len(word) > 1}
+        names |= {text for text in references if len(text.split()) > 2 and max(map(len, text.split())) == 1}
+        for what, hotwords in (("none", []), ("of the test set", sorted(names)), ("1,000 others", made_up)):
             errors = {}
             for name in ("asr", "pyctcdecode"):
-                if len(given) < 1000 or name == "asr":  # in pyctcdecode they would take minutes
+                if len(hotwords) < 1000 or name == "asr":  # pyctcdecode would take minutes
                     _, texts = self.contenders[name].run(
-                        "test", WIDTHS[0], hotwords=given, pruned=name == "pyctcdecode"
+                        "test", WIDTHS[0], hotwords=hotwords, pruned=name == "pyctcdecode"
                     )
                     errors[name] = f"{100 * self.error('test', texts):.2f} %"
-            print(f"hotwords {what:14} at beam {WIDTHS[0]}: WER {', '.join(map(' '.join, errors.items()))}", flush=True)
+            print(f"hotwords {what:15} at beam {WIDTHS[0]}: WER {', '.join(map(' '.join, errors.items()))}", flush=True)
         peer = self.contenders["pyctcdecode"]
         without, _ = peer.run("test", WIDTHS[0], limit=20, pruned=True)
-        with_them, _ = peer.run("test", WIDTHS[0], limit=20, pruned=True, hotwords=chosen[:200])
-        print(f"hotwords  200 at beam {WIDTHS[0]:<4} {with_them / without:.1f} times none in pyctcdecode", flush=True)
+        with_them, _ = peer.run("test", WIDTHS[0], limit=20, pruned=True, hotwords=candidates[:200])
+        print(
+            f"hotwords  200 at beam {WIDTHS[0]:<4} {with_them / without:.1f} times the time without in pyctcdecode",
+            flush=True,
+        )
 
     def acoustic(self) -> None:
-        """What a beam adds to the model's own time, one thread each."""
+        """Measure the time that a beam adds to the acoustic model's, on one thread each."""
         import torch
 
         torch.set_num_threads(1)
@@ -262,12 +268,12 @@ class Bench:
         )
         print(
             f"acoustic {spread(seconds['model'], scale=1000 / self.seconds)} ms per second of sound; "
-            f"beam 100 adds {spread(ratios(seconds, 'beam 100', 'model'), digits=4)} of it",
+            f"beam 100 adds {spread(ratios(seconds, 'beam 100', 'model'), digits=4)} of this",
             flush=True,
         )
 
     def growth(self) -> None:
-        """Slopes of log time over log length and over log width."""
+        """Measure the slopes of log time over log length and over log width."""
         from asr.ctc.beam import BeamOptions, BeamSearch
 
         space = self.recognizer.model.alphabet.characters.index(" ") + 1
@@ -285,10 +291,12 @@ class Bench:
         by_width = [median(lambda width=width: search(width).decode(self.whole[:1000])) for width in widths]  # type: ignore[misc]
         for name, sizes, times in (("length", lengths, by_length), ("width", widths, by_width)):
             exponent = np.polyfit(np.log(sizes), np.log(times), 1)[0]
-            print(f"growth   with the {name} ({sizes[0]} to {sizes[-1]}) to the power of {exponent:.2f}", flush=True)
+            print(
+                f"growth   time proportional to {name} ** {exponent:.2f}, {name} {sizes[0]} to {sizes[-1]}", flush=True
+            )
 
     def start(self) -> None:
-        """The first decode of a process, while nothing is compiled yet and afterwards."""
+        """Time the first decode of a process, with and without compiling."""
         for kind in ("machine code", "numba"):
             firsts, laters, rates = [], [], []
             for number in range(self.rounds):
@@ -316,7 +324,7 @@ class Bench:
         return asr.Decoder(self.recognizer.model.alphabet, options)
 
     def times(self, decoders: dict[str, asr.Decoder]) -> Rounds:
-        """Seconds that each takes for the test set."""
+        """The seconds of each decoder for the test set."""
 
         def run(decoder: asr.Decoder) -> None:
             for emission in self.test:
@@ -325,17 +333,17 @@ class Bench:
         return take_turns({name: partial(run, decoder) for name, decoder in decoders.items()}, rounds=2 * self.rounds)
 
     def compare(self, section: str, width: int, options: dict[str, dict[str, Any]]) -> None:
-        """Prints WER and time of each decoder, one line each."""
+        """Print WER and time of each decoder, one line each."""
         seconds: Rounds = {name: [] for name in options}
         texts: dict[str, list[str]] = {}
         for number in range(self.rounds):
-            for name, given in options.items():
+            for name, request in options.items():
                 contender, _, kind = name.partition(" ")
-                if name == "pyctcdecode" and number:  # so slow that one round must do
+                if name == "pyctcdecode" and number:  # too slow for more than one round
                     seconds[name].append(seconds[name][0])
                     continue
-                taken, texts[name] = self.contenders[contender].run("test", width, pruned=kind == "pruned", **given)
-                seconds[name].append(taken)
+                elapsed, texts[name] = self.contenders[contender].run("test", width, pruned=kind == "pruned", **request)
+                seconds[name].append(elapsed)
         for name in options:
             ours = "asr pruned" if name.endswith(" pruned") else "asr"
             times = "" if name == ours else f", {spread(ratios(seconds, name, ours), digits=1)} times ours"

@@ -1,15 +1,15 @@
-"""Our recurrent layer against torch's packed and unpacked bidirectional ones: milliseconds a step, and ratios.
+"""Our recurrent layer against torch's packed and unpacked bidirectional layers: milliseconds per step, and ratios.
 
     python tests/benchmarks/bench_encoder.py
     python tests/benchmarks/bench_encoder.py --cells gru peephole-lstm --threads 1 --precisions float32
 
-ours      RecurrentLayer: two one-directional layers over padded sequences, the second reversed within each length
-packed    torch's bidirectional layer over packed sequences, packing and unpacking included: exact as well
-unpacked  torch's bidirectional layer over the padding: wrong for ragged batches, and the bound on speed
+ours      RecurrentLayer: two one-directional layers over padded sequences, the second one reversed within each length
+packed    torch's bidirectional layer over packed sequences, with packing and unpacking: also exact
+unpacked  torch's bidirectional layer over the padding: wrong for ragged batches, but a bound on the speed
 
-All have the same weights, and ours must give what packed gives. The peephole LSTM has no peer: it is timed beside
-nn.LSTM. The batch is one of a middle layer: its lengths fall evenly from the longest to the shortest, by default as in
-a minute of AN4.
+All have the same weights, and the outputs of ours and packed must agree. torch has no peephole LSTM, so ours is timed
+against nn.LSTM. The batch is like one of a middle layer: its lengths fall evenly from the longest to the shortest, by
+default as in a minute of AN4.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=["lstm"], choices=PEERS, help="(default: lstm)")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], help="(default: both)")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="(default: 1 2)")
-    parser.add_argument("--batch", type=int, default=20, help="sequences (default: 20)")
-    parser.add_argument("--longest", type=int, default=80, help="frames (default: 80)")
-    parser.add_argument("--shortest", type=int, default=56, help="frames (default: 56)")
-    parser.add_argument("--width", type=int, default=256, help="of inputs and of each direction (default: 256)")
+    parser.add_argument("--batch", type=int, default=20, help="sequences in the batch (default: 20)")
+    parser.add_argument("--longest", type=int, default=80, help="frames of the longest (default: 80)")
+    parser.add_argument("--shortest", type=int, default=56, help="frames of the shortest (default: 56)")
+    parser.add_argument(
+        "--width", type=int, default=256, help="width of the input and of each direction (default: 256)"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="(default: 15)")
     args = parser.parse_args()
 
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def make_layers(cell: Cell, width: int, lengths: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The contenders, (B, T, D) -> (B, T, 2 D), with the same weights where the cells are the same."""
+    """The contenders, (B, T, D) -> (B, T, 2 D), with the same weights if they have the same cells."""
     options = EncoderOptions(
         cell=cell, hidden_size=width, merge="concat", residual=False, layer_norm=False, dropout=0.0
     )
@@ -106,13 +108,13 @@ def make_layers(cell: Cell, width: int, lengths: Tensor) -> dict[str, Callable[[
 def check_equal(
     ours: Callable[[Tensor], Tensor], packed: Callable[[Tensor], Tensor], inputs: Tensor, lengths: Tensor
 ) -> None:
-    """Stops the benchmark if the contenders do not compute the same."""
+    """Stop the benchmark if the outputs of the contenders differ."""
     own = valid(lengths, inputs.shape[1])
     torch.testing.assert_close(ours(inputs)[own], packed(inputs)[own], rtol=1e-4, atol=1e-5)
 
 
 def training_step(layer: Callable[[Tensor], Tensor], inputs: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    """Forward and backward, to the inputs as well as to the weights, as in the middle of a deep encoder."""
+    """A forward and backward pass with gradients of inputs and weights, as in the middle of a deep encoder."""
     leaf = inputs.clone().requires_grad_()
 
     def run() -> None:

@@ -1,18 +1,19 @@
-"""CTC in cuDNN beside PyTorch's own kernel, the trainer's throughput, and how long it waits for data, on a GPU.
+"""On a GPU: CTC in cuDNN against PyTorch's own kernel, the throughput of training, and its time waiting for data.
 
     python tests/benchmarks/bench_gpu.py
     python tests/benchmarks/bench_gpu.py --manifest train.jsonl.gz --batch-seconds 1200 --workers 0 4 12
     python tests/benchmarks/bench_gpu.py --part ctc
     python tests/benchmarks/bench_gpu.py --part trainer --librispeech 960 --batch-seconds 480
 
-ctc       forward and backward of a ragged batch, from log_probs to their gradient: median milliseconds and peak memory
-          beyond the batch's own, for each kernel. What makes the batch fit for cuDNN is counted as cuDNN's.
-trainer   hours of audio an hour of `asr.training.loop.fit` (see bench_training.py) in each precision and with each
-          number of worker processes, its share of a bare loop over the same layers, and the share of its time in which
-          it waits for data. Without a manifest: white noise as 16-bit wav, 2 to 16 s, and random letters.
-transcribe  real-time factor of a recogniser of that encoder on the same recordings, files read and decoded
+ctc       forward and backward pass of a ragged batch, from log_probs to their gradient, for each kernel: median
+          milliseconds, and peak memory beyond the batch. The time of cuDNN includes padding the batch for it.
+trainer   hours of audio per hour of `asr.training.loop.fit` (see bench_training.py) for each precision and number of
+          worker processes, the throughput as a share of a bare loop over the same layers, and the share of the time
+          spent waiting for data. Without a manifest: white noise as 16-bit WAV of 2 to 16 s, and random letters.
+transcribe  real-time factor of a recogniser with this encoder on the same recordings, reading files and decoding
+            included
 
-On the CPU (--device cpu) it runs too, without cuDNN, to try it.
+--device cpu runs the benchmark without a GPU and without cuDNN, to test it.
 """
 
 from __future__ import annotations
@@ -53,26 +54,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="(default: all)")
     parser.add_argument("--device", default="cuda", help="(default: cuda)")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 64, 256], help="utterances (default: 16 64 256)")
-    parser.add_argument("--frames", type=int, nargs="+", default=[100, 500, 2000], help="(default: 100 500 2000)")
-    parser.add_argument("--targets", type=int, nargs="+", default=[10, 60, 200], help="labels (default: 10 60 200)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[16, 64, 256], help="utterances in a batch (default: 16 64 256)"
+    )
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=[100, 500, 2000], help="frames of an utterance (default: 100 500 2000)"
+    )
+    parser.add_argument(
+        "--targets", type=int, nargs="+", default=[10, 60, 200], help="labels of a target (default: 10 60 200)"
+    )
     parser.add_argument("--manifest", help="utterances to train on (default: noise)")
-    parser.add_argument("--hours", type=float, default=20.0, help="of noise (default: 20)")
-    parser.add_argument("--batch-seconds", type=float, default=600.0, help="sound in a batch (default: 600)")
+    parser.add_argument("--hours", type=float, default=20.0, help="hours of noise (default: 20)")
+    parser.add_argument("--batch-seconds", type=float, default=600.0, help="seconds of sound in a batch (default: 600)")
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32", "float16"], help="(default: all)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 4, 12], help="processes (default: 0 4 12)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 4, 12], help="worker processes (default: 0 4 12)")
     parser.add_argument(
         "--librispeech",
         type=int,
         choices=tuple(librispeech.ENCODERS),
-        help="with the encoder of the recipe for that many hours (default: asr-train's)",
+        help="use the encoder of the LibriSpeech recipe for these hours (default: asr-train's)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     args = parser.parse_args()
     try:
         device = find_device(args.device)
     except InputError as error:
-        parser.error(f"{error}; to try it without: --device cpu")
+        parser.error(f"{error}; to test without a GPU: --device cpu")
     args.encoder = librispeech.ENCODERS[args.librispeech] if args.librispeech else EncoderOptions()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{time.strftime('%Y-%m-%d')}; {name}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
@@ -107,14 +114,14 @@ def bench_ctc(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def shortest(frames: int, longest: int) -> int:
-    """Frames of the shortest utterance: half of all, or what any target can be aligned to, but for many repeats."""
+    """Frames of the shortest utterance: half of the longest, or enough for any target without many repeats."""
     return max(frames // 2, longest + longest // 5)
 
 
 def ctc_contenders(
     size: int, frames: int, longest: int, device: torch.device, generator: torch.Generator
 ) -> dict[str, Callable[[], None]]:
-    """The kernels that the device has, on one ragged batch."""
+    """The kernels of the device, each as a function that runs it on one ragged batch."""
     log_probs = torch.randn(size, frames, NUM_LABELS, generator=generator).log_softmax(-1).to(device)
     input_lengths = torch.randint(shortest(frames, longest), frames + 1, (size,), generator=generator)
     target_lengths = torch.randint(longest // 2, longest + 1, (size,), generator=generator)
@@ -130,7 +137,7 @@ def ctc_contenders(
 
 
 def peak_megabytes(function: Callable[[], None], device: torch.device) -> float:
-    """Of the device, beyond what is held before; 0 on the CPU."""
+    """The peak memory of a function on the device, without the memory in use before; 0 on the CPU."""
     if device.type != "cuda":
         function()
         return 0.0
@@ -164,7 +171,7 @@ def bench_trainer(args: argparse.Namespace, device: torch.device) -> None:
         contenders["bare"] = partial(waited_for, bench_training.bare_loop(first, batches), device)
         seconds = take_turns(contenders, rounds=args.rounds)
         for name, values in seconds.items():
-            line = f"  {name:10} {spread([3600 * hours / value for value in values], digits=0)} hours of audio an hour"
+            line = f"  {name:10} {spread([3600 * hours / value for value in values], digits=0)} hours of audio per hour"
             if name != "bare":
                 shares, waits = ratios(seconds, "bare", name), waiting[name][-args.rounds :]
                 fast, fed = statistics.median(shares) >= TARGET_SHARE, statistics.median(waits) <= TARGET_WAITING
@@ -175,7 +182,7 @@ def bench_trainer(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def train(task: AcousticTask, waiting: list[float]) -> None:
-    """One epoch in a new run folder; adds the share of its time that it waited for data."""
+    """Train one epoch in a new run folder; append the share of its time spent waiting for data."""
     with tempfile.TemporaryDirectory() as folder:
         fit(task, task.config.loop, Path(folder), note=lambda sentence: None, progress=False)
         waiting += [record["waiting"] for record in read_log(Path(folder)) if record["kind"] == "time"]
@@ -186,35 +193,36 @@ def bench_transcribe(args: argparse.Namespace, device: torch.device) -> None:
     model = bench_training.first_batches(config, device=torch.device("cpu")).model
     recognizer = Recognizer(model, device=str(device))
     sources = [utterance.audio for utterance in read_manifest(args.manifest)]
-    heard: list[float] = []
+    progress: list[float] = []
 
     def run() -> None:
-        heard.clear()
-        for _ in recognizer.results(sources, progress=heard.append):
+        progress.clear()
+        for _ in recognizer.results(sources, progress=progress.append):
             pass
 
     seconds = take_turns({"all": run}, rounds=args.rounds)["all"]
-    factors = [value / sum(heard) for value in seconds]
+    factors = [value / sum(progress) for value in seconds]
     print(
-        f"transcribe, {recognizer.dtype}, one process: real-time factor {spread(factors, digits=5)}, {sum(heard):.0f} s"
+        f"transcribe, {recognizer.dtype}, one process: real-time factor {spread(factors, digits=5)}, "
+        f"{sum(progress):.0f} s"
     )
 
 
 def make_noise(folder: Path, *, hours: float) -> str:
-    """A manifest of that much white noise with random letters for a text; half an hour of it is different."""
+    """Write a manifest of white noise with random letters as texts: half an hour of different noise, repeated."""
     rng = np.random.default_rng(0)
     utterances: list[Utterance] = []
-    held = 0.0
-    while held < 1800:
+    seconds = 0.0
+    while seconds < 1800:
         duration = float(rng.uniform(2.0, 16.0))
         path = folder / f"{len(utterances):05d}.wav"
         soundfile.write(path, 0.1 * rng.standard_normal(int(16_000 * duration)), 16_000)
         duration = soundfile.info(path).duration
         text = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz "), int(12 * duration)))
         utterances.append(Utterance(id=path.stem, audio=path, duration_seconds=duration, text=f"a{text}"))
-        held += duration
-    again = range(max(round(3600 * hours / held), 1))
-    repeated = [replace(utterance, id=f"{utterance.id}-{number}") for number in again for utterance in utterances]
+        seconds += duration
+    repeats = range(max(round(3600 * hours / seconds), 1))
+    repeated = [replace(utterance, id=f"{utterance.id}-{number}") for number in repeats for utterance in utterances]
     write_manifest(repeated, folder / "noise.jsonl")
     return str(folder / "noise.jsonl")
 

@@ -1,13 +1,14 @@
-"""Training steps of a word language model beside a bare nn.LSTM that does the same steps: words per second, and ratios.
+"""Training of a word language model against a bare nn.LSTM with the same steps: words per second, and ratios.
 
     python tests/benchmarks/bench_language_model.py
     python tests/benchmarks/bench_language_model.py --threads 1 --precisions bfloat16 --hidden-size 1024
 
-ours     LanguageTask as `fit` drives it: tokens from disk, the state carried on, tied embeddings, the log written
-untied   the same with embeddings of their own
-bare     nn.Embedding, nn.LSTM, nn.Linear and nn.AdaptiveLogSoftmaxWithLoss over chunks in memory, the state carried on
+ours     LanguageTask in `fit`: tokens read from disk, state carried over, tied embeddings, log written
+untied   the same with separate embeddings
+bare     nn.Embedding, nn.LSTM, nn.Linear and nn.AdaptiveLogSoftmaxWithLoss on chunks in memory, state carried over
 
-All take AdamW with clipped gradients, the same chunks, and the same format. The text has a Zipf distribution of words.
+All use AdamW with clipped gradients, the same chunks, and the same number format. The words of the text have a Zipf
+distribution.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ CPU = torch.device("cpu")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vocabulary", type=int, default=40_000, help="words (default: 40000)")
+    parser.add_argument("--vocabulary", type=int, default=40_000, help="words in the vocabulary (default: 40000)")
     parser.add_argument("--hidden-size", type=int, default=640, help="(default: 640)")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], help="(default: both)")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="(default: 1 2)")
-    parser.add_argument("--steps", type=int, default=4, help="in a round (default: 4)")
+    parser.add_argument("--steps", type=int, default=4, help="steps in a round (default: 4)")
     parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
     args = parser.parse_args()
 
@@ -75,11 +76,11 @@ def main() -> None:
 
 
 def write_text(path: Path, *, num_words: int) -> None:
-    """A million words, of which the n-th comes 1 / n as often as the first; each comes twice at least."""
+    """Write a million words; the n-th occurs 1 / n times as often as the first, and each occurs twice at least."""
     rng = np.random.default_rng(0)
     shares = 1.0 / np.arange(1, num_words + 1)
-    drawn = rng.choice(num_words, 1_000_000 - 2 * num_words, p=shares / shares.sum())
-    words = rng.permutation(np.concatenate([drawn, np.arange(num_words), np.arange(num_words)]))
+    sample = rng.choice(num_words, 1_000_000 - 2 * num_words, p=shares / shares.sum())
+    words = rng.permutation(np.concatenate([sample, np.arange(num_words), np.arange(num_words)]))
     path.write_text("\n".join(" ".join(f"w{word}" for word in line) for line in np.array_split(words, 60_000)))
 
 

@@ -1,11 +1,11 @@
-"""What the format of the matrix products costs and gives: float32, bfloat16 and int8, on one thread of a CPU.
+"""Speed and WER of the formats of matrix products, float32, bfloat16 and int8, on one thread of a CPU.
 
     python tests/benchmarks/bench_precision.py --manifest runs/an4/data/test.jsonl.gz
     python tests/benchmarks/bench_precision.py --manifest test.jsonl.gz --model runs/mine/model --limit 100
 
-int8 is torch's dynamic quantisation of the recurrent and linear layers: weights in int8, activations rounded as they
-come. bfloat16 is left out where the processor has no LSTM in it. All decode greedily. WER with its 95 % interval; times
-are medians of rounds in which all take turns.
+int8 is torch's dynamic quantisation of the recurrent and linear layers: weights in int8, activations quantised at run
+time. bfloat16 is left out if the processor cannot run an LSTM in it. All decode greedily. WER has its 95 % interval;
+times are medians over rounds in which the formats take turns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="utterances to transcribe (a Lhotse CutSet)")
     parser.add_argument("--model", default="an4", help="(default: an4)")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N utterances (default: all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N utterances (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -43,21 +43,21 @@ def main() -> None:
         for name in runnable(("float32", "bfloat16"), training=False)
     }
     recognizers["int8"] = quantized(recognizers["float32"])
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
 
     def contender(name: str) -> Callable[[], None]:
         def run() -> None:
-            found[name] = evaluate(recognizers[name], utterances)
+            evaluations[name] = evaluate(recognizers[name], utterances)
 
         return run
 
     seconds = take_turns({name: contender(name) for name in recognizers}, rounds=args.rounds)
     sound = sum(utterance.duration_seconds for utterance in utterances)
     print(f"{len(utterances)} utterances, {sound / 60:.1f} minutes")
-    for name, evaluation in found.items():
+    for name, evaluation in evaluations.items():
         low, high = evaluation.wer.interval or (0.0, 1.0)
         print(
-            f"{name:8}  real-time factor {spread([each / sound for each in seconds[name]], digits=4)}, "
+            f"{name:8}  real-time factor {spread([value / sound for value in seconds[name]], digits=4)}, "
             f"{spread(ratios(seconds, 'float32', name))} times as fast as float32, "
             f"WER {evaluation.wer.counts.rate:.2%} ({low:.2%} to {high:.2%})"
         )

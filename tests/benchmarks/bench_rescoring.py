@@ -1,15 +1,15 @@
-"""What it costs to rank hypotheses anew with a recurrent language model, beside the acoustic pass, on one thread.
+"""The cost of rescoring hypotheses with a recurrent language model, against the acoustic model, on one thread.
 
     python tests/benchmarks/bench_rescoring.py --data runs/an4/data
     python tests/benchmarks/bench_rescoring.py --data runs/an4/data --lm runs/words/model --counts 10 100
 
-acoustic  the test set transcribed greedily, in batches as `asr-transcribe` computes them
-rescore   its n-best lists through the language model as one tree of prefixes, matrix products in the same format:
-          milliseconds, those for each hypothesis, and the share of the acoustic pass
-padded    the same texts in padded batches, sorted by length: how many times that takes what the tree takes
-near      the hypotheses of n = 100 that `rescore_within` leaves, which is what decoding ranks anew by default
+acoustic  the test set transcribed greedily, in the batches of `asr-transcribe`
+rescore   its n-best lists scored by the language model as one prefix tree, with the same format of matrix products:
+          milliseconds, milliseconds per hypothesis, and the ratio to the acoustic time
+padded    the same texts in padded batches, sorted by length: the ratio to the time of the tree
+near      the hypotheses of n = 100 within `rescore_within` of the best one: the ones that decoding rescores by default
 
---data is the folder in which recipes/an4 keeps its manifests. The tree's scores are checked against the padded ones.
+--data is the folder with the manifests of recipes/an4. The scores of the tree must agree with the padded ones.
 """
 
 from __future__ import annotations
@@ -33,8 +33,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with test.jsonl.gz")
     parser.add_argument("--model", default="an4", help="acoustic model (default: an4)")
-    parser.add_argument("--lm", help="language model (default: that in the acoustic model's folder)")
-    parser.add_argument("--counts", type=int, nargs="+", default=[10, 100, 500], help="(default: 10 100 500)")
+    parser.add_argument("--lm", help="language model (default: the one in the acoustic model's folder)")
+    parser.add_argument(
+        "--counts",
+        type=int,
+        nargs="+",
+        default=[10, 100, 500],
+        help="lengths n of the n-best lists (default: 10 100 500)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,7 +55,7 @@ def main() -> None:
     for count in args.counts:
         options = asr.DecodingOptions.of(beam_width=max(count, 2), num_best=count)
         decoder = asr.Decoder(recognizer.model.alphabet, options)
-        texts = [each.text for emission in emissions for each in decoder.decode(emission).hypotheses]
+        texts = [item.text for emission in emissions for item in decoder.decode(emission).hypotheses]
         difference = float(np.abs(score_together(model, texts) - model.score_batch(texts)).max())
         assert difference < 1e-3, difference
         report(f"n = {count}", recognizer, sounds, model, texts, rounds=args.rounds)
@@ -59,14 +65,14 @@ def main() -> None:
     for emission in emissions:
         hypotheses = decoder.decode(emission).hypotheses
         least = hypotheses[0].score - options.rescoring.rescore_within
-        near += [each.text for each in hypotheses if each.score >= least]
+        near += [item.text for item in hypotheses if item.score >= least]
     report("near", recognizer, sounds, model, near, rounds=args.rounds)
 
 
 def report(
     name: str, recognizer: asr.Recognizer, sounds: list[Path], model: LanguageModel, texts: list[str], *, rounds: int
 ) -> None:
-    """Prints the times of one set of hypotheses."""
+    """Print the times of one set of hypotheses."""
 
     def inside(score: Callable[[], object]) -> None:
         with autocast(recognizer.dtype, recognizer.device):
@@ -83,7 +89,7 @@ def report(
         f"rescore {spread(seconds['rescore'], scale=1000, unit='ms', digits=0)}, "
         f"{1000 * float(np.median(seconds['rescore'])) / len(texts):.3f} ms each, "
         f"{spread(ratios(seconds, 'rescore', 'acoustic'))} of the acoustic pass; "
-        f"padded {spread(ratios(seconds, 'padded', 'rescore'))} times that",
+        f"padded {spread(ratios(seconds, 'padded', 'rescore'))} times the rescoring",
         flush=True,
     )
 

@@ -3,14 +3,15 @@
     python tests/benchmarks/bench_training.py --manifest train.jsonl.gz
     python tests/benchmarks/bench_training.py --manifest train.jsonl.gz --batches 10 --threads 2 --precision float32
 
-trainer   `asr.training.loop.fit` with an AcousticTask, one epoch: sound files, augmentation, features, log,
-          TensorBoard, the epoch's checkpoint; the dev evaluation and the closing averages are left out
+trainer   one epoch of `asr.training.loop.fit` with an AcousticTask: sound files, augmentation, features, log,
+          TensorBoard and checkpoint, without the evaluation on dev and the averages at the end
 bare      the same encoder and optimiser on random features of the same shapes, in the same order, with torch's CTC
-          loss: what the matrix products cost at least
-batches   reading and augmenting alone, features: frontend and masks alone, checkpoint: writing one alone; in the
-          trainer the first of these runs in a thread beside the rest
+          loss: the minimum cost of the matrix products
+batches   reading and augmenting only; the trainer does this in a thread
+features  frontend and masks only
+checkpoint  writing one checkpoint only
 
-Hours of audio count what goes through the model: after the change of speed, without padding.
+Hours of audio are measured at the input of the model: after the change of speed, without padding.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ TARGET_SHARE = 0.85
 def first_batches(
     config: TrainingConfig, *, device: torch.device, limit: int = sys.maxsize, workers: int = 0
 ) -> AcousticTask:
-    """The task with epochs of `limit` batches at most, and no evaluation."""
+    """The training task with at most `limit` batches in an epoch, and no evaluation."""
     task = prepare_acoustic_task(config, device=device, note=print, workers=workers)
     plan = task.plan
     task.plan = lambda epoch: [window[:limit] for window in plan(epoch)]  # type: ignore[method-assign]
@@ -52,11 +53,13 @@ def first_batches(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, help="utterances to train on (a Lhotse CutSet)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="(default: auto)")
     parser.add_argument("--device", default="cpu", help="(default: cpu)")
-    parser.add_argument("--batches", type=int, default=sys.maxsize, metavar="N", help="of an epoch (default: all)")
-    parser.add_argument("--batch-seconds", type=float, default=60.0, help="sound in a batch (default: 60)")
+    parser.add_argument(
+        "--batches", type=int, default=sys.maxsize, metavar="N", help="batches of an epoch (default: all)"
+    )
+    parser.add_argument("--batch-seconds", type=float, default=60.0, help="seconds of sound in a batch (default: 60)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     args = parser.parse_args()
 
@@ -87,7 +90,7 @@ def main() -> None:
     )
     for name in ("trainer", "bare"):
         print(
-            f"{name:10} {spread([hours / (value / 3600) for value in seconds[name]], digits=1)} hours of audio an hour"
+            f"{name:10} {spread([hours / (value / 3600) for value in seconds[name]], digits=1)} hours of audio per hour"
         )
     for name in ("batches", "features", "checkpoint"):
         print(
@@ -99,13 +102,13 @@ def main() -> None:
 
 
 def train(task: AcousticTask) -> None:
-    """One epoch in a new run folder."""
+    """Train one epoch in a new run folder."""
     with tempfile.TemporaryDirectory() as folder:
         fit(task, task.config.loop, Path(folder), note=lambda sentence: None, progress=False)
 
 
 def bare_loop(task: AcousticTask, batches: list[Batch]) -> Callable[[], None]:
-    """One epoch on random features; lengths and targets are those of the batches."""
+    """A function that trains one epoch on random features with the lengths and targets of the batches."""
     frontend = task.config.frontend
     encoder = task.model.encoder
     criterion = nn.CTCLoss(reduction="sum", zero_infinity=True)

@@ -1,13 +1,13 @@
-"""asr-transcribe as a whole process: time to the first text, where that time goes, real-time factor, and memory.
+"""asr-transcribe as a whole process: time to the first text and its parts, real-time factor, and memory.
 
     python tests/benchmarks/bench_transcribe.py speech.wav
     python tests/benchmarks/bench_transcribe.py speech.wav --folder recordings --model MODEL --hours 0.1 --files 50
 
-start     new processes in turn, files cached, until each writes: Python alone, `import asr`, `import torch`, and
-          asr-transcribe with its first text. What it takes beyond torch is ours: imports, model, and the sound.
-imports   packages that asr-transcribe loads beyond torch's own, by the time that their modules take
-many      asr-transcribe of --folder; of one long file made of the recording; of many files of it, half to three times
-          as long: seconds of computing per second of sound (model loading included), and peak memory against the bound
+start     seconds until new processes write their first output, files cached, in turns: Python alone, `import asr`,
+          `import torch`, and asr-transcribe. The time beyond torch's is ours: imports, model, and sound.
+imports   packages that asr-transcribe imports in addition to torch, by the time of their modules
+many      asr-transcribe of --folder, of one long file of the repeated recording, and of many files of 0.5 to 3 times
+its length: seconds per second of sound (with loading the model), and peak memory against the bound
 
 Exit status 1: a process needed more memory than the bound. Run it from the repository, or with asr installed.
 """
@@ -25,7 +25,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-# Not asr, not torch: a child's peak memory counts from that of the process that started it.
+# Import neither asr nor torch here: the peak memory of a child process starts at the memory of its parent.
 import soundfile
 from timing import Rounds, machine, ratios, spread
 
@@ -41,7 +41,7 @@ AcousticModel(ModelConfig(characters=tuple(" 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"))).sav
 
 @dataclass(frozen=True)
 class Finished:
-    """What a process took."""
+    """The time and memory of a finished process."""
 
     seconds: float
     first_output_seconds: float
@@ -53,10 +53,10 @@ def main() -> int:
     parser.add_argument("recording", type=Path, help="a sound file with a few seconds of speech")
     parser.add_argument("--folder", type=Path, help="a folder of sound files")
     parser.add_argument("--model", help="name or folder (default: a model of the default shape with random weights)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--hours", type=float, default=3.0, help="length of the long file; 0: none (default: 3)")
     parser.add_argument("--files", type=int, default=1000, help="files of different lengths; 0: none (default: 1000)")
-    parser.add_argument("--rounds", type=int, default=5, help="of the start, and of the folder (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of `start`, and of the folder (default: 5)")
     args = parser.parse_args()
 
     print(machine("torch", "soundfile"))
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def report_start(command: list[str], recording: Path, *, rounds: int) -> None:
-    """Each process is timed until it writes, so that how long it takes to end does not count."""
+    """Time each process until its first output, without the time to end."""
     python = [sys.executable, "-c"]
     commands = {
         "python": [*python, "print(flush=True)"],
@@ -99,7 +99,7 @@ def report_start(command: list[str], recording: Path, *, rounds: int) -> None:
     }
     seconds: Rounds = {name: [] for name in commands}
     whole = []
-    for number in range(-1, rounds):  # the first one fills the file cache
+    for number in range(-1, rounds):  # the first round fills the file cache
         for name, line in commands.items():
             finished = finish(line)
             if number >= 0:
@@ -121,23 +121,26 @@ def report_imports(command: list[str], recording: Path) -> None:
     packages: dict[str, float] = defaultdict(float)
     for module in ours.keys() - torch.keys():
         packages[module.partition(".")[0]] += ours[module]
-    notable = {package: value for package, value in packages.items() if value >= NOTABLE_SECONDS}
-    listed = ", ".join(f"{name} {notable[name]:.3f}" for name in sorted(notable, key=notable.__getitem__, reverse=True))
+    slow_packages = {package: value for package, value in packages.items() if value >= NOTABLE_SECONDS}
+    listed = ", ".join(
+        f"{name} {slow_packages[name]:.3f}"
+        for name in sorted(slow_packages, key=slow_packages.__getitem__, reverse=True)
+    )
     print(
         f"imports  beyond `import torch` {sum(packages.values()):.3f} s in {len(packages)} packages; "
-        f"those of {NOTABLE_SECONDS:g} s or more: {listed or 'none'}"
+        f"packages of {NOTABLE_SECONDS:g} s or more: {listed or 'none'}"
     )
 
 
 def import_seconds(command: list[str]) -> dict[str, float]:
-    """Seconds that each module took to import, without those that it imported."""
+    """The seconds to import each module, without the modules that it imports."""
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", finished.stderr, re.MULTILINE)
     return {module: int(microseconds) / 1e6 for microseconds, module in lines}
 
 
 def report_many(name: str, command: list[str], source: Path, output: Path, *, rounds: int) -> float:
-    """Prints the figures of one kind of input; gives the peak memory in gigabytes."""
+    """Print the figures of one kind of input; the peak memory in gigabytes."""
     files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
     sound = sum(duration(path) for path in files)
     runs = [finish([*command, "--output", str(output), str(source)]) for _ in range(rounds)]
@@ -154,7 +157,7 @@ def report_many(name: str, command: list[str], source: Path, output: Path, *, ro
 
 
 def finish(command: list[str]) -> Finished:
-    """Runs a command to its end.
+    """Run a command to its end.
 
     Raises:
         RuntimeError: its exit status is not 0.
@@ -184,7 +187,7 @@ def duration(path: Path) -> float:
 
 
 def write_repeated(recording: Path, path: Path, *, seconds: float) -> None:
-    """Writes the recording again and again until the file is so long, or its beginning; no more than one is held."""
+    """Write the recording repeatedly, or only its beginning, until the file has so many seconds."""
     samples, rate = soundfile.read(recording, dtype="int16", always_2d=True)
     with soundfile.SoundFile(path, "w", samplerate=rate, channels=samples.shape[1], subtype="PCM_16") as file:
         remaining = round(seconds * rate)

@@ -1,4 +1,4 @@
-"""The number formats that this processor runs recurrent layers in."""
+"""The number formats of recurrent layers on this processor."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from asr.compute.device import can_run
 
 
 def runnable(names: Iterable[str], *, training: bool) -> list[str]:
-    """Those of the names that an LSTM on the CPU runs in; the others are named on stderr."""
+    """The formats in which an LSTM runs on the CPU; print the others on stderr."""
     formats = []
     for name in names:
         if can_run(partial(make_cell, "lstm"), getattr(torch, name), torch.device("cpu"), training=training):
             formats.append(name)
         else:
-            print(f"{name} is left out: this processor has no LSTM in it", file=sys.stderr)
+            print(f"{name} is left out: this processor cannot run an LSTM in it", file=sys.stderr)
     return formats

@@ -1,10 +1,10 @@
-"""The decoders of bench_decode.py, each in a process of its own, which may run under another Python than ours.
+"""The decoders of bench_decode.py, each in a separate process, which may use another Python environment than ours.
 
     python peer_decoders.py asr|flashlight|pyctcdecode FILE.npz
 
-The file holds the emissions as `PART/ID`, the characters of the labels but for Φ (label 0) as `characters`, the words
-of the lexicon as `words`, and the path of an ARPA file as `arpa`. A line of JSON on standard input asks for a run over
-a part; the answer is a line with the texts and the seconds that it took, decoders built before the clock begins.
+FILE.npz has the emissions as `PART/ID`, the characters of the labels without Φ (label 0) as `characters`, the words of
+the lexicon as `words`, and the path of an ARPA file as `arpa`. Each line of JSON on standard input is a request to
+decode a part; the answer is one line with the texts and the seconds, without the time to build the decoder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LN_10 = float(np.log(10.0))
 
 
 def asr_decoder(characters, words, arpa):
-    """Through `BeamSearch`, the search itself, as the peers are called; pruned as pyctcdecode is by default."""
+    """Our search, `BeamSearch`; if pruned, with pyctcdecode's default limits."""
     from asr.ctc.beam import BeamOptions, BeamSearch
     from asr.ctc.hotwords import Hotwords
     from asr.ctc.trie import WordTrie
@@ -60,8 +60,8 @@ def asr_decoder(characters, words, arpa):
         search = make(width, lm, alpha, beta, hotwords, only_lexicon, pruned)
 
         def decode(emission):
-            found = search.decode(emission)
-            return "".join(characters[token - 1] for token in found[0].tokens) if found else ""
+            hypotheses = search.decode(emission)
+            return "".join(characters[token - 1] for token in hypotheses[0].tokens) if hypotheses else ""
 
         return decode
 
@@ -69,7 +69,7 @@ def asr_decoder(characters, words, arpa):
 
 
 def flashlight_decoder(characters, words, arpa):
-    """Without a language model LexiconFreeDecoder, with one LexiconDecoder; beams are summed as in CTC (log_add)."""
+    """LexiconFreeDecoder without a language model, LexiconDecoder with one; paths are summed as in CTC (log_add)."""
     from flashlight.lib.text.decoder import (
         CriterionType,
         LexiconDecoder,
@@ -102,7 +102,7 @@ def flashlight_decoder(characters, words, arpa):
             return LexiconFreeDecoder(options, ZeroLM(), space, 0, [])
         options = LexiconDecoderOptions(
             **common,
-            lm_weight=alpha * LN_10,  # its model scores to base 10
+            lm_weight=alpha * LN_10,  # KenLM's scores are logarithms to base 10
             word_score=beta,
             unk_score=-float("inf"),
             criterion_type=CriterionType.CTC,
@@ -125,7 +125,7 @@ def flashlight_decoder(characters, words, arpa):
 
 
 def pyctcdecode_decoder(characters, words, arpa):
-    """As its users call it, pruned, or not pruned at all."""
+    """pyctcdecode's usual decoder, with its default pruning or without pruning."""
     from pyctcdecode import build_ctcdecoder
 
     plain = build_ctcdecoder(["", *characters])
@@ -164,11 +164,11 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         part, limit = request.pop("part"), request.pop("limit")
-        chosen = [emission for key, emission in emissions.items() if key.startswith(f"{part}/")][:limit]
+        part_emissions = [emission for key, emission in emissions.items() if key.startswith(f"{part}/")][:limit]
         decode = prepare(**{**request, "hotwords": tuple(request["hotwords"])})
-        decode(chosen[0][:10])
+        decode(part_emissions[0][:10])
         start = time.perf_counter()
-        texts = [decode(emission) for emission in chosen]
+        texts = [decode(emission) for emission in part_emissions]
         seconds = time.perf_counter() - start
         print(json.dumps({"seconds": seconds, "texts": [" ".join(text.split()) for text in texts]}), flush=True)
 

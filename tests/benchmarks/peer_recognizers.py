@@ -1,12 +1,12 @@
-"""The recognisers of recognizers.py, each in a process of its own, which imports what it needs and no more.
+"""The recognisers of recognizers.py, each in a separate process, which imports only the necessary packages.
 
     python peer_recognizers.py asr MODEL DECODING
     python peer_recognizers.py pocketsphinx
     python peer_recognizers.py vosk FOLDER
     python peer_recognizers.py faster-whisper FOLDER
 
-A line on standard input is the path of a file with 16-bit samples at 16 kHz; the answer is a line of JSON with the text
-and the seconds that it took, the recogniser loaded before the clock begins.
+Each line on standard input is the path of a file with 16-bit samples at 16 kHz; the answer is one line of JSON with the
+text and the seconds, without the time to load the recogniser.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 SAMPLE_RATE = 16000
-BLOCK = SAMPLE_RATE // 4 * 2  # bytes of a quarter of a second, in which a microphone would give them
+BLOCK = SAMPLE_RATE // 4 * 2  # bytes of a quarter of a second, like blocks from a microphone
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"beam_width": 1},
     "unrescored": {"rescore_lm": "none"},
     "default": {},
 }
 
-Recognize = Callable[[bytes], str]  # the text of samples
+Recognize = Callable[[bytes], str]  # from samples to text
 
 
 def load_asr(model: str, decoding: str) -> Recognize:
-    """A model of ours, the default one if its name is empty."""
+    """Our model of this name; the default model if the name is empty."""
     import numpy as np
 
     import asr
@@ -44,7 +44,7 @@ def load_asr(model: str, decoding: str) -> Recognize:
 
 
 def load_pocketsphinx() -> Recognize:
-    """With the model that its wheel carries."""
+    """pocketsphinx with the model in its wheel."""
     from pocketsphinx import Decoder
 
     decoder = Decoder(samprate=float(SAMPLE_RATE), loglevel="FATAL")
@@ -59,7 +59,7 @@ def load_pocketsphinx() -> Recognize:
 
 
 def load_vosk(model: str) -> Recognize:
-    """A new recogniser for each recording, so that none adapts to those before."""
+    """Vosk with a new recogniser for each recording, so that it does not adapt to earlier recordings."""
     import vosk
 
     vosk.SetLogLevel(-1)
@@ -77,7 +77,7 @@ def load_vosk(model: str) -> Recognize:
 
 
 def load_whisper(model: str) -> Recognize:
-    """In int8, as its README has it for a CPU, and with the beam of 5 that is its default."""
+    """faster-whisper in int8, as its README advises for a CPU, with its default beam of 5."""
     import numpy as np
     from faster_whisper import WhisperModel
 

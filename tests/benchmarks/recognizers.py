@@ -1,21 +1,21 @@
-"""Our models beside other recognisers on the same recordings: errors, speed on one thread, memory, and cold start.
+"""Our models against other recognisers on the same recordings: errors, speed on one thread, memory, and start time.
 
     pip install pocketsphinx vosk faster-whisper
     python tests/benchmarks/recognizers.py data/test.jsonl.gz --limit 60
     python tests/benchmarks/recognizers.py data/test.jsonl.gz --model english --model runs/english/model \\
         --vosk-model vosk-model-small-en-us-0.15 --whisper-model faster-whisper-tiny.en
 
-The manifest is a Lhotse CutSet of English speech. Every recogniser has a process of its own with one thread on the CPU
-and hears the same 16-bit samples at 16 kHz, one recording at a time; they take turns recording by recording.
+The manifest is a Lhotse CutSet of English speech. Each recogniser runs in a separate process on one CPU thread and gets
+the same 16-bit samples at 16 kHz, one recording at a time; they take turns after each recording.
 
-WER      of texts normalised alike; the 95 % interval is bootstrapped over speakers, where they are known
-RTF      seconds for each second of sound, models loaded
+WER      of normalised texts; the 95 % interval is a bootstrap over the speakers, if they are known
+RTF      seconds per second of sound, with the model loaded
 GB       peak memory of the process
-start    seconds from starting a process to its text of the shortest recording, files cached: median and range
+start    seconds from the start of a process to its text of the shortest recording, files cached: median and range
 
-Ours decode greedily, as the model comes but without ranking anew ("unrescored"), and as it comes. pocketsphinx has a
-model in its wheel, Vosk and Whisper need a folder; the digits that Whisper writes for numbers count as errors where the
-reference spells them.
+Our models decode greedily, with their own options but without rescoring ("unrescored"), and with their own options
+("default"). pocketsphinx has a model in its wheel; Vosk and Whisper need a folder. Digits that Whisper writes count as
+errors if the reference has words.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 
 from timing import Rounds, machine, spread
 
-# Not torch, nor what loads it: a child's peak memory counts from that of the process that started it.
+# Do not load torch here: the peak memory of a child process starts at the memory of its parent.
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
 
@@ -46,7 +46,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Contender:
-    """A recogniser in a process of its own."""
+    """A recogniser in a separate process."""
 
     def __init__(self, command: list[str]):
         environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": str(WORKER.parents[2])}
@@ -60,10 +60,10 @@ class Contender:
         )
 
     def recognize(self, samples: Path) -> tuple[str, float]:
-        """The text, and the seconds that it took in the process.
+        """The text, and the seconds of its recognition in the process.
 
         Raises:
-            RuntimeError: the process ended instead.
+            RuntimeError: the process ended without an answer.
         """
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{samples}\n")
@@ -75,7 +75,7 @@ class Contender:
         return answer["text"], answer["seconds"]
 
     def close(self) -> float:
-        """Ends the process; gives its peak memory in gigabytes."""
+        """End the process; its peak memory in gigabytes."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
         _, status, usage = os.wait4(self.process.pid, 0)
@@ -86,13 +86,19 @@ class Contender:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", type=Path, help=".jsonl or .jsonl.gz")
-    parser.add_argument("--limit", type=int, metavar="N", help="utterances, spread over the speakers (default: all)")
-    parser.add_argument("--model", action="append", help="ours, name or folder, may be repeated (default: the default)")
-    parser.add_argument("--decodings", nargs="*", choices=DECODINGS, default=[*DECODINGS], help="ours (default: all)")
-    parser.add_argument("--vosk-model", metavar="DIR", help="an unpacked model of Vosk's")
-    parser.add_argument("--whisper-model", metavar="DIR", help="a Whisper model in CTranslate2's format")
-    parser.add_argument("--rounds", type=int, default=3, help="of the start (default: 3)")
+    parser.add_argument("manifest", type=Path, help="utterances, .jsonl or .jsonl.gz")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use N utterances, evenly from all speakers (default: all)"
+    )
+    parser.add_argument(
+        "--model", action="append", help="name or folder of our model; repeatable (default: the default model)"
+    )
+    parser.add_argument(
+        "--decodings", nargs="*", choices=DECODINGS, default=[*DECODINGS], help="decodings of our models (default: all)"
+    )
+    parser.add_argument("--vosk-model", metavar="DIR", help="folder of an unpacked Vosk model")
+    parser.add_argument("--whisper-model", metavar="DIR", help="folder of a Whisper model in CTranslate2's format")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the start time (default: 3)")
     args = parser.parse_args()
 
     print(machine("torch", "numpy"))
@@ -104,13 +110,13 @@ def main() -> None:
         print(f"{args.manifest.name}: {len(recordings)} utterances, {speakers or 'unknown'} speakers, {seconds:.0f} s")
         starts = time_starts(commands, min(recordings, key=lambda path: recordings[path].duration_seconds), args.rounds)
         contenders = {name: Contender(command) for name, command in commands.items()}
-        heard = take_turns(contenders, list(recordings))
+        results = take_turns(contenders, list(recordings))
         peaks = {name: contender.close() for name, contender in contenders.items()}
     width = max(map(len, [*commands, *missing]))
     print(f"{'':{width}}{'WER':>8}{'95 % interval':>17}{'RTF':>9}{'GB':>7}   start, s")
-    for name, (texts, taken) in heard.items():
+    for name, (texts, elapsed) in results.items():
         print(
-            f"{name:{width}}{errors(list(recordings.values()), texts)}{taken / seconds:>9.4f}{peaks[name]:>7.2f}   "
+            f"{name:{width}}{errors(list(recordings.values()), texts)}{elapsed / seconds:>9.4f}{peaks[name]:>7.2f}   "
             f"{spread(starts[name])}"
         )
     for name, reason in missing.items():
@@ -118,7 +124,7 @@ def main() -> None:
 
 
 def choose(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """What each recogniser that can run is started with; and of the others, why they cannot."""
+    """The arguments of each recogniser that can run, and the reasons why others cannot."""
     commands, missing = {}, {}
     for model in args.model or [""]:
         for decoding in args.decodings:
@@ -137,7 +143,7 @@ def choose(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, st
 
 
 def write_samples(manifest: Path, limit: int | None, folder: Path) -> dict[Path, Utterance]:
-    """A file with the samples of each utterance, of which every speaker has as many, or one less."""
+    """Write a file with the samples of each utterance; the numbers of utterances per speaker differ by at most one."""
     import numpy as np
 
     from asr.data.manifest import read_manifest
@@ -145,11 +151,11 @@ def write_samples(manifest: Path, limit: int | None, folder: Path) -> dict[Path,
 
     utterances = read_manifest(manifest)
     random.Random(0).shuffle(utterances)
-    taken: Counter[str | None] = Counter()
+    counts: Counter[str | None] = Counter()
     turns = []
     for utterance in utterances:
-        turns.append(taken[utterance.speaker])
-        taken[utterance.speaker] += 1
+        turns.append(counts[utterance.speaker])
+        counts[utterance.speaker] += 1
     recordings = {}
     for number in sorted(range(len(utterances)), key=turns.__getitem__)[:limit]:
         waveform = read_waveform(utterances[number], SAMPLE_RATE)
@@ -160,7 +166,7 @@ def write_samples(manifest: Path, limit: int | None, folder: Path) -> dict[Path,
 
 
 def time_starts(commands: dict[str, list[str]], samples: Path, rounds: int) -> Rounds:
-    """Seconds from nothing to the first text, in turns; the first round, which fills the file cache, does not count."""
+    """Seconds from the start of a process to its first text, in turns; the first round only fills the file cache."""
     starts: Rounds = {name: [] for name in commands}
     for number in range(-1, rounds):
         for name, command in commands.items():
@@ -174,16 +180,16 @@ def time_starts(commands: dict[str, list[str]], samples: Path, rounds: int) -> R
 
 
 def take_turns(contenders: dict[str, Contender], recordings: list[Path]) -> dict[str, tuple[list[str], float]]:
-    """The texts of each, and the seconds that all of them took, after a first recording that does not count."""
+    """The texts of each recogniser, and the seconds for all of them, after a first recording that is not timed."""
     texts: dict[str, list[str]] = {name: [] for name in contenders}
     seconds = dict.fromkeys(contenders, 0.0)
     for contender in contenders.values():
         contender.recognize(recordings[0])
     for path in recordings:
         for name, contender in contenders.items():
-            text, taken = contender.recognize(path)
+            text, elapsed = contender.recognize(path)
             texts[name].append(text)
-            seconds[name] += taken
+            seconds[name] += elapsed
     return {name: (texts[name], seconds[name]) for name in contenders}
 
 
@@ -194,10 +200,10 @@ def errors(utterances: list[Utterance], texts: list[str]) -> str:
 
     english = TextOptions(language="en")
     pairs = zip(utterances, texts, strict=True)
-    counts = [word_errors(normalize(said.text, english), normalize(text, english)) for said, text in pairs]
+    counts = [word_errors(normalize(utterance.text, english), normalize(text, english)) for utterance, text in pairs]
     speakers = [utterance.speaker for utterance in utterances]
-    known = None not in speakers and len(set(speakers)) > 1
-    low, high = bootstrap_interval(counts, groups=speakers if known else None)
+    speakers_known = None not in speakers and len(set(speakers)) > 1
+    low, high = bootstrap_interval(counts, groups=speakers if speakers_known else None)
     rate = sum(counts, start=ErrorCounts()).rate
     return f"{100 * rate:>6.2f} %{f'{100 * low:.2f} to {100 * high:.2f}':>17}"
 

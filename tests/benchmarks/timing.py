@@ -1,4 +1,4 @@
-"""What the benchmarks share: runs in turn, ratios round by round, and a line about the machine."""
+"""Shared by the benchmarks: timing in turns, ratios per round, and a line about the machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-Rounds = dict[str, list[float]]  # seconds of each contender, round by round
+Rounds = dict[str, list[float]]  # seconds of each contender in each round
 
 
 def take_turns(contenders: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1) -> Rounds:
-    """Seconds of each contender in each round; all run once a round, so that a busy machine slows them alike."""
+    """Seconds of each contender in each round; all run once per round, so that a busy machine slows all of them."""
     seconds: Rounds = {name: [] for name in contenders}
     for number in range(-warmup, rounds):
         for name, run in contenders.items():
@@ -26,7 +26,7 @@ def take_turns(contenders: Mapping[str, Callable[[], object]], *, rounds: int, w
 
 
 def ratios(seconds: Rounds, one: str, other: str) -> list[float]:
-    """How many times the seconds of `other` are in those of `one`, round by round."""
+    """The seconds of `one` divided by the seconds of `other`, for each round."""
     return [first / second for first, second in zip(seconds[one], seconds[other], strict=True)]
 
 
@@ -48,7 +48,7 @@ def machine(*packages: str) -> str:
 
 
 def _processor() -> str:
-    """The model with what it has for bfloat16, since names such as `AMD EPYC` do not tell."""
+    """The model of the processor with its vector units, since a name such as `AMD EPYC` does not show them."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return platform.processor() or platform.machine()

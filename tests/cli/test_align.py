@@ -85,7 +85,7 @@ def test_a_byte_order_mark_says_the_encoding_of_the_text(align, sounds, tmp_path
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     status, out, errors = align(sounds / "b.wav", tmp_path / "a.txt")
     assert (status, out) == (0, expected)
-    assert any("words without a time of their own (1): [noise]" in error for error in errors)
+    assert any("words without a time (1): [noise]" in error for error in errors)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode(encoding))))
     assert align(sounds / "b.wav", "-")[:2] == (0, expected)
 
@@ -95,7 +95,7 @@ def test_a_text_without_an_end_is_refused(align, sounds, tmp_path):
     for path, kind in ((tmp_path / "fifo", "pipe"), ("/dev/zero", "device"), (tmp_path, "folder")):
         status, out, errors = align(sounds / "a.wav", path)
         assert (status, out) == (1, "")
-        assert errors == [f"asr-align: error: {path}: cannot be read: it must be a regular file, and is a {kind}"]
+        assert errors == [f"asr-align: error: {path}: cannot be read: it must be a regular file, not a {kind}"]
 
 
 def test_output_is_a_file(align, sounds, tmp_path):
@@ -120,13 +120,13 @@ def test_what_the_model_does_not_know_is_reported_or_refused(align, sounds):
     assert [word["text"] for word in document["words"]] == ["Cab", "ac?"]
     assert document["sentences"][0]["text"] == document["text"] == "Cab — 1911 — ac?"
     assert errors == [
-        "asr-align: warning: left out characters that the model does not know: '1' (3), '9' (1)",
-        "asr-align: warning: words without a time of their own (3): —, 1911, —",
+        "asr-align: warning: left out characters that the model lacks: '1' (3), '9' (1)",
+        "asr-align: warning: words without a time (3): —, 1911, —",
     ]
     assert align(*arguments, "--quiet") == (0, out, [])
     status, out, errors = align(*arguments, "--unknown", "refuse")
     assert (status, out) == (2, "")
-    assert errors == ["asr-align: error: the model must know every character of the text; it lacks '1', '9'"]
+    assert errors == ["asr-align: error: the model must have every character of the text; it lacks '1', '9'"]
 
 
 def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
@@ -134,7 +134,9 @@ def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
     status, out, errors = align(*arguments)
     assert (status, len(out.splitlines())) == (0, 2)
     assert len(errors) == 1
-    assert errors[0].startswith("asr-align: warning: the times are doubtful, as the model hears almost nothing")
+    assert errors[0].startswith(
+        "asr-align: warning: the times are doubtful, because the model recognises almost nothing"
+    )
     assert align(*arguments, "--quiet") == (0, out, [])
 
 
@@ -175,8 +177,8 @@ def test_the_first_run_on_a_machine_says_what_it_waits_for(model, sounds, tmp_pa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("x.wav", "give either TEXT, a file with what is said, or --text WORDS"),
-        ("x.wav x.txt --text y", "give either TEXT, a file with what is said, or --text WORDS"),
+        ("x.wav", "give either TEXT, a file with the spoken text, or --text WORDS"),
+        ("x.wav x.txt --text y", "give either TEXT, a file with the spoken text, or --text WORDS"),
         ("- -", "standard input (-) can be AUDIO or TEXT, not both"),
         ("", "the following arguments are required: AUDIO"),
         ("x.wav --text y --format docx", "argument --format: unknown format 'docx'; known are ctm, json, TextGrid"),
@@ -209,7 +211,7 @@ def test_files_that_cannot_be_read(align, sounds, tmp_path):
         "",
         [f"asr-align: error: {missing}: cannot be read: No such file or directory"],
     )
-    assert align(sounds / "b.wav", empty) == (1, "", [f"asr-align: error: {empty}: holds no text"])
+    assert align(sounds / "b.wav", empty) == (1, "", [f"asr-align: error: {empty}: contains no text"])
     reason = "must be text in utf-8: invalid continuation byte"
     assert align(sounds / "b.wav", latin) == (1, "", [f"asr-align: error: {latin}:2: {reason}"])
     status, _, errors = align(missing.with_suffix(".wav"), "--text", "cab")

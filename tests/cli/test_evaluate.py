@@ -81,7 +81,7 @@ def test_chinese_has_cer_first():
 
 def test_what_was_unreadable_is_in_the_table():
     evaluation = make_evaluation(PAIRS, unreadable=(("u9", "gone"),))
-    assert list(table(evaluation, model="m"))[-1] == "     1 could not be read, and do not count"
+    assert list(table(evaluation, model="m"))[-1] == "     1 could not be read, and are not counted"
 
 
 def test_a_single_utterance_has_no_interval():
@@ -207,7 +207,7 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
     (tmp_path / "cut.jsonl").write_text("".join(lines))
     assert main([model, str(tmp_path / "cut.jsonl")]) == 1
     printed = capsys.readouterr()
-    assert "       7 utterances" in printed.out and "1 could not be read, and do not count" in printed.out
+    assert "       7 utterances" in printed.out and "1 could not be read, and are not counted" in printed.out
     assert printed.err.startswith("asr-evaluate: error: utterance 'tone-45': ")
     assert "cannot be opened: No such file or directory" in printed.err
     assert printed.err.count("\n") == 1
@@ -221,7 +221,7 @@ def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev,
     assert main([model, str(tmp_path / "m.jsonl"), "--output", str(tmp_path / "o.json")]) == 1
     printed = capsys.readouterr()
     assert "       6 utterances" in printed.out
-    assert "2 lines of the manifest cannot be used, and count in no figure" in printed.out
+    assert "2 lines of the manifest cannot be used, and are left out of all figures" in printed.out
     first, second = printed.err.splitlines()
     assert first.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:2: ")
     assert second.startswith(f"asr-evaluate: error: {tmp_path}/m.jsonl:4: 'id' of the cut must have no NUL")

@@ -140,11 +140,11 @@ def test_a_training_prints_the_models_folder_and_notes_on_stderr(folder, tone_co
 
 def test_an_interrupted_training_ends_with_130(folder, monkeypatch, capsys):
     def interrupted(*arguments, **more):
-        raise Interrupted("stopped in epoch 1; the same command goes on from here")
+        raise Interrupted("stopped in epoch 1; the same command resumes from here")
 
     monkeypatch.setattr("asr.training.acoustic.train_acoustic_model", interrupted)
     assert main(f"--run r {DATA}".split()) == 130
-    assert capsys.readouterr() == ("", "asr-train: stopped in epoch 1; the same command goes on from here\n")
+    assert capsys.readouterr() == ("", "asr-train: stopped in epoch 1; the same command resumes from here\n")
 
 
 def test_processes_and_workers_reach_the_training(folder, monkeypatch):

@@ -272,9 +272,12 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("x.wav --channel -1", "argument --channel: must be at least 0, not -1"),
         ("x.wav --precision half", "argument --precision: invalid choice: 'half'"),
         ("x.wav --precision float16 --device cpu", "precision float16 needs a CUDA device, not cpu: try auto"),
-        ("x.wav --resume", "--resume needs --output, the folder that has the results of before"),
-        ("x.wav --num-best 3 --format srt", "--num-best needs a place to show them: add --format json, or --explain"),
-        ("- --nproc 2", "--nproc must be 1 for standard input, which other processes do not have"),
+        ("x.wav --resume", "--resume needs --output, the folder with the earlier results"),
+        (
+            "x.wav --num-best 3 --format srt",
+            "--num-best needs an output with several hypotheses: add --format json, or --explain",
+        ),
+        ("- --nproc 2", "--nproc must be 1 for standard input, which other processes cannot read"),
         ("x.wav --nproc 2 --plot p.png", "--plot needs one process: leave out --nproc"),
         ("x.wav --nproc 2 --model no-such-model", "no model 'no-such-model'"),
         ("x.wav --nproc 0", "argument --nproc: must be at least 1, not 0"),
@@ -469,7 +472,7 @@ def test_resume_does_only_what_is_not_there(transcribe, sounds, texts, tmp_path)
     (out / "b.json").unlink()
     (out / "day 1" / "c.txt").unlink()
     status, lines, errors = transcribe(sounds, "--output", out, "--format", "txt,json", "--resume")
-    assert (status, lines, errors) == (0, [], ["asr-transcribe: 2 of 4 were done before"])
+    assert (status, lines, errors) == (0, [], ["asr-transcribe: skipped 2 of 4 recordings: their files exist"])
     assert (out / "a.txt").read_text() == "kept\n"
     assert json.loads((out / "b.json").read_text())["text"] == texts[1]
     assert (out / "day 1" / "c.txt").read_text() == f"{texts[3]}\n"
@@ -483,10 +486,14 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
     assert transcribe(folder, "--output", out, "--resume")[0] == 0
     os.link(sounds / "a.flac", folder / "talk.flac")  # which comes first by its name
     status, _, errors = transcribe(folder, "--output", out, "--resume")
-    assert (status, errors) == (0, ["asr-transcribe: 1 of 2 were done before"])
+    assert (status, errors) == (0, ["asr-transcribe: skipped 1 of 2 recordings: their files exist"])
     assert (out / "talk.txt").read_text() == f"{texts[1]}\n"
     assert (out / "talk-2.txt").read_text() == f"{texts[0]}\n"
-    assert transcribe(folder, "--output", out, "--resume") == (0, [], ["asr-transcribe: 2 of 2 were done before"])
+    assert transcribe(folder, "--output", out, "--resume") == (
+        0,
+        [],
+        ["asr-transcribe: skipped 2 of 2 recordings: their files exist"],
+    )
     other = tmp_path / "other"
     other.mkdir()
     os.link(sounds / "b.wav", other / "else.wav")
@@ -495,7 +502,9 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
     assert transcribe(folder, "--output", out, "--resume")[0] == 0
     assert (out / "else-2.txt").read_text() == f"{texts[3]}\n"
     folder.rename(tmp_path / "moved")
-    assert transcribe(tmp_path / "moved", "--output", out, "--resume")[2] == ["asr-transcribe: 3 of 3 were done before"]
+    assert transcribe(tmp_path / "moved", "--output", out, "--resume")[2] == [
+        "asr-transcribe: skipped 3 of 3 recordings: their files exist"
+    ]
 
 
 def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, sounds, texts, tmp_path):
@@ -503,7 +512,7 @@ def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, so
     assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
     (out / "a.txt").write_text("old")
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out, "--quiet") == (0, [], [])
-    note = f"1 of 1 results were renamed, as their names are in use: the result of {sounds}"
+    note = f"1 of 1 results were renamed, because their names are in use: the result of {sounds}"
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [f"asr-transcribe: {note}/day 1/a.wav is a-2"]
     assert (out / "a.txt").read_text() == "old"
     assert (out / "a-2.txt").read_text() == f"{texts[2]}\n"
@@ -572,7 +581,7 @@ def test_a_mountain_is_done_though_it_is_killed_in_the_middle_and_a_recording_ki
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert lines[0] == f"asr-transcribe: {len(before)} of 60 were done before"
+    assert lines[0] == f"asr-transcribe: skipped {len(before)} of 60 recordings: their files exist"
     assert lines[1:] == [
         f"asr-transcribe: error: {folder}/030-killer.wav: the process that transcribed it was killed by SIGKILL "
         "(by the system, if memory ran out), twice",

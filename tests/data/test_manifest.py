@@ -248,7 +248,7 @@ def test_a_manifest_of_nemo_gets_advice(tmp_path: Path, key: str) -> None:
 
 def test_a_number_of_5000_digits_is_refused_in_our_words(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"id": "a", "start": {"9" * 5000}}}\n')
-    message = r"a.jsonl:1: each line must be one JSON object: its whole numbers must have at most \d+ digits, and one"
+    message = r"a.jsonl:1: each line must be one JSON object: its whole numbers must have at most \d+ digits, but one"
     with pytest.raises(DataError, match=message):
         read_manifest(tmp_path / "a.jsonl")
 
@@ -256,10 +256,10 @@ def test_a_number_of_5000_digits_is_refused_in_our_words(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_a_pipe_or_a_folder_is_no_manifest(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(DataError, match=f"{name}: cannot be read: it must be a regular file, and is a pipe$"):
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it must be a regular file, not a pipe$"):
         read_manifest(tmp_path / name)
     (tmp_path / "b.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"b.jsonl: cannot be read: it must be a regular file, and is a folder$"):
+    with pytest.raises(DataError, match=r"b.jsonl: cannot be read: it must be a regular file, not a folder$"):
         read_manifest(tmp_path / "b.jsonl")
 
 
@@ -415,7 +415,7 @@ def test_without_lhotse(tmp_path: Path, utterances: list[Utterance], monkeypatch
     write_manifest(utterances, tmp_path / "cuts.jsonl")
     monkeypatch.setitem(sys.modules, "lhotse", None)
     assert read_manifest(tmp_path / "cuts.jsonl") == utterances
-    with pytest.raises(ImportError, match="needs Lhotse, which asr's extra `train` brings: "):
+    with pytest.raises(ImportError, match="needs Lhotse, which asr's extra `train` installs: "):
         write_manifest(utterances, tmp_path / "other.jsonl")
 
 

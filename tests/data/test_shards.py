@@ -186,7 +186,7 @@ def test_what_cannot_be_written_is_refused(manifest: Path, tmp_path: Path, chang
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("nothing", DataError, "nothing: must be a manifest .* or a folder of shards .* but no shards are there"),
+        ("nothing", DataError, "nothing: must be a manifest .* or a folder of shards .* but it has no shards"),
         ("memory://nothing", DataError, "memory://nothing: must be a manifest"),
         ("nosuch://bucket/x", DataError, "nosuch://bucket/x: cannot be read: Protocol not known"),
     ],
@@ -198,7 +198,7 @@ def test_a_source_that_has_none_is_named(source: str, error, message: str) -> No
 
 def test_without_lhotse_the_extra_is_named(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lhotse.shar", None)
-    with pytest.raises(ConfigError, match="writing shards needs Lhotse, which asr's extra `train` brings"):
+    with pytest.raises(ConfigError, match="writing shards needs Lhotse, which asr's extra `train` installs"):
         write_shards(manifest, tmp_path / "shards", shard_size=3)
 
 
@@ -314,7 +314,7 @@ def test_a_shard_that_is_a_pipe_is_not_waited_for(folder: Path, name: str) -> No
     utterances = read_shards(str(folder))
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    with pytest.raises(DataError, match=rf"{name}: cannot be read: .*it must be a regular file, and is a pipe"):
+    with pytest.raises(DataError, match=rf"{name}: cannot be read: .*it must be a regular file, not a pipe"):
         read_sounds(read_shards(str(folder)) if name.startswith("cuts") else utterances)
 
 

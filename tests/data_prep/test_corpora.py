@@ -500,7 +500,7 @@ def test_kaldi_lists_with_empty_lines_odd_characters_and_more_texts_than_sound(t
         file.write("\n  \nnobody said this\n")
     lines = (tmp_path / "train" / "text").read_text().replace(" ", " \u2028", 1)  # no end of a line
     (tmp_path / "train" / "text").write_text(lines)
-    with pytest.warns(AsrWarning, match="text: 1 lines are of utterances without sound, the first is 'nobody'"):
+    with pytest.warns(AsrWarning, match="text: 1 utterances without sound are left out, the first is 'nobody'"):
         made = kaldi.prepare(source=tmp_path / "train", output=tmp_path / "out")
     assert [id_ for id_, *_ in found(made)["train"]] == [id_ for id_, *_ in expected["train"]]
 

@@ -551,7 +551,7 @@ def test_a_list_of_words_has_a_size_that_can_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "_WORDS_BYTES", 9)
     (tmp_path / "words").write_text("CAB\n" * 3)
     with pytest.raises(
-        DataError, match="this file of words cannot be read: it must have 9 bytes at most, and has more"
+        DataError, match="this file of words cannot be read: it must have at most 9 bytes, but has more"
     ):
         Decoder(ENGLISH, DecodingOptions.of(beam_width=8, lexicon=str(tmp_path / "words")))
 

@@ -181,7 +181,7 @@ def test_options_are_those_of_decoding(emission):
         ("_ABC", "labels must be a list of strings, one for each column; got '_ABC'"),
         (None, "labels must be a list of strings, one for each column; got None"),
         ([1, 2], r"labels must be a list of strings, one for each column; got \[1, 2\]"),
-        ({"", "A"}, "labels must come in the order of the columns, and a set has none; give a list"),
+        ({"", "A"}, "labels must be in the order of the columns, but a set has no order; give a list"),
         ({"": 0, "A": 2}, r"labels by name must have the columns 0 \.\. 1, each once; got 0, 2"),
         ({"": 0, "A": "1"}, r"labels by name must have the columns 0 \.\. 1, each once; got 0, 1"),
         (
@@ -224,9 +224,9 @@ def test_a_blank_that_is_no_label_is_refused(blank, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([0.0, np.nan, 0.0, 0.0], "logits must be finite, or -inf for what cannot be; the first NaN is in row 1"),
-        ([0.0, np.inf, 0.0, 0.0], "logits must be finite, or -inf for what cannot be; the first +inf is in row 1"),
-        ([-np.inf] * 4, "logits must leave something possible in each row; row 1 is all -inf"),
+        ([0.0, np.nan, 0.0, 0.0], "logits must be finite or -inf; the first NaN is in row 1"),
+        ([0.0, np.inf, 0.0, 0.0], "logits must be finite or -inf; the first +inf is in row 1"),
+        ([-np.inf] * 4, "each row of logits must have a value above -inf; row 1 has none"),
     ],
 )
 def test_logits_without_a_probability_are_called_what_they_are(row, message):

@@ -335,7 +335,7 @@ def test_a_source_model_that_lacks_a_character_is_refused(source, tmp_path, pear
     path = tmp_path / "other.arpa"
     path.write_text((tmp_path / "source.arpa").read_text().replace(old, new))
     options = DecodingOptions.of(beam_width=9, rescore_lm=pear_model, source_lm=str(path))
-    message = f"source_lm must know all characters of the acoustic model, in the same case; {path} lacks {missing}"
+    message = f"source_lm must have all characters of the acoustic model, in the same case; {path} lacks {missing}"
     with pytest.raises(InputError, match=message):
         Decoder(FRUIT, options)
 

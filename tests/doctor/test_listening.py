@@ -136,8 +136,8 @@ def test_what_is_said_of_the_pages_of_ogg(tmp_path: Path, rng) -> None:
     last = content.rindex(b"OggS")
     for damaged, found in (
         (content[:last], ("truncated", "no page is marked as the last one")),
-        (content[: last + 20], ("truncated", f"the page at byte {last} breaks off")),
-        (content[:-1], ("truncated", f"the page at byte {last} breaks off")),
+        (content[: last + 20], ("truncated", f"the page at byte {last} is truncated")),
+        (content[:-1], ("truncated", f"the page at byte {last} is truncated")),
         (content[:-1] + bytes([content[-1] ^ 1]), ("corrupt", f"the page at byte {last} has a wrong checksum")),
     ):
         path.write_bytes(damaged)

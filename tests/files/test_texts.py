@@ -88,7 +88,7 @@ def test_a_text_has_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_what_has_no_end_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path, kind in ((tmp_path / "fifo", "pipe"), (Path("/dev/zero"), "device"), (tmp_path, "folder")):
-        with pytest.raises(DataError, match=f"{path}: cannot be read: it must be a regular file, and is a {kind}"):
+        with pytest.raises(DataError, match=f"{path}: cannot be read: it must be a regular file, not a {kind}"):
             read_text(path)
 
 

@@ -152,7 +152,7 @@ def test_regular_files_are_read(tmp_path):
     with open_regular(path) as file:
         assert file.read() == b"content"
     assert read_regular(path, at_most=7) == b"content"
-    with pytest.raises(OSError, match="it must have 6 bytes at most, and has more"):
+    with pytest.raises(OSError, match="it must have at most 6 bytes, but has more"):
         read_regular(path, at_most=6)
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "none")
@@ -165,7 +165,7 @@ def test_what_has_no_end_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for path, kind in ((tmp_path / "pipe", "pipe"), (tmp_path / "link", "device"), (tmp_path, "folder")):
-        with pytest.raises(OSError, match=f"it must be a regular file, and is a {kind}"):
+        with pytest.raises(OSError, match=f"it must be a regular file, not a {kind}"):
             open_regular(path)
 
 
@@ -183,7 +183,7 @@ def test_json_is_read_and_what_is_none_has_a_reason(tmp_path):
     for content, reason in (
         ("[" * 10**5, "it is nested too deep"),
         ("{", "Expecting"),
-        ("9" * 5000, "its whole numbers must have at most [0-9]+ digits, and one has more$"),
+        ("9" * 5000, "its whole numbers must have at most [0-9]+ digits, but one has more$"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=reason):

@@ -71,9 +71,7 @@ def test_marks_are_counted_and_stay_as_they_were(folder: Path, rng) -> None:
     utterances, made = imported(folder)
     assert [each.text for each in utterances] == ["[noise] one", "NARRATOR: two [noise]", "three (he said)"]
     (note,) = [note for note in made.notes if "marks" in note]
-    assert note.startswith(
-        "2 of 3 texts have marks that nobody speaks, '[noise]' (2), 'NARRATOR:' (1): the manifests keep them"
-    )
+    assert note.startswith("2 of 3 texts have unspoken marks, '[noise]' (2), 'NARRATOR:' (1): the manifests keep them")
 
 
 def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
@@ -94,7 +92,7 @@ def test_what_a_folder_lacks_is_said(folder: Path, rng) -> None:
     assert said.keys() == {"alone.wav", "lost.txt", "blank.txt", "mute.srt", "twice.txt", "page.txt", "bad.txt:1"}
     assert "has no text beside it" in said["alone.wav"] and "has no sound file beside it" in said["lost.txt"]
     assert (said["blank.txt"], said["mute.srt"]) == ("has no text in it", "has no segment with text")
-    assert "one sound file, but there are twice.flac and twice.wav" in said["twice.txt"]
+    assert "one sound file, but matches twice.flac and twice.wav" in said["twice.txt"]
     assert "must be sound" in said["page.txt"] and "must be text in utf-8" in said["bad.txt:1"]
     utterances, _ = imported(folder, reading=SourceOptions(encoding="latin-1"))
     assert [u.text for u in utterances] == ["grüße", "good"]
@@ -271,9 +269,9 @@ def test_an_id_that_comes_again_gets_a_number(folder: Path, rng) -> None:
         ("t.csv", 'path,text\na.wav,"one\n', "t.csv:2: the rest of this CSV cannot be read: unexpected end of data"),
         ("t.json", "[1, 2", "t.json: must be JSON"),
         ("t.jsonl", '{"type": "MonoCut", "supervisions": []}', "t.jsonl:1: is already a Lhotse manifest"),
-        ("t.csv", "path,text\nnone.wav,one\n", r"nothing here can be imported \(1 problem\): .*t.csv:2: "),
+        ("t.csv", "path,text\nnone.wav,one\n", r"no utterance can be imported \(1 problem\): .*t.csv:2: "),
         ("t.xls", "?", r"a source must be a folder, or a table by its suffix \(.csv, .json"),
-        ("t.csv", "", r"nothing here can be imported \(0 problems\)"),
+        ("t.csv", "", r"no utterance can be imported \(0 problems\)"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: str) -> None:
@@ -612,7 +610,7 @@ def test_the_shares_are_those_asked_for() -> None:
         (SplitOptions, {"dev": 0.5, "test": 0.5}, "dev and test must be shares that leave some for train"),
         (SplitOptions, {"split_by": "word"}, "split_by must be one of auto, speaker, recording, utterance, not 'word'"),
         (SourceOptions, {"columns": ("wav=x",)}, "columns must be NAME=COLUMN, where NAME is one of path.*got 'wav=x'"),
-        (SourceOptions, {"encoding": "utf-9"}, "encoding must be one that Python knows, got 'utf-9'"),
+        (SourceOptions, {"encoding": "utf-9"}, "encoding must be a codec of Python, got 'utf-9'"),
     ],
 )
 def test_options_that_are_wrong(kind: type, options: dict, message: str) -> None:

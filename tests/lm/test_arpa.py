@@ -141,8 +141,8 @@ def test_without_end_there_is_a_warning(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("ngram 2=4", "ngram 2=5", 3, "promises 5 n-grams of 2, but has 4; it is damaged, or was edited"),
-        ("ngram 3=2", "ngram 3=1", 4, "promises 1 n-grams of 3, but has 2"),
+        ("ngram 2=4", "ngram 2=5", 3, "declares 5 n-grams of 2, but the file has 4; it is damaged, or was edited"),
+        ("ngram 3=2", "ngram 3=1", 4, "declares 1 n-grams of 3, but the file has 2"),
         ("ngram 2=4", "ngram 3=4", 3, "ngram 2=COUNT must come next, but the line is 'ngram 3=4'"),
         ("ngram 2=4", "ngrams: 4", 3, "ngram 2=COUNT must come next, but the line is 'ngrams: 4'"),
         ("\\2-grams:", "\\3-grams:", 13, r"\\2-grams: must come next, but the line is '\\\\3-grams:'"),
@@ -150,7 +150,7 @@ def test_without_end_there_is_a_warning(tmp_path):
         ("\\end\\", "\\4-grams:", 23, r"\\end\\ must come next, but the line is '\\\\4-grams:'"),
         ("\\end\\\n", "", None, r"truncated: it ends without \\end\\"),
         (TEXT[110:], "", None, r"truncated: it ends without \\end\\"),
-        ("\\data\\\n", "", None, r"must be an ARPA file, which has a line \\data\\, and this file has none; .*KenLM"),
+        ("\\data\\\n", "", None, r"an ARPA file must have a line \\data\\, but this file has none; .*KenLM"),
         ("one two\n-0.6", "one two three -1 -2\n-0.6", 15, "of 2 needs 3 columns, or 4 with .* has 6"),
         ("one two\n-0.6", "one\n-0.6", 15, "of 2 needs 3 columns, or 4 with .* has 2"),
         ("-0.7\tone\t-0.2", "-0.7\tone\tmore\t-0.2", 10, "of 1 needs 2 columns, or 3 with .* has 4"),
@@ -201,19 +201,19 @@ def test_back_offs_weigh_where_nothing_longer_is_listed(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "\\data\\\n\\end\\\n", "\\data\\\nngram 1=0\n\\1-grams:\n\\end\\\n"])
 def test_a_model_must_have_words(tmp_path, content):
-    with pytest.raises(DataError, match=r"must have words|must be an ARPA file"):
+    with pytest.raises(DataError, match=r"must have words|an ARPA file must have"):
         read_arpa(write(tmp_path, content))
 
 
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(DataError, match=r"none\.arpa: the language model cannot be read: No such file"):
         read_arpa(tmp_path / "none.arpa")
-    with pytest.raises(DataError, match="cannot be read: it must be a regular file, and is a folder"):
+    with pytest.raises(DataError, match="cannot be read: it must be a regular file, not a folder"):
         read_arpa(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     for path, kind in ((tmp_path / "pipe", "pipe"), ("/dev/zero", "device")):  # neither of which ever ends
         with pytest.raises(
-            DataError, match=f"the language model cannot be read: it must be a regular file, and is a {kind}"
+            DataError, match=f"the language model cannot be read: it must be a regular file, not a {kind}"
         ):
             read_arpa(path)
     with pytest.raises(DataError, match="cannot be read: embedded null byte"):
@@ -235,8 +235,14 @@ def test_bombs_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
     lines = b"-0.4\t<s> one\t-0.05\n" * 200_000
     whole = TEXT.encode().replace(b"ngram 2=4", b"ngram 2=25").replace(b"-0.4\t<s> one\t-0.05\n", lines)
     for content, message in (
-        (gzip.compress(whole), "lm.arpa:3: the file promises 25 n-grams of 2, but has [0-9]+ or more; it is damaged"),
-        (lzma.compress(whole), "lm.arpa:3: the file promises 25 n-grams of 2, but has [0-9]+ or more; it is damaged"),
+        (
+            gzip.compress(whole),
+            "lm.arpa:3: the header declares 25 n-grams of 2, but the file has [0-9]+ or more; it is damaged",
+        ),
+        (
+            lzma.compress(whole),
+            "lm.arpa:3: the header declares 25 n-grams of 2, but the file has [0-9]+ or more; it is damaged",
+        ),
         (
             gzip.compress(b"\\data\\\n" + b"\n" * 10**7),
             "must decompress to at most 50 times its size, but this one is larger; decompress it yourself",
@@ -250,7 +256,7 @@ def test_bombs_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
         ),
         (
             TEXT.replace("ngram 3=2\n", "".join(f"ngram {n}=2\n" for n in range(3, 102))),
-            "n-grams must have at most 100 words, but here are longer ones",
+            "n-grams must have at most 100 words, but the file has longer ones",
         ),
         (TEXT.replace("-0.25", "-1e300"), "a number must be finite; got '-1e300'"),
     ):

@@ -252,7 +252,8 @@ def test_unk_in_the_text_in_either_spelling_is_an_unknown_word():
 
 def test_a_text_too_small_for_discounts_gets_the_fallback_and_says_so():
     with pytest.warns(
-        AsrWarning, match=r"needs a larger text.* n-grams of 1: 4, 3, 0 and 1 of them have .* counts of 1, 2, 3 and 4"
+        AsrWarning,
+        match=r"cannot estimate discounts for n-grams of 1: 4, 3, 0 and 1 of them have .* counts of 1, 2, 3 and 4",
     ):
         estimate_ngram([line.split() for line in TINY], order=1 + 1)
     with pytest.raises(InputError, match="lower the order, or give fallback discounts"):

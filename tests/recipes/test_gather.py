@@ -58,7 +58,7 @@ def test_what_other_corpora_hold_is_left_out(tmp_path: Path, capsys: pytest.Capt
         gather.main(["librispeech", str(librispeech(tmp_path)), str(folder), "--without", str(tmp_path / "mini")]) == 0
     )
     assert [row[0] for row in rows(folder)] == ["84-121-0001.flac"]
-    assert "1 of 2 left out, other corpora hold them" in capsys.readouterr().err
+    assert "1 of 2 left out: they are in other corpora" in capsys.readouterr().err
 
 
 def test_ljspeech(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_two_recordings_of_one_name_are_refused(tmp_path: Path, capsys: pytest.C
 def test_a_list_that_has_no_end_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "metadata.csv")
     assert gather.main(["ljspeech", str(tmp_path), str(tmp_path / "lj")]) == 1
-    assert "metadata.csv: cannot be read: it must be a regular file, and is a pipe" in capsys.readouterr().err
+    assert "metadata.csv: cannot be read: it must be a regular file, not a pipe" in capsys.readouterr().err
 
 
 def test_bad_corpora_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +180,7 @@ def test_bad_corpora_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     audio, texts = storybook(tmp_path)
     (texts / "0001_again.md").write_text("")
     text = message("african-storybook", audio, tmp_path / "out", "--texts", texts)
-    assert "must hold one text of story 0001, holds 2" in text
+    assert "must hold one text of story 0001, but holds 2" in text
     chapter = librispeech(tmp_path) / "84" / "121"
     (chapter / "84-121-0001.wav").unlink()
     assert "84-121-0001.wav" in message("librispeech", chapter, tmp_path / "out")

@@ -80,7 +80,10 @@ def test_an4_with_its_language_model(tmp_path: Path, capsys: pytest.CaptureFixtu
     model = tmp_path / "smoke" / "an4"
     assert list(results(model)) == ["dev", "test", "dev, beam of 100", "test, beam of 100"]
     stored = asr.load(model, device="cpu").decoder.options
-    assert Path(stored.rescore_lm) == model / "lm" and LanguageModel.load(model / "lm").config.unit == "character"
+    assert (
+        Path(stored.rescoring.rescore_lm or "") == model / "lm"
+        and LanguageModel.load(model / "lm").config.unit == "character"
+    )
     assert an4.main(arguments) == 0  # again: nothing left to train
 
 

@@ -87,7 +87,7 @@ def test_marks_have_no_time_and_move_no_word():
 
 
 def test_unknown_characters_can_be_refused():
-    with pytest.raises(InputError, match="the model must know every character of the text; it lacks '4', '2'"):
+    with pytest.raises(InputError, match="the model must have every character of the text; it lacks '4', '2'"):
         align_text(heard("AB"), "ab 42", ENGLISH, AlignmentOptions(unknown="refuse"))
 
 
@@ -179,8 +179,8 @@ def test_property_words_are_spelled_as_the_normalised_text(text, options):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("— 42 —", r"the text must have a character that the model knows; got '— 42 —', and the model knows \" 'ABC"),
-        ("", "the text must have a character that the model knows; got ''"),
+        ("— 42 —", r"the text must have a character of the model; got '— 42 —', and the model has \" 'ABC"),
+        ("", "the text must have a character of the model; got ''"),
         ("hello", r"the text needs 6 frames \(5 characters, 1 repeats\) but the recording has 4, in 0.16 s: is it the"),
     ],
 )
@@ -191,7 +191,7 @@ def test_texts_that_cannot_be_aligned(text, message):
 
 def test_a_large_alphabet_is_not_printed_whole():
     characters = tuple(map(chr, range(0x4E00, 0x4E00 + 3000)))
-    with pytest.raises(InputError, match=f"the model knows '{''.join(characters[:40])}' ...$"):
+    with pytest.raises(InputError, match=f"the model has '{''.join(characters[:40])}' ...$"):
         align_text(np.zeros((4, 3001)), "hello", Alphabet(characters))
 
 

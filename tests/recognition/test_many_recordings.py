@@ -48,7 +48,7 @@ def test_files_errors_notes_and_what_was_done_before(options, sounds, texts, tmp
         *(("b", True), ("a", False), ("day 1/a", False), ("day 1/c", False))
     ]
     assert again[0].files == good.files and again[0].transcript is None
-    assert notes == ["1 of 4 were done before"]
+    assert notes == ["skipped 1 of 4 recordings: their files exist"]
 
 
 def test_a_recording_is_claimed_until_the_results_are_closed(options, sounds, tmp_path):

@@ -119,7 +119,7 @@ def test_names_of_an_earlier_call_stay(tmp_path):
         assert len({item.name for item in found}) == 3
     for damaged in ("[", "3", "[1, 2]", '["a", 3]', '["../a", "b"]', '["/a", "b"]'):
         (tmp_path / ".recordings.jsonl").write_text(damaged)
-        with pytest.warns(AsrWarning, match=".recordings.jsonl: is damaged, so results are known by name alone"):
+        with pytest.warns(AsrWarning, match=".recordings.jsonl: is damaged, so results are matched by name alone"):
             assert read_names(tmp_path) == {}
 
 

@@ -110,8 +110,8 @@ def test_urls_of_files_and_folders(sounds):
 
 def test_a_url_without_sounds_is_an_error(sounds):
     for url, reason in (
-        (f"{sounds.as_uri()}/none", "there is nothing at this address or below"),
-        ("s3://bucket/all.jsonl.gz", "a manifest must be a file on a disk, not behind a URL"),
+        (f"{sounds.as_uri()}/none", "there are no files at this URL"),
+        ("s3://bucket/all.jsonl.gz", "a manifest must be a file on a disk, not a URL"),
         ("nosuch://x/y", "cannot be read: Protocol not known: nosuch"),
     ):
         (error,) = find_recordings([url])

@@ -1,4 +1,4 @@
-"""Marks that nobody speaks against words that somebody does, each form by hand."""
+"""Unspoken marks against words that somebody does, each form by hand."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ def test_a_worker_that_is_killed_over_its_batch_is_told_of() -> None:
     with (
         Workers(mortal, processes=1) as workers,
         pytest.raises(
-            WorkerDied, match=r"^a process that reads sound was killed by SIGKILL .*; the same command goes on from the"
+            WorkerDied, match=r"^a process that reads sound was killed by SIGKILL .*; the same command resumes from the"
         ),
     ):
         list(rows_in_order(workers, [Recordings(0, 0, [])]))

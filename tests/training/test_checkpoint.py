@@ -76,11 +76,11 @@ def empty(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "suffix", "fault"),
     [
-        (flip, ".pt", r"step-00000002.pt: the checkpoint is damaged: its checksum does not agree"),
-        (truncate, ".pt", r"step-00000002.pt: the checkpoint is damaged: its checksum does not agree"),
-        (empty, ".pt", r"step-00000002.pt: the checkpoint is damaged: its checksum does not agree"),
-        (flip, ".sha256", r"step-00000002.pt: the checkpoint is damaged: its checksum does not agree"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), ".sha256", r"the checkpoint is damaged: its checksum does not"),
+        (flip, ".pt", r"step-00000002.pt: the checkpoint is damaged: its checksum is wrong"),
+        (truncate, ".pt", r"step-00000002.pt: the checkpoint is damaged: its checksum is wrong"),
+        (empty, ".pt", r"step-00000002.pt: the checkpoint is damaged: its checksum is wrong"),
+        (flip, ".sha256", r"step-00000002.pt: the checkpoint is damaged: its checksum is wrong"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), ".sha256", r"the checkpoint is damaged: its checksum is"),
         (Path.unlink, ".sha256", r"step-00000002.sha256: the checkpoint cannot be read: No such file or directory"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_pickle_with_a_good_checksum_is_not_run(tmp_path: Path) -> None:
     path.with_suffix(".sha256").write_text(checkpoint.hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(
         DataError,
-        match=r"step-00000001.pt: the checkpoint must hold only tensors, .*, but holds something else, which",
+        match=r"step-00000001.pt: the checkpoint must hold only tensors, .*, but has something else, which",
     ) as caught:
         load_checkpoint(path)
     assert "weights_only" not in str(caught.value)  # torch's own message says how to run it

@@ -257,7 +257,7 @@ def alone(tone_corpus: Path, folder: Path, together_in_a_pair: SimpleNamespace) 
 
 def test_ctrl_c_saves_one_checkpoint_and_is_told_in_one_sentence(an_interrupted_pair: SimpleNamespace) -> None:
     assert str(an_interrupted_pair.error).startswith("stopped ")
-    assert str(an_interrupted_pair.error).endswith("; the same command goes on from here")
+    assert str(an_interrupted_pair.error).endswith("; the same command resumes from here")
     assert any(note.endswith(" in 2 processes") for note in an_interrupted_pair.notes)
     assert len(set(an_interrupted_pair.notes)) == len(an_interrupted_pair.notes)  # one of the two speaks
 
@@ -267,7 +267,7 @@ def test_a_killed_process_is_named_and_the_others_end(
 ) -> None:
     assert str(a_killed_pair.error) == (
         "process 2 of 2 was killed by SIGKILL (by the system, if memory ran out); "
-        "the same command goes on from the last checkpoint"
+        "the same command resumes from the last checkpoint"
     )
     assert any(note.startswith(f"resuming after step {an_interrupted_pair.steps}, ") for note in a_killed_pair.notes)
     assert multiprocessing.active_children() == []
@@ -356,7 +356,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(
 ) -> None:
     """And one process goes on with it as two would have."""
     for found in together_in_a_pair.found:
-        assert found["stopped"] == ("Interrupted", "stopped in epoch 1; the same command goes on from here")
+        assert found["stopped"] == ("Interrupted", "stopped in epoch 1; the same command resumes from here")
     assert losses(alone / "stopped")[:STEP] == losses(alone / "steady")[:STEP]
     assert losses(alone / "stopped") == pytest.approx(losses(alone / "steady"), rel=1e-5)
 

@@ -91,7 +91,7 @@ def test_what_is_no_lexicon_is_refused(tmp_path: Path, content: bytes, message: 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone: cannot be read: No such file or directory"):
         Lexicon(tmp_path / "gone")
-    with pytest.raises(DataError, match=r": cannot be read: it must be a regular file, and is a folder"):
+    with pytest.raises(DataError, match=r": cannot be read: it must be a regular file, not a folder"):
         Lexicon(tmp_path)
     with pytest.raises(DataError, match=r"/dev/zero: cannot be read: it must be a regular file"):
         Lexicon("/dev/zero")

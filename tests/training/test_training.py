@@ -87,7 +87,7 @@ def test_a_run_interrupted_in_an_epoch_resumes_loss_for_loss(tone_config, tmp_pa
     config = tone_config()
     train(config, tmp_path / "whole")
     interrupt_at(monkeypatch, len(losses(tmp_path / "whole")) // 3 + 1)
-    with pytest.raises(Interrupted, match="stopped in epoch 2; the same command goes on from here"):
+    with pytest.raises(Interrupted, match="stopped in epoch 2; the same command resumes from here"):
         train(config, tmp_path / "parts")
     notes: list[str] = []
     train(config, tmp_path / "parts", notes)
