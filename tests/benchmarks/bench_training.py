@@ -29,7 +29,7 @@ from torch import nn
 
 from asr.compute.device import autocast, find_device
 from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
-from asr.training.augmentation import spec_augment
+from asr.training.augmentation import draw_masks, hide
 from asr.training.batches import Batch
 from asr.training.checkpoint import Position, save
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
