@@ -142,7 +142,7 @@ def make_features(task: AcousticTask, batches: list[Batch]) -> None:
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
         features, lengths = task.model.frontend(batch.waveforms.to(task.objective.device), batch.lengths)
-        spec_augment(features, lengths, task.config.augment, generator)
+        hide(features, *draw_masks(features, lengths, task.config.augment, generator))
 
 
 def checkpoint(task: AcousticTask) -> None:
