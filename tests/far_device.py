@@ -24,7 +24,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 if TYPE_CHECKING:  # nothing of asr is loaded before the device is known
-    from asr.lm.prefix_tree import score_together
     from asr.training.config import LoopOptions
     from asr.training.task import Task
 
@@ -193,6 +192,8 @@ def language_model(device: torch.device, folder: Path) -> list[float]:
         network=NetworkOptions(hidden_size=24, embedding_size=12, cutoffs=(4,), divisor=2),
         loop=LanguageLoopOptions(epochs=2, learning_rate=0.02, precision="float32"),
     )
+    from asr.lm.prefix_tree import score_together
+
     task = prepare_language_task(config, folder, device=device, note=print)
     return [*steps(task, config.loop), *score_together(task.model, ["the owl often barks"]).tolist()]
 

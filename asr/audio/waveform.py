@@ -116,8 +116,6 @@ def stream_audio(
 def stream_channels(source: Source) -> RatedBlocks:
     """The blocks of a sound as stored: not mixed, resampled or checked.
 
-    Args:
-        source: as for `read_audio`.
     Returns:
         A generator of (rate in Hz, samples (n, channels) float32), n >= 1. The rate may be wrong (from a damaged
     header), and samples may be NaN. Raises, Warns: as `read_audio`, except about rates, samples, and sound without

@@ -94,7 +94,7 @@ def run_subcommand(prog: str, commands: Commands, arguments: Sequence[str], *, d
         parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
         parser.add_argument("command", nargs="?", default="", metavar="COMMAND", help=", ".join(commands))
         parser.parse_known_args(given)
-        parser.exit(2, f"{prog}: error: a command must come first ({', '.join(commands)}), not {given[0]!r}\n")
+        parser.exit(2, f"{prog}: error: the command must be one of {', '.join(commands)}, not {given[0]!r}\n")
 
     return run_command(prog, parse, lambda _: 0, arguments or ["--help"])  # the parser exits
 

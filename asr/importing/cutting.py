@@ -103,7 +103,8 @@ def _cut(
 ) -> float:
     """Write stretches of a recording to FLAC files, unless they exist; the seconds of the recording."""
     note = files[0].with_suffix(".seconds")  # the duration of the recording, written after its files
-    origin = _origin(audio, channel)
+    status = audio.stat()
+    origin = _digest(f"{os.path.abspath(audio)} {status.st_size} {status.st_mtime_ns} {channel}")
     # The comment of each file identifies recording, times and channel, so a changed one is cut again.
     origins = [_digest(f"{origin} {start} {end}") for start, end in stretches]
     with suppress(OSError, ValueError):
@@ -139,12 +140,6 @@ def _cut(
             writer.keep()
     write_whole(note, f"{position / CUT_SAMPLE_RATE} {origin}\n")
     return position / CUT_SAMPLE_RATE
-
-
-def _origin(audio: Path, channel: int | None) -> str:
-    """A digest of the path, size and time of a recording and the channel; it changes with the recording."""
-    status = audio.stat()
-    return _digest(f"{os.path.abspath(audio)} {status.st_size} {status.st_mtime_ns} {channel}")
 
 
 def _digest(text: str) -> str:

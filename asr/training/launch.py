@@ -83,7 +83,7 @@ def _attend(children: list[Child], note: Callable[[str], None], stop: Callable[[
                 del running[child.connection]
                 child.process.join()
                 if child.process.exitcode:
-                    how = f"{child.death().how}; the same command goes on from the last checkpoint"
+                    how = f"{child.death().how}; the same command resumes from the last checkpoint"
                     failures.append(KeyboardInterrupt() if stopping else WorkerDied(child.process.name, how))
                 continue
             except Exception as error:

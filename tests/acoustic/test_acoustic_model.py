@@ -301,7 +301,11 @@ def edit_weights(folder: Path, **changes: Tensor | None) -> None:
     [
         ("encoder.output.bias", None, r"tensor 'encoder.output.bias' is missing \(1 of 24 are missing\)"),
         ("frontend.std", None, r"tensor 'frontend.std' is missing \(1 of 24 are missing\)"),
-        ("phones.bias", torch.zeros(2), r"tensor 'phones.bias' does not belong to the configured model \(1 do not\)"),
+        (
+            "phones.bias",
+            torch.zeros(2),
+            r"tensor 'phones.bias' does not belong to the configured model \(1 such tensors\)",
+        ),
         ("encoder.output.bias", torch.zeros(4), r"'encoder.output.bias' must have shape \(5,\), not \(4,\)"),
         ("encoder.output.bias", torch.zeros(5, 1), r"'encoder.output.bias' must have shape \(5,\), not \(5, 1\)"),
         ("encoder.output.bias", torch.full((5,), torch.nan), r"'encoder.output.bias' holds values that are not finite"),

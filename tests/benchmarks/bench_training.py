@@ -29,7 +29,7 @@ from torch import nn
 
 from asr.compute.device import autocast, find_device
 from asr.training.acoustic_task import AcousticTask, prepare_acoustic_task
-from asr.training.augmentation import spec_augment
+from asr.training.augmentation import draw_masks, hide
 from asr.training.batches import Batch
 from asr.training.checkpoint import Position, save
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
@@ -142,7 +142,7 @@ def make_features(task: AcousticTask, batches: list[Batch]) -> None:
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
         features, lengths = task.model.frontend(batch.inputs.to(task.objective.device), batch.lengths)
-        spec_augment(features, lengths, task.config.augment, generator)
+        hide(features, *draw_masks(features, lengths, task.config.augment, generator))
 
 
 def checkpoint(task: AcousticTask) -> None:

@@ -15,6 +15,7 @@ import torch
 from asr.cli.lm import COMMANDS, main, make_train_parser, read_training_config
 from asr.errors import ConfigError
 from asr.lm.ngram import NgramModel
+from asr.lm.prefix_tree import score_together
 from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
 from asr.options import to_json
 
@@ -68,7 +69,7 @@ def test_marks_of_a_text_are_no_words_of_its_model(tmp_path, capsys):
 def test_score_writes_a_line_for_each_sentence_and_sums_to_stderr(words, capsys):
     sentences = ["The apple, and pear!", "", "no such  words"]
     assert main(["score", "--lm", words, *sentences]) == 0
-    scores = LanguageModel.load(words).score_batch(sentences)
+    scores = score_together(LanguageModel.load(words), sentences)
     out, err = capsys.readouterr()
     lines = [line.split("\t") for line in out.splitlines()]
     assert [line[1] for line in lines] == sentences
@@ -133,7 +134,7 @@ def test_score_with_an_arpa_file(arpa, capsys):
 def test_perplexity_of_files(words, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("The apple\n\n...\nand no salad\n")
     assert main(["perplexity", str(tmp_path / "a.txt"), "--lm", words]) == 0
-    total = LanguageModel.load(words).score_batch(["the apple", "and no salad"]).sum()
+    total = score_together(LanguageModel.load(words), ["the apple", "and no salad"]).sum()
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert (facts["sentences"], facts["words"]) == ("2", "5")
     assert facts["perplexity"].startswith(f"{math.exp(-total / 7):.2f} per word, {math.exp(-total / 23):.4f} per char")

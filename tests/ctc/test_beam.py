@@ -720,12 +720,10 @@ def test_what_is_not_an_emission_is_refused(emission, message):
         BeamSearch(num_labels=4, blank=0).decode(emission)
 
 
-def test_counts_below_1_are_refused():
+def test_a_count_below_1_is_refused():
     search = BeamSearch(num_labels=4, blank=0)
     with pytest.raises(InputError, match="num_best must be 1 or above; got 0"):
         search.decode(np.zeros((1, 4)), num_best=0)
-    with pytest.raises(InputError, match="num_threads must be 1 or above; got 0"):
-        search.decode_many([np.zeros((1, 4))], num_threads=0)
 
 
 def test_nan_is_never_among_the_best(rng):

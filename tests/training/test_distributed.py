@@ -364,7 +364,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(
 def test_a_loss_that_is_not_finite_in_one_is_skipped_by_all(together_in_a_pair: SimpleNamespace) -> None:
     first, second = together_in_a_pair.found
     assert first["strange notes"][0] == (
-        "step 2: loss or gradient not finite, step skipped; the batch held u0, u1 (1 skipped so far)"
+        "step 2: loss or gradient not finite, step skipped; the batch had u0, u1 (1 skipped so far)"
     )
     assert first["strange weight"] == second["strange weight"] < 1.0
     assert first["diverged"] == second["diverged"]
