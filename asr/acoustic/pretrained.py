@@ -1,10 +1,10 @@
-"""Encoders that others trained on far more speech, as features for ours: Whisper's.
+"""Whisper's encoder, pretrained on far more speech, as a feature frontend.
 
     samples ─▶ log-mel ─▶ convolution ─▶ convolution ─▶ + positions ─▶ layer 1 … layer N ─▶ layer norm
     16 kHz     10 ms      10 ms          20 ms                          attention, MLP; each behind a layer norm
 
-Whisper fills every recording up to 30 s with zeros. Here an utterance keeps its own length, and costs what it is long:
-the positions are cut to it, and padding of a batch reaches neither the convolutions nor the attention of an utterance.
+Whisper pads every recording to 30 s with zeros. Here an utterance keeps its own length: it has as many positions as
+frames, and the padding of a batch reaches neither its convolutions nor its attention.
 
 Source: Radford et al. 2022, "Robust speech recognition via large-scale weak supervision", section 2.2, and
 https://github.com/openai/whisper (audio.py, model.py), MIT.
@@ -62,7 +62,7 @@ class WhisperShape:
 
 
 def num_frames(num_samples: Length) -> Length:
-    """Frames of 20 ms for so many samples; a rest shorter than 10 ms has none."""
+    """The number of 20 ms frames of a waveform; its last samples count from 10 ms on."""
     return -(-(num_samples // HOP_LENGTH) // 2)
 
 
@@ -161,7 +161,7 @@ class PretrainedFrontend(nn.Module):
         self.encoder.requires_grad_(False)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a waveform of so many samples."""
+        """The number of frames of a waveform."""
         return num_frames(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

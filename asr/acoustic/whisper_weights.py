@@ -1,4 +1,4 @@
-"""Whisper's weights in the layouts that people have, to the layout of Hugging Face: config.json, model.safetensors.
+"""Convert the weights of Whisper models to the layout of Hugging Face: config.json, model.safetensors.
 
     python -m asr.acoustic.whisper_weights model.bin whisper-tiny.en
 
@@ -97,7 +97,7 @@ def read_encoder(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], int
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         state = checkpoint["model_state_dict"]
-    except Exception as error:  # of pickle, zipfile or torch: whatever a file that is no checkpoint makes of them
+    except Exception as error:  # pickle, zipfile and torch raise many kinds
         raise DataError("must be CTranslate2's model.bin, OpenAI's .pt, or .safetensors", path=path) from error
     weights = {_from_openai(name): value for name, value in state.items() if name.startswith("encoder.")}
     return weights, _heads(weights, path=path)
@@ -108,7 +108,7 @@ def read_ctranslate2(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Layout, little-endian: uint32 version; name of the specification; uint32 its revision; uint32 number of variables;
     of each: name, uint8 rank, uint32 dimensions, uint8 number of the type, uint32 number of bytes, the bytes. A name is
-    a uint16 length, then so many bytes, of which the last is zero.
+    a uint16 length, then as many bytes, the last of them zero.
 
     Raises:
         DataError: it ends early, or is of another version.

@@ -1,11 +1,11 @@
-"""Features of a frozen pretrained encoder, computed once and kept on disk: an epoch then costs only what is trained.
+"""Features of a frozen pretrained encoder, computed once and stored on disk.
 
 utterance, variant ─▶ on disk? ─yes─▶ features (T, D) float16, their checksum compared
                          └─no─▶ waveform ─▶ augmentation of the variant ─▶ encoder ─▶ disk
 
-A cache is a folder below the folder of all caches, named by the content of everything that makes the features: weights,
-options of augmentation, noises, seed. Each process appends to files of its own and reads those of all others. The index
-gets its line after the features are on disk; after a kill, only the features without a line are computed again.
+The name of a cache's folder is a digest of the encoder's weights, the options of augmentation, the noises and the seed.
+Each process appends to its own files and reads the files of all processes. A line is added to the index after the
+features are written; after a kill, only features without a line are computed again.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class _Entry(NamedTuple):
 
 @dataclass(kw_only=True)
 class FeatureCache:
-    """Features of utterances by variant; variant 0 is the recording as it is, the others are augmented.
+    """Features of utterances by variant; variant 0 is not augmented.
 
     Args:
-        folder: of this cache; see `open_cache`.
+        folder: of this cache; see `cache_folder`.
         frontend: the frozen encoder.
-        augmentation: what makes a variant from a recording; its epochs are the variants.
-        num_variants: an epoch takes one of so many, in turn; 1: the recording as it is.
-        most_bytes: features past this size of the folder are computed, and not kept.
-        device, precision: where the encoder runs, and in which format.
-        note: called once with a sentence if the cache is full.
+        augmentation: makes variant n of an utterance as it would augment it in epoch n.
+        num_variants: epochs take the variants in turn; 1: the recording without augmentation.
+        most_bytes: largest size of the folder; other features are computed each time.
+        device, precision: of the encoder.
+        note: called with a sentence when the cache is full.
     """
 
     folder: Path
@@ -97,7 +97,7 @@ class FeatureCache:
         return features
 
     def plan(self, train: Sequence[Example], dev: Sequence[Example]) -> str:
-        """A sentence on the size of the whole cache, the part that is there, and the time for the rest."""
+        """A sentence on the size of the complete cache, its present size, and the time for the rest."""
         seconds = self.num_variants * sum(example.seconds for example in train) + sum(
             example.seconds for example in dev
         )
@@ -173,7 +173,7 @@ def cache_folder(parent: str | os.PathLike[str], frontend: PretrainedFrontend, a
 
 
 def _read_index(path: Path, width: int) -> dict[str, _Entry]:
-    """The entries of an index whose features are on disk; a last line that a kill cut off is left out."""
+    """The entries of an index whose features are on disk, without a last line that is incomplete."""
     data = path.with_suffix(".f16")
     num_frames = data.stat().st_size // (BYTES * width) if data.exists() else 0
     entries = {}
@@ -192,7 +192,7 @@ def _read(entry: _Entry, width: int) -> np.ndarray:
     """Features from the disk.
 
     Raises:
-        DataError: they are not what was written.
+        DataError: their checksum is wrong.
     """
     shape = entry.num_frames, width
     features = np.fromfile(entry.file, np.float16, entry.num_frames * width, offset=entry.start * width * BYTES)
