@@ -158,6 +158,8 @@ def test_every_field_of_a_training_has_a_flag_that_takes_its_default():
     config = TrainingConfig(data=DataOptions(train=("a",), dev=("b", "c")))
     line = []
     for name in leaves(TrainingConfig):
+        if name == "frontend.whisper":  # the trainer sets it, from frontend.pretrained
+            continue
         value = config
         for part in name.split("."):
             value = getattr(value, part)
@@ -165,7 +167,8 @@ def test_every_field_of_a_training_has_a_flag_that_takes_its_default():
         if isinstance(value, bool):
             line.append(flag if value else f"--no-{flag[2:]}")
         else:
-            line.append(f"{flag}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else value
+            line.append(f"{flag}={text}")
     values = given_values(parser.parse(line), TrainingConfig)
     assert from_json(TrainingConfig, values) == config
     assert values.keys() == to_json(config).keys()
