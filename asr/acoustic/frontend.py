@@ -35,7 +35,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from asr.acoustic.pretrained import FRAME_SAMPLES, SAMPLE_RATE, WhisperShape
+from asr.acoustic.pretrained import FRAME_SAMPLES, SAMPLE_RATE, WhisperShape, num_frames
 from asr.errors import ConfigError, InputError
 from asr.options import check_limits, check_options, option
 
@@ -193,7 +193,7 @@ class FrontendOptions:
             Frames, of the same type and shape.
         """
         if self.whisper:
-            return -(-(num_samples // (FRAME_SAMPLES // 2)) // 2)  # as `pretrained.num_frames`
+            return num_frames(num_samples)  # type: ignore[type-var]  # of either type
         if self.snip_edges:
             frames = (num_samples - self.window_length) // self.hop_length + 1
             return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)

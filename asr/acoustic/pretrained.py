@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
+from asr.acoustic.encoder import valid
 from asr.errors import ConfigError, DataError, InputError
 from asr.files.reading import read_json
 from asr.options import check_options, from_json, option, shown
@@ -75,18 +76,14 @@ class WhisperEncoder(nn.Module):
     def __init__(self, shape: WhisperShape):
         super().__init__()
         self.shape = shape
-        self.set_constants()
+        with torch.device("cpu"):  # they are not among the weights, which may be on the meta device
+            self.register_buffer("mel_filters", mel_filters(shape.num_mel_bins), persistent=False)
+            self.register_buffer("window", torch.hann_window(FFT_LENGTH), persistent=False)
         self.conv1 = nn.Conv1d(shape.num_mel_bins, shape.d_model, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(shape.d_model, shape.d_model, kernel_size=3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(shape.max_source_positions, shape.d_model)
         self.layers = nn.ModuleList(WhisperLayer(shape) for _ in range(shape.encoder_layers))
         self.layer_norm = nn.LayerNorm(shape.d_model)
-
-    def set_constants(self) -> None:
-        """Make the mel filters and the window, which are not among the weights, on the CPU."""
-        with torch.device("cpu"):
-            self.register_buffer("mel_filters", mel_filters(self.shape.num_mel_bins), persistent=False)
-            self.register_buffer("window", torch.hann_window(FFT_LENGTH), persistent=False)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The output of the last layer, and its lengths.
@@ -112,11 +109,11 @@ class WhisperEncoder(nn.Module):
             )
         mel, mel_lengths = self.log_mel(waveforms, lengths)
         hidden = gelu(self.conv1(mel))
-        hidden = hidden.masked_fill(~_valid(mel_lengths, hidden.shape[2])[:, None], 0.0)
+        hidden = hidden.masked_fill(~valid(mel_lengths, hidden.shape[2])[:, None], 0.0)
         hidden = gelu(self.conv2(hidden)).transpose(1, 2)  # (B, D, T) -> (B, T, D)
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
-        valid = _valid(-(-mel_lengths // 2), hidden.shape[1])
-        attended = None if valid.all() else valid[:, None, None]  # (B, 1, 1, T)
+        own = valid(-(-mel_lengths // 2), hidden.shape[1])
+        attended = None if own.all() else own[:, None, None]  # (B, 1, 1, T)
         states = [hidden]
         for layer in self.layers:
             states.append(layer(states[-1], attended))
@@ -127,7 +124,7 @@ class WhisperEncoder(nn.Module):
         """Whisper's log-mel energies (B, M, T) of 10 ms, zero past an utterance's length, and the lengths (B,)."""
         lengths = lengths.to(waveforms.device)
         mel_lengths = lengths // HOP_LENGTH
-        samples = waveforms.float().masked_fill(~_valid(lengths, waveforms.shape[1]), 0.0)
+        samples = waveforms.float().masked_fill(~valid(lengths, waveforms.shape[1]), 0.0)
         frames = max(1, int(mel_lengths.max()))
         half = FFT_LENGTH // 2
         start = samples[:, 1 : half + 1].flip(1)  # the beginning is reflected; behind the end are zeros
@@ -137,7 +134,7 @@ class WhisperEncoder(nn.Module):
         spectrum = torch.fft.rfft(pieces * self.window)
         power = spectrum.real.square() + spectrum.imag.square()
         log_mel = (power @ self.mel_filters).clamp(min=1e-10).log10().transpose(1, 2)  # (B, M, T)
-        padding = ~_valid(mel_lengths, frames)[:, None]
+        padding = ~valid(mel_lengths, frames)[:, None]
         loudest = log_mel.masked_fill(padding, -math.inf).amax(dim=(1, 2), keepdim=True)
         log_mel = (torch.maximum(log_mel, loudest - DYNAMIC_RANGE) + 4) / 4
         return log_mel.masked_fill(padding, 0.0), mel_lengths
@@ -157,12 +154,7 @@ class PretrainedFrontend(nn.Module):
         super().__init__()
         with torch.device("meta" if empty else "cpu"):
             self.encoder = WhisperEncoder(shape)
-        self.encoder.set_constants()
         self.encoder.requires_grad_(False)
-
-    def num_frames(self, num_samples: int) -> int:
-        """The number of frames of a waveform."""
-        return num_frames(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, T, D) float32, zero from an utterance's length on, and their lengths; see `WhisperEncoder`."""
@@ -276,9 +268,4 @@ def mel_filters(num_bins: int) -> Tensor:
 
 def _without_padding(hidden: Tensor, lengths: Tensor) -> Tensor:
     """(B, T, D) with zeros past the lengths."""
-    return hidden.masked_fill(~_valid(lengths.to(hidden.device), hidden.shape[1])[:, :, None], 0.0)
-
-
-def _valid(lengths: Tensor, num_frames: int) -> Tensor:
-    """(B, T) bool: which frames belong to the utterance."""
-    return torch.arange(num_frames, device=lengths.device) < lengths[:, None]
+    return hidden.masked_fill(~valid(lengths.to(hidden.device), hidden.shape[1])[:, :, None], 0.0)

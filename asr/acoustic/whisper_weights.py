@@ -8,12 +8,13 @@ Nothing but tensors is unpickled.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asr.acoustic.pretrained import CONFIG_FILE, WEIGHTS_FILE, WhisperShape
-from asr.errors import DataError
+from asr.errors import AsrError, DataError
 from asr.files.folders import replacing_folder
 from asr.files.reading import open_regular
 from asr.options import to_json
@@ -89,8 +90,7 @@ def read_encoder(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], int
             tensors = load_file(path)
         except SafetensorError as error:
             raise DataError(f"must be a whole safetensors file: {error}", path=path) from None
-        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-        weights = {name.removeprefix("encoder."): value for name, value in weights.items() if "encoder." in name}
+        weights = {name.rpartition("encoder.")[2]: value for name, value in tensors.items() if "encoder." in name}
         return weights, _heads(weights, path=path)
     if b"WhisperSpec" in head:
         return _from_ctranslate2(read_ctranslate2(path), path=path)
@@ -204,5 +204,18 @@ def _shape(weights: Mapping[str, Tensor], heads: int, *, path: str | os.PathLike
         raise DataError(f"must hold a Whisper encoder, but lacks {error}", path=path) from None
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert as the arguments say; the exit status."""
+    parser = argparse.ArgumentParser("asr.acoustic.whisper_weights", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("source", type=Path, help="CTranslate2's model.bin, OpenAI's .pt, or model.safetensors")
+    parser.add_argument("folder", type=Path, help="folder to write; it must be new")
+    args = parser.parse_args(argv)
+    try:
+        convert(args.source, args.folder)
+    except (AsrError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    return 0
+
+
 if __name__ == "__main__":
-    convert(*sys.argv[1:])
+    sys.exit(main())

@@ -102,7 +102,7 @@ class FeatureCache:
             example.seconds for example in dev
         )
         gigabytes = seconds * SAMPLE_RATE / FRAME_SAMPLES * BYTES * self._width / 1e9
-        there = sum(path.stat().st_size for path in self.folder.glob("*.f16")) / 1e9
+        there = self._num_bytes() / 1e9
         samples = torch.zeros(1, 10 * SAMPLE_RATE, device=self.device)
         start = time.perf_counter()
         with torch.inference_mode(), autocast(self.precision, self.device):
@@ -112,6 +112,10 @@ class FeatureCache:
             f"the cache of features in {self.folder} has {there:.2g} of {gigabytes:.2g} GB; "
             f"the encoder takes about {hours:.2g} hours for the rest, in the first {self.num_variants} epochs"
         )
+
+    def _num_bytes(self) -> int:
+        """Bytes of the features of all processes."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.f16"))
 
     @property
     def _width(self) -> int:
@@ -124,17 +128,15 @@ class FeatureCache:
             waveform = read_waveform(utterance, self.augmentation.sample_rate, sounds=sounds)
         samples = torch.from_numpy(np.ascontiguousarray(waveform))[None].to(self.device)
         with torch.inference_mode(), autocast(self.precision, self.device):
-            features, _ = self.frontend(samples, torch.tensor([len(waveform)]))
-        num_frames = self.frontend.num_frames(len(waveform))
-        return features[0, :num_frames].half().cpu().numpy()
+            features, lengths = self.frontend(samples, torch.tensor([len(waveform)]))
+        return features[0, : int(lengths)].half().cpu().numpy()
 
     def _keep(self, key: str, features: np.ndarray) -> None:
         if self._full:
             return
         content = features.tobytes()
         data, index = self._opened()
-        size = sum(path.stat().st_size for path in self.folder.glob("*.f16"))
-        if size + len(content) > self.most_bytes:
+        if self._num_bytes() + len(content) > self.most_bytes:
             self._full = True
             self.note(f"the cache of features is full ({self.most_bytes / 1e9:g} GB): the rest is computed each time")
             return

@@ -21,7 +21,7 @@ from asr.acoustic.pretrained import (
     mel_filters,
     num_frames,
 )
-from asr.acoustic.whisper_weights import convert
+from asr.acoustic.whisper_weights import convert, main
 from asr.errors import ConfigError, DataError, InputError
 from tests.oracles import load_or_skip
 
@@ -324,3 +324,13 @@ def test_heads_must_share_the_width() -> None:
 
 def test_samples_are_at_16_khz() -> None:
     assert SAMPLE_RATE == 16_000
+
+
+def test_the_command_converts_and_reports_an_error_in_one_line(encoder, tmp_path: Path, capsys) -> None:
+    write_openai(tmp_path / "tiny.pt", encoder)
+    assert main([str(tmp_path / "tiny.pt"), str(tmp_path / "folder")]) == 0
+    assert (tmp_path / "folder" / "model.safetensors").exists()
+    for source in ("tiny.pt", "none.pt"):  # the folder exists; there is no such file
+        with pytest.raises(SystemExit, match="1"):
+            main([str(tmp_path / source), str(tmp_path / ("folder" if source == "tiny.pt" else "new"))])
+        assert capsys.readouterr().err.count("\n") == 1
