@@ -1,13 +1,20 @@
-"""Compile functions with numba once per machine; later processes load them without numba.
+"""Machine code of functions that numba compiled: built into the wheel, or made once per machine.
 
 A *kernel* is a function of integers, some of them addresses of arrays. Numba translates it to LLVM code, LLVM
-translates this to machine code, and a file stores the machine code. Later processes load the file with llvmlite alone,
+translates this to machine code, and a file stores the machine code. Processes load the file with llvmlite alone,
 without numba. The first decode of a process then takes 0.08 s. With the same kernels in numba's own cache it takes 0.6
 s, most of it the import of numba; without a cache, 12 s (`tests/benchmarks/bench_decode.py`, "start"). A call takes
 about as long in all cases.
 
-A stored file is executed as it is: its checksum detects damage, not forgery. So files are only read and written where
-no other user can write (`asr.files.caches`). Numba's own cache has no such check.
+`setup.py` builds the files into the wheel, so that no machine has to compile: for x86-64-v3 on x86 (AVX2 and FMA, as
+all processors since about 2015), and for any processor on arm64. From a checkout, and on older processors, the first
+process compiles and stores a file in a cache. The machine code calls six functions of the C library. It depends on the
+sources, the system and the processor's instructions, not on the releases of numba and llvmlite: LLVM of any release can
+load it, and the convention of its calls is that of `_Kernel`, below.
+
+A file is executed as it is: its checksum detects damage, not forgery. A built file is as trusted as the Python files of
+the package: who can write it, can write them. A cache is only read and written where no other user can write
+(`asr.files.caches`). Numba's own cache has no such check.
 """
 
 from __future__ import annotations
@@ -22,7 +29,6 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -33,6 +39,8 @@ from asr.files.caches import open_cache, user_cache_folder, writing_cache
 _C_LIBRARY: tuple[str, ...] = ("exp", "log", "log1p", "memcpy", "memmove", "memset")  # all that machine code may call
 if sys.platform == "darwin":  # LLVM turns loops that fill an array into calls of these
     _C_LIBRARY += ("bzero", "memset_pattern4", "memset_pattern8", "memset_pattern16")
+_BUILT = Path(__file__).with_name("built")  # in wheels only
+_X86_64_V3 = ("avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse4.2")
 _lock = threading.Lock()
 
 
@@ -47,10 +55,11 @@ class _Object(NamedTuple):
 class Kernels:
     """Compiled functions, ready to call: `kernels["name"](1, array.ctypes.data)` -> int.
 
-    They are loaded from this process, else from a file in NUMBA_CACHE_DIR (if it is not set, in the __pycache__ of this
-    package), else from a file in the user's cache folder. If none has them, they are compiled, and stored in the first
-    folder that this user can write and no other user can. A file is valid for exactly these sources, versions and
-    processor. If no folder is safe from other users, an `AsrWarning` says that each process compiles.
+    They are loaded from this process, else from the wheel, else from a file in NUMBA_CACHE_DIR (if it is not set, in
+    the __pycache__ of this package), else from a file in the user's cache folder. If none has them, they are compiled,
+    and stored in the first folder that this user can write and no other user can. A file is valid for exactly these
+    sources, this system and processors like this one. If no folder is safe from other users, an `AsrWarning` says that
+    each process compiles.
 
     Args:
         functions: imports the functions and returns them; called only to compile, because their import loads numba.
@@ -85,6 +94,14 @@ class Kernels:
                 self._write(objects)
             self._kernels = {name: _Kernel(*content) for name, content in objects.items()}
 
+    def build(self) -> None:
+        """Store the machine code in this package, for a wheel; compile it unless an earlier build of it is there."""
+        objects = self._read(self._paths[0]) or self._compile()
+        _BUILT.mkdir(exist_ok=True)
+        for earlier in _BUILT.glob(self._file.replace(self._key[:16], "*")):
+            earlier.unlink()
+        self._paths[0].write_bytes(self._sealed(objects))
+
     @cached_property
     def _key(self) -> str:
         assert self._room.__file__ is not None
@@ -92,23 +109,26 @@ class Kernels:
         for folder in (Path(self._room.__file__).parent, Path(__file__).parent):
             for source in sorted(folder.glob("*.py")):
                 digest.update(source.read_bytes())
-        for fact in (version("numba"), version("llvmlite"), *_processor()):
-            digest.update(fact.encode() + b"\0")
+        digest.update(" ".join((sys.platform, *_processor())).encode())
         return digest.hexdigest()
 
     @cached_property
+    def _file(self) -> str:
+        return f"{self._functions.__module__}.{self._functions.__name__.strip('_')}.{self._key[:16]}.machine-code"
+
+    @cached_property
     def _paths(self) -> list[Path]:
-        file = f"{self._functions.__module__}.{self._key[:16]}.machine-code"
+        """The built file, and the caches."""
         cache_folder = os.environ.get("NUMBA_CACHE_DIR")
-        paths = [Path(cache_folder or Path(__file__).parent / "__pycache__") / file]
+        paths = [_BUILT / self._file, Path(cache_folder or Path(__file__).parent / "__pycache__") / self._file]
         if folder := user_cache_folder():
-            paths.append(folder / file)
+            paths.append(folder / self._file)
         return paths
 
     def _read(self, path: Path) -> dict[str, _Object] | None:
-        """The object code of each kernel; None if there is no such file, or it is damaged or unsafe."""
+        """The object code of each kernel; None if there is no such file, or it is damaged, or an unsafe cache."""
         try:
-            with open_cache(path) as file:
+            with open(path, "rb") if path == self._paths[0] else open_cache(path) as file:
                 seal, _, content = file.read().partition(b"\n")
         except OSError:
             return None
@@ -121,15 +141,21 @@ class Kernels:
             start += size
         return objects
 
-    def _write(self, objects: dict[str, _Object]) -> None:
-        """Store the object code. If several processes store it at once, the complete file of the last one remains."""
+    def _sealed(self, objects: dict[str, _Object]) -> bytes:
         kernels = [(name, *content[:2], len(content.code)) for name, content in objects.items()]
         content = json.dumps(kernels).encode() + b"\n" + b"".join(content.code for content in objects.values())
-        refusal = None
-        for path in self._paths:
+        return self._seal(content) + b"\n" + content
+
+    def _seal(self, content: bytes) -> bytes:
+        return hashlib.sha256(self._key.encode() + content).hexdigest().encode()
+
+    def _write(self, objects: dict[str, _Object]) -> None:
+        """Store the object code. If several processes store it at once, the complete file of the last one remains."""
+        content, refusal = self._sealed(objects), None
+        for path in self._paths[1:]:
             try:
                 with writing_cache(path, mode=0o644) as file:
-                    file.write(self._seal(content) + b"\n" + content)
+                    file.write(content)
                 return
             except OSError as error:  # a read-only folder or a full disk: try the next folder
                 refusal = refusal or (error if error.errno == errno.EPERM else None)
@@ -140,9 +166,6 @@ class Kernels:
                 AsrWarning,
                 stacklevel=3,
             )
-
-    def _seal(self, content: bytes) -> bytes:
-        return hashlib.sha256(self._key.encode() + content).hexdigest().encode()
 
     def _compile(self) -> dict[str, _Object]:
         import numba
@@ -182,11 +205,15 @@ def _machine_code(source: str, symbol: str) -> bytes:
     return machine.emit_object(module)
 
 
-def _processor() -> tuple[str, str, str]:
-    """The system, the processor and its features, for which code is made."""
+def _processor() -> tuple[str, str]:
+    """The architecture, and LLVM's name of the lowest processor with the instructions that this one shares."""
     import llvmlite.binding as llvm
 
-    return llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    architecture = llvm.get_process_triple().partition("-")[0]
+    if architecture != "x86_64":
+        return architecture, "generic"
+    features = llvm.get_host_cpu_features()
+    return architecture, "x86-64-v3" if all(features.get(name) for name in _X86_64_V3) else "x86-64"
 
 
 def _target_machine() -> Any:
@@ -194,9 +221,8 @@ def _target_machine() -> Any:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    triple, cpu, features = _processor()
-    target = llvm.Target.from_triple(triple)
-    return target.create_target_machine(cpu=cpu, features=features, opt=3, codemodel="jitdefault", jit=True)
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=_processor()[1], features="", opt=3, codemodel="jitdefault", jit=True)
 
 
 class _Kernel:

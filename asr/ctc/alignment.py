@@ -105,7 +105,7 @@ def align(log_probs: Any, labels: Any, *, blank: int, gaps: Any = (), gap_score:
     tokens = _checked_labels(labels, num_frames, num_labels, blank=blank)
     floor = np.full(len(tokens) + 1, _LOG_ZERO)
     if len(gaps):
-        floor[_checked_gaps(gaps, gap_score, len(tokens))] = gap_score
+        floor[checked_gaps(gaps, gap_score, len(tokens))] = gap_score
     (alignment,) = _align(
         emission[None],
         tokens[None],
@@ -177,7 +177,7 @@ def align_batch(
 
 
 def warm_up(on_compile: Callable[[], object] | None = None) -> None:
-    """Load the compiled aligner, compiling it if necessary: some seconds in the first process on a machine.
+    """Load the compiled aligner, compiling it if necessary: see `asr.ctc.beam.warm_up`.
 
     Args:
         on_compile: called before a compilation, to explain the delay.
@@ -361,6 +361,20 @@ def _align_on_device(
         )  # fmt: skip
 
 
+def checked_log_probs(log_probs: Any) -> np.ndarray:
+    """(T, V) contiguous float64 natural log-probabilities, from an array or tensor as for `align`.
+
+    Raises:
+        InputError: another shape or dtype, NaN, or a positive number.
+    """
+    if hasattr(log_probs, "detach"):
+        log_probs = log_probs.detach().cpu()
+    emission = _checked_emission(log_probs, shape="(T, V)", num_axes=2)
+    if emission.size and not emission.max() <= _HIGHEST:
+        _refuse_emission(emission, name="log_probs")
+    return emission.astype(np.float64, copy=False)
+
+
 def _checked_emission(log_probs: Any, *, shape: str, num_axes: int) -> Any:
     """A contiguous NumPy array of float32 or float64, or a torch tensor on CUDA."""
     if hasattr(log_probs, "detach"):  # a torch tensor, recognised without importing torch
@@ -432,7 +446,7 @@ def _checked_lengths(lengths: Any, batch_size: int, most: int, *, name: str) -> 
     return array
 
 
-def _checked_gaps(gaps: Any, gap_score: float, num_tokens: int) -> np.ndarray:
+def checked_gaps(gaps: Any, gap_score: float, num_tokens: int) -> np.ndarray:
     """The gaps."""
     array = _integers(gaps, name="gaps")
     if ((array < 0) | (array > num_tokens)).any():

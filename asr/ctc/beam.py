@@ -25,6 +25,10 @@ So the second only looks for new prefixes among the pairs of a prefix and a labe
 the worst prefix that would be kept. Nodes are made for prefixes that are kept, and freed when neither they nor their
 descendants are in the beam.
 
+Labels may also be pieces of words, each with a spelling in characters. Then a prefix is a text of characters, whatever
+its segmentation into labels: `asr/ctc/subword_kernel.py` has the recursion. Words, language model, lexicon and hotwords
+are all of characters.
+
 A language model of labels without tables, such as a recurrent one, scores a prefix only when an extension of the prefix
 may enter the beam, and it scores all such prefixes in one batch: the compiled search stops in a frame, lists the
 prefixes, and repeats the frame when each has its row, the log-probabilities of the next label. Rows, and the states
@@ -46,6 +50,7 @@ from asr.compute.machine_code import Kernels
 from asr.ctc import beam_records as records
 from asr.ctc.hotwords import DELIMITER, PART, STANDALONE, HotwordMatch, Hotwords
 from asr.ctc.ngram_tables import NgramTables, contiguous, field_values
+from asr.ctc.spellings import Spellings
 from asr.ctc.trie import WordTrie
 from asr.errors import InputError
 from asr.options import check_options, option
@@ -66,7 +71,14 @@ def _compiled_functions() -> Sequence[Any]:
     return KERNELS
 
 
+def _compiled_for_spellings() -> Sequence[Any]:
+    from asr.ctc.subword_kernel import KERNELS
+
+    return KERNELS
+
+
 _kernels = Kernels(_compiled_functions, room=ctc)
+_subword_kernels = Kernels(_compiled_for_spellings, room=ctc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +123,7 @@ class BeamHypothesis:
     """One of the n best texts, with the parts of its score, all in nats.
 
     Args:
-        tokens: (U,) int64 labels, blanks removed.
+        tokens: (U,) int64 labels, blanks removed; of a search with spellings, characters.
         score: the sum in `BeamOptions`, and of rescoring.
         acoustic_score: log-probability of the tokens, summed over the alignments that stayed in the beam.
         lm_score: log-probability of the words (or labels) in the language model with the end of the text, unweighted.
@@ -174,6 +186,8 @@ class BeamSearch:
         label_model: in place of lm; for example a recurrent model. Matrix libraries round differently for different
             numbers of prefixes, so scores may depend on the emissions that are decoded together.
         hotwords: words and phrases to expect, see `Hotwords`.
+        spellings: of labels that are pieces of words. Then delimiters, standalone, lexicon, label_words, hotwords and
+            the tokens of hypotheses are characters, not labels.
     Raises:
         InputError: a label is not one of the V or has two roles, or the parts contradict the rules above.
     Source: Graves 2012, "Supervised sequence labelling", section 7.5; Hannun et al. 2014, "First-pass large vocabulary
@@ -193,13 +207,23 @@ class BeamSearch:
         label_words: Sequence[int] | np.ndarray | None = None,
         label_model: LabelModel | None = None,
         hotwords: Hotwords | None = None,
+        spellings: Spellings | None = None,
     ):
         if not 0 <= blank < num_labels:
             raise InputError(f"blank must be one of the {num_labels} labels, 0 .. {num_labels - 1}; got {blank}")
         self.options = options or BeamOptions()
-        self.num_labels, self.blank = num_labels, blank
+        if spellings is not None and (spellings.num_labels, spellings.blank) != (num_labels, blank):
+            raise InputError(
+                f"spellings must be of the {num_labels} labels with the blank {blank}; "
+                f"got {spellings.num_labels} with the blank {spellings.blank}"
+            )
+        if spellings is not None and label_model is not None:
+            raise InputError("label_model needs labels of one character each; leave it out, or the spellings")
+        self.num_labels, self.blank, self.spellings = num_labels, blank, spellings
+        self._kernels = _kernels if spellings is None else _subword_kernels
+        self._num_units = num_labels if spellings is None else spellings.num_characters
         self._hotwords = hotwords or Hotwords((), ())
-        self._kinds = np.full(num_labels, PART, dtype=np.int32)
+        self._kinds = np.full(self._num_units, PART, dtype=np.int32)
         for name, labels, kind in (("delimiters", delimiters, DELIMITER), ("standalone", standalone, STANDALONE)):
             for label in self._checked(labels, name=name):
                 if self._kinds[label] != PART:
@@ -222,10 +246,10 @@ class BeamSearch:
             raise InputError(
                 "lm needs a lexicon (for a model of words) or label_words (for one of labels); got neither"
             )
-        words = np.full(num_labels, -1) if label_words is None else np.asarray(label_words)
-        if words.shape != (num_labels,) or words.dtype.kind not in "iu":
+        words = np.full(self._num_units, -1) if label_words is None else np.asarray(label_words)
+        if words.shape != (self._num_units,) or words.dtype.kind not in "iu":
             raise InputError(
-                f"label_words must be one integer for each of the {num_labels} labels; "
+                f"label_words must be one integer for each of the {self._num_units} {self._units}; "
                 f"got shape {words.shape} in {words.dtype}"
             )
         lm_units = records.NO_LM
@@ -238,9 +262,10 @@ class BeamSearch:
 
         # The empty prefix, alone in the beam.
         num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
-        self._first_nodes = _with_free_nodes(
-            np.zeros(records.ROOT + 1, dtype=records.NODE), 16 * num_prefixes, next_free=0
-        )
+        self._first_nodes = np.zeros(records.ROOT + 1, dtype=records.NODE)
+        self._num_nodes = records.ROOT + 1 + 16 * num_prefixes
+        if spellings is not None:  # a frame may make a node for each character of four times as many texts
+            self._num_nodes += (4 * num_prefixes + 1) * int(spellings.lengths.max())
         root = self._first_nodes[records.ROOT]
         root["label"], root["closing_state"], root["lm_state"] = -1, -1, lm.start_state if lm is not None else 0
         self._first_beam = np.zeros(num_prefixes, dtype=records.ACTIVE)
@@ -249,14 +274,14 @@ class BeamSearch:
             row, state = label_model.start()
             if row.shape != (num_labels,):
                 raise InputError(f"the label_model's rows must be ({num_labels},); got shape {row.shape}")
-            needed = len(self._first_nodes) * (4 * num_labels + state.nbytes)
+            needed = self._num_nodes * (4 * num_labels + state.nbytes)
             if needed > MOST_ROW_BYTES:
                 raise InputError(
                     f"beam_width must be lower with this label_model, {self.options.beam_width} need {needed >> 20} MB "
                     f"where {MOST_ROW_BYTES >> 20} may be: its {num_labels} labels and its state for each prefix"
                 )
-            self._first_rows = np.zeros((len(self._first_nodes), num_labels), dtype=np.float32)
-            self._first_model_states = np.zeros((len(self._first_nodes), *state.shape), dtype=state.dtype)
+            self._first_rows = np.zeros((self._num_nodes, num_labels), dtype=np.float32)
+            self._first_model_states = np.zeros((self._num_nodes, *state.shape), dtype=state.dtype)
             self._first_rows[records.ROOT], self._first_model_states[records.ROOT] = row, state
             root["lm_state"] = records.HAS_ROW
 
@@ -307,13 +332,17 @@ class BeamSearch:
                 state._answer(nodes, rows[start : start + len(nodes)], model_states[start : start + len(nodes)])
                 start += len(nodes)
 
+    @property
+    def _units(self) -> str:
+        return "labels" if self.spellings is None else "characters"
+
     def _checked(self, labels: Iterable[int], *, name: str) -> list[int]:
+        """Labels, or characters, of the arguments."""
         labels = [int(label) for label in labels]
         for label in labels:
-            if not 0 <= label < self.num_labels or label == self.blank:
-                raise InputError(
-                    f"{name} must hold labels 0 .. {self.num_labels - 1} without the blank, {self.blank}; got {label}"
-                )
+            if not 0 <= label < self._num_units or (label == self.blank and self.spellings is None):
+                without = f" without the blank, {self.blank}" if self.spellings is None else ""
+                raise InputError(f"{name} must hold {self._units} 0 .. {self._num_units - 1}{without}; got {label}")
         return labels
 
     def _set_rules(
@@ -326,9 +355,9 @@ class BeamSearch:
         unknown = max(options.unknown_word_score, 0.0) if lexicon is not None else 0.0
         closing = max(options.word_bonus, 0.0) + unknown
         words_gain = closing + unknown
-        labels = np.zeros(self.num_labels, dtype=records.LABEL)
+        labels = np.zeros(self._num_units, dtype=records.LABEL)
         labels["kind"], labels["word"] = self._kinds, label_words
-        starts = np.zeros(self.num_labels)  # gain from hotwords that begin with the label, the children of node 0
+        starts = np.zeros(self._num_units)  # gain from hotwords that begin with the label, the children of node 0
         first = hotword_records[slice(*hotword_records["first_child"][:2])]
         starts[first["label"]] = first["potential"]
         labels["gain_inside"] = np.choose(self._kinds, [unknown, closing, words_gain + starts])
@@ -350,6 +379,13 @@ class BeamSearch:
         rules["unknown_word_score"] = options.unknown_word_score
         rules["unknown_letter_score"] = options.unknown_letter_score
         arrays = {"LABELS": labels, "HOTWORDS": hotword_records}
+        if self.spellings is not None:
+            inside = np.choose(self._kinds, [unknown, closing, words_gain])
+            arrays |= _spelling_records(self.spellings, self._kinds == PART, inside, words_gain)
+            rules["hotword_step"] = rules["largest_gain"] - words_gain
+            gains = arrays["SPELLINGS"]["gain_outside"] + rules["hotword_step"] * self.spellings.lengths
+            rules["largest_gain"] = gains.max()
+            rules["most_endings"], rules["longest"] = self.spellings.most_endings, self.spellings.lengths.max()
         if lexicon is not None:
             arrays["LEXICON"] = lexicon.records.copy()
         if lexicon is not None and lm is not None and lm_units == records.LM_OF_WORDS:
@@ -367,9 +403,45 @@ class BeamSearch:
             self._rules[name] = values.ctypes.data
         self._rules_at = self._rules.ctypes.data
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kernels"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._kernels = _kernels if self.spellings is None else _subword_kernels
         self._set_addresses()  # addresses differ in a copy and in another process
+
+
+def _spelling_records(
+    spellings: Spellings, is_part: np.ndarray, inside: np.ndarray, outside: float
+) -> dict[str, np.ndarray]:
+    """The arrays of spellings for the compiled code.
+
+    Args:
+        is_part: (C,) whether each character is part of a word.
+        inside: (C,) the most that a character adds to a bonus within a word, without hotwords.
+        outside: the same elsewhere, for any character.
+    """
+    characters = np.zeros(len(spellings.characters), dtype=records.CHARACTER)
+    characters["character"] = spellings.characters
+    labels = np.zeros(spellings.num_labels, dtype=records.SPELLING)
+    labels["start"], labels["length"], labels["next_same"] = spellings.starts, spellings.lengths, spellings.next_same
+    for label, (start, length) in enumerate(zip(spellings.starts, spellings.lengths, strict=True)):
+        gain, closes, ends = 0.0, False, False
+        for place in range(start + length - 1, start - 1, -1):
+            characters[place]["rest_gain"], characters[place]["closes"] = gain, closes
+            characters[place]["rest_length"], characters[place]["ends_match"] = start + length - 1 - place, ends
+            character = spellings.characters[place]
+            ends = ends or not is_part[character]
+            if place > start:
+                within = is_part[character] and is_part[spellings.characters[place - 1]]
+                gain += inside[character] if is_part[spellings.characters[place - 1]] else outside
+                closes = closes or not within
+            else:
+                labels[label]["ends_match"] = ends
+                labels[label]["gain_inside"] = gain + inside[character]
+                labels[label]["gain_outside"] = gain + outside
+    return {"SPELLINGS": labels, "CHARACTERS": characters, "SUFFIXES": spellings.suffixes}
 
 
 def _look_ahead(lexicon: WordTrie, lm: NgramTables, options: BeamOptions) -> tuple[float, np.ndarray]:
@@ -403,23 +475,29 @@ class BeamState:
         self._agreed = array("q")
         self._state = np.zeros(1, dtype=records.STATE)
         self._arrays: dict[str, np.ndarray] = {}
-        self._set("NODES", search._first_nodes.copy())
+        self._set("NODES", _longer(search._first_nodes, search._num_nodes))
         self._set("BEAM", search._first_beam.copy())
         self._set("CANDIDATES", np.empty(4 * num_prefixes, dtype=records.CANDIDATE))
         if self._search._rules[0]["num_guests"]:
             self._set("BEAM_WHOLE", self._search._first_beam[["blank", "nonblank", "total"]].astype(records.MASS))
             self._set("CANDIDATES_WHOLE", np.empty(4 * num_prefixes, dtype=records.MASS))
         self._set("SCORES", np.empty(4 * num_prefixes))
-        self._set("INDICES", np.empty(max(2 * num_prefixes, search.num_labels), dtype=np.int64))
+        self._set("INDICES", np.empty(max(3 * num_prefixes, search.num_labels), dtype=np.int64))
+        if search.spellings is not None:
+            endings = np.zeros(num_prefixes * search.spellings.most_endings, dtype=records.ENDING)
+            endings["label"] = -1
+            self._set("ENDINGS", endings)
+            self._set("NEXT_ENDINGS", endings.copy())
+            self._set("NEXT_BEAM", search._first_beam.copy())
+            self._set("NEXT_WHOLE", np.zeros(num_prefixes, dtype=records.MASS))
+            self._set("NEW_NODES", np.empty(4 * num_prefixes, dtype=np.int64))
         if search.label_model is not None:
             self._set("MISSING", np.empty(num_prefixes, dtype=np.int64))
             self._set("ROWS", search._first_rows.copy())
             self._model_states = search._first_model_states.copy()
         self._state["num_active"], self._state["root"] = 1, records.ROOT
-        self._state["first_free"], self._state["num_free"] = (
-            records.ROOT + 1,
-            len(search._first_nodes) - records.ROOT - 1,
-        )
+        self._state["num_made"] = len(search._first_nodes)
+        self._state["num_free"] = search._num_nodes - len(search._first_nodes)
         self._state_at = self._state.ctypes.data
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -441,7 +519,7 @@ class BeamState:
         for start in range(0, len(emission), _BLOCK_FRAMES):
             self._agree()
             block = np.ascontiguousarray(emission[start : start + _BLOCK_FRAMES], dtype=np.float64)
-            frame, kernel = 0, _kernels["advance"]
+            frame, kernel = 0, self._search._kernels["advance"]
             while True:
                 frame = kernel(self._search._rules_at, self._state_at, block.ctypes.data, frame, len(block))
                 if frame == len(block):
@@ -479,7 +557,7 @@ class BeamState:
             raise InputError(f"num_best must be 1 or above; got {num_best}")
         self._search._run([self._ending()])
         finals = np.zeros(len(self._arrays["BEAM"]), dtype=records.FINAL)
-        num_finals = _kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
+        num_finals = self._search._kernels["finish"](self._search._rules_at, self._state_at, finals.ctypes.data)
         finals = finals[:num_finals]
         scores = finals["score"]
         order = np.argsort(-scores, kind="stable")[:num_best]
@@ -506,7 +584,7 @@ class BeamState:
         """(U,) int64 tokens of the prefix of a node."""
         nodes = self._arrays["NODES"]
         labels = np.empty(len(nodes), dtype=np.int64)
-        length = _kernels["trace"](nodes.ctypes.data, node, labels.ctypes.data, len(labels))
+        length = self._search._kernels["trace"](nodes.ctypes.data, node, labels.ctypes.data, len(labels))
         return np.concatenate([np.array(self._agreed, dtype=np.int64), labels[len(labels) - length :]])
 
     def _agree(self) -> None:
@@ -526,13 +604,12 @@ class BeamState:
         self._agreed.extend(reversed(labels))
 
     def _double_nodes(self) -> None:
-        nodes, state = self._arrays["NODES"], self._state[0]
-        self._set("NODES", _with_free_nodes(nodes, len(nodes), next_free=int(state["first_free"])))
+        nodes = self._arrays["NODES"]
+        self._set("NODES", _longer(nodes, 2 * len(nodes)))
         if self._search.label_model is not None:
             self._set("ROWS", np.concatenate([self._arrays["ROWS"]] * 2))
             self._model_states = np.concatenate([self._model_states] * 2)
-        state["first_free"] = len(nodes)
-        state["num_free"] += len(nodes)
+        self._state["num_free"] += len(nodes)
 
     def _set(self, name: str, array: np.ndarray) -> None:
         self._arrays[name] = array
@@ -542,18 +619,21 @@ class BeamState:
 _Question = tuple[BeamState, np.ndarray]  # nodes of a search that need a row
 
 
-def _with_free_nodes(nodes: np.ndarray, number: int, *, next_free: int) -> np.ndarray:
-    """The nodes with new free ones at the end; each leads to the next, and the last one to `next_free`."""
-    longer = np.zeros(len(nodes) + number, dtype=records.NODE)
+def _longer(nodes: np.ndarray, length: int) -> np.ndarray:
+    """The nodes, and room for more: a node is written when it is made, so short emissions touch little memory."""
+    longer = np.empty(length, dtype=nodes.dtype)
     longer[: len(nodes)] = nodes
-    longer["slot"][len(nodes) :] = records.FREE
-    longer["next_sibling"][len(nodes) :] = [*range(len(nodes) + 1, len(longer)), next_free]
     return longer
 
 
-def warm_up(on_compile: Callable[[], object] | None = None) -> None:
+def warm_up(on_compile: Callable[[], object] | None = None, *, spellings: bool = False) -> None:
     """Load the compiled search, compiling it if necessary; otherwise the first `advance` does so.
 
-    The first process on a machine compiles it, in seconds; later processes load the stored code in 0.1 s.
+    An installed package holds the machine code, and loads it in 0.1 s. From a checkout, the first process on a machine
+    compiles it, in seconds, and stores it for later processes.
+
+    Args:
+        on_compile: called before a compilation, to explain the delay.
+        spellings: load the search for labels that are pieces of words.
     """
-    _kernels.load(on_compile=on_compile)
+    (_subword_kernels if spellings else _kernels).load(on_compile=on_compile)

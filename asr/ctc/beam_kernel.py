@@ -54,7 +54,7 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
     nodes, beam = _array(state.NODES, records.NODE), _array(state.BEAM, records.ACTIVE)
     candidates, scores = _array(state.CANDIDATES, records.CANDIDATE), _array(state.SCORES, np.float64)
     whole, candidates_whole = _array(state.BEAM_WHOLE, records.MASS), _array(state.CANDIDATES_WHOLE, records.MASS)
-    missing = _array(state.MISSING, np.int64)
+    missing, no_endings = _array(state.MISSING, np.int64), _array(state.ENDINGS, records.ENDING)
     state.num_missing = 0
     live = left = _array(state.INDICES, np.int64)
     width, num_guests = rules.beam_width, rules.num_guests
@@ -228,13 +228,8 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 above = at
                 at = _child(nodes, above, label)
                 if at == 0:
-                    at = state.first_free
-                    state.first_free = nodes[at].next_sibling
-                    state.num_free -= 1
+                    at = _add_node(nodes, above, label, state)
                     _extend(nodes, above, label, at, tables, rules)
-                    nodes[at].parent, nodes[at].first_child = above, 0
-                    nodes[at].next_sibling = nodes[above].first_child
-                    nodes[above].first_child = at
             if is_member and candidate.score == highest and best == 0:
                 best = at
             nodes[at].slot = num_active
@@ -247,52 +242,87 @@ def advance(rules_at, state_at, emission_at, first_frame, num_frames):
                 whole[num_active] = candidates_whole[i]
             num_active += 1
 
-        # If a prefix diverged from the best one more than open_tokens ago, drop it, and with it all that diverged more
-        # than half as many ago, so that this happens rarely. If only guests diverged so early, drop them alone.
-        if best > 0 and nodes[best].depth - nodes[state.root].depth > rules.open_tokens:
-            agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens)
-            for slot in range(num_active):
-                if beam[slot].total > -np.inf and not _is_below(nodes, beam[slot].node, agreed):
-                    agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens // 2)
-                    break
-            num_candidates, num_active = num_active, 0
-            for slot in range(num_candidates):
-                at = beam[slot].node
-                if _is_below(nodes, at, agreed):
-                    nodes[at].slot = num_active
-                    beam[num_active] = beam[slot]
-                    if num_guests > 0:
-                        whole[num_active] = whole[slot]
-                    num_active += 1
-                else:
-                    nodes[at].slot = records.OUTSIDE
-                    left[num_left] = at
-                    num_left += 1
-        state.num_active = num_active
-
-        # Free nodes that are neither in the beam nor above a node of the beam, then perhaps their parents.
+        num_left = _drop_old(nodes, beam, whole, no_endings, left, num_left, num_active, best, rules, state)
         for i in range(num_left):
-            at = left[i]
-            while nodes[at].slot == records.OUTSIDE and nodes[at].first_child == 0 and at != state.root:
-                above = nodes[at].parent
-                if nodes[above].first_child == at:
-                    nodes[above].first_child = nodes[at].next_sibling
-                else:
-                    sibling = nodes[above].first_child
-                    while nodes[sibling].next_sibling != at:
-                        sibling = nodes[sibling].next_sibling
-                    nodes[sibling].next_sibling = nodes[at].next_sibling
-                nodes[at].slot, nodes[at].next_sibling = records.FREE, state.first_free
-                state.first_free = at
-                state.num_free += 1
-                at = above
-
-        while nodes[state.root].slot == records.OUTSIDE:
-            child = nodes[state.root].first_child
-            if child == 0 or nodes[child].next_sibling > 0:
-                break
-            state.root = child
+            _prune(nodes, left[i], state)
+        _move_root(nodes, state)
     return num_frames
+
+
+@_compiled
+def _drop_old(nodes, beam, whole, endings, left, num_left, num_active, best, rules, state):
+    """Drop prefixes that diverged from the best one more than open_tokens ago; -> the nodes that left the beam.
+
+    With them drop all that diverged more than half as many ago, so that this happens rarely. If only guests diverged so
+    early, drop them alone.
+    """
+    state.num_active = num_active
+    if not (best > 0 and nodes[best].depth - nodes[state.root].depth > rules.open_tokens):
+        return num_left
+    agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens)
+    for slot in range(num_active):
+        if beam[slot].total > -np.inf and not _is_below(nodes, beam[slot].node, agreed):
+            agreed = _ancestor(nodes, best, nodes[best].depth - rules.open_tokens // 2)
+            break
+    state.num_active = 0
+    for slot in range(num_active):
+        at = beam[slot].node
+        if _is_below(nodes, at, agreed):
+            nodes[at].slot = state.num_active
+            beam[state.num_active] = beam[slot]
+            if rules.num_guests > 0:
+                whole[state.num_active] = whole[slot]
+            for i in range(rules.most_endings):
+                endings[state.num_active * rules.most_endings + i] = endings[slot * rules.most_endings + i]
+            state.num_active += 1
+        else:
+            nodes[at].slot = records.OUTSIDE
+            left[num_left] = at
+            num_left += 1
+    return num_left
+
+
+@_compiled
+def _prune(nodes, at, state):
+    """Free a node that is neither in the beam nor above a node of the beam, then perhaps its parents."""
+    while nodes[at].slot == records.OUTSIDE and nodes[at].first_child == 0 and at != state.root:
+        above = nodes[at].parent
+        if nodes[above].first_child == at:
+            nodes[above].first_child = nodes[at].next_sibling
+        else:
+            sibling = nodes[above].first_child
+            while nodes[sibling].next_sibling != at:
+                sibling = nodes[sibling].next_sibling
+            nodes[sibling].next_sibling = nodes[at].next_sibling
+        nodes[at].slot, nodes[at].next_sibling = records.FREE, state.first_free
+        state.first_free = at
+        state.num_free += 1
+        at = above
+
+
+@_compiled
+def _move_root(nodes, state):
+    """Move the root down to the last node that all prefixes share."""
+    while nodes[state.root].slot == records.OUTSIDE:
+        child = nodes[state.root].first_child
+        if child == 0 or nodes[child].next_sibling > 0:
+            break
+        state.root = child
+
+
+@_compiled
+def _add_node(nodes, parent, label, state):
+    """A new node for a prefix and one more label, without its scores."""
+    at = state.first_free
+    if at > 0:
+        state.first_free = nodes[at].next_sibling
+    else:
+        at = state.num_made
+        state.num_made += 1
+    state.num_free -= 1
+    nodes[at].parent, nodes[at].first_child, nodes[at].slot, nodes[at].label = parent, 0, records.OUTSIDE, label
+    nodes[at].next_sibling, nodes[parent].first_child = nodes[parent].first_child, at
+    return at
 
 
 @_compiled
@@ -322,8 +352,11 @@ def _extend(nodes, parent, label, node, tables, rules):
                 unknown_letters += known_letters + 1
                 spelling = records.OFF
     if rules.lm_units == records.LM_OF_LABELS:
-        log_prob, lm_state = query(tables.lm, lm_state, tables.labels[label].word)
-        lm_score += log_prob
+        # Pieces begin with the space before a word, so that a text may begin with a space, which its model never saw.
+        between = before.label < 0 or tables.labels[before.label].kind == DELIMITER
+        if rules.most_endings == 0 or kind != DELIMITER or not between:
+            log_prob, lm_state = query(tables.lm, lm_state, tables.labels[label].word)
+            lm_score += log_prob
     elif rules.lm_units == records.LM_OF_ROWS:
         lm_score += tables.rows[parent * rules.num_labels + label]
         lm_state = np.int64(records.NO_ROW)

@@ -30,17 +30,28 @@ NODE = np.dtype(
     ]
 )
 ROOT, OUTSIDE, FREE, OFF = 1, -1, -2, -1
+WAITING = -3  # the slot of a new text that may enter the beam
 NO_ROW, HAS_ROW = 0, 1
 _MASS = [(name, "f8") for name in ("blank", "nonblank", "total")]  # log-probability of alignments, by their end
 MASS = np.dtype(_MASS)
 ACTIVE = np.dtype([("node", "i8"), *_MASS])
+ENDING = np.dtype([("label", "i8"), ("member", "f8"), ("whole", "f8")])  # alignments of a text that end with a label
+SPELLING = np.dtype(  # of a label: its characters, the next label with the same ones, the most that it adds to a bonus
+    [(name, "i8") for name in ("start", "length", "next_same", "ends_match")]
+    + [(name, "f8") for name in ("gain_inside", "gain_outside")]
+)
+CHARACTER = np.dtype(  # of a spelling; in the rest after it a word may begin or end, and a match of a hotword end
+    [(name, "i8") for name in ("character", "closes", "ends_match", "rest_length")] + [("rest_gain", "f8")]
+)
 CANDIDATE = np.dtype(  # a prefix of the beam (label -1), or a new prefix: one of the beam and a label
     [("node", "i8"), ("label", "i8"), ("is_member", "i8"), *_MASS, ("score", "f8"), ("guest_score", "f8")]
 )
 STATE = np.dtype(
-    [(name, "i8") for name in ("num_active", "root", "first_free", "num_free", "num_missing")]
+    # the first of the free nodes that were used before, or 0; the nodes from num_made on are free and never were used
+    [(name, "i8") for name in ("num_active", "root", "first_free", "num_made", "num_free", "num_missing")]
     + [(name, "i8") for name in ("NODES", "BEAM", "CANDIDATES", "SCORES", "INDICES", "MISSING", "ROWS")]
     + [(name, "i8") for name in ("BEAM_WHOLE", "CANDIDATES_WHOLE")]  # mass including alignments through guests
+    + [(name, "i8") for name in ("ENDINGS", "NEXT_ENDINGS", "NEXT_BEAM", "NEXT_WHOLE", "NEW_NODES")]  # of spellings
 )
 FINAL = np.dtype(
     [(name, "i8") for name in ("node", "num_words", "num_unknown", "unknown_letters")]
@@ -49,10 +60,12 @@ FINAL = np.dtype(
 RULES = np.dtype(
     [(name, "i8") for name in ("num_labels", "blank", "beam_width", "num_guests", "open_tokens")]
     + [(name, "i8") for name in ("has_words", "has_hotwords", "has_lexicon", "only_lexicon")]
-    + [("lm_units", "i8")]
+    + [(name, "i8") for name in ("lm_units", "most_endings", "longest")]  # the last two are 0 without spellings
     + [(name, "f8") for name in ("token_threshold", "score_threshold", "skipped_above", "words_gain", "largest_gain")]
+    + [("hotword_step", "f8")]  # the most that a character adds by hotwords; with spellings only
     + [(name, "f8") for name in ("lm_weight", "word_bonus")]
     + [(f"unknown_{name}", "f8") for name in ("word_score", "letter_score", "ahead")]
     + [(name, "i8") for name in ("LABELS", "LEXICON", "HOTWORDS", "LM")]  # LM: `field_values` of an `NgramTables`
+    + [(name, "i8") for name in ("SPELLINGS", "CHARACTERS", "SUFFIXES")]
 )
 NO_LM, LM_OF_WORDS, LM_OF_LABELS, LM_OF_ROWS = 0, 1, 2, 3

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from asr.compute.runtime import needing_torch
 from asr.ctc import beam
 from asr.ctc.beam import LARGEST_SCORE, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
+from asr.ctc.spellings import Spellings
 from asr.ctc.trie import WordTrie
 from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions
-from asr.errors import AsrWarning, DataError, InputError
+from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
-from asr.text.alphabet import BLANK, Alphabet
+from asr.text.alphabet import BLANK, Alphabet, join_bytes
 from asr.text.normalization import is_han
 from asr.text.transcript import find_words
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
-    from asr.lm.rnn import LanguageModel
 
 _APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are often typed instead of an apostrophe
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
@@ -45,7 +46,7 @@ class ExpectedHotword(NamedTuple):
 
 
 def make_search(
-    alphabet: Alphabet, options: DecodingOptions, *, device: str
+    alphabet: Alphabet, options: DecodingOptions, *, device: str, spellings: Spellings | None = None
 ) -> tuple[BeamSearch, tuple[ExpectedHotword, ...], frozenset[str]]:
     """A search with the language model, lexicon and hotwords of the options.
 
@@ -53,48 +54,57 @@ def make_search(
     change the pruning of other words with the same beginning.
 
     Args:
+        alphabet: characters of the labels, or of their spellings.
         device: where a recurrent language model computes.
+        spellings: of labels that are pieces of words.
     Returns:
         The search, its hotwords, and the words of its lexicon and hotwords; no words without a lexicon.
     """
-    _warm_up()
+    _warm_up(spellings is not None)
     language = options.language
+    if spellings is not None and language.fuse_lm:
+        raise ConfigError(
+            "fuse_lm needs labels of one character each, but these are pieces of words; give rescore_lm in its place",
+            *("fuse_lm", "rescore_lm"),
+        )
     lm = _read_lm(language.lm) if language.lm else None
     label_words: np.ndarray | None = None
-    if lm is not None and lm.over_characters and not language.lexicon:
+    if lm is not None and lm.over_characters and not language.has_lexicon:
         label_words = _label_words(lm, alphabet)
     words: Iterable[tuple[str, int]] = ()  # with their numbers
-    if language.lexicon:
-        words = ((word, _number(lm, word)) for word in _read_words(language.lexicon, alphabet))
+    if language.has_lexicon:
+        words = ((word, _number(lm, word)) for word in _read_words(language, alphabet))
     elif lm is not None and label_words is None:
         words = ((word, number) for number, word in enumerate(lm.words) if number)  # without <unk>
-    spellings: dict[tuple[int, ...], int] = {}
+    lexicon: dict[tuple[int, ...], int] = {}
     for word, number in words:
         if len(word.split()) == 1 and (spelling := spell(word, alphabet)):  # a no-break space would separate two words
-            spellings.setdefault(spelling, number)
+            lexicon.setdefault(spelling, number)
     if lm is not None:
-        _check_script(lm, language, alphabet, label_words, spellings)
+        _check_script(lm, language, alphabet, label_words, lexicon)
     hotword_weights: dict[tuple[int, ...], float] = {}
     for spelling, weight in _spell_hotwords(language.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
     if options.search.only_lexicon:  # the search finds no other words
         for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
-            spellings.setdefault(spell(word, alphabet), _number(lm, word))
-    expected, hotwords = _expect(hotword_weights, spellings, alphabet, options.search)
+            lexicon.setdefault(spell(word, alphabet), _number(lm, word))
+    expected, hotwords = _expect(hotword_weights, lexicon, alphabet, options.search)
     labelled = list(enumerate(alphabet.characters, start=1))
     search = BeamSearch(
-        num_labels=alphabet.size,
+        num_labels=alphabet.size if spellings is None else spellings.num_labels,
         blank=BLANK,
         options=options.search,
         delimiters=[label for label, character in labelled if character == " "],
         standalone=[label for label, character in labelled if is_han(character)],
-        lexicon=WordTrie(list(spellings), list(spellings.values())) if spellings else None,
+        lexicon=WordTrie(list(lexicon), list(lexicon.values())) if lexicon else None,
         lm=None if lm is None else lm.tables,
         label_words=label_words,
         label_model=_label_model(alphabet, language.fuse_lm, device) if language.fuse_lm else None,
         hotwords=hotwords,
+        spellings=spellings,
     )
-    known = frozenset(map(alphabet.decode, spellings))
+    characters = ("", *alphabet.characters)  # faster than `Alphabet.decode`, which checks each label
+    known = frozenset(join_bytes("".join(map(characters.__getitem__, spelling))) for spelling in lexicon)
     if known:
         known |= {word for hotword in expected for word in hotword.text.split()}
     return search, expected, known
@@ -126,7 +136,7 @@ def _expect(
                 charged = start + max(_num_shared(word, near) for near in known[max(index - 1, 0) : index + 1])
                 for i in range(min(charged, len(reward) - 1), len(reward)):
                     reward[i] += word_price + letter_price * (min(i + 1, end) - start)
-        expected.append(ExpectedHotword(text, weight, num_unknown, unknown_letters))
+        expected.append(ExpectedHotword(join_bytes(text), weight, num_unknown, unknown_letters))
         rewards.append(reward)
     return tuple(expected), Hotwords(list(weights), [reward[-1] for reward in rewards], earned=rewards)
 
@@ -137,14 +147,19 @@ def _num_shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _label_model(alphabet: Alphabet, name: str, device: str) -> LabelModel:
-    from asr.lm.fusion import CharacterFusion  # which loads torch
+    from asr.lm.recurrent import find_language_model
 
-    return CharacterFusion(load_language_model(name, device), characters=alphabet.characters, blank=BLANK)
+    with needing_torch("fuse_lm"):
+        from asr.compute.device import find_device
+        from asr.lm.fusion import CharacterFusion
+        from asr.lm.rnn import LanguageModel
+    model = LanguageModel.load(find_language_model(name)).prepare(find_device(device))
+    return CharacterFusion(model, characters=alphabet.characters, blank=BLANK)
 
 
-def _warm_up() -> None:
+def _warm_up(spellings: bool) -> None:
     """Load the compiled search and aligner, or compile them with a warning."""
-    from asr.ctc import alignment
+    from asr.ctc import alignment, subword_alignment
 
     warned: list[None] = []
 
@@ -153,8 +168,8 @@ def _warm_up() -> None:
             warnings.warn("compiling the beam search, once on this machine: a few seconds", AsrWarning, stacklevel=2)
         warned.append(None)
 
-    beam.warm_up(say)
-    alignment.warm_up(say)
+    beam.warm_up(say, spellings=spellings)
+    (subword_alignment if spellings else alignment).warm_up(say)
 
 
 def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
@@ -162,6 +177,8 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
 
     White space counts as single spaces. An apostrophe that the alphabet lacks is replaced by one that it has.
     """
+    if (labels := alphabet.spell(text)) and text.split() == [text]:  # most words: in half of the time
+        return labels
     text = " ".join(text.split())
     if any(mark in text for mark in _APOSTROPHES) and (
         known := [mark for mark in _APOSTROPHES if alphabet.spell(mark)]
@@ -173,14 +190,6 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
         if labels := alphabet.spell(change(text)):
             return labels
     return ()
-
-
-def load_language_model(name: str, device: str) -> LanguageModel:
-    """A recurrent language model by its name or folder, on a device."""
-    from asr.compute.device import find_device  # these load torch
-    from asr.lm.rnn import LanguageModel, find_language_model
-
-    return LanguageModel.load(find_language_model(name)).to(find_device(device))
 
 
 def _read_lm(path: str) -> NgramModel:
@@ -262,13 +271,15 @@ def _check_script(
         letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
         number, known, units = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
         condition, example = "known to the language model", alphabet.characters[letters[0] - 1] if letters else ""
-    elif options.lexicon:
+    elif options.has_lexicon:
         number, known, units = len(spellings), sum(map(bool, spellings.values())), "words of the lexicon"
         condition, example = "known to the language model", alphabet.decode(next(iter(spellings)))
     else:
         real = [word for word in lm.words[1:] if word not in ("<s>", "</s>")]
         number, known, units = len(real), len(spellings), "words of the language model"
-        condition, example = "spelled in the model's alphabet", next((w for w in real if not spell(w, alphabet)), "")
+        condition, example = "spelled in the model's alphabet", ""
+        if 2 * known < number:  # a search of its own, which takes time
+            example = next((word for word in real if not spell(word, alphabet)), "")
     if not known:
         raise InputError(
             f"{units} must be {condition}; none of the {number} is, {example!r} for example; give a language model in "
@@ -283,18 +294,27 @@ def _check_script(
         )
 
 
-def _read_words(path: str, alphabet: Alphabet) -> list[str]:
-    """The words of a lexicon file."""
+def _read_words(options: LanguageOptions, alphabet: Alphabet) -> list[str]:
+    """The words of a lexicon, from its file or list."""
     words = []
-    for number, line in _lines(path):
-        if len(line.split()) > 1:
-            raise DataError(f"a line of a lexicon must be one word, not {line!r}", path=path, line=number)
-        if not spell(line, alphabet):
-            raise DataError(f"{line!r} cannot be spelled in the model's alphabet", path=path, line=number)
+    for index, line in enumerate(options.known_words):
+        if fault := _fault(line, alphabet):
+            raise InputError(f"lexicon[{index}]: {fault}")
+        words.append(line)
+    for number, line in _lines(options.lexicon) if options.lexicon else ():
+        if fault := _fault(line, alphabet):
+            raise DataError(fault, path=options.lexicon, line=number)
         words.append(line)
     if not words:
-        raise DataError("a lexicon must have at least one word; it has none", path=path)
+        raise DataError("a lexicon must have at least one word; it has none", path=options.lexicon)
     return words
+
+
+def _fault(line: str, alphabet: Alphabet) -> str:
+    """The reason why a line is no word of a lexicon; empty if it is one."""
+    if len(line.split()) > 1:
+        return f"a line of a lexicon must be one word, not {line!r}"
+    return "" if spell(line, alphabet) else f"{line!r} cannot be spelled in the model's alphabet"
 
 
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:

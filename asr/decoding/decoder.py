@@ -12,32 +12,36 @@ import numpy as np
 
 from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
-from asr.decoding.beam_search import file_versions, load_language_model, make_search, named_files, read_source
+from asr.decoding.beam_search import file_versions, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
 from asr.decoding.options import DecodingOptions
+from asr.decoding.places import Places, make_spellings, place_path, place_tokens
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
 from asr.errors import ConfigError, InputError
 from asr.files.reading import Identity
 from asr.options import to_json
-from asr.text.alphabet import BLANK, Alphabet
+from asr.text.alphabet import BLANK, Alphabet, join_bytes
+from asr.text.subwords import Subwords
 from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words, split_words
 
 _SUM_TOLERANCE = 0.01  # rounding of half precision; for logits and probabilities the error is much larger
 _NUM_WEIGHED = 32  # hypotheses for confidences, at most
+_UNLISTED = ("prior", "known_words")  # long options, which transcripts do not repeat
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
 
 
 class Decoder:
-    """Decodes the emissions of one alphabet; reads the files of its options once. Threads may share it.
+    """Decodes the emissions of one model; reads the files of its options once. Threads may share it.
 
     Args:
-        alphabet: characters of the labels.
+        labels: an alphabet, or subwords, whose characters are then the `alphabet`.
         options: None means the defaults, greedy decoding.
         device: where a recurrent language model computes; see `asr.compute.device.find_device`.
-        dtype: torch format of its matrix products in rescoring; None is float32.
+        dtype: torch format of its matrix products in rescoring; None is float32, on the processor in onnxruntime.
     Raises:
         DataError: a language model, the lexicon or a file of hotwords cannot be read, or a line of the lexicon is not
             one word in the alphabet.
+        ConfigError: fuse_lm is given for subwords.
         InputError: the alphabet can spell no hotword, or no word of the language model; or a fused language model lacks
             one of its characters.
     Warns:
@@ -45,20 +49,28 @@ class Decoder:
     """
 
     def __init__(
-        self, alphabet: Alphabet, options: DecodingOptions | None = None, *, device: str = "cpu", dtype: Any = None
+        self,
+        labels: Alphabet | Subwords,
+        options: DecodingOptions | None = None,
+        *,
+        device: str = "cpu",
+        dtype: Any = None,
     ):
-        self.alphabet = alphabet
+        self.labels, self.spellings = labels, make_spellings(labels)
+        self.alphabet = labels.alphabet if isinstance(labels, Subwords) else labels
         self.options = options or DecodingOptions()
         values = {"beam_width": 1} if self.options.greedy else to_json(self.options)
-        self._effective_options = {name: value for name, value in values.items() if name != "prior"}
-        if self.options.prior and len(self.options.prior) != alphabet.size:
+        self._effective_options = {name: value for name, value in values.items() if name not in _UNLISTED}
+        if self.options.prior and len(self.options.prior) != labels.size:
             raise ConfigError(
-                f"prior must have a probability for each of the {alphabet.size} labels; got {len(self.options.prior)}"
+                f"prior must have a probability for each of the {labels.size} labels; got {len(self.options.prior)}"
             )
         self._search: BeamSearch | None = None
         self._rescorer: Rescorer | None = None
         if not self.options.greedy:
-            self._search, self._hotwords, lexicon = make_search(alphabet, self.options, device=device)
+            self._search, self._hotwords, lexicon = make_search(
+                self.alphabet, self.options, device=device, spellings=self.spellings
+            )
             if self.options.rescoring.rescore_lm:
                 self._rescorer = self._make_rescorer(lexicon, device, dtype)
 
@@ -76,7 +88,7 @@ class Decoder:
 
         A recurrent language model, in rescoring or in the search, scores the hypotheses of all utterances together.
         """
-        emissions = [checked_log_probs(emission, num_labels=self.alphabet.size) for emission in log_probs]
+        emissions = [checked_log_probs(emission, num_labels=self.labels.size) for emission in log_probs]
         timelines = [
             _make_timeline(len(emission), frame_seconds, duration_seconds)
             for emission, duration_seconds in zip(emissions, durations_seconds, strict=True)
@@ -100,15 +112,15 @@ class Decoder:
     def _greedy(self, emission: np.ndarray, timeline: Timeline) -> Transcript:
         """The transcript of the best path."""
         best = best_path(emission, blank=BLANK)
-        spelled = self.alphabet.decode(best.tokens)
+        spelled, places = place_path(best, self.labels)
         hypothesis = Hypothesis(
-            text=" ".join(spelled.split()),
+            text=" ".join(join_bytes(spelled).split()),
             score=best.score,
-            tokens=tuple(best.tokens.tolist()),
-            spans=tuple((start, end) for start, end in best.spans.tolist()),
+            tokens=tuple(places.labels),
+            spans=tuple((start, end) for start, end in places.label_spans),
         )
-        confidences = of_words(spelled, best.confidences) ** self.options.confidence.greedy_confidence_power
-        return self._of_hypotheses([hypothesis], spelled, confidences.tolist(), timeline)
+        confidences = of_words(spelled, places.confidences) ** self.options.confidence.greedy_confidence_power
+        return self._of_hypotheses([hypothesis], spelled, places.spans, confidences.tolist(), timeline)
 
     def _search_all(self, emissions: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
         """The hypotheses of the search for each emission, the best first; at least one, perhaps an empty one."""
@@ -133,7 +145,7 @@ class Decoder:
         return replace(
             hypothesis,
             text=text,
-            words=tuple(split_words(text)),
+            words=tuple(map(join_bytes, split_words(text))),
             num_unknown=hypothesis.num_unknown - sum(hotword.num_unknown for hotword in expected),
             unknown_letters=hypothesis.unknown_letters - sum(hotword.unknown_letters for hotword in expected),
             hotword_score=sum(hotword.weight for hotword in expected),
@@ -143,28 +155,27 @@ class Decoder:
         """The transcript of hypotheses, the best first."""
         options, spelled = self.options.confidence, hypotheses[0].text
         n_best = hypotheses[: self.options.num_best]
-        spans, character_confidences = zip(
-            *(place_tokens(emission, hypothesis.tokens) for hypothesis in n_best), strict=True
-        )
+        places = [place_tokens(emission, hypothesis.tokens, self.spellings) for hypothesis in n_best]
+        character_confidences = places[0].confidences
         scores = np.array([hypothesis.score for hypothesis in hypotheses]) / options.confidence_temperature
         num_weighed = int((scores >= scores[0] - _NEGLIGIBLE).sum())
         agreement = agreements([hypothesis.words for hypothesis in hypotheses[:num_weighed]])
         shares = word_shares(agreement, scores[:num_weighed])
-        confidences = shares * of_words(spelled, character_confidences[0]) ** options.confidence_power
+        confidences = shares * of_words(spelled, character_confidences) ** options.confidence_power
         if options.confidence_calibration:
-            features = evidence(confidences, of_utterance(character_confidences[0]))
+            features = evidence(confidences, of_utterance(character_confidences))
             confidences = calibrated(features, options.confidence_calibration)
-        readable = [self._hypothesis(*pair, timeline) for pair in zip(n_best, spans, strict=True)]
-        return self._of_hypotheses(readable, spelled, confidences.tolist(), timeline)
+        readable = [self._hypothesis(*pair, timeline) for pair in zip(n_best, places, strict=True)]
+        return self._of_hypotheses(readable, spelled, places[0].spans, confidences.tolist(), timeline)
 
-    def _hypothesis(self, hypothesis: BeamHypothesis, spans: Sequence[list[int]], timeline: Timeline) -> Hypothesis:
+    def _hypothesis(self, hypothesis: BeamHypothesis, places: Places, timeline: Timeline) -> Hypothesis:
         """The hypothesis for a transcript, with its text and the spans of its tokens."""
-        options = self.options
+        options, spans = self.options, places.spans
         return Hypothesis(
-            text=" ".join(hypothesis.text.split()),
+            text=" ".join(join_bytes(hypothesis.text).split()),
             score=hypothesis.score,
-            tokens=tuple(hypothesis.tokens.tolist()),
-            spans=tuple((start, end) for start, end in spans),
+            tokens=tuple(places.labels),
+            spans=tuple((start, end) for start, end in places.label_spans),
             acoustic=hypothesis.acoustic_score,
             lm=hypothesis.lm_score if options.language.lm or options.language.fuse_lm else None,
             rnn=hypothesis.rnn_score,
@@ -185,12 +196,20 @@ class Decoder:
         )
 
     def _of_hypotheses(
-        self, hypotheses: Sequence[Hypothesis], spelled: str, confidences: Sequence[float], timeline: Timeline
+        self,
+        hypotheses: Sequence[Hypothesis],
+        spelled: str,
+        spans: Sequence[Sequence[int]],
+        confidences: Sequence[float],
+        timeline: Timeline,
     ) -> Transcript:
-        """The transcript of hypotheses, the first with the text `spelled`, with the confidence of each word."""
+        """The transcript of hypotheses, with the confidence of each word.
+
+        The first hypothesis has the characters `spelled` with these spans.
+        """
         return Transcript(
             text=hypotheses[0].text,
-            words=tuple(_words(spelled, hypotheses[0].spans, confidences, timeline))[::-1],
+            words=tuple(_words(spelled, spans, confidences, timeline))[::-1],
             hypotheses=tuple(hypotheses),
             timeline=timeline,
             options=self._effective_options,
@@ -200,9 +219,13 @@ class Decoder:
         options = self.options.rescoring
         source = read_source(options.source_lm, self.alphabet) if options.source_lm else None
         assert options.rescore_lm
-        model = load_language_model(options.rescore_lm, device)
-        dtype = dtype if model.can_run(dtype) else None
-        return Rescorer(model, self.options, source=source, lexicon=lexicon, dtype=dtype)
+        from asr.lm.loading import load_language_model
+        from asr.lm.recurrent import find_language_model
+
+        runtime = "onnx" if device == "cpu" and dtype is None else "torch"
+        folder = find_language_model(options.rescore_lm)
+        model = load_language_model(folder, runtime=runtime, device=device, dtype=dtype)
+        return Rescorer(model, self.options, source=source, lexicon=lexicon)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:
@@ -224,7 +247,7 @@ def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -
 
 def decode(
     log_probs: Any,
-    alphabet: Alphabet,
+    alphabet: Alphabet | Subwords,
     options: DecodingOptions | None = None,
     *,
     frame_seconds: float = 1.0,
@@ -245,7 +268,7 @@ def decode(
     Args:
         log_probs: (T, V) floating natural log-probabilities, a NumPy array or a torch tensor on any device; V is
             alphabet.size, Φ is column 0, T may be 0.
-        alphabet: characters of the labels.
+        alphabet: characters of the labels, or subwords.
         options: None means the defaults.
         frame_seconds: from one frame to the next; left at 1, all times count frames.
         duration_seconds: of the sound, which ends in the frame before the last or later; None means
@@ -283,41 +306,36 @@ def _make_timeline(num_frames: int, frame_seconds: float, duration_seconds: floa
 
 
 @lru_cache(maxsize=8)
-def _cached_decoder(alphabet: Alphabet, options: DecodingOptions, versions: tuple[Identity | None, ...]) -> Decoder:
+def _cached_decoder(
+    alphabet: Alphabet | Subwords, options: DecodingOptions, versions: tuple[Identity | None, ...]
+) -> Decoder:
     return Decoder(alphabet, options)
-
-
-def place_tokens(emission: np.ndarray, tokens: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
-    """The spans [start, end), in frames, of U tokens by forced alignment, and (U,) their confidences.
-
-    Without tokens both are empty, even if no path through the emission is possible.
-    """
-    from asr.ctc.alignment import align
-
-    if not len(tokens):
-        return [], np.zeros(0)
-    alignment = align(emission, tokens, blank=BLANK)
-    return alignment.spans.tolist(), alignment.confidences
 
 
 def _words(
     spelled: str,
-    spans: Sequence[tuple[int, int]],
+    spans: Sequence[Sequence[int]],
     confidences: Sequence[float],
     timeline: Timeline,
 ) -> Iterator[Word]:
-    """Words from the last to the first, without overlap; `spelled` has one character for each token."""
+    """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`."""
     limit = timeline.num_frames
     for (start, end), confidence in zip(list(find_words(spelled))[::-1], reversed(confidences), strict=True):
         end_frame = min(spans[end - 1][1], limit)
         limit = min(spans[start][0], end_frame - 1)
         yield Word(
-            text=spelled[start:end], start_frame=limit, end_frame=end_frame, confidence=confidence, timeline=timeline
+            text=join_bytes(spelled[start:end]),
+            start_frame=limit,
+            end_frame=end_frame,
+            confidence=confidence,
+            timeline=timeline,
         )
 
 
-def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
+def checked_log_probs(log_probs: Any, *, num_labels: int, remedy: str = "") -> np.ndarray:
     """(T, V) in float32 or float64, checked to hold natural log-probabilities of V labels.
+
+    `remedy` is the end of the message about logits and probabilities.
 
     Raises:
         InputError: as `decode`.
@@ -344,6 +362,6 @@ def checked_log_probs(log_probs: Any, *, num_labels: int) -> np.ndarray:
         row = wrong[0]
         raise InputError(
             "log_probs must hold natural log-probabilities, each row of which sums to 1 once exponentiated; "
-            f"row {row} sums to {sums[row]:.4g}; apply log_softmax to logits, the logarithm to probabilities"
+            f"row {row} sums to {sums[row]:.4g}; apply log_softmax to logits, the logarithm to probabilities{remedy}"
         )
     return emission

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,42 +12,24 @@ import numpy as np
 from asr.decoding.decoder import Decoder, checked_log_probs
 from asr.decoding.options import BEAM_WIDTH, DecodingOptions
 from asr.errors import InputError
-from asr.text.alphabet import Alphabet
+from asr.text.labels import Labels, LabelSource
 from asr.text.transcript import Transcript
-
-PADS = ("<pad>", "[pad]")  # compared without case, like the labels below
-BLANKS = ("", *PADS, "<blank>", "<blk>", "_")
-SPACES = ("|", " ", "▁")
-UNUSED = ("<s>", "</s>", "<unk>", "[unk]", "[cls]", "[sep]", "⁇", *PADS, "<blank>", "<blk>")
 
 
 class LabelDecoder:
-    """Decodes emissions with a column for each of the given labels; see `build_decoder`."""
+    """Decodes emissions with a column for each of the given labels; see `build_decoder`. Threads may share it."""
 
     def __init__(
         self,
-        labels: Sequence[str] | Mapping[str, int],
+        labels: LabelSource,
         options: DecodingOptions,
         *,
         blank: str | int | None = None,
         logits: bool = False,
     ):
-        labels = _checked_labels(labels)
-        self._num_columns = len(labels)
+        self.labels = Labels(labels, blank=blank)
         self._logits = logits
-        blank_column = _blank_column(labels, blank)
-        space = next((label for label in SPACES if label in labels), None)
-        others = [column for column in range(len(labels)) if column != blank_column]
-        self._letters = [column for column in others if labels[column].casefold() not in UNUSED]
-        self._silent = [blank_column, *sorted(set(others) - set(self._letters))]
-        for column in self._letters:
-            if len(labels[column]) != 1:
-                raise InputError(
-                    f"each label must be one character, except a blank ({', '.join(map(repr, BLANKS))}) and labels "
-                    f"without sound ({', '.join(UNUSED)}); labels[{column}] is {labels[column]!r}"
-                )
-        characters = tuple(" " if labels[column] == space else labels[column] for column in self._letters)
-        self.decoder = Decoder(Alphabet(characters), options)
+        self.decoder = Decoder(self.labels.alphabet, options)
 
     def decode(self, emission: Any, *, frame_seconds: float = 1.0) -> Transcript:
         """The transcript of one utterance.
@@ -56,26 +39,63 @@ class LabelDecoder:
 
         Args:
             emission: (T, V) floating, a column for each label: natural log-probabilities, or logits if the decoder was
-                built with `logits`. NumPy array or torch tensor.
+                built with `logits`. NumPy array or torch tensor, on any device.
             frame_seconds: from one frame to the next; left at 1, all times count frames.
         Raises:
             InputError: it has another shape or other values.
         """
+        return self.decoder.decode(self._arranged(emission), frame_seconds=frame_seconds)
+
+    def decode_batch(
+        self,
+        emissions: Any,
+        lengths: Any = None,
+        *,
+        frame_seconds: float = 1.0,
+        num_threads: int | None = None,
+    ) -> list[Transcript]:
+        """The transcripts of several utterances, the same as from `decode` one by one.
+
+        Args:
+            emissions: (B, T, V) as for `decode`, or a list of (T, V).
+            lengths: (B,) the frames of each utterance; frames past them may hold anything. None means all.
+            frame_seconds: as for `decode`.
+            num_threads: None takes one for each processor.
+        Raises:
+            InputError: as for `decode`; or a length is missing or not within 0 .. T.
+        """
+        if num_threads is None:
+            num_threads = os.cpu_count() or 1
+        elif num_threads < 1:
+            raise InputError(f"num_threads must be at least 1; got {num_threads}")
+        with ThreadPoolExecutor(num_threads) as pool:
+            arranged = list(pool.map(self._arranged, _cut(emissions, lengths)))
+            if self.decoder.options.rescoring.rescore_lm:  # scores all hypotheses together
+                durations = [None] * len(arranged)
+                return self.decoder.decode_many(arranged, frame_seconds=frame_seconds, durations_seconds=durations)
+            return list(pool.map(lambda one: self.decoder.decode(one, frame_seconds=frame_seconds), arranged))
+
+    def _arranged(self, emission: Any) -> np.ndarray:
+        """(T, K) log-probabilities of the labels of the decoder."""
+        num_columns = self.labels.num_columns
+        if getattr(emission, "ndim", 2) == 3:
+            raise InputError(
+                f"an emission must be (T, {num_columns}), one utterance; got shape {tuple(emission.shape)}; "
+                "decode_batch takes several"
+            )
         if self._logits:
-            emission = _normalized(emission, num_labels=self._num_columns)
-        else:
-            emission = checked_log_probs(emission, num_labels=self._num_columns)
-        blank = np.logaddexp.reduce(emission[:, self._silent], axis=1, keepdims=True)
-        emission = np.concatenate([blank, emission[:, self._letters]], axis=1)
-        return self.decoder.decode(emission, frame_seconds=frame_seconds)
+            return self.labels.arrange(_normalized(emission, num_labels=num_columns))
+        remedy = "; or build the decoder with logits=True"
+        return self.labels.arrange(checked_log_probs(emission, num_labels=num_columns, remedy=remedy))
 
 
 def build_decoder(
-    labels: Sequence[str] | Mapping[str, int],
+    labels: LabelSource,
     ngram_path: str | os.PathLike[str] | None = None,
     *,
     blank: str | int | None = None,
     logits: bool = False,
+    lexicon: str | os.PathLike[str] | Collection[str] | None = None,
     **options: Any,
 ) -> LabelDecoder:
     """A beam search over the labels of any CTC model, called like pyctcdecode's `build_ctcdecoder`.
@@ -83,73 +103,51 @@ def build_decoder(
         decoder = asr.build_decoder(["<pad>", "<s>", "</s>", "<unk>", "|", "E", ...], "lm.arpa.gz", lm_weight=0.5)
         decoder.decode(log_probs).text
 
+    Labels are letters or pieces of words. All segmentations of a text into pieces are one hypothesis. Lexicon, language
+    model and hotwords are over characters and words, never over pieces.
+
     Args:
-        labels: one for each column, in their order: one character each; "" or <pad> and the like for the blank, once;
-            "|", " " or "▁" for the space; <s>, </s> and <unk> have no sound. Or a mapping of labels to columns, like
-            `tokenizer.get_vocab()`.
+        labels: one for each column, in their order; or a mapping of labels to columns, like `tokenizer.get_vocab()`; or
+            a file: tokens.txt, vocab.txt, vocab.json, tokenizer.json, or a model of SentencePiece. `asr.text.subwords`
+            lists the styles of pieces. "" or <pad> and the like is the blank, once; other labels in brackets, such as
+            <s> and [UNK], have no sound.
         ngram_path: an ARPA file of words or characters, plain, .gz or .xz; None means no language model.
         blank: label or column of the blank, if its name does not identify it: "-" of torchaudio's bundles, "<s>" of
-            fairseq's dictionaries.
+            fairseq's dictionaries; "append" if the blank is the last column and has no label (NeMo).
         logits: emissions will be logits, not log-probabilities.
+        lexicon: a file of all known words, one a line, or a list of them.
         options: of `DecodingOptions`: beam_width (16), lm_weight, word_bonus, hotwords ...
     Raises:
         ConfigError: an option is wrong.
         InputError: labels are not as above, the blank is unknown, or the labels can spell no hotword, or no word of the
             language model.
-        DataError: the ARPA file cannot be read.
+        DataError: the ARPA file, the lexicon or the file of labels cannot be read.
     """
     if ngram_path is not None:
         options["lm"] = os.fspath(ngram_path)
+    if lexicon is not None:
+        options["lexicon"] = os.fspath(lexicon) if isinstance(lexicon, os.PathLike) else lexicon
     decoding = DecodingOptions.of(**{"beam_width": BEAM_WIDTH, **options})
     return LabelDecoder(labels, decoding, blank=blank, logits=logits)
 
 
-def _checked_labels(labels: object) -> list[str]:
-    """A label for each column, in order."""
-    if isinstance(labels, Mapping):
-        columns = list(labels.values())
-        if set(map(type, columns)) - {int} or sorted(columns) != list(range(len(columns))):
-            shown = ", ".join(map(str, columns[:9])) + ", ..." * (len(columns) > 9)
-            raise InputError(f"labels by name must have the columns 0 .. {len(columns) - 1}, each once; got {shown}")
-        labels = sorted(labels, key=labels.__getitem__)
-    if isinstance(labels, (set, frozenset)):
-        raise InputError("labels must be in the order of the columns, but a set has no order; give a list")
-    if (
-        isinstance(labels, str)
-        or not isinstance(labels, Collection)
-        or not all(isinstance(label, str) for label in labels)
-    ):
-        raise InputError(f"labels must be a list of strings, one for each column; got {labels!r:.80}")
-    return [str(label) for label in labels]
-
-
-def _blank_column(labels: Sequence[str], blank: str | int | None) -> int:
-    """The column of the blank, as given or by its name."""
-    if isinstance(blank, str):
-        columns = [column for column, label in enumerate(labels) if label == blank]
-        if len(columns) != 1:
-            raise InputError(f"blank must be one of the labels; {len(columns)} of them are {blank!r}")
-        return columns[0]
-    if blank is not None:
-        if not isinstance(blank, (int, np.integer)) or not 0 <= blank < len(labels):
-            raise InputError(f"blank must be a label or a column, 0 .. {len(labels) - 1}; got {blank!r}")
-        return int(blank)
-    columns = [column for column, label in enumerate(labels) if label.casefold() in BLANKS]
-    fairseq = bool(labels) and labels[0] == "<s>"
-    if len(columns) == 1 and not (fairseq and labels[columns[0]].casefold() in PADS):
-        return columns[0]
-    candidates = [f"{labels[column]!r} in column {column}" for column in columns] or ["none"]
-    if fairseq:
-        cure = "give blank='<s>' if this is a dictionary of fairseq, whose blank is its first label, else blank='<pad>'"
-    elif columns:
-        cure = f"name the right one, blank={labels[columns[0]]!r} for example"
-    elif "-" in labels:
-        cure = "give blank='-' if these are the labels of a torchaudio bundle, else the blank's label or column"
-    else:
-        cure = "give its label or column, blank=0 for example; if the list leaves it out, put '' where its column is"
-    raise InputError(
-        f"labels must have one blank, one of {', '.join(map(repr, BLANKS))}; got {', '.join(candidates)}; {cure}"
-    )
+def _cut(emissions: Any, lengths: Any) -> Sequence[Any]:
+    """The emission of each utterance, without the frames past its length."""
+    emissions = [*emissions]
+    if lengths is None:
+        return emissions
+    if hasattr(lengths, "detach"):
+        lengths = lengths.detach().cpu()
+    frames = np.asarray(lengths)
+    if frames.shape != (len(emissions),) or frames.dtype.kind not in "iu":
+        raise InputError(
+            f"lengths must be (B,) whole numbers with the B of the emissions, {len(emissions)}; "
+            f"got shape {frames.shape} in {frames.dtype}"
+        )
+    for row, (emission, length) in enumerate(zip(emissions, frames.tolist(), strict=True)):
+        if not 0 <= length <= len(emission):
+            raise InputError(f"lengths must lie in 0 .. {len(emission)}; lengths[{row}] is {length}")
+    return [emission[:length] for emission, length in zip(emissions, frames.tolist(), strict=True)]
 
 
 def _normalized(logits: Any, *, num_labels: int) -> np.ndarray:

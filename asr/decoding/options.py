@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +19,8 @@ BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # if an option needs a beam and no width 
 class LanguageOptions:
     """Language model, lexicon and hotwords of a beam search.
 
-    In Python `hotwords` may also be a mapping of words to weights.
+    In Python `hotwords` may also be a mapping of words to weights, and `lexicon` a list of words, which becomes
+    `known_words`; this field has no flag.
     """
 
     lm: str | None = option(None, "n-gram model of words or characters: .arpa, .gz, .xz, or .safetensors", file=True)
@@ -28,6 +30,7 @@ class LanguageOptions:
         file=True,
     )
     lexicon: str | None = option(None, "file of known words, one a line (default: the words of lm)", file=True)
+    known_words: tuple[str, ...] = option(())
     hotwords: tuple[str, ...] = option(
         (), f"words or phrases to expect, or @FILE of them, each WORD or WORD:NATS ({HOTWORD_WEIGHT:g})"
     )
@@ -37,12 +40,19 @@ class LanguageOptions:
             object.__setattr__(self, "hotwords", _entries(self.hotwords))
         if isinstance(self.hotwords, str) or not all(isinstance(entry, str) for entry in self.hotwords):
             raise ConfigError(f"hotwords must be a tuple of words, not {self.hotwords!r}", "hotwords")
+        if self.lexicon and self.known_words:
+            raise ConfigError("lexicon must be a file or a list of words; got both", "lexicon")
         if self.lm and self.fuse_lm:
             raise ConfigError(
                 "lm and fuse_lm must not both be given: leave one out, or give rescore_lm in place of fuse_lm; got "
                 f"{self.lm!r} and {self.fuse_lm!r}",
                 *("lm", "fuse_lm", "rescore_lm"),
             )
+
+    @property
+    def has_lexicon(self) -> bool:
+        """Whether there is a list of known words, in a file or not."""
+        return bool(self.lexicon or self.known_words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +124,11 @@ class DecodingOptions:
         if self.prior_weight and not self.prior:
             message = "prior_weight needs a prior, which this model lacks: asr-evaluate --tune finds one"
             raise ConfigError(message, "prior_weight")
-        if self.search.only_lexicon and not (self.language.lexicon or self.language.lm):
+        if self.search.only_lexicon and not (self.language.has_lexicon or self.language.lm):
             message = "only_lexicon needs lexicon, or an lm of words; give one, or leave it out"
             raise ConfigError(message, "only_lexicon", "lexicon", "lm")
         needs = [entry.name for entry in fields(self.language) if getattr(self.language, entry.name)]
+        needs = ["lexicon" if name == "known_words" else name for name in needs]
         needs += ["rescore_lm"] * bool(self.rescoring.rescore_lm) + ["num_best"] * (self.num_best > 1)
         if self.greedy and needs:
             message = (
@@ -156,6 +167,11 @@ class DecodingOptions:
         changes = dict(changes)
         if isinstance(hotwords := changes.get("hotwords"), Mapping):
             changes["hotwords"] = _entries(hotwords)
+        lexicon = changes.get("lexicon")
+        if lexicon is not None and not isinstance(lexicon, (str, os.PathLike)):
+            changes |= {"lexicon": None, "known_words": tuple(lexicon)}
+        elif lexicon:
+            changes.setdefault("known_words", ())
         for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
             if changes.get(name):
                 changes.setdefault(other, None)

@@ -29,11 +29,9 @@ import numpy as np
 from asr.ctc.beam import BeamHypothesis
 from asr.decoding.options import DecodingOptions
 
-if TYPE_CHECKING:  # torch takes seconds to load
-    import torch
-
+if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
-    from asr.lm.rnn import LanguageModel
+    from asr.lm.recurrent import TokenScores
 
 LONGEST = 1000  # most tokens of an utterance to rescore: a minute of speech without a pause
 TOGETHER = 1 << 18  # tokens of hypotheses in a batch, unless one utterance alone has more
@@ -64,19 +62,17 @@ class Rescorer:
         options: the weights.
         source: the source language model, over characters; it must have all characters of the acoustic model.
         lexicon: the words of the search's lexicon; if empty, no word is unknown.
-        dtype: format of the recurrent model's matrix products; None is float32.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: TokenScores,
         options: DecodingOptions,
         *,
         source: NgramModel | None = None,
         lexicon: Set[str] = frozenset(),
-        dtype: torch.dtype | None = None,
     ):
-        self.model, self.options, self.source, self.dtype = model, options, source, dtype
+        self.model, self.options, self.source = model, options, source
         self.lexicon = lexicon if options.search.unknown_letter_score else frozenset()
 
     def rescore(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
@@ -94,15 +90,10 @@ class Rescorer:
         return results
 
     def _rescore_group(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
-        import torch
-
-        from asr.compute.device import autocast
         from asr.lm.prefix_tree import score_together
 
         texts = [" ".join(hypothesis.words) for hypothesis in chain.from_iterable(lists)]
-        with autocast(self.dtype or torch.float32, next(self.model.parameters()).device):
-            scores = score_together(self.model, texts)
-        log_probs = iter(np.maximum(scores, LEAST_SCORE).tolist())
+        log_probs = iter(np.maximum(score_together(self.model, texts), LEAST_SCORE).tolist())
         sources: Iterator[float | None] = iter([None] * len(texts))
         if self.source is not None:
             counted = list(map(self._has_source, texts)) if self.lexicon else None

@@ -12,16 +12,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from asr.ctc.trie import Trie
-from asr.lm.rnn import CELLS, LanguageModel
+from asr.lm.recurrent import CELLS, TokenScores
 from asr.lm.vocabulary import EOS
 from asr.text.normalization import normalize
 
 
-def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray:
-    """Natural logarithm of the probability of each sentence, (n,) float64: the same as `LanguageModel.token_scores`.
+def score_together(model: TokenScores, sentences: Sequence[str]) -> np.ndarray:
+    """Natural logarithm of the probability of each sentence, (n,) float64: the same as `TokenScores.token_scores`.
 
     Args:
         model: over words or characters.
@@ -37,37 +36,31 @@ def score_together(model: LanguageModel, sentences: Sequence[str]) -> np.ndarray
     return np.array([log_probs[row] if spelled else -math.inf for row, spelled in zip(sequences, whole, strict=True)])
 
 
-@torch.inference_mode()
-def _score_tree(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+def _score_tree(model: TokenScores, sequences: Sequence[Sequence[int]]) -> np.ndarray:
     """Log-probabilities of different sequences of tokens, each ended by <eos>, (n,) float64."""
-    was_training = model.training
-    model.eval()
     tree = Trie(sequences, name="sequences")
-    device = next(model.parameters()).device
-    labels, parents = torch.from_numpy(tree.labels).to(device), torch.from_numpy(tree.parents).to(device)
-    log_probs = torch.zeros(len(labels), dtype=torch.float64, device=device)
-    rows = max(1, CELLS // max(model.softmax.num_logits, 4 * model.config.network.hidden_size))
-    hidden, state = model(torch.full((1, 1), EOS, device=device), model.start_state(1))
+    labels = tree.labels.astype(np.int64)
+    log_probs = np.zeros(len(labels))
+    rows = max(1, CELLS // model.widest)
+    hidden, state = model.advance(np.full((1, 1), EOS), model.start_state(1))
     hidden = hidden[:, 0]
     begin, inner = 1, np.zeros(1, dtype=np.int64)  # nodes with children, whose hidden and state are known
     while len(inner):
         # The children of a level are consecutive; every node except the ends of sentences has some.
         end = begin + int(np.searchsorted(tree.parents[begin:], inner[-1], side="right"))
-        above = torch.from_numpy(np.searchsorted(inner, tree.parents[begin:end])).to(device)
+        above = np.searchsorted(inner, tree.parents[begin:end])
         for start in range(begin, end, rows):
             part = slice(start, min(start + rows, end))
-            own = model.target_log_probs(hidden[above[part.start - begin : part.stop - begin]], labels[part])
-            log_probs[part] = log_probs[parents[part]] + own.double()
-        inner = begin + np.flatnonzero(tree.labels[begin:end] != EOS)
+            own = model.target_scores(hidden[above[part.start - begin : part.stop - begin]], labels[part])
+            log_probs[part] = log_probs[tree.parents[part]] + own
+        inner = begin + np.flatnonzero(labels[begin:end] != EOS)
         if len(inner):
-            nodes = torch.from_numpy(inner).to(device)
-            before = state[above[nodes - begin]]
+            before = state[above[inner - begin]]
             steps = [
-                model(labels[nodes[start : start + rows], None], before[start : start + rows])
+                model.advance(labels[inner[start : start + rows], None], before[start : start + rows])
                 for start in range(0, len(inner), rows)
             ]
-            hidden, state = steps[0] if len(steps) == 1 else map(torch.cat, zip(*steps, strict=True))  # large: no copy
+            hidden, state = steps[0] if len(steps) == 1 else map(model.join, zip(*steps, strict=True))  # large: no copy
             hidden = hidden[:, 0]
         begin = end
-    model.train(was_training)
-    return log_probs.cpu().numpy()[tree.ends]
+    return log_probs[tree.ends]

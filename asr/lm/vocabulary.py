@@ -24,6 +24,7 @@ EOS: Final = 0
 UNK: Final = 1
 EOS_TEXT: Final = "<eos>"
 UNK_TEXT: Final = "<unk>"
+NUM_SPECIAL: Final = {"word": 2, "character": 1}  # tokens that are no entries, by unit
 
 MOST_TYPES = 4_000_000  # different words in memory while counting a text, about half a gigabyte
 
@@ -74,7 +75,7 @@ class Vocabulary:
 
     @property
     def _num_special(self) -> int:
-        return 2 if self.unit == "word" else 1
+        return NUM_SPECIAL[self.unit]
 
     @property
     def size(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ from asr.text.normalization import excerpt, is_invisible
 BLANK: Final = 0
 """The label of Φ, the CTC blank, which is no character."""
 
+_FIRST_BYTE: Final = 0x10FF00  # of 256 code points for private use
+_RUN_OF_BYTES = re.compile(f"[{chr(_FIRST_BYTE)}-{chr(_FIRST_BYTE + 255)}]+")
+
 
 @dataclass(frozen=True)
 class Alphabet:
@@ -26,6 +30,9 @@ class Alphabet:
 
     A foreign model may have a character that NFC decomposes, such as Bengali U+09DF or Hebrew U+FB2A. Decoding writes
     it unchanged; encoding replaces its NFC spelling by it.
+
+    A model may spell rare characters in bytes of UTF-8. A byte is a character of its own, `byte_character`; encoding
+    replaces a character that the alphabet lacks by its bytes, and `join_bytes` makes characters of the bytes again.
 
     Args:
         characters: V - 1 different characters, at least one, each a str of one code point, in label order.
@@ -66,7 +73,13 @@ class Alphabet:
         text = unicodedata.normalize("NFC", text)
         for spelling, character in self._outside_nfc:
             text = text.replace(spelling, character)
+        if self._has_bytes:
+            text = "".join(character if character in self._labels else _in_bytes(character) for character in text)
         return text
+
+    @cached_property
+    def _has_bytes(self) -> bool:
+        return any(map(is_byte, self.characters))
 
     @property
     def size(self) -> int:
@@ -138,6 +151,32 @@ class Alphabet:
         if isinstance(texts, str):
             raise InputError(f"texts must be several texts, not one str; got {excerpt(texts, 0)!r}; put it in a list")
         return cls(tuple(sorted({character for text in texts for character in unicodedata.normalize("NFC", text)})))
+
+
+def byte_character(byte: int) -> str:
+    """The character that stands for a byte of UTF-8, 0 .. 255; an ASCII byte is its own character."""
+    return chr(byte if byte < 0x80 else _FIRST_BYTE + byte)
+
+
+def is_byte(character: str) -> bool:
+    """Whether it stands for a byte that is not ASCII."""
+    return _RUN_OF_BYTES.fullmatch(character) is not None
+
+
+def _in_bytes(character: str) -> str:
+    return "".join(map(byte_character, character.encode("utf-8", "surrogatepass")))
+
+
+def join_bytes(text: str) -> str:
+    """The text with characters in place of the `byte_character`s; U+FFFD where bytes give no visible character."""
+    if text.isascii():
+        return text
+
+    def joined(run: re.Match[str]) -> str:
+        decoded = bytes(ord(byte) - _FIRST_BYTE for byte in run[0]).decode("utf-8", "replace")
+        return "".join("\ufffd" if _fault(character) else character for character in decoded)
+
+    return _RUN_OF_BYTES.sub(joined, text)
 
 
 def _fault(character: object) -> str | None:

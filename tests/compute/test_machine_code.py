@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import llvmlite.binding
 import pytest
 
 import asr
+from asr.compute import machine_code
 from asr.compute.machine_code import Kernels
 from asr.ctc import alignment, beam
 from asr.errors import AsrWarning
@@ -116,17 +118,17 @@ def test_a_change_of_any_source_compiles_again(folder):
     assert len(stored(folder)) == 2
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: b"",
-        lambda content: content[:-1],
-        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
-        lambda content: b"[]\n" + content,
-        lambda content: content.replace(b'"scaled"', b'"scaler"'),
-        lambda content: b"\xff\xfe" + content,
-    ],
-)
+DAMAGES = [
+    lambda content: b"",
+    lambda content: content[:-1],
+    lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    lambda content: b"[]\n" + content,
+    lambda content: content.replace(b'"scaled"', b'"scaler"'),
+    lambda content: b"\xff\xfe" + content,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_written_again(folder, damage):
     load(folder)
     (file,) = stored(folder)
@@ -148,10 +150,10 @@ def test_where_nothing_can_be_written_each_process_compiles(folder, monkeypatch)
 def test_the_users_cache_is_next_when_the_package_cannot_be_written_to(folder, monkeypatch):
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     kernels = make(folder)
-    beside, users = kernels._paths
+    _, beside, users = kernels._paths
     assert beside.parent.name == "__pycache__"
     assert users.parent == folder / "home" / "asr"
-    monkeypatch.setattr(kernels, "_paths", [folder / "helper.py" / beside.name, users])
+    monkeypatch.setattr(kernels, "_paths", [folder / "none", folder / "helper.py" / beside.name, users])
     assert kernels["scaled"](4, -2) == 38
     assert users.exists()
 
@@ -160,8 +162,95 @@ def test_a_user_without_a_home_has_no_cache(folder, monkeypatch):
     for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    (beside,) = make(folder)._paths
+    _, beside = make(folder)._paths
     assert beside.parent.name == "__pycache__"
+
+
+@pytest.fixture
+def built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in a wheel of these kernels."""
+    monkeypatch.setattr(machine_code, "_BUILT", folder / "built")
+    make(folder).build()
+    (file,) = (folder / "built").iterdir()
+    return file
+
+
+def test_a_built_file_is_loaded_without_compiling_or_storing(folder, built):
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (38, 0)
+    assert stored(folder) == []
+
+
+def test_a_built_file_is_as_trusted_as_the_package_around_it(folder, built):
+    built.parent.chmod(0o777)
+    assert load(folder)[1] == 0
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_built_file_is_left_and_the_kernels_are_compiled(folder, built, damage):
+    damaged = damage(built.read_bytes())
+    built.write_bytes(damaged)
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (38, 1)
+    assert built.read_bytes() == damaged
+    assert load(folder)[1] == 0  # from the cache
+
+
+def test_a_built_file_of_other_sources_is_not_loaded(folder, built):
+    (folder / "helper.py").write_text("FACTOR = 100\n")
+    sys.modules.pop("helper", None), sys.modules.pop("a_kernel", None)
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (398, 1)
+
+
+@pytest.mark.parametrize("place", ["processor", "architecture", "system"])
+def test_a_built_file_for_another_place_is_not_loaded(folder, built, monkeypatch, place):
+    if place == "system":
+        monkeypatch.setattr(sys, "platform", "another")
+    else:
+        names = ("another", machine_code._processor()[1]) if place == "architecture" else ("x86_64", "generic")
+        monkeypatch.setattr(machine_code, "_processor", lambda: names)
+    assert not make(folder)._paths[0].exists()
+    kernels, calls = load(folder)
+    assert (kernels["scaled"](4, -2), calls) == (38, 1)
+
+
+@pytest.mark.parametrize(
+    ("triple", "lacking", "processor"),
+    [
+        ("x86_64-unknown-linux-gnu", "avx512f", ("x86_64", "x86-64-v3")),
+        ("x86_64-unknown-linux-gnu", "fma", ("x86_64", "x86-64")),
+        ("x86_64-pc-windows-msvc", "avx2", ("x86_64", "x86-64")),
+        ("aarch64-unknown-linux-gnu", "avx2", ("aarch64", "generic")),
+        ("arm64-apple-darwin24.0.0", "avx2", ("arm64", "generic")),
+    ],
+)
+def test_code_is_made_for_the_lowest_processor_with_the_same_instructions(monkeypatch, triple, lacking, processor):
+    features = {name: name != lacking for name in ("avx512f", *machine_code._X86_64_V3)}
+    monkeypatch.setattr(llvmlite.binding, "get_process_triple", lambda: triple)
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+    assert machine_code._processor() == processor
+
+
+def test_a_second_build_compiles_nothing_and_a_build_of_other_sources_replaces_the_first(folder, built, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Kernels, "_compile", lambda self: pytest.fail("compiled again"))
+        make(folder).build()
+    assert list(built.parent.iterdir()) == [built]
+    (folder / "helper.py").write_text("FACTOR = 100\n")
+    sys.modules.pop("helper", None), sys.modules.pop("a_kernel", None)
+    make(folder).build()
+    (other,) = built.parent.iterdir()
+    assert other != built
+    assert load(folder)[0]["scaled"](4, -2) == 398
+
+
+def test_a_cache_in_which_others_can_write_is_not_built_into_a_wheel(folder, monkeypatch):
+    load(folder)
+    evil(folder)
+    monkeypatch.setattr(machine_code, "_BUILT", folder / "built")
+    make(folder).build()
+    assert load(folder)[0]["scaled"](4, -2) == 38
 
 
 def evil(folder: Path) -> None:

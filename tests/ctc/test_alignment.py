@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from enumeration import labelling_probabilities, merge_and_drop
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from enumeration import merge_and_drop
+from tests.ctc.enumeration import merge_and_drop
 
 from asr.ctc.collapse import collapse, minimum_frames
 from asr.errors import InputError

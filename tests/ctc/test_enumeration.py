@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from enumeration import labelling_probabilities, merge_and_drop
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 
 
 def test_merge_and_drop_by_hand():

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from enumeration import labelling_probabilities, merge_and_drop
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 
 from asr.ctc.greedy import best_path
 from asr.errors import InputError

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from enumeration import labelling_probabilities
+from tests.ctc.enumeration import labelling_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

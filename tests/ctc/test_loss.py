@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from enumeration import labelling_probabilities, merge_and_drop
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 from torch import Tensor
 
 from asr.ctc.loss import ctc_loss

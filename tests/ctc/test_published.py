@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from enumeration import labelling_probabilities
+from tests.ctc.enumeration import labelling_probabilities
 
 from asr.ctc.alignment import align
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch

@@ -14,8 +14,9 @@ from asr.ctc.collapse import collapse
 from asr.decoding import beam_search as search
 from asr.decoding.beam_search import spell
 from asr.decoding.confidence import calibrated, evidence, of_utterance
-from asr.decoding.decoder import Decoder, decode, place_tokens
+from asr.decoding.decoder import Decoder, decode
 from asr.decoding.options import DecodingOptions, LanguageOptions
+from asr.decoding.places import place_tokens
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.options import from_json, replace_options
 from asr.text.alphabet import Alphabet
@@ -390,7 +391,7 @@ def test_the_whole_utterance_moves_the_confidence_of_each_word():
         decode(ambiguous(), ENGLISH, DecodingOptions.of(beam_width=8, confidence_calibration=each))
         for each in ((), coefficients)
     )
-    _, characters = place_tokens(np.asarray(ambiguous()), np.array(plain.hypotheses[0].tokens))
+    characters = place_tokens(np.asarray(ambiguous()), np.array(plain.hypotheses[0].tokens)).confidences
     seen = evidence(np.array([word.confidence for word in plain.words]), of_utterance(characters))
     assert [word.confidence for word in moved.words] == pytest.approx(calibrated(seen, coefficients))
     assert moved.words != plain.words and moved.text == plain.text

@@ -17,7 +17,8 @@ from asr.decoding.options import DecodingOptions, RescoringOptions
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rerank
 from asr.errors import ConfigError, InputError
 from asr.lm.ngram import NgramModel
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.options import from_json, replace_options
 from asr.options import to_json as to_values
 from asr.output.formats import to_explanation, to_json
@@ -262,10 +263,10 @@ def test_the_parts_of_a_score_add_up(pear_model, source, tmp_path, rng):
 
 def test_where_its_layers_do_not_run_in_bfloat16_the_language_model_computes_in_float32(monkeypatch, pear_model):
     options = DecodingOptions.of(beam_width=4, rescore_lm=pear_model)
-    for runs, dtype in ((True, torch.bfloat16), (False, None)):
+    for runs, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr("asr.lm.rnn.can_run", lambda *_, answer=runs, **__: answer)
         decoder = Decoder(FRUIT, options, dtype=torch.bfloat16)
-        assert decoder._rescorer is not None and decoder._rescorer.dtype == dtype
+        assert decoder._rescorer is not None and decoder._rescorer.model.dtype == dtype
 
 
 def test_many_utterances_together_give_what_each_gives_alone(pear_model, rng):

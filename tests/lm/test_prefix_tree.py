@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from asr.lm import prefix_tree
 from asr.lm.prefix_tree import score_together
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 
 WORDS = ("A", "PEAR", "PAIR", "OF", "SALAD", "THE")
 
