@@ -205,7 +205,7 @@ def recognition(device: torch.device, folder: Path) -> list[float]:
     from asr.recognition import recognizer as recognizers
 
     devices.find_device = recognizers.find_device = lambda name: device
-    recognizer = recognizers.load("an4", precision="float32", decoding={"beam_width": 4})
+    recognizer = recognizers.load("an4", precision="float32", runtime="torch", decoding={"beam_width": 4})
     speech = Path(__file__).parent / "audio" / "cen8-mmxg-b.flac"
     emission = recognizer.log_probs(speech)
     found = align(torch.from_numpy(emission).to(device), [1, 2, 3], blank=0)

@@ -12,63 +12,12 @@ Every reduction by s turns n frames into ceil(n / s); `EncoderOptions.output_len
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal, TypeVar
-
 import torch
 from torch import Tensor, nn
 
-from asr.compute.cells import Cell, make_cell
-from asr.errors import ConfigError
-from asr.options import check_limits, check_options, option
-
-Length = TypeVar("Length", int, Tensor)
-MOST_STRIDES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderOptions:
-    """Shape of the recurrent stack."""
-
-    reduction: Literal["conv", "stack"] = option("conv", "reduce time by strided convolutions or by stacking frames")
-    time_strides: tuple[int, ...] = option(
-        (2, 1), "time stride of each convolution, or number of stacked frames", least=1, most=100
-    )
-    conv_channels: int = option(32, "channels of each convolution", least=1, most=1024)
-    cell: Cell = option("lstm", "recurrent cell")
-    num_layers: int = option(4, "recurrent layers", least=1, most=256)
-    hidden_size: int = option(256, "units of each direction of each layer", least=1, most=65536)
-    bidirectional: bool = option(True, "read the utterance in both directions")
-    merge: Literal["sum", "concat"] = option("sum", "add or concatenate the two directions")
-    projection: int = option(0, "project each layer's output to this width; 0: do not", least=0, most=65536)
-    pool_after_layer: int = option(1, "halve the frames by max pooling after this layer; 0: nowhere", least=0)
-    residual: bool = option(True, "add a layer's input to its output where widths agree")
-    layer_norm: bool = option(True, "normalise after each layer")
-    dropout: float = option(0.35, "dropout after the reduction and after each layer", least=0, below=1)
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        if not 1 <= len(self.time_strides) <= MOST_STRIDES:
-            raise ConfigError(
-                f"time_strides must be 1 to {MOST_STRIDES} integers, not {len(self.time_strides)}", "time_strides"
-            )
-        if self.reduction == "stack" and len(self.time_strides) != 1:
-            message = f"time_strides must be one number with reduction stack, not {self.time_strides}"
-            raise ConfigError(message, "time_strides", "reduction")
-        check_limits("pool_after_layer", self.pool_after_layer, most=self.num_layers)
-
-    @property
-    def time_reduction(self) -> int:
-        """Input frames per output frame."""
-        return math.prod(self.time_strides) * (2 if self.pool_after_layer else 1)
-
-    def output_length(self, length: Length) -> Length:
-        """Number of output frames for `length` input frames; an int or an int64 tensor of any shape.
-
-        ceil(ceil(n / a) / b) = ceil(n / (a b)), so the chain of reductions is one division.
-        """
-        return -(-length // self.time_reduction)
+from asr.acoustic.options import EncoderOptions
+from asr.acoustic.shapes import divide_up
+from asr.compute.cells import make_cell
 
 
 class Encoder(nn.Module):
@@ -140,7 +89,7 @@ class ConvReduction(nn.Module):
         for stride, convolution in zip(self.strides, self.convolutions, strict=True):
             hidden = hidden.masked_fill(~valid(lengths, hidden.shape[2])[:, None, :, None], 0.0)
             hidden = torch.relu(convolution(hidden))
-            lengths = -(-lengths // stride)
+            lengths = divide_up(lengths, stride)
         hidden = hidden.transpose(1, 2).flatten(2)  # (B, C, T', M') -> (B, T', C * M')
         return self.dropout(hidden), lengths
 
@@ -157,7 +106,7 @@ class StackReduction(nn.Module):
         features = features.masked_fill(~valid(lengths, features.shape[1])[:, :, None], 0.0)
         features = nn.functional.pad(features, (0, 0, 0, -features.shape[1] % self.stride))
         batch, frames, bins = features.shape
-        return features.reshape(batch, frames // self.stride, bins * self.stride), -(-lengths // self.stride)
+        return features.reshape(batch, frames // self.stride, bins * self.stride), divide_up(lengths, self.stride)
 
 
 class RecurrentLayer(nn.Module):
@@ -198,7 +147,7 @@ def reversal(lengths: Tensor, num_frames: int) -> Tensor:
     """(B * T,) int64: for each flat frame its mirror within the utterance's length; padding frames do not move."""
     frames = torch.arange(num_frames, device=lengths.device)
     mirrored = torch.where(frames < lengths[:, None], lengths[:, None] - 1 - frames, frames)
-    rows = torch.arange(len(lengths), device=lengths.device)[:, None] * num_frames
+    rows = torch.arange(lengths.shape[0], device=lengths.device)[:, None] * num_frames
     return (rows + mirrored).flatten()
 
 
@@ -209,8 +158,7 @@ def permute_frames(hidden: Tensor, order: Tensor) -> Tensor:
 
 def max_pool_time(hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Maximum over each pair of frames; an odd last frame does not change. (B, T, D) -> (B, ceil(T / 2), D)."""
-    if hidden.shape[1] % 2:
-        hidden = nn.functional.pad(hidden, (0, 0, 0, 1))
+    hidden = nn.functional.pad(hidden, (0, 0, 0, hidden.shape[1] % 2))
     first, second = hidden[:, 0::2], hidden[:, 1::2]
     both = valid(lengths // 2, first.shape[1])[:, :, None]
-    return torch.where(both, torch.maximum(first, second), first), -(-lengths // 2)
+    return torch.where(both, torch.maximum(first, second), first), divide_up(lengths, 2)

@@ -29,175 +29,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from asr.acoustic.pretrained import FRAME_SAMPLES, SAMPLE_RATE, WhisperShape, num_frames
+from asr.acoustic.options import SAMPLE_SCALE, SMALLEST_DEVIATION, FrontendOptions
+from asr.acoustic.spectrum import cepstral_matrix, delta_filters, mel_filterbank, window_function
 from asr.errors import ConfigError, InputError
-from asr.options import check_limits, check_options, option
-
-SAMPLE_SCALE = 2.0**15  # Kaldi's unit: one step of a 16-bit sample
-
-DELTA_WINDOW = 2  # frames on each side of a first-order delta; Kaldi's default
-
-# Natural-log power that varies by less than 0.02 (0.1 dB) in an utterance has no information, as in an empty band
-# or a clip of one frame. A division by the true deviation would only magnify rounding errors.
-SMALLEST_DEVIATION = 0.02
 
 # Frames in one FFT on the CPU: they fit into its cache, which is 2.5 times faster than all at once.
 CPU_BLOCK_FRAMES = 1024
-
-# More than any features need: 512 filters of 8192 frequencies; 16,000 frames of 1024 points a second.
-MOST_WEIGHTS, MOST_POINTS, MOST_FFT = 1 << 23, 1 << 24, 1 << 16
-
-Kind = Literal["log-mel", "mfcc"]
-Window = Literal["povey", "hanning", "hamming", "rectangular"]
-Normalization = Literal["utterance", "global", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrontendOptions:
-    """Definition of the features; saved with the model, so that training and decoding use the same features.
-
-    Raises:
-        ConfigError: a value is out of range, the frame shift is not a whole number of samples, or a mel filter would
-            cover no frequency of the FFT.
-    """
-
-    kind: Kind = option("log-mel", "compute log-mel energies, or MFCCs from them")
-    sample_rate: int = option(16000, "samples per second of the waveforms", least=1, most=1_000_000)
-    frame_length_ms: float = option(25.0, "length of a frame in milliseconds", least=0, most=1000)
-    frame_shift_ms: float = option(
-        10.0, "milliseconds from one frame to the next; a whole number of samples", least=0, most=1000
-    )
-    num_mel_bins: int = option(80, "number of triangular mel filters", least=1, most=10_000)
-    num_ceps: int = option(13, "cepstral coefficients, C0 included (mfcc)")
-    cepstral_lifter: float = option(22.0, "amplify the higher cepstra; 0: do not (mfcc)", least=0, most=10_000)
-    low_frequency: float = option(20.0, "lower edge of the first mel filter in Hz")
-    high_frequency: float = option(0.0, "upper edge of the last mel filter in Hz; 0 or below: counted from Nyquist")
-    window: Window = option("povey", "multiply each frame by this window")
-    preemphasis: float = option(0.97, "subtract this share of the previous sample", least=0, most=1)
-    remove_dc_offset: bool = option(True, "subtract the mean from each frame")
-    snip_edges: bool = option(False, "use only frames inside the audio; otherwise reflect its ends")
-    dither: float = option(
-        0.0, "standard deviation of the noise added in training, in 16-bit steps", least=0, most=32768
-    )
-    energy_floor: float = option(
-        1.0, "smallest energy of a mel bin before the logarithm, for 16-bit samples", least=1e-30, most=1e30
-    )
-    delta_order: int = option(0, "1: append differences over time, 2: also their differences", least=0, most=2)
-    pretrained: str | None = option(
-        None, "use the outputs of this pretrained encoder as features, a folder with config.json and model.safetensors"
-    )
-    whisper: WhisperShape | None = None  # its shape, once it is part of a model
-    normalization: Normalization = option(
-        "utterance", "normalise mean and deviation over each utterance, by fixed statistics, or not at all"
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        if (self.pretrained or self.whisper) and self.sample_rate != SAMPLE_RATE:
-            raise ConfigError(
-                f"sample_rate must be {SAMPLE_RATE} with pretrained, not {self.sample_rate}",
-                "sample_rate",
-                "pretrained",
-            )
-        check_limits("num_ceps", self.num_ceps, least=1, most=self.num_mel_bins if self.kind == "mfcc" else 10_000)
-        shift = self.sample_rate * self.frame_shift_ms / 1000
-        if not math.isclose(shift, round(shift), abs_tol=1e-6) or shift < 0.5:
-            raise ConfigError(
-                f"frame_shift_ms must be a whole number of samples, at least one, but {self.frame_shift_ms} ms "
-                f"at {self.sample_rate} Hz is {shift:g}",
-                "frame_shift_ms",
-            )
-        if self.window_length < 2:
-            message = f"frame_length_ms must be 2 samples or more, but {self.frame_length_ms} ms is fewer"
-            raise ConfigError(message, "frame_length_ms")
-        self._check_memory()
-        bottom, top = self.frequency_range
-        nyquist = self.sample_rate / 2
-        if not 0 <= bottom < top <= nyquist:
-            raise ConfigError(
-                f"mel filters must lie within 0 to {nyquist:g} Hz (Nyquist), not {bottom:g} to {top:g} Hz"
-            )
-        empty = (mel_filterbank(self).amax(dim=1) == 0).sum().item()
-        if empty:
-            raise ConfigError(
-                f"each mel filter must cover a frequency of the FFT ({self.fft_length} points), but {empty} of "
-                f"{self.num_mel_bins} cover none; lower num_mel_bins or lengthen the frames"
-            )
-
-    def _check_memory(self) -> None:
-        """Raise a ConfigError before allocating arrays that are larger than any use needs."""
-        second = round(self.sample_rate / self.hop_length * self.fft_length)
-        for name, count, most in (
-            ("the mel filters", self.num_mel_bins * self.fft_length, MOST_WEIGHTS),
-            ("the cosines", self.num_mel_bins * self.num_ceps if self.kind == "mfcc" else 0, MOST_WEIGHTS),
-            ("the frames of a second", second, MOST_POINTS),
-            ("a frame", self.fft_length, MOST_FFT),
-        ):
-            if count > most:
-                raise ConfigError(
-                    f"{name} must be at most {most} numbers, but are {count} with frames of {self.fft_length} points "
-                    f"every {self.hop_length} samples and {self.num_mel_bins} mel filters; lower num_mel_bins, shorten "
-                    "the frames or shift them further"
-                )
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from one frame to the next."""
-        if self.whisper:
-            return FRAME_SAMPLES
-        return round(self.sample_rate * self.frame_shift_ms / 1000)
-
-    @property
-    def window_length(self) -> int:
-        """Samples in a frame; a fraction of a sample is dropped, as Kaldi does."""
-        return int(self.sample_rate * self.frame_length_ms / 1000 + 1e-6)
-
-    @property
-    def fft_length(self) -> int:
-        """Points of the FFT: the smallest power of two that is not below the frame length."""
-        return 1 << (self.window_length - 1).bit_length()
-
-    @property
-    def frequency_range(self) -> tuple[float, float]:
-        """The outer edges of the mel filters, in Hz."""
-        high = self.high_frequency
-        return float(self.low_frequency), float(high if high > 0 else self.sample_rate / 2 + high)
-
-    @property
-    def num_features(self) -> int:
-        """The number of features of a frame, M, deltas included."""
-        if self.whisper:
-            return self.whisper.d_model
-        return (self.num_mel_bins if self.kind == "log-mel" else self.num_ceps) * (1 + self.delta_order)
-
-    @overload
-    def num_frames(self, num_samples: int) -> int: ...
-    @overload
-    def num_frames(self, num_samples: Tensor) -> Tensor: ...
-    def num_frames(self, num_samples: int | Tensor) -> int | Tensor:
-        """The number of frames for a number of samples, of one utterance or of each in a tensor.
-
-        With `snip_edges` only whole windows count: 1 + floor((n - window) / hop), none in a clip shorter than a window.
-        Without it, frame t is centred on sample (t + 1/2) hop and there are round(n / hop) frames (halves rounded up):
-        a clip of half a hop or more, 5 ms by default, has a frame, and a shorter clip has none.
-
-        Args:
-            num_samples: samples, 0 or more; an int or an int64 tensor of any shape.
-        Returns:
-            Frames, of the same type and shape.
-        """
-        if self.whisper:
-            return num_frames(num_samples)  # type: ignore[type-var]  # of either type
-        if self.snip_edges:
-            frames = (num_samples - self.window_length) // self.hop_length + 1
-            return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)
-        return (num_samples + self.hop_length // 2) // self.hop_length
 
 
 class Frontend(nn.Module):
@@ -218,12 +59,16 @@ class Frontend(nn.Module):
     def __init__(self, options: FrontendOptions):
         super().__init__()
         self.options = options
-        self.register_buffer("window", window_function(options.window, options.window_length), persistent=False)
-        self.register_buffer("mel_filters", mel_filterbank(options).T.float().contiguous(), persistent=False)
+        constants = {
+            "window": window_function(options.window, options.window_length),
+            "mel_filters": mel_filterbank(options),
+        }
         if options.kind == "mfcc":
-            self.register_buffer("cepstra", _cepstral_matrix(options), persistent=False)
+            constants["cepstra"] = cepstral_matrix(options)
         if options.delta_order:
-            self.register_buffer("delta_filters", _delta_filters(options.delta_order), persistent=False)
+            constants["delta_filters"] = delta_filters(options.delta_order)
+        for name, values in constants.items():
+            self.register_buffer(name, torch.from_numpy(values).float(), persistent=False)
         self._statistics_known = False
         if options.normalization == "global":
             # NaN until they are set, so that missing statistics are an error.
@@ -248,12 +93,17 @@ class Frontend(nn.Module):
             ConfigError: global statistics were never set.
         """
         features, mask, feature_lengths = self._unnormalized(waveforms, lengths)
+        if self.options.normalization == "global":
+            self._require_statistics()
+        return self.normalized(features, mask), feature_lengths
+
+    def normalized(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, T, M) normalised as the options say; zero where mask (B, T) is false."""
         if self.options.normalization == "utterance":
             features = _normalize_utterances(features, mask)
         elif self.options.normalization == "global":
-            self._require_statistics()
             features = (features - self.mean) / self.std
-        return features.masked_fill(~mask[:, :, None], 0.0), feature_lengths
+        return features.masked_fill(~mask[:, :, None], 0.0)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the statistics of `normalization="global"`.
@@ -333,7 +183,7 @@ class Frontend(nn.Module):
         before = torch.arange(-left, 0, device=samples.device).expand(len(samples), -1)
         after = lengths[:, None] + torch.arange(window, device=samples.device)  # the last frame ends before n + window
         outside = torch.cat((before, after), dim=1)
-        reflected = samples.gather(1, _reflect(outside, lengths[:, None]))
+        reflected = samples.gather(1, reflect(outside, lengths[:, None]))
         extended = nn.functional.pad(samples, (left, window)).scatter_(1, outside + left, reflected)
         return extended[:, left + first :].unfold(1, window, hop)[:, :num_frames]
 
@@ -341,6 +191,12 @@ class Frontend(nn.Module):
         """(B, T, window_length) -> (B, T, bins)."""
         if frames.numel() == 0:  # MKL's FFT refuses an empty batch
             return frames.new_zeros(*frames.shape[:2], self.options.num_mel_bins)
+        spectrum = self.spectrum(frames)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return (power @ self.mel_filters).clamp(min=self.options.energy_floor).log()
+
+    def spectrum(self, frames: Tensor) -> Tensor:
+        """(..., window_length) -> (..., F) complex: a linear function of the samples of a frame."""
         if self.options.remove_dc_offset:
             frames = frames - frames.mean(dim=-1, keepdim=True)
         if self.options.preemphasis:
@@ -348,9 +204,7 @@ class Frontend(nn.Module):
             frames = torch.sub(frames, previous, alpha=self.options.preemphasis)
         # Pad and square explicitly: on the CPU this is several times faster than rfft(n=...) and abs().
         padding = (0, self.options.fft_length - self.options.window_length)
-        spectrum = torch.fft.rfft(nn.functional.pad(frames * self.window, padding))  # (B, T, F) complex
-        power = spectrum.real.square() + spectrum.imag.square()
-        return (power @ self.mel_filters).clamp(min=self.options.energy_floor).log()
+        return torch.fft.rfft(nn.functional.pad(frames * self.window, padding))
 
     def _require_statistics(self) -> None:
         """Raise a ConfigError until the statistics are set; a later check would only wait for the GPU."""
@@ -360,66 +214,6 @@ class Frontend(nn.Module):
                     "global normalisation needs statistics: call fit_normalization, or load weights, first"
                 )
             self._statistics_known = True
-
-
-def window_function(name: Window, length: int) -> Tensor:
-    """The window, (length,) float32, symmetric: its first and last values are equal.
-
-    Args:
-        name: "povey" (Hann to the power 0.85), "hanning", "hamming" or "rectangular".
-        length: samples, 2 or more.
-    """
-    if name == "rectangular":
-        return torch.ones(length)
-    if name == "hamming":
-        return torch.hamming_window(length, periodic=False, dtype=torch.float64).float()
-    hann = torch.hann_window(length, periodic=False, dtype=torch.float64)
-    return (hann.pow(0.85) if name == "povey" else hann).float()
-
-
-def mel_filterbank(options: FrontendOptions) -> Tensor:
-    """Kaldi's mel filters, (num_mel_bins, fft_length / 2 + 1) float64.
-
-    They are triangles of height 1 on the axis 1127 ln(1 + f / 700), and each ends at the centres of its two neighbours.
-    """
-    low, high = (_mel(torch.tensor(frequency, dtype=torch.float64)).item() for frequency in options.frequency_range)
-    edges = torch.linspace(low, high, options.num_mel_bins + 2, dtype=torch.float64)[:, None]
-    bins = torch.arange(options.fft_length // 2 + 1, dtype=torch.float64)
-    mel = _mel(bins * options.sample_rate / options.fft_length)
-    rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0)
-
-
-def _mel(frequency: Tensor) -> Tensor:
-    return 1127.0 * torch.log1p(frequency / 700.0)
-
-
-def _cepstral_matrix(options: FrontendOptions) -> Tensor:
-    """(num_mel_bins, num_ceps) float32: the orthonormal DCT-II, each column times its lifter."""
-    bins, ceps = options.num_mel_bins, options.num_ceps
-    order = torch.arange(ceps, dtype=torch.float64)
-    centre = torch.arange(bins, dtype=torch.float64)[:, None] + 0.5
-    matrix = torch.cos(math.pi / bins * centre * order) * math.sqrt(2 / bins)
-    matrix[:, 0] = math.sqrt(1 / bins)
-    if options.cepstral_lifter:
-        matrix *= 1 + 0.5 * options.cepstral_lifter * torch.sin(math.pi * order / options.cepstral_lifter)
-    return matrix.float()
-
-
-def _delta_filters(order: int) -> Tensor:
-    """(taps, order) float32, a centred column for each order; the first is d[t] = sum_k k x[t + k] / sum_k k^2."""
-    offsets = torch.arange(-DELTA_WINDOW, DELTA_WINDOW + 1, dtype=torch.float64)
-    first = offsets / offsets.square().sum()
-    reach = DELTA_WINDOW * order
-    filters = torch.zeros(2 * reach + 1, order, dtype=torch.float64)
-    column = torch.ones(1, dtype=torch.float64)
-    for index in range(order):
-        # The filter applied to itself: a full convolution. conv1d is a correlation, so one filter is reversed.
-        column = nn.functional.conv1d(column[None, None], first.flip(0)[None, None], padding=2 * DELTA_WINDOW)[0, 0]
-        margin = reach - len(column) // 2
-        filters[margin : len(filters) - margin, index] = column
-    return filters.float()
 
 
 def _append_deltas(features: Tensor, lengths: Tensor, filters: Tensor) -> Tensor:
@@ -436,7 +230,7 @@ def _append_deltas(features: Tensor, lengths: Tensor, filters: Tensor) -> Tensor
     return torch.cat((features, *deltas.unbind(dim=-1)), dim=-1)
 
 
-def _reflect(positions: Tensor, lengths: Tensor) -> Tensor:
+def reflect(positions: Tensor, lengths: Tensor) -> Tensor:
     """Positions (B, P) inside [0, length), with the waveform reflected without end: 2 1 0 | 0 1 2 | 2 1 0."""
     lengths = lengths.clamp(min=1)  # an empty utterance has no frame that uses them
     phase = positions % (2 * lengths)

@@ -7,72 +7,30 @@ A model folder contains `config.json` (format version, options of every part, al
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.acoustic.encoder import Encoder, EncoderOptions
-from asr.acoustic.frontend import Frontend, FrontendOptions
+from asr.acoustic.config import Configured, ModelConfig, read_config
+from asr.acoustic.encoder import Encoder
+from asr.acoustic.folder import KIND, own_files
+from asr.acoustic.frontend import Frontend
 from asr.acoustic.pretrained import PretrainedFrontend
-from asr.decoding.options import DecodingOptions
-from asr.errors import ConfigError, InputError
-from asr.files.model_config import embedded_folders, read_model_config, write_model_config
+from asr.compute.cells import make_cell
+from asr.compute.device import autocast, choose_precision, find_device
+from asr.compute.runtime import Precision
 from asr.files.model_folder import Stored, read_weights, stored_weights, write_model_folder
-from asr.options import replace_options
 from asr.text.alphabet import Alphabet
-from asr.text.normalization import TextOptions
 
-KIND: Final = "acoustic model"
-DEFAULT_MODEL = "english"
 STATISTICS = ("frontend.mean", "frontend.std")
-MOST_VALUES = 1 << 24  # 64 MB; the embedded models have 1/64 of it
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Everything about a model except its weights: the content of config.json.
-
-    Args:
-        characters: the alphabet, from label 1 on.
-        text: how transcripts were normalised before they became labels.
-        frontend: definition of the features.
-        encoder: shape of the recurrent stack.
-        decoding: its default decoding options; their files are in its folder.
-        name: its name for `asr.load`.
-        description: its purpose, in a sentence, for `asr-transcribe --list-models`.
-        provenance: data, licence, seed, versions and measured error rates, as JSON values.
-    Raises:
-        InputError: the characters are not an alphabet.
-        ConfigError: a second of sound would become more than `MOST_VALUES` values in the encoder's first layer.
-    """
-
-    characters: tuple[str, ...]
-    text: TextOptions = field(default_factory=TextOptions)
-    frontend: FrontendOptions = field(default_factory=FrontendOptions)
-    encoder: EncoderOptions = field(default_factory=EncoderOptions)
-    decoding: DecodingOptions = field(default_factory=DecodingOptions)
-    name: str = ""
-    description: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        Alphabet(self.characters)
-        channels = self.encoder.conv_channels if self.encoder.reduction == "conv" else 1
-        values = self.frontend.sample_rate // self.frontend.hop_length * self.frontend.num_features * channels
-        if values > MOST_VALUES:
-            raise ConfigError(
-                f"a second of sound must become at most {MOST_VALUES} values, but becomes {values}: frames a second x "
-                "features x conv_channels; lower one of them"
-            )
-
-
-class AcousticModel(nn.Module):
+class AcousticModel(Configured, nn.Module):
     """Waveforms to log-probabilities of the labels; the content of a model folder.
 
     Args:
@@ -84,50 +42,59 @@ class AcousticModel(nn.Module):
     def __init__(self, config: ModelConfig, *, initialize: bool = True):
         super().__init__()
         self.config = config
+        self._dtype = torch.float32
         self.alphabet = Alphabet(config.characters)
-        shape = config.frontend.whisper
+        shape = config.frontend.encoder_shape
         self.frontend: Frontend | PretrainedFrontend = (
-            Frontend(config.frontend) if shape is None else PretrainedFrontend(shape, empty=not initialize)
+            Frontend(config.frontend)
+            if shape is None
+            else PretrainedFrontend(shape, sum_layers=config.frontend.pretrained_sum, empty=not initialize)
         )
         with torch.device("cpu" if initialize else "meta"):
             self.encoder = Encoder(
                 config.encoder, num_features=config.frontend.num_features, num_labels=self.alphabet.size
             )
 
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second of the waveforms for `forward`."""
-        return self.config.frontend.sample_rate
-
-    @property
-    def samples_per_frame(self) -> int:
-        """Samples from one frame of log_probs to the next; times are exact multiples of it until they are printed."""
-        return self.config.frontend.hop_length * self.config.encoder.time_reduction
-
-    @property
-    def frame_seconds(self) -> float:
-        """Seconds from one frame of log_probs to the next."""
-        return self.samples_per_frame / self.sample_rate
-
-    def output_length(self, num_samples: int) -> int:
-        """Frames of log_probs for a number of samples."""
-        return self.config.encoder.output_length(self.config.frontend.num_frames(num_samples))
-
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, T, D) of waveforms (B, N), and their lengths; features are given back as they are."""
-        return (inputs, lengths) if inputs.ndim == 3 else self.frontend(inputs, lengths)
+        """Features (B, T, D) of waveforms (B, N), or of the states of a pretrained encoder, and their lengths."""
+        if inputs.ndim == 3 and isinstance(self.frontend, PretrainedFrontend):
+            return self.frontend.from_states(inputs, lengths)
+        return self.frontend(inputs, lengths)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of every label at every frame.
 
         Args:
-            inputs: waveforms (B, N) float32 in [-1, 1] at `sample_rate`; or the frontend's features (B, T, D).
+            inputs: waveforms (B, N) float32 in [-1, 1] at `sample_rate`; or states (B, T, S) of a `PretrainedFrontend`.
             lengths: (B,) int64 samples, or frames.
         Returns:
             log_probs (B, T', V) float32, natural log, label 0 is Φ; lengths (B,) int64.
         """
         features, feature_lengths = self.features(inputs, lengths)
         return self.encoder(features, feature_lengths)
+
+    def prepare(self, device: str, precision: Precision) -> tuple[torch.device, torch.dtype]:
+        """Compute on this device from now on, in evaluation mode; see `CTCModel`.
+
+        Raises:
+            InputError: there is no such device.
+            ConfigError: the device lacks the precision.
+        """
+        found = find_device(device)
+        self.to(found).eval()
+        cell = partial(make_cell, self.config.encoder.cell)
+        self._dtype = choose_precision(precision, found, make_cell=cell, training=False)
+        return found, self._dtype
+
+    @torch.inference_mode()
+    def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Log-probabilities (T, V) of waveforms (N,), in one batch; see `CTCModel`."""
+        device = next(self.parameters()).device
+        padded, lengths = pad_inputs(waveforms)
+        with autocast(self._dtype, device):
+            log_probs, frames = self(padded.to(device), lengths.to(device))
+        emissions = log_probs.cpu().numpy()
+        return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
 
     def save(
         self,
@@ -147,9 +114,11 @@ class AcousticModel(nn.Module):
             InputError: a weight is not finite, or too large for float16.
             ConfigError: the path exists and is not a model folder.
         """
-        weights = stored_weights(self.state_dict(), stored, exact=lambda name: name in STATISTICS)
+        state = {name: tensor.float().numpy(force=True) for name, tensor in self.state_dict().items()}
+        weights = stored_weights(state, stored, exact=lambda name: name in STATISTICS)
         files = own_files(self.config.decoding, files_from) if files_from else {}
-        write_model_folder(folder, self.config, weights, kind=KIND, files=files)
+        config = replace(self.config, frontend=replace(self.config.frontend, pretrained=None))  # it is in the weights
+        write_model_folder(folder, config, weights, kind=KIND, files=files)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> AcousticModel:
@@ -160,73 +129,12 @@ class AcousticModel(nn.Module):
                 shape, or a damaged file; the message says which.
         """
         model = cls(read_config(folder), initialize=False)
-        model.load_state_dict(read_weights(folder, expected=model.state_dict()), assign=True)
+        weights = read_weights(folder, shapes={name: tuple(each.shape) for name, each in model.state_dict().items()})
+        model.load_state_dict({name: torch.from_numpy(each) for name, each in weights.items()}, assign=True)
         return model.eval()
-
-
-def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
-    """The config.json of a model folder."""
-    return read_model_config(folder, ModelConfig, kind=KIND)
-
-
-def own_files(options: DecodingOptions, folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """The files and folders inside a model's folder that its options name, by these names."""
-    names = sorted(set(options.files.values()))
-    inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
-    return {name: Path(folder) / name for name in inside if (Path(folder) / name).exists()}
-
-
-def in_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options of a model with the paths of its own files, even missing ones; embedded models keep their names."""
-    own, named = own_files(options, folder), embedded_folders("language model")
-    paths = {name: str(folder / value) for name, value in options.files.items() if value in own or value not in named}
-    return replace_options(options, **paths)
-
-
-def out_of_folder(options: DecodingOptions, folder: Path) -> DecodingOptions:
-    """The options with paths that are valid in any working directory: inside the folder relative to it, else absolute.
-
-    Names of embedded models do not change. `in_folder` is the inverse.
-    """
-    folder = folder.resolve()
-    named = embedded_folders("language model")
-    paths = {
-        name: Path(value).resolve()
-        for name, value in options.files.items()
-        if value not in named and Path(value).exists()
-    }
-    inside = {name: path.relative_to(folder) for name, path in paths.items() if folder in path.parents}
-    return replace_options(options, **{name: str(path) for name, path in (paths | inside).items()})
 
 
 def pad_inputs(inputs: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Waveforms (N,) or features (T, D) as one float32 tensor, zeros after each, and lengths (B,) int64."""
     lengths = torch.tensor([len(sequence) for sequence in inputs])
     return pad_sequence([torch.from_numpy(sequence).float() for sequence in inputs], batch_first=True), lengths
-
-
-def embedded_models() -> dict[str, Path]:
-    """The models of the package: name to folder, sorted by name."""
-    return embedded_folders(KIND)
-
-
-def find_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a model, given a folder, the name of an embedded one, or None for the default.
-
-    Raises:
-        InputError: it is neither a folder nor the name of an embedded model.
-    """
-    embedded = embedded_models()
-    if model is None:
-        model = DEFAULT_MODEL
-    if str(model) in embedded:
-        return embedded[str(model)]
-    if Path(model).is_dir():
-        return Path(model)
-    names = ", ".join(embedded) or "none"
-    raise InputError(f"no model {os.fspath(model)!r}: give a model folder, or one of the embedded models: {names}")
-
-
-def write_config(folder: str | os.PathLike[str], config: ModelConfig) -> None:
-    """Write only the config.json of an existing model folder."""
-    write_model_config(folder, config, kind=KIND)

@@ -1,271 +1,172 @@
-"""Whisper's encoder, pretrained on far more speech, as a feature frontend.
+"""The outputs of a pretrained encoder as features, in place of log-mel energies.
 
-    samples ─▶ log-mel ─▶ convolution ─▶ convolution ─▶ + positions ─▶ layer 1 … layer N ─▶ layer norm
-    16 kHz     10 ms      10 ms          20 ms                          attention, MLP; each behind a layer norm
+    waveform ─▶ frozen layers ─▶ states ─▶ trained layers ─▶ one layer, or a learnt sum of all ─▶ features
+                                   │ what a cache of features keeps
 
-Whisper pads every recording to 30 s with zeros. Here an utterance keeps its own length: it has as many positions as
-frames, and the padding of a batch reaches neither its convolutions nor its attention.
+Each frame of the features has mean 0 and deviation 1, whatever the scale of the encoder's layers.
 
-Source: Radford et al. 2022, "Robust speech recognition via large-scale weak supervision", section 2.2, and
-https://github.com/openai/whisper (audio.py, model.py), MIT.
+Source of the sum: Yang et al. 2021, "SUPERB: Speech processing universal performance benchmark", section 3.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
+from torch.nn.functional import layer_norm
 
-from asr.acoustic.encoder import valid
-from asr.errors import ConfigError, DataError, InputError
-from asr.files.reading import read_json
-from asr.options import check_options, from_json, option, shown
+from asr.acoustic.folder import BUNDLE
+from asr.acoustic.hugging_face import WEIGHTS_FILE, read_config
+from asr.acoustic.padding import without_padding
+from asr.acoustic.shapes import Wav2Vec2Shape, WhisperShape
+from asr.acoustic.torchaudio_bundles import load_bundle
+from asr.acoustic.wav2vec2 import MODELS, Wav2Vec2Encoder, load_wav2vec2
+from asr.acoustic.whisper import WhisperEncoder, load_whisper
+from asr.errors import DataError
+from asr.options import check_limits, shown
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-SAMPLE_RATE = 16_000
-FFT_LENGTH, HOP_LENGTH = 400, 160
-FRAME_SAMPLES = 2 * HOP_LENGTH  # of a frame of the encoder's output
-Length = TypeVar("Length", int, Tensor)
-DYNAMIC_RANGE = 8.0  # powers of ten below the loudest, where the log-mel energies are cut off
-
-
-@dataclass(frozen=True, kw_only=True)
-class WhisperShape:
-    """The shape of a Whisper encoder, by the names in Hugging Face's config.json."""
-
-    num_mel_bins: int = option(80, least=1, most=1024)
-    d_model: int = option(384, least=1, most=8192)
-    encoder_layers: int = option(4, least=1, most=256)
-    encoder_attention_heads: int = option(6, least=1, most=256)
-    encoder_ffn_dim: int = option(1536, least=1, most=65536)
-    max_source_positions: int = option(1500, least=1, most=65536)
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        if self.d_model % self.encoder_attention_heads:
-            raise ConfigError(
-                f"d_model must be a multiple of encoder_attention_heads, not {self.d_model} with "
-                f"{self.encoder_attention_heads}"
-            )
-
-    @property
-    def most_samples(self) -> int:
-        """The longest utterance that has positions, in samples."""
-        return self.max_source_positions * FRAME_SAMPLES
-
-
-def num_frames(num_samples: Length) -> Length:
-    """The number of 20 ms frames of a waveform; its last samples count from 10 ms on."""
-    return -(-(num_samples // HOP_LENGTH) // 2)
-
-
-class WhisperEncoder(nn.Module):
-    """Waveforms to the hidden states of Whisper's encoder; parameters are named as in Hugging Face's weights."""
-
-    mel_filters: Tensor
-    window: Tensor
-
-    def __init__(self, shape: WhisperShape):
-        super().__init__()
-        self.shape = shape
-        with torch.device("cpu"):  # they are not among the weights, which may be on the meta device
-            self.register_buffer("mel_filters", mel_filters(shape.num_mel_bins), persistent=False)
-            self.register_buffer("window", torch.hann_window(FFT_LENGTH), persistent=False)
-        self.conv1 = nn.Conv1d(shape.num_mel_bins, shape.d_model, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(shape.d_model, shape.d_model, kernel_size=3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(shape.max_source_positions, shape.d_model)
-        self.layers = nn.ModuleList(WhisperLayer(shape) for _ in range(shape.encoder_layers))
-        self.layer_norm = nn.LayerNorm(shape.d_model)
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of the last layer, and its lengths.
-
-        Args:
-            waveforms: (B, N) float in [-1, 1] at 16 kHz; samples past an utterance's length are ignored.
-            lengths: (B,) int64 samples.
-        Returns:
-            hidden (B, T, D), zero from an utterance's length on; lengths (B,) int64, by `num_frames`.
-        Raises:
-            InputError: an utterance is longer than the encoder has positions for.
-        """
-        *_, hidden = self.hidden_states(waveforms, lengths)
-        frame_lengths = num_frames(lengths)
-        return _without_padding(hidden, frame_lengths), frame_lengths
-
-    def hidden_states(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
-        """The input of the first layer and the output of each, the last one normalised: (B, T, D) each."""
-        if waveforms.shape[1] > self.shape.most_samples:
-            raise InputError(
-                f"waveforms must be at most {self.shape.most_samples / SAMPLE_RATE:g} s long for this encoder, "
-                f"not {waveforms.shape[1] / SAMPLE_RATE:g} s"
-            )
-        mel, mel_lengths = self.log_mel(waveforms, lengths)
-        hidden = gelu(self.conv1(mel))
-        hidden = hidden.masked_fill(~valid(mel_lengths, hidden.shape[2])[:, None], 0.0)
-        hidden = gelu(self.conv2(hidden)).transpose(1, 2)  # (B, D, T) -> (B, T, D)
-        hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
-        own = valid(-(-mel_lengths // 2), hidden.shape[1])
-        attended = None if own.all() else own[:, None, None]  # (B, 1, 1, T)
-        states = [hidden]
-        for layer in self.layers:
-            states.append(layer(states[-1], attended))
-        states[-1] = self.layer_norm(states[-1])
-        return states
-
-    def log_mel(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Whisper's log-mel energies (B, M, T) of 10 ms, zero past an utterance's length, and the lengths (B,)."""
-        lengths = lengths.to(waveforms.device)
-        mel_lengths = lengths // HOP_LENGTH
-        samples = waveforms.float().masked_fill(~valid(lengths, waveforms.shape[1]), 0.0)
-        frames = max(1, int(mel_lengths.max()))
-        half = FFT_LENGTH // 2
-        start = samples[:, 1 : half + 1].flip(1)  # the beginning is reflected; behind the end are zeros
-        extended = torch.cat([pad(start, (half - start.shape[1], 0)), samples], dim=1)
-        extended = pad(extended, (0, max(0, (frames - 1) * HOP_LENGTH + FFT_LENGTH - extended.shape[1])))
-        pieces = extended.unfold(1, FFT_LENGTH, HOP_LENGTH)[:, :frames]
-        spectrum = torch.fft.rfft(pieces * self.window)
-        power = spectrum.real.square() + spectrum.imag.square()
-        log_mel = (power @ self.mel_filters).clamp(min=1e-10).log10().transpose(1, 2)  # (B, M, T)
-        padding = ~valid(mel_lengths, frames)[:, None]
-        loudest = log_mel.masked_fill(padding, -math.inf).amax(dim=(1, 2), keepdim=True)
-        log_mel = (torch.maximum(log_mel, loudest - DYNAMIC_RANGE) + 4) / 4
-        return log_mel.masked_fill(padding, 0.0), mel_lengths
+PretrainedEncoder = WhisperEncoder | Wav2Vec2Encoder
+ENCODERS: dict[type, Callable[[Any], PretrainedEncoder]] = {
+    WhisperShape: WhisperEncoder,
+    Wav2Vec2Shape: Wav2Vec2Encoder,
+}
+LOADERS: dict[str, Callable[..., PretrainedEncoder]] = {  # by model_type in config.json
+    "whisper": load_whisper,
+    **dict.fromkeys(MODELS, load_wav2vec2),
+}
 
 
 class PretrainedFrontend(nn.Module):
-    """The output of a pretrained encoder as features, each frame with mean 0 and deviation 1.
-
-    The encoder is frozen: it has no gradients, and nothing in it depends on the training mode.
+    """Features of an encoder, of which the last layers can be trained.
 
     Args:
-        shape: of the encoder.
-        empty: leave its weights on torch's meta device, for `load_state_dict(..., assign=True)`.
+        shape: of the encoder; its type says which encoder it is.
+        sum_layers: sum all layers' outputs, with learnt weights; otherwise take the last layer's.
+        empty: leave the encoder's weights on torch's meta device, for `load_state_dict(..., assign=True)`.
     """
 
-    def __init__(self, shape: WhisperShape, *, empty: bool = False):
+    def __init__(self, shape: WhisperShape | Wav2Vec2Shape, *, sum_layers: bool = False, empty: bool = False):
         super().__init__()
         with torch.device("meta" if empty else "cpu"):
-            self.encoder = WhisperEncoder(shape)
+            self.encoder = ENCODERS[type(shape)](shape)
+            # One for each layer's output, and one for the first layer's input; a softmax makes them shares.
+            self.layer_weights = nn.Parameter(torch.zeros(len(self.encoder.layers) + 1)) if sum_layers else None
+        self.tune(0)
+
+    def tune(self, num_layers: int, *, trained: bool = True) -> None:
+        """Take the last layers of the encoder out of the frozen ones.
+
+        Args:
+            num_layers: their number; 0: the whole encoder is frozen.
+            trained: whether they have gradients now.
+        Raises:
+            ConfigError: the encoder has fewer layers.
+        """
+        layers = self.encoder.layers
+        check_limits("tuning.layers", num_layers, least=0, most=len(layers))
+        self.num_frozen = len(layers) - num_layers
         self.encoder.requires_grad_(False)
+        if num_layers:
+            for module in (*layers[self.num_frozen :], self.encoder.layer_norm):
+                module.requires_grad_(trained)
+
+    def frozen_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The names and values that `states` depends on."""
+        tuned = tuple(f"layers.{number}." for number in range(self.num_frozen, len(self.encoder.layers)))
+        for name, parameter in self.encoder.named_parameters():
+            if not (tuned and name.startswith((*tuned, "layer_norm."))):
+                yield name, parameter.detach()
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, T, D) float32, zero from an utterance's length on, and their lengths; see `WhisperEncoder`."""
-        with torch.no_grad():
-            hidden, frame_lengths = self.encoder(waveforms, lengths)
-            features = layer_norm(hidden.float(), hidden.shape[2:])
-        return _without_padding(features, frame_lengths), frame_lengths
+        """Features (B, T, D) float32, zero from an utterance's length on, and their lengths; see the encoders."""
+        return self.from_states(*self.states(waveforms, lengths))
+
+    @torch.no_grad()
+    def states(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The output of the frozen layers; for a sum of layers, the outputs of all of them side by side.
+
+        Args:
+            waveforms: (B, N) float in [-1, 1] at 16 kHz.
+            lengths: (B,) int64 samples.
+        Returns:
+            states (B, T, S), zero from an utterance's length on, and their lengths (B,) int64.
+        """
+        frame_lengths = self.encoder.shape.num_frames(lengths)
+        outputs = [self.encoder.embedded(waveforms, lengths)]
+        outputs += self.encoder.layer_outputs(outputs[0], frame_lengths, layers=slice(self.num_frozen))
+        states = torch.cat(outputs, dim=2) if self.layer_weights is not None else outputs[-1]
+        return without_padding(states, frame_lengths), frame_lengths
+
+    def from_states(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, T, D) float32 of the output of `states`, and their lengths."""
+        outputs = list(states.split(self.encoder.shape.width, dim=2))
+        outputs += self.encoder.layer_outputs(outputs[-1], lengths, layers=slice(self.num_frozen, None))
+        if self.layer_weights is None:
+            features = self._normalized(outputs[-1])
+        else:
+            normalized = torch.stack([self._normalized(output) for output in outputs], dim=3)  # (B, T, D, layers + 1)
+            features = self._normalized(normalized @ self.layer_weights.softmax(dim=0))
+        return without_padding(features, lengths), lengths
+
+    def _normalized(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) float32, each frame with mean 0 and deviation 1."""
+        return layer_norm(hidden.float(), (self.encoder.shape.width,))
+
+    @property
+    def states_width(self) -> int:
+        """Values of a frame of `states`, S."""
+        return self.encoder.shape.width * (1 if self.layer_weights is None else self.num_frozen + 1)
 
 
-class WhisperLayer(nn.Module):
-    """Self-attention and an MLP, each behind a layer norm and added to its input."""
+def load_encoder(
+    source: str | os.PathLike[str], *, layer: int | None = None
+) -> tuple[PretrainedEncoder, dict[str, str]]:
+    """A pretrained encoder, frozen, and its origin: name, licence and checksum of the weights.
 
-    def __init__(self, shape: WhisperShape):
-        super().__init__()
-        self.self_attn = WhisperAttention(shape)
-        self.self_attn_layer_norm = nn.LayerNorm(shape.d_model)
-        self.fc1 = nn.Linear(shape.d_model, shape.encoder_ffn_dim)
-        self.fc2 = nn.Linear(shape.encoder_ffn_dim, shape.d_model)
-        self.final_layer_norm = nn.LayerNorm(shape.d_model)
-
-    def forward(self, hidden: Tensor, attended: Tensor | None) -> Tensor:
-        hidden = hidden + self.self_attn(self.self_attn_layer_norm(hidden), attended)
-        return hidden + self.fc2(gelu(self.fc1(self.final_layer_norm(hidden))))
-
-
-class WhisperAttention(nn.Module):
-    """Multi-head self-attention; keys have no bias."""
-
-    def __init__(self, shape: WhisperShape):
-        super().__init__()
-        self.num_heads = shape.encoder_attention_heads
-        self.q_proj = nn.Linear(shape.d_model, shape.d_model)
-        self.k_proj = nn.Linear(shape.d_model, shape.d_model, bias=False)
-        self.v_proj = nn.Linear(shape.d_model, shape.d_model)
-        self.out_proj = nn.Linear(shape.d_model, shape.d_model)
-
-    def forward(self, hidden: Tensor, attended: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, T, D); `attended` (B, 1, 1, T) bool: the frames that all may look at."""
-        query, key, value = (
-            projection(hidden).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D / H)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        context = scaled_dot_product_attention(query, key, value, attn_mask=attended)
-        return self.out_proj(context.transpose(1, 2).flatten(2))
+    Args:
+        source: a folder of Hugging Face's layout with a model of whisper, wav2vec2, hubert or wavlm; or `torchaudio:`
+            and the name of a bundle.
+        layer: leave out the layers above this one, and the normalisation behind the last layer; None: take all.
+    Raises:
+        InputError: there is no bundle of this name.
+        DataError: a file is missing or damaged, of another kind of model, or weights and shape do not fit.
+        ConfigError: the encoder has no such layer, or a package is not installed.
+    """
+    if str(source).startswith(BUNDLE):
+        return load_bundle(str(source), layer=layer)
+    kind = read_config(source).get("model_type")
+    if kind not in LOADERS:
+        raise DataError(f"must be a model of {', '.join(LOADERS)}, not {shown(kind)}", path=source)
+    return LOADERS[kind](source, layer=layer), read_origin(source)
 
 
-def load_whisper(folder: str | os.PathLike[str]) -> WhisperEncoder:
-    """The encoder in a folder of Hugging Face's layout (config.json, model.safetensors), frozen, in evaluation mode.
+def read_origin(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Name, licence and checksum of the weights in a folder of Hugging Face's layout, for the provenance of a model.
 
-    Weights are float32 in memory; those of a decoder are left out.
+    The name is `_name_or_path` in config.json, else that of the folder. The licence is `license` in config.json, else
+    in the head of README.md (a model card), else "unknown".
 
     Raises:
-        DataError: a file is missing or damaged, of another kind of model, or weights and shape do not fit.
+        DataError: a file cannot be read.
     """
     folder = Path(folder)
-    shape = _read_shape(folder / CONFIG_FILE)
-    with torch.device("meta"):
-        encoder = WhisperEncoder(shape)
-    encoder.load_state_dict(_read_weights(folder / WEIGHTS_FILE, expected=encoder.state_dict()), assign=True)
-    return encoder.eval().requires_grad_(False)
-
-
-def _read_shape(path: Path) -> WhisperShape:
+    config = read_config(folder)
     try:
-        values = read_json(path)
-        if not isinstance(values, dict) or values.get("model_type") != "whisper":
-            kind = values.get("model_type") if isinstance(values, dict) else values
-            raise DataError(f"must be of a Whisper model, not {shown(kind)}", path=path)
-        known = {entry.name for entry in fields(WhisperShape)}
-        return from_json(WhisperShape, {name: value for name, value in values.items() if name in known})
+        card = folder / "README.md"
+        head = card.read_text(encoding="utf-8", errors="replace").split("---")[1:2] if card.is_file() else []
+        licence = re.search(r"^license: *(\S+)", "".join(head), re.MULTILINE)
+        with open(folder / WEIGHTS_FILE, "rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot be used: {error}", path=path) from None
-
-
-def _read_weights(path: Path, *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors, float32, of the shapes of `expected`; names may begin with model. and encoder."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = {name.rpartition("encoder.")[2]: name for name in file.keys() if "decoder." not in name}  # noqa: SIM118
-            weights = {}
-            for name, tensor in expected.items():
-                if name not in names:
-                    raise DataError(f"lacks the tensor {name!r}", path=path)
-                shape = tuple(file.get_slice(names[name]).get_shape())
-                if shape != tuple(tensor.shape):
-                    raise DataError(f"tensor {name!r} must be {tuple(tensor.shape)}, not {shape}", path=path)
-                weights[name] = file.get_tensor(names[name]).float()
-            return weights
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"must be a whole safetensors file: {error}", path=path) from None
-
-
-def mel_filters(num_bins: int) -> Tensor:
-    """Slaney's mel filters, (F, M) float32: triangles of area one on the hertz axis, up to 8 kHz.
-
-    The mel axis is linear below 1 kHz, 3 mel for 200 Hz, and logarithmic above, 27 mel for a factor of 6.4.
-    Source: Slaney 1998, "Auditory Toolbox"; the default of librosa.filters.mel.
-    """
-    step = math.log(6.4) / 27
-    top = 15 + math.log(SAMPLE_RATE / 2 / 1000) / step
-    mel = torch.linspace(0, top, num_bins + 2, dtype=torch.float64)
-    edges = torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp(step * (mel - 15)))[:, None]
-    frequencies = torch.linspace(0, SAMPLE_RATE / 2, FFT_LENGTH // 2 + 1, dtype=torch.float64)
-    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
-    triangles = torch.minimum(rising, falling).clamp(min=0) * 2 / (edges[2:] - edges[:-2])
-    return triangles.T.float().contiguous()
-
-
-def _without_padding(hidden: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T, D) with zeros past the lengths."""
-    return hidden.masked_fill(~valid(lengths.to(hidden.device), hidden.shape[1])[:, :, None], 0.0)
+        raise DataError(f"cannot be used: {error}", path=folder) from None
+    return {
+        "name": str(config.get("_name_or_path") or folder.resolve().name),
+        "licence": str(config.get("license") or (licence[1] if licence else "unknown")),
+        "sha256": checksum,
+    }

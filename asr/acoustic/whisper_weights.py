@@ -23,7 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.acoustic.pretrained import CONFIG_FILE, WEIGHTS_FILE, WhisperShape
+from asr.acoustic.hugging_face import CONFIG_FILE, WEIGHTS_FILE
+from asr.acoustic.shapes import WhisperShape
+from asr.acoustic.whisper import POSITIONS
 from asr.errors import AsrError, DataError
 from asr.files.folders import replacing_folder
 from asr.files.reading import open_regular
@@ -53,12 +55,16 @@ _OPENAI = {
 }
 
 
-def convert(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+def convert(
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], *, name: str = "", licence: str = ""
+) -> None:
     """Write the encoder of a Whisper model as a folder in the layout of Hugging Face, float16.
 
     Args:
         source: CTranslate2's model.bin, OpenAI's checkpoint (.pt), or model.safetensors.
         folder: to write; it must be new.
+        name: of the original, such as openai/whisper-base, for config.json.
+        licence: of the weights, for config.json.
     Raises:
         DataError: the source is none of these, or is damaged.
     """
@@ -68,7 +74,8 @@ def convert(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> N
     weights, heads = read_encoder(source)
     shape = _shape(weights, heads, path=source)
     with replacing_folder(folder) as new:
-        content = {"model_type": "whisper", **to_json(shape)}
+        origin = {"_name_or_path": name, "license": licence}
+        content = {"model_type": "whisper", **{key: value for key, value in origin.items() if value}, **to_json(shape)}
         (new / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n")
         halves = {f"model.encoder.{name}": tensor.half().contiguous() for name, tensor in weights.items()}
         save_file(halves, new / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -162,7 +169,7 @@ def _from_ctranslate2(variables: Mapping[str, np.ndarray], *, path: Path) -> tup
         stem, _, ending = key.removeprefix("encoder/").rpartition("/")
         layer = re.match(r"layer_(\d+)/", stem)
         if stem == "position_encodings":
-            weights["embed_positions.weight"] = tensor
+            weights[POSITIONS] = tensor
         elif layer is None:
             weights[f"{stem}.{endings[ending]}"] = tensor
         elif (inner := stem[layer.end() :]) == "self_attention/linear_0":
@@ -177,7 +184,7 @@ def _from_ctranslate2(variables: Mapping[str, np.ndarray], *, path: Path) -> tup
 def _from_openai(name: str) -> str:
     name = name.removeprefix("encoder.")
     if name == "positional_embedding":
-        return "embed_positions.weight"
+        return POSITIONS
     if block := re.fullmatch(r"blocks\.(\d+)\.(.+)\.(weight|bias)", name):
         return f"layers.{block[1]}.{_OPENAI[block[2]]}.{block[3]}"
     return name.replace("ln_post", "layer_norm")
@@ -198,7 +205,6 @@ def _shape(weights: Mapping[str, Tensor], heads: int, *, path: str | os.PathLike
             encoder_layers=1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers.")),
             encoder_attention_heads=heads,
             encoder_ffn_dim=len(weights["layers.0.fc1.bias"]),
-            max_source_positions=len(weights["embed_positions.weight"]),
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"must hold a Whisper encoder, but lacks {error}", path=path) from None
@@ -209,9 +215,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("asr.acoustic.whisper_weights", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("source", type=Path, help="CTranslate2's model.bin, OpenAI's .pt, or model.safetensors")
     parser.add_argument("folder", type=Path, help="folder to write; it must be new")
+    parser.add_argument("--name", default="", help="name of the original, such as openai/whisper-base")
+    parser.add_argument("--licence", default="", help="licence of the weights; OpenAI's have MIT")
     args = parser.parse_args(argv)
     try:
-        convert(args.source, args.folder)
+        convert(args.source, args.folder, name=args.name, licence=args.licence)
     except (AsrError, OSError) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     return 0

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ PROG = "asr-evaluate"
 NUM_CONFUSIONS = 10
 FEW = 100  # utterances to tune on
 
+_SHORT = ("model", "manifest", "errors", "compare", "tune", "format", "beam_width", "lm", "device")
 _EXAMPLES = """\
 conventions:
   References and hypotheses are normalised like the training texts of MODEL.
@@ -58,8 +60,9 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         usage="asr-evaluate MODEL MANIFEST [--errors N] [--compare OTHER] [OPTION...]",
         description="Word and character error rates of a model on a manifest, with 95 % intervals.",
         examples=_EXAMPLES,
+        short=_SHORT,
     )
-    parser.add_argument("model", metavar="MODEL", help="an embedded model or a model folder")
+    parser.add_argument("model", metavar="MODEL", help="an embedded model, or the folder of a model, ours or anybody's")
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="a Lhotse CutSet, .jsonl or .jsonl.gz")
     parser.add_argument(
         "--errors",
@@ -73,6 +76,11 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         action="store_true",
         help="first tune the weights of decoding for the fewest errors on MANIFEST, and calibrate "
         "confidences; store both in the folder of MODEL",
+    )
+    parser.add_argument(
+        "--numbers",
+        choices=("keep", "spell"),
+        help="keep digits in texts, or spell numbers in English words before scoring (default: as in training)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write all figures and texts to a JSON file")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="of stdout (default: table)")
@@ -92,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     recognizer = load_recognizer(args, args.model)
     if args.tune:
         recognizer = _tuned(args, recognizer, utterances)
-    evaluation = _evaluation(args, recognizer, utterances, text=None)
+    spelling = replace(recognizer.model.text, numbers=args.numbers) if args.numbers else None
+    evaluation = _evaluation(args, recognizer, utterances, text=spelling)
     if args.tune:
         from asr.evaluation.tuning import store_decoding
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values
 from asr.cli.command import set_threads
+from asr.compute.runtime import Precision, Runtime
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError
 from asr.options import from_json, replace_options
 from asr.recognition.many_recordings import TranscribeOptions
 
-if TYPE_CHECKING:  # torch takes two seconds to load
+if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
-
-# A test compares these with `asr.load`, which loads torch.
-DEFAULT_MODEL = "english"
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def add_recognizer_flags(parser: Parser, decoding: DecodingOptions | None = None) -> None:
@@ -29,13 +25,14 @@ def add_recognizer_flags(parser: Parser, decoding: DecodingOptions | None = None
 
 
 def shown_decoding(arguments: Sequence[str], model: str | None) -> DecodingOptions | None:
-    """The decoding options of a model if the arguments contain --help and the model exists; else None."""
-    if not {"-h", "--help"} & set(arguments):
+    """The decoding options of a model if the arguments ask for help and the model exists; else None."""
+    if not {"-h", "--help", "--help-all"} & set(arguments):
         return None
-    from asr.files.model_config import embedded_folders, read_values
+    from asr.acoustic.folder import find_model
+    from asr.files.model_config import read_values
 
     try:
-        folder = embedded_folders("acoustic model").get(model or DEFAULT_MODEL, Path(model or DEFAULT_MODEL))
+        folder = find_model(model)
         options = from_json(DecodingOptions, read_values(folder).get("decoding", {}))
     except AsrError:
         return None
@@ -51,13 +48,21 @@ def add_computing_flags(parser: Parser) -> None:
         type=at_least(1),
         default=TranscribeOptions.batch_size,
         metavar="N",
-        help="process N pieces of sound, of at most 22 s each, in one batch (default: %(default)s)",
+        help="process at most N pieces of sound in one batch, and 96 s of them (default: %(default)s)",
     )
     group.add_argument(
         "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="format of matrix products; auto: bfloat16 where it is faster; float16: GPUs only (default: %(default)s)",
+        choices=get_args(Precision),
+        default=TranscribeOptions.precision,
+        help="format of matrix products; auto: float32, or in torch bfloat16 where it is faster; float16: GPUs only "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--runtime",
+        choices=get_args(Runtime),
+        default=TranscribeOptions.runtime,
+        help="compute a model of ours in onnxruntime (onnx) or in torch; auto: torch on a GPU, for another precision "
+        "than float32, and for models that onnx lacks (default: %(default)s)",
     )
 
 
@@ -69,5 +74,11 @@ def load_recognizer(
 
     set_threads(args)
     decoding_options = decoding or given_values(args, DecodingOptions)
-    flags = {"device": args.device, "precision": args.precision, "batch_size": args.batch_size}
-    return load(model, **flags, decoding=decoding_options)
+    return load(
+        model,
+        device=args.device,
+        precision=args.precision,
+        runtime=args.runtime,
+        batch_size=args.batch_size,
+        decoding=decoding_options,
+    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Cell = Literal["rnn-tanh", "rnn-relu", "gru", "lstm", "peephole-lstm"]
+from asr.compute.recurrence import Cell
 
 
 def make_cell(cell: Cell, width: int, hidden: int) -> nn.Module:

@@ -11,11 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
+from asr.compute.runtime import Precision, check_precision
+from asr.compute.threads import chosen_threads
 from asr.errors import ConfigError, InputError
 
 # oneDNN caches compiled code for each shape of a recurrent layer, and every batch has another shape: with the default
@@ -23,7 +25,9 @@ from asr.errors import ConfigError, InputError
 # layer.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+if threads := chosen_threads():  # before torch was loaded
+    torch.set_num_threads(threads)
+
 MakeCell: TypeAlias = Callable[[int, int], nn.Module]
 
 GAIN = 1.15  # bfloat16 must be this much faster to be chosen: a small gain is not worth the loss of precision
@@ -81,14 +85,6 @@ def choose_precision(precision: Precision, device: torch.device, *, make_cell: M
         return torch.float32
     seconds = _trial_seconds(make_cell, training=training)
     return torch.bfloat16 if seconds[torch.bfloat16] * GAIN < seconds[torch.float32] else torch.float32
-
-
-def check_precision(precision: str, device: torch.device | None = None) -> None:
-    """Raise a ConfigError if there is no such precision, or the device lacks it."""
-    if precision not in get_args(Precision):
-        raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
-    if precision == "float16" and device and device.type != "cuda":
-        raise ConfigError(f"precision float16 needs a CUDA device, not {device}: try auto")
 
 
 def can_run(make_cell: MakeCell, dtype: torch.dtype, device: torch.device, *, training: bool) -> bool:

@@ -5,16 +5,17 @@ A new folder is written under a temporary name and renamed. A folder with any fa
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.numpy import save_file
 
 from asr.errors import ConfigError, DataError, InputError
 from asr.files.folders import replacing_folder
@@ -35,7 +36,7 @@ Stored = Literal["float32", "float16", "int8"]
 def write_model_folder(
     folder: str | os.PathLike[str],
     config: Any,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, np.ndarray],
     *,
     kind: Kind,
     files: Mapping[str, Path] | None = None,
@@ -63,12 +64,12 @@ def write_model_folder(
 
 
 def stored_weights(
-    state: Mapping[str, Tensor], stored: Stored, *, exact: Callable[[str], bool] = lambda name: False
-) -> dict[str, Tensor]:
-    """All tensors on the CPU, in the format of the file.
+    state: Mapping[str, np.ndarray], stored: Stored, *, exact: Callable[[str], bool] = lambda name: False
+) -> dict[str, np.ndarray]:
+    """All tensors in the format of the file.
 
     Args:
-        state: names and values of the tensors.
+        state: names and values of the tensors, float32.
         stored: "float32"; "float16", half the size; or "int8", a quarter of the size: each row of a matrix in 255 steps
             up to its largest weight, with the step sizes in another tensor, and vectors in float16.
         exact: whether the tensor of a name stays float32 in any case.
@@ -76,61 +77,62 @@ def stored_weights(
         InputError: a value is not finite, or too large for float16.
     """
     weights = {}
-    for name, tensor in state.items():
-        values = tensor.detach().to("cpu", torch.float32)
+    for name, values in state.items():
         as_steps = stored == "int8" and values.ndim > 1 and not exact(name)
-        dtype = torch.float32 if stored == "float32" or as_steps or exact(name) else torch.float16
-        weights[name] = values.to(dtype).contiguous()
-        if not weights[name].isfinite().all():
-            raise InputError(
-                f"every weight must be finite in {str(dtype).removeprefix('torch.')} to be saved, "
-                f"but tensor {name!r} is not"
-            )
+        dtype = np.dtype("float32" if stored == "float32" or as_steps or exact(name) else "float16")
+        with np.errstate(over="ignore"):
+            weights[name] = np.ascontiguousarray(values, dtype=dtype)
+        if not np.isfinite(weights[name]).all():
+            raise InputError(f"every weight must be finite in {dtype} to be saved, but tensor {name!r} is not")
         if as_steps:
-            steps = values.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / INT8_STEPS
-            weights[name] = (values / _by_rows(steps, values)).round().to(torch.int8).contiguous()
+            largest = np.abs(values.reshape(len(values), -1)).max(axis=1)
+            steps = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(INT8_STEPS)
+            weights[name] = np.rint(values / _by_rows(steps, values)).astype(np.int8)
             weights[name + STEPS] = steps
     return weights
 
 
-def _by_rows(steps: Tensor, values: Tensor) -> Tensor:
+def _by_rows(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
     """One step for each row of the values, in a shape that broadcasts."""
-    return steps.view(-1, *[1] * (values.ndim - 1))
+    return steps.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def read_weights(folder: str | os.PathLike[str], *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a model folder as float32, checked against `expected` by name and shape.
+def read_weights(folder: str | os.PathLike[str], *, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The weights of a model folder as float32, checked by name and shape; each array is a copy.
 
+    Args:
+        folder: its path.
+        shapes: of the tensors that the configured model has, by name.
     Raises:
         DataError: the file is missing or damaged; a tensor is missing, extra or misshapen; or a value is not finite.
     """
     path = Path(folder) / WEIGHTS_FILE
     if not path.is_file():
         raise DataError("the model's weights are missing", path=path)
-    most = _HEADER_BYTES + 9 * sum(tensor.numel() for tensor in expected.values())  # F64, or int8 with a step each
+    most = _HEADER_BYTES + 9 * sum(map(math.prod, shapes.values()))  # F64, or int8 with a step each
     if path.stat().st_size > most:
         raise DataError(f"the configured model has at most {most} bytes of weights, but this file has more", path=path)
     try:
-        with safe_open(path, framework="pt") as file:  # maps the file: only requested tensors are read
-            _check_tensors({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
-            return {name: _read_tensor(file, name, path) for name in expected}
+        with safe_open(path, framework="np") as file:  # maps the file: only requested tensors are read
+            _check_tensors({name: file.get_slice(name) for name in file.keys()}, shapes, path)  # noqa: SIM118
+            return {name: _read_tensor(file, name, path) for name in shapes}
     except (SafetensorError, OSError) as error:
         raise DataError(f"the model's weights are damaged or truncated: {error}", path=path) from None
 
 
-def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path) -> None:
+def _check_tensors(slices: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
     """Check before reading that the file has exactly the expected tensors. Raises: DataError."""
     steps = {name + STEPS for name, values in slices.items() if values.get_dtype() == "I8"}
-    if missing := sorted(set(expected) - set(slices)):
-        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(expected)} are missing)", path=path)
-    if extra := sorted(set(slices) - set(expected) - steps):
+    if missing := sorted(set(shapes) - set(slices)):
+        raise DataError(f"tensor {missing[0]!r} is missing ({len(missing)} of {len(shapes)} are missing)", path=path)
+    if extra := sorted(set(slices) - set(shapes) - steps):
         raise DataError(
             f"tensor {shown(extra[0])} does not belong to the configured model ({len(extra)} such tensors)", path=path
         )
-    for name, tensor in expected.items():
+    for name, expected in shapes.items():
         shape, dtype = slices[name].get_shape(), slices[name].get_dtype()
-        if shape != list(tensor.shape):
-            raise DataError(f"tensor {name!r} must have shape {tuple(tensor.shape)}, not {tuple(shape)}", path=path)
+        if shape != list(expected):
+            raise DataError(f"tensor {name!r} must have shape {expected}, not {tuple(shape)}", path=path)
         if dtype not in (*_FLOATS, "I8"):
             raise DataError(
                 f"tensor {name!r} must hold {', '.join(_FLOATS)} or I8 numbers, not {shown(dtype)[1:-1]}", path=path
@@ -141,15 +143,27 @@ def _check_tensors(slices: Mapping[str, Any], expected: Mapping[str, Tensor], pa
                 raise DataError(f"tensor {name!r} must have as many {STEPS} as rows", path=path)
 
 
-def _read_tensor(file: Any, name: str, path: Path) -> Tensor:
+def _read_tensor(file: Any, name: str, path: Path) -> np.ndarray:
     """One tensor as float32, copied from the mapped file."""
-    stored = file.get_tensor(name)
-    values = stored.to(torch.float32, copy=True)
-    if stored.dtype == torch.int8:
-        values *= _by_rows(file.get_tensor(name + STEPS).to(torch.float32), values)
-    if not values.isfinite().all():
+    values = _read_values(file, name, path)
+    if file.get_slice(name).get_dtype() == "I8":
+        values *= _by_rows(_read_values(file, name + STEPS, path), values)
+    if not np.isfinite(values).all():
         raise DataError(f"tensor {name!r} holds values that are not finite", path=path)
     return values
+
+
+def _read_values(file: Any, name: str, path: Path) -> np.ndarray:
+    """The numbers of one tensor as float32, without a multiplication by steps."""
+    if file.get_slice(name).get_dtype() != "BF16":
+        with np.errstate(over="ignore"):
+            return file.get_tensor(name).astype(np.float32)
+    with open(path, "rb") as content:  # NumPy has no bfloat16: the upper half of a float32
+        header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
+        begin, end = header[name]["data_offsets"]
+        content.seek(begin, os.SEEK_CUR)
+        halves = np.frombuffer(content.read(end - begin), dtype="<u2").reshape(header[name]["shape"])
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -10,9 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
+from asr.compute.runtime import Runtime, choose_runtime
 from asr.errors import ConfigError
+from asr.lm.loading import load_language_model
 from asr.lm.ngram import ENDINGS, NgramModel
 from asr.lm.perplexity import SentenceScore
+from asr.lm.recurrent import find_language_model
 from asr.lm.vocabulary import EOS_TEXT
 from asr.text.normalization import TextOptions, normalize
 
@@ -53,27 +56,29 @@ class NgramScorer:
 
 
 def load_scorer(
-    model: str | os.PathLike[str] | None = None, *, text: TextOptions | None = None, device: str = "auto"
+    model: str | os.PathLike[str] | None = None,
+    *,
+    text: TextOptions | None = None,
+    device: str = "auto",
+    runtime: Runtime = "auto",
 ) -> Scorer:
     """A language model from its folder, an embedded one by its name, an n-gram model from its file, or the default.
 
     Args:
         model: a folder, a name or a file; any file, and any name with an ending of n-gram models, is an n-gram model.
         text: how texts are normalised for an n-gram model; the folder of a recurrent model has its own options.
-        device: where a recurrent model computes; see `asr.compute.device.find_device`.
+        device, runtime: where and how a recurrent model computes; see `asr.load`.
     Raises:
         InputError: there is no such model, or no such device.
-        ConfigError: `text` was given for a recurrent model.
+        ConfigError: `text` was given for a recurrent model; or torch is needed and not installed.
         DataError: the folder or file is damaged.
     """
     if model is not None and (Path(model).is_file() or Path(model).name.endswith(ENDINGS)):
         return NgramScorer(NgramModel.read(model), text or TextOptions())
     if text is not None:
         raise ConfigError("options of the text belong to an n-gram model; a model folder has its own")
-    from asr.compute.device import find_device  # these load torch
-    from asr.lm.rnn import LanguageModel, find_language_model
-
-    return LanguageModel.load(find_language_model(model)).to(find_device(device))
+    chosen = choose_runtime(runtime, device=device, precision="auto")
+    return load_language_model(find_language_model(model), runtime=chosen, device=device)
 
 
 def score_stream(scorer: Scorer, sentences: Iterable[str]) -> Iterator[tuple[str, SentenceScore]]:

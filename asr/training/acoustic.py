@@ -15,7 +15,8 @@ import torch
 
 from asr.acoustic.model import AcousticModel
 from asr.compute.cells import make_cell
-from asr.compute.device import check_precision, deterministic, find_device
+from asr.compute.device import deterministic, find_device
+from asr.compute.runtime import check_precision
 from asr.errors import ConfigError
 from asr.options import to_json
 from asr.output.pictures import training_curve
@@ -38,7 +39,7 @@ def train_acoustic_model(
     processes: int = 1,
     workers: int = 0,
 ) -> AcousticModel:
-    """Train a model in a run folder, or resume the run in it.
+    """Train a model in a run folder, or resume the run in it, perhaps with another number of epochs.
 
     All processes that torchrun started make this call, and train together; only the first calls `note` and writes
     files.
@@ -55,8 +56,8 @@ def train_acoustic_model(
     Returns:
         The trained model, as in `folder/model`.
     Raises:
-        ConfigError: the folder holds a run of another configuration, or another process trains in it; or the device
-            does not support the configuration.
+        ConfigError: the folder holds a run of another configuration (`run_folder.CHANGEABLE` may differ), or another
+            process trains in it; or the device does not support the configuration.
         DataError: the manifests or the lexicon cannot be used.
         Interrupted, Diverged: see `fit`.
         WorkerDied: a process was killed.
@@ -98,8 +99,17 @@ def _train(
     )
     task.rehearse()
     after_epoch = only_first(partial(draw_curve, folder))
-    figures = fit(task, config.loop, folder, note=note, progress=progress, after_epoch=after_epoch)
+    figures = fit(
+        task,
+        config.loop,
+        folder,
+        note=note,
+        progress=progress,
+        after_epoch=after_epoch,
+        start_figures=bool(config.init),
+    )
     provenance = {
+        **task.model.config.provenance,
         "training": to_json(without_folders(config)),
         "hours": round(task.train_hours(), 3),
         "dev": {name: round(value, 5) for name, value in figures.items()},
@@ -131,6 +141,10 @@ def without_folders(config: TrainingConfig) -> TrainingConfig:
         dev=tuple(map(name, files.dev)),
         noise=name(files.noise),
         impulse_responses=name(files.impulse_responses),
+        feature_cache=name(files.feature_cache) if files.feature_cache else None,
     )
-    auxiliary = replace(config.auxiliary, lexicon=name(config.auxiliary.lexicon))
-    return replace(config, data=data, auxiliary=auxiliary, init=name(config.init))
+    frontend, auxiliary = config.frontend, config.auxiliary
+    if frontend.pretrained:
+        frontend = replace(frontend, pretrained=name(frontend.pretrained))
+    auxiliary = replace(auxiliary, lexicon=name(auxiliary.lexicon))
+    return replace(config, data=data, frontend=frontend, auxiliary=auxiliary, init=name(config.init))

@@ -1,4 +1,8 @@
-"""The loss of an acoustic model: CTC of the characters, and of the phones as a second target."""
+"""The loss of an acoustic model: CTC of the characters, also on a middle layer, and of the phones.
+
+Source of the loss on a middle layer: Lee and Watanabe 2021, "Intermediate loss regularization for CTC-based speech
+recognition".
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ class RowSums:
     """Losses and counts, summed over the targets of a batch that have an alignment, and over all frames."""
 
     loss: Tensor
+    middle_loss: Tensor
     characters: int = 0
     phone_loss: Tensor
     phones: int = 0
@@ -53,10 +58,15 @@ class AcousticLoss:
         characters, phones, frames = total(sums.characters, sums.phones, sums.frames)
         loss = sums.loss / max(characters, 1)
         figures = {"loss": loss.item()}
+        auxiliary = self.config.auxiliary
+        if auxiliary.character_layer:
+            middle_loss = sums.middle_loss / max(characters, 1)
+            figures["middle_loss"] = middle_loss.item()
+            loss = (1.0 - auxiliary.character_weight) * loss + auxiliary.character_weight * middle_loss
         if self.phones:
             phone_loss = sums.phone_loss / max(phones, 1)
             figures["phone_loss"] = phone_loss.item()
-            loss = (1.0 - self.config.auxiliary.weight) * loss + self.config.auxiliary.weight * phone_loss
+            loss = (1.0 - auxiliary.weight) * loss + auxiliary.weight * phone_loss
         return BatchLoss(
             loss=loss,
             figures=figures,
@@ -76,12 +86,21 @@ class AcousticLoss:
         targets, target_lengths = batch.targets()
         losses = self.ctc(log_probs, targets, lengths, target_lengths)
         loss, characters = sum_possible(losses, target_lengths)
+        auxiliary = self.config.auxiliary
+        middle_loss = loss.new_zeros(())
+        if auxiliary.character_layer:
+            hidden, middle_lengths = layers[auxiliary.character_layer - 1]
+            with autocast(self.precision, self.device):
+                logits = model.encoder.output(hidden)
+            middle_losses = self.ctc(logits.float().log_softmax(dim=-1), targets, middle_lengths, target_lengths)
+            middle_loss, _ = sum_possible(middle_losses, target_lengths)
         skipped = [
             example.id for example, loss in zip(batch.examples, losses.tolist(), strict=True) if loss == math.inf
         ]
         valid = torch.arange(log_probs.shape[1], device=self.device) < lengths[:, None]
         sums = RowSums(
             loss=loss,
+            middle_loss=middle_loss,
             phone_loss=torch.zeros((), device=self.device),
             characters=characters,
             blanks=int((log_probs.detach().argmax(dim=-1) == BLANK)[valid].sum()),
@@ -90,7 +109,7 @@ class AcousticLoss:
         )
         if not self.phones:
             return sums
-        phone_loss, phones, without_phones = self._phone_sums(batch, *layers[self.config.auxiliary.layer - 1])
+        phone_loss, phones, without_phones = self._phone_sums(batch, *layers[auxiliary.layer - 1])
         skipped += [f"{id_} (its phones)" for id_ in without_phones if id_ not in skipped]
         return replace(sums, phone_loss=phone_loss, phones=phones, skipped=tuple(skipped))
 
@@ -106,7 +125,7 @@ class AcousticLoss:
     def _no_sums(self) -> RowSums:
         """The sums of a process without rows; its backward pass must be on the same device as that of the others."""
         zero = torch.zeros((), device=self.device)
-        return RowSums(loss=zero.clone().requires_grad_(), phone_loss=zero)
+        return RowSums(loss=zero.clone().requires_grad_(), middle_loss=zero, phone_loss=zero)
 
     def _masked(self, features: Tensor, lengths: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         """The features with masks, which depend on the utterance and the step but not on process and row."""

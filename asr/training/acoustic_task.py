@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -40,7 +40,7 @@ from asr.training.examples import (
     usable_examples,
 )
 from asr.training.feature_cache import FeatureCache, cache_folder
-from asr.training.initial import freeze, make_model
+from asr.training.initial import freeze, lost_with_the_alphabet, make_model
 from asr.training.lexicon import Lexicon
 from asr.training.plan import PlannedBatch, largest_batch, plan_epoch, plan_evaluation, shared_out, without_first
 from asr.training.sound import Augmentation, AugmentedRows, Recordings, augmentation_of_worker, rows_in_order
@@ -72,6 +72,11 @@ class AcousticTask:
     def alphabet(self) -> Alphabet:
         return self.model.alphabet
 
+    @property
+    def learning_rates(self) -> Mapping[str, float]:
+        """The peak learning rate of a pretrained encoder."""
+        return {"model.frontend.encoder.": self.config.tuning.learning_rate}
+
     def plan(self, epoch: int) -> list[list[PlannedBatch]]:
         """Windows of batches; see `plan_epoch`. The last plan is kept, as it takes seconds for a large corpus."""
         if self._plan[0] != epoch:
@@ -85,6 +90,7 @@ class AcousticTask:
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
         """This process's rows of an epoch's batches from number `start` on, augmented, prepared in advance."""
+        self.tune(epoch)
         windows = self.plan(epoch)
         count = sum(map(len, windows)) - start
         recordings = self._recordings(epoch, without_first(windows, start))
@@ -92,10 +98,16 @@ class AcousticTask:
         rows = rows_in_order(self.workers, recordings) if self.workers else map(make_rows, recordings)
         return prefetch(lambda _: make_batch(*next(rows)), range(count))
 
+    def tune(self, epoch: int) -> None:
+        """Train the last layers of a pretrained encoder from an epoch on, as the configuration says."""
+        tuning = self.config.tuning
+        if tuning.layers and isinstance(self.model.frontend, PretrainedFrontend):
+            self.model.frontend.tune(tuning.layers, trained=epoch >= tuning.after_epochs)
+
     def read(self, utterance: Utterance, sounds: Sounds) -> np.ndarray:
-        """The waveform of an utterance without augmentation, or its features if there is a cache."""
+        """The waveform of an utterance without augmentation, or its states if there is a cache."""
         if self.cache:
-            return self.cache.features(utterance, 0, sounds)
+            return self.cache.states(utterance, 0, sounds)
         return read_waveform(utterance, self.model.sample_rate, sounds=sounds)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> BatchLoss:
@@ -121,7 +133,7 @@ class AcousticTask:
         if batch.examples:
             with naming([example.id for example in batch.examples]):
                 sums = self.objective.sums(batch, torch.Generator().manual_seed(0))
-                (sums.loss + sums.phone_loss).backward()
+                (sums.loss + sums.middle_loss + sums.phone_loss).backward()
             self.modules.zero_grad(set_to_none=True)
         self.modules.eval()
         longest = plan_evaluation(self.dev_examples, self.config.data)[0][0]
@@ -188,7 +200,17 @@ def prepare_acoustic_task(
     utterances = read_utterances(data.train)
     texts = [spelled_text(utterance, config.text) for utterance in utterances]
     model = make_model(config, texts)
+    if config.init and (sentence := lost_with_the_alphabet(config, model)):
+        note(sentence)
     freeze(model, config.frozen_layers)
+    if isinstance(model.frontend, PretrainedFrontend):
+        model.frontend.tune(config.tuning.layers)
+        shape = model.config.frontend.wav2vec2
+        if shape and shape.feat_extract_norm == "group":
+            note(
+                "the group norm of the pretrained encoder would see the padding of a batch: utterances go through its "
+                "convolutions one by one"
+            )
     lexicon = Lexicon(config.auxiliary.lexicon) if config.auxiliary.lexicon else None
     modules = nn.ModuleDict({"model": model})
     if lexicon:

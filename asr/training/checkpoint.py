@@ -32,6 +32,7 @@ class Position:
     failures: int = 0  # steps skipped in a row
     skipped: int = 0  # steps skipped in all
     all_blank: int = 0  # steps in a row with Φ as the best label of every frame
+    epochs: int = 0  # that the run was to have when it was saved; 0 in old checkpoints
     halvings: int = 0  # epochs that were not the best so far
     best: list[tuple[float, float, int]] = field(default_factory=list)  # (criterion, loss, epoch), best first
 

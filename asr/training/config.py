@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
-from asr.compute.device import Precision, check_precision
+from asr.acoustic.options import EncoderOptions, FrontendOptions
+from asr.compute.runtime import Precision, check_precision
 from asr.ctc.loss import Backend
 from asr.errors import ConfigError
-from asr.lm.rnn import NetworkOptions
+from asr.lm.recurrent import NetworkOptions
 from asr.lm.vocabulary import Unit, VocabularyOptions
 from asr.options import check_options, option
 from asr.text.normalization import TextOptions
@@ -25,7 +24,9 @@ class LoopOptions:
     seed: int = option(0, "seed of initial weights, batches, augmentation and dropout", least=0)
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or gradient descent with Nesterov momentum")
     learning_rate: float = option(2e-3, "peak learning rate", above=0)
-    warmup_epochs: float = option(2.0, "raise the rate linearly from zero for N epochs", least=0)
+    warmup_epochs: float = option(
+        2.0, "raise the rate linearly from zero for N epochs; for half of all epochs if there are not more", least=0
+    )
     schedule: Literal["cosine", "plateau"] = option(
         "cosine", "decay the rate by half a cosine, or halve it after each epoch that is not the best"
     )
@@ -43,9 +44,11 @@ class LoopOptions:
     def __post_init__(self) -> None:
         check_options(self)
         check_precision(self.precision)
-        if self.warmup_epochs >= self.epochs:
-            message = f"warmup_epochs must be less than the {self.epochs} epochs, not {self.warmup_epochs}"
-            raise ConfigError(message, "warmup_epochs")
+
+    @property
+    def rising_epochs(self) -> float:
+        """Length of the warm-up: `warmup_epochs`, or half of all epochs if the warm-up would last to the end."""
+        return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 2
 
 
 def _check_files(options: Any, *names: str, what: str) -> None:
@@ -90,11 +93,27 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryOptions:
-    """A second CTC target, phones from a lexicon, on a middle layer; only in training, not in the model folder."""
+    """Further CTC targets on middle layers: phones from a lexicon, and the characters; only in training."""
 
     lexicon: str = option("", "pronunciations, `WORD PH PH ...` a line; empty: no second target")
     layer: int = option(2, "predict the phones from this recurrent layer, counted from 1", least=1)
     weight: float = option(0.5, "share of the phone loss in the total loss", least=0, below=1)
+    character_layer: int = option(
+        0, "predict the characters from this recurrent layer, too (intermediate CTC); 0: do not", least=0
+    )
+    character_weight: float = option(0.3, "share of that layer in the loss of the characters", least=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningOptions:
+    """Training of the last layers of a pretrained encoder."""
+
+    layers: int = option(0, "train the last N layers of the pretrained encoder; 0: none", least=0)
+    learning_rate: float = option(1e-4, "their peak learning rate", above=0)
+    after_epochs: int = option(0, "leave them as they are in the first N epochs", least=0)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -110,6 +129,7 @@ class TrainingConfig:
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     ctc_backend: Backend = option("auto", "CTC kernel on a GPU: PyTorch's, cuDNN's, or the faster one, measured")
     deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
@@ -124,7 +144,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.data.feature_cache and not (self.frontend.pretrained or self.frontend.whisper):
+        if self.data.feature_cache and not self.frontend.has_encoder:
             raise ConfigError(
                 "data.feature_cache needs frontend.pretrained", "data.feature_cache", "frontend.pretrained"
             )
@@ -146,6 +166,14 @@ class TrainingConfig:
                 f"not {self.auxiliary.layer}",
                 "auxiliary.layer",
             )
+        if self.auxiliary.character_layer >= self.encoder.num_layers:
+            raise ConfigError(
+                f"auxiliary.character_layer must be less than the encoder's {self.encoder.num_layers} layers, "
+                f"not {self.auxiliary.character_layer}",
+                "auxiliary.character_layer",
+            )
+        if self.tuning.layers and not self.frontend.has_encoder:
+            raise ConfigError("tuning.layers needs frontend.pretrained", "tuning.layers", "frontend.pretrained")
         for name, folder in (("noise_probability", "noise"), ("reverb_probability", "impulse_responses")):
             if getattr(self.augment, name) > 0 and not getattr(self.data, folder):
                 message = f"augment.{name} needs a folder of sounds in data.{folder}, but there is none"

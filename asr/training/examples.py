@@ -86,7 +86,8 @@ def label_examples(
         if optional is not None and (unexpected := set(counts) - set(optional)):
             raise DataError(
                 f"the alphabet must have the characters of {utterance.id!r}, but lacks "
-                f"{', '.join(map(repr, sorted(unexpected)))}; name them in data.unknown_characters to leave them out",
+                f"{', '.join(map(repr, sorted(unexpected)))}{_remedy(unexpected)}; name them in "
+                "data.unknown_characters to leave them out",
                 path=utterance.audio,
             )
         dropped.update(counts)
@@ -100,6 +101,12 @@ def label_examples(
             )
         )
     return examples
+
+
+def _remedy(characters: Iterable[str]) -> str:
+    """Advice for digits outside the alphabet."""
+    spell = "; give text.numbers spell to spell numbers in English words, or correct the text"
+    return spell if any("0" <= character <= "9" for character in characters) else ""
 
 
 def join_examples(examples: Sequence[Example], alphabet: Alphabet) -> Example:

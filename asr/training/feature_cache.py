@@ -1,11 +1,11 @@
-"""Features of a frozen pretrained encoder, computed once and stored on disk.
+"""The states of a pretrained encoder behind its frozen layers, computed once and stored on disk.
 
-utterance, variant ─▶ on disk? ─yes─▶ features (T, D) float16, their checksum compared
-                         └─no─▶ waveform ─▶ augmentation of the variant ─▶ encoder ─▶ disk
+utterance, variant ─▶ on disk? ─yes─▶ states (T, S) float16, their checksum compared
+                         └─no─▶ waveform ─▶ augmentation of the variant ─▶ frozen layers ─▶ disk
 
-The name of a cache's folder is a digest of the encoder's weights, the options of augmentation, the noises and the seed.
-Each process appends to its own files and reads the files of all processes. A line is added to the index after the
-features are written; after a kill, only features without a line are computed again.
+The name of a cache's folder is a digest of the frozen layers' weights, the options of augmentation, the noises and the
+seed. Each process appends to its own files and reads the files of all processes. A line is added to the index after the
+states are written; after a kill, only states without a line are computed again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import torch
 
-from asr.acoustic.pretrained import FRAME_SAMPLES, SAMPLE_RATE, PretrainedFrontend
+from asr.acoustic.pretrained import PretrainedFrontend
 from asr.compute.device import autocast
 from asr.data.manifest import Utterance
 from asr.data.waveforms import Sounds, read_waveform
@@ -45,14 +45,14 @@ class _Entry(NamedTuple):
 
 @dataclass(kw_only=True)
 class FeatureCache:
-    """Features of utterances by variant; variant 0 is not augmented.
+    """States of utterances by variant; variant 0 is not augmented.
 
     Args:
         folder: of this cache; see `cache_folder`.
-        frontend: the frozen encoder.
+        frontend: the encoder, of which the first layers or all are frozen.
         augmentation: makes variant n of an utterance as it would augment it in epoch n.
         num_variants: epochs take the variants in turn; 1: the recording without augmentation.
-        most_bytes: largest size of the folder; other features are computed each time.
+        most_bytes: largest size of the folder; other states are computed each time.
         device, precision: of the encoder.
         note: called with a sentence when the cache is full.
     """
@@ -75,38 +75,39 @@ class FeatureCache:
             self._entries |= _read_index(index, self._width)
 
     def __call__(self, recordings: Recordings) -> tuple[list[Example], list[np.ndarray]]:
-        """The examples of a batch of an epoch with their features (T, D) float16; an example of several joins them."""
+        """The examples of a batch of an epoch with their states (T, S) float16; an example of several joins them."""
         variant = recordings.epoch % self.num_variants
-        features = [
-            np.concatenate([self.features(utterance, variant, recordings.sounds) for utterance in example.utterances])
+        states = [
+            np.concatenate([self.states(utterance, variant, recordings.sounds) for utterance in example.utterances])
             for example in recordings.examples
         ]
-        return list(recordings.examples), features
+        return list(recordings.examples), states
 
-    def features(self, utterance: Utterance, variant: int, sounds: Sounds) -> np.ndarray:
-        """Features (T, D) float16 of an utterance, from the disk or computed and kept.
+    def states(self, utterance: Utterance, variant: int, sounds: Sounds) -> np.ndarray:
+        """States (T, S) float16 of an utterance, from the disk or computed and kept.
 
         Raises:
-            DataError: the sound cannot be read, or the features on disk are damaged.
+            DataError: the sound cannot be read, or the states on disk are damaged.
         """
         key = f"{variant} {utterance.id} {utterance.place} {utterance.start_seconds} {utterance.duration_seconds}"
         if key in self._entries:
             return _read(self._entries[key], self._width)
-        features = self._compute(utterance, variant, sounds)
-        self._keep(key, features)
-        return features
+        states = self._compute(utterance, variant, sounds)
+        self._keep(key, states)
+        return states
 
     def plan(self, train: Sequence[Example], dev: Sequence[Example]) -> str:
         """A sentence on the size of the complete cache, its present size, and the time for the rest."""
         seconds = self.num_variants * sum(example.seconds for example in train) + sum(
             example.seconds for example in dev
         )
-        gigabytes = seconds * SAMPLE_RATE / FRAME_SAMPLES * BYTES * self._width / 1e9
+        rate, hop_length = self.augmentation.sample_rate, self.frontend.encoder.shape.hop_length
+        gigabytes = seconds * rate / hop_length * BYTES * self._width / 1e9
         there = self._num_bytes() / 1e9
-        samples = torch.zeros(1, 10 * SAMPLE_RATE, device=self.device)
+        samples = torch.zeros(1, 10 * rate, device=self.device)
         start = time.perf_counter()
         with torch.inference_mode(), autocast(self.precision, self.device):
-            self.frontend(samples, torch.tensor([samples.shape[1]]))
+            self.frontend.states(samples, torch.tensor([samples.shape[1]]))
         hours = seconds * max(0.0, 1 - there / gigabytes) * (time.perf_counter() - start) / 10 / 3600
         return (
             f"the cache of features in {self.folder} has {there:.2g} of {gigabytes:.2g} GB; "
@@ -114,12 +115,12 @@ class FeatureCache:
         )
 
     def _num_bytes(self) -> int:
-        """Bytes of the features of all processes."""
+        """Bytes of the states of all processes."""
         return sum(path.stat().st_size for path in self.folder.glob("*.f16"))
 
     @property
     def _width(self) -> int:
-        return self.frontend.encoder.shape.d_model
+        return self.frontend.states_width
 
     def _compute(self, utterance: Utterance, variant: int, sounds: Sounds) -> np.ndarray:
         if variant:
@@ -128,13 +129,13 @@ class FeatureCache:
             waveform = read_waveform(utterance, self.augmentation.sample_rate, sounds=sounds)
         samples = torch.from_numpy(np.ascontiguousarray(waveform))[None].to(self.device)
         with torch.inference_mode(), autocast(self.precision, self.device):
-            features, lengths = self.frontend(samples, torch.tensor([len(waveform)]))
-        return features[0, : int(lengths)].half().cpu().numpy()
+            states, lengths = self.frontend.states(samples, torch.tensor([len(waveform)]))
+        return states[0, : int(lengths)].half().cpu().numpy()
 
-    def _keep(self, key: str, features: np.ndarray) -> None:
+    def _keep(self, key: str, states: np.ndarray) -> None:
         if self._full:
             return
-        content = features.tobytes()
+        content = states.tobytes()
         data, index = self._opened()
         if self._num_bytes() + len(content) > self.most_bytes:
             self._full = True
@@ -143,13 +144,13 @@ class FeatureCache:
         start = data.tell() // (BYTES * self._width)
         data.write(content)
         data.flush()
-        entry = {"key": key, "start": start, "frames": len(features), "crc32": zlib.crc32(content)}
+        entry = {"key": key, "start": start, "frames": len(states), "crc32": zlib.crc32(content)}
         index.write(json.dumps(entry) + "\n")
         index.flush()
-        self._entries[key] = _Entry(Path(data.name), start, len(features), entry["crc32"])  # type: ignore[arg-type]
+        self._entries[key] = _Entry(Path(data.name), start, len(states), entry["crc32"])  # type: ignore[arg-type]
 
     def _opened(self) -> tuple[IO[bytes], IO[str]]:
-        """This process's files, at their ends; features without a line in the index are cut off."""
+        """This process's files, at their ends; states without a line in the index are cut off."""
         if self._files is None:
             path = self.folder / f"{rank()}.f16"
             known = [entry for entry in self._entries.values() if entry.file == path]
@@ -162,12 +163,17 @@ class FeatureCache:
 
 
 def cache_folder(parent: str | os.PathLike[str], frontend: PretrainedFrontend, augmentation: Augmentation) -> Path:
-    """The folder of the cache for this encoder and augmentation: its name is a digest of their content."""
+    """The folder of the cache for these frozen layers and this augmentation: its name is a digest of their content."""
     digest = hashlib.sha256()
-    for name, tensor in frontend.state_dict().items():
+    for name, values in frontend.frozen_parameters():
         digest.update(name.encode())
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    facts = {"options": to_json(augmentation.options), "seed": augmentation.seed, "rate": augmentation.sample_rate}
+        digest.update(values.contiguous().cpu().numpy().tobytes())
+    facts = {
+        "width": frontend.states_width,
+        "options": to_json(augmentation.options),
+        "seed": augmentation.seed,
+        "rate": augmentation.sample_rate,
+    }
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for sound in (*augmentation.noises, *augmentation.impulse_responses):
         digest.update(sound.tobytes())
@@ -175,7 +181,7 @@ def cache_folder(parent: str | os.PathLike[str], frontend: PretrainedFrontend, a
 
 
 def _read_index(path: Path, width: int) -> dict[str, _Entry]:
-    """The entries of an index whose features are on disk, without a last line that is incomplete."""
+    """The entries of an index whose states are on disk, without a last line that is incomplete."""
     data = path.with_suffix(".f16")
     num_frames = data.stat().st_size // (BYTES * width) if data.exists() else 0
     entries = {}
@@ -191,13 +197,13 @@ def _read_index(path: Path, width: int) -> dict[str, _Entry]:
 
 
 def _read(entry: _Entry, width: int) -> np.ndarray:
-    """Features from the disk.
+    """States from the disk.
 
     Raises:
         DataError: their checksum is wrong.
     """
     shape = entry.num_frames, width
-    features = np.fromfile(entry.file, np.float16, entry.num_frames * width, offset=entry.start * width * BYTES)
-    if len(features) != entry.num_frames * width or zlib.crc32(features.tobytes()) != entry.checksum:
+    states = np.fromfile(entry.file, np.float16, entry.num_frames * width, offset=entry.start * width * BYTES)
+    if len(states) != entry.num_frames * width or zlib.crc32(states.tobytes()) != entry.checksum:
         raise DataError("cached features are damaged: delete this folder", path=entry.file.parent)
-    return features.reshape(shape)
+    return states.reshape(shape)

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from asr.compute.cells import make_cell
-from asr.compute.device import check_precision, deterministic, find_device
+from asr.compute.device import deterministic, find_device
+from asr.compute.runtime import check_precision
 from asr.lm.rnn import LanguageModel
 from asr.options import to_json
 from asr.training.config import LanguageTrainingConfig

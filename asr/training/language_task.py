@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from asr.compute.device import autocast, choose_precision
 from asr.errors import DataError
 from asr.lm.corpus import read_sentences, read_texts
 from asr.lm.perplexity import TextScore
-from asr.lm.rnn import LanguageModel, LanguageModelConfig
+from asr.lm.recurrent import LanguageModelConfig
+from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import Vocabulary
 from asr.text.normalization import TextOptions
 from asr.training.checkpoint import CHECKPOINTS
@@ -57,6 +58,7 @@ class LanguageTask:
     precision: torch.dtype
     criterion: str = "perplexity"
     waiting_remedy: str = ""
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
     data_digest: str = ""  # the index of the text detects other data
 
     @property

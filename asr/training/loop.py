@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -44,11 +45,13 @@ def fit(
     note: Callable[[str], None],
     progress: bool | None = None,
     after_epoch: Callable[[], None] = lambda: None,
+    start_figures: bool = False,
 ) -> dict[str, float]:
     """Train, evaluate after each epoch, and load the average of the best epochs into `task.modules`.
 
-    After a kill, the same call on the same folder resumes from the last readable checkpoint. All processes of a group
-    make the same call; they take each step together, and the first writes the files.
+    After a kill, the same call on the same folder resumes from the last readable checkpoint. With another number of
+    epochs it goes on, too, at the learning rates that a new run of that many epochs has from there. All processes of a
+    group make the same call; they take each step together, and the first writes the files.
 
     Args:
         task: the model and its data.
@@ -57,6 +60,7 @@ def fit(
         note: called with each sentence for the user.
         progress: show a bar on stderr; None: if stderr is a terminal.
         after_epoch: called after each epoch is in the log.
+        start_figures: also evaluate before the first step; the log has these figures as epoch 0.
     Returns:
         The dev figures of the weights in `task.modules`.
     Raises:
@@ -64,11 +68,19 @@ def fit(
         Diverged: `options.patience_steps` steps in a row were not finite.
         DataError: no checkpoint can be read, or the log is damaged.
     """
-    optimizer = make_optimizer(task.modules, options)
+    optimizer = make_optimizer(task.modules, options, rates=task.learning_rates)
     scaler = make_scaler(task.modules, options)
     position = resume(task, optimizer, scaler, folder, note)
     saved_at = time.monotonic()
     with stop_signals() as stop, open_log(folder, position) as log:
+        if sentence := other_length(position, options):
+            note(sentence)
+            log("note", step=position.step, text=sentence)
+        position.epochs = options.epochs
+        if start_figures and not position.step:
+            figures = task.evaluate()
+            log("epoch", step=0, epoch=0, **figures)
+            note("before training: " + ", ".join(f"dev {name} {value:.4g}" for name, value in figures.items()))
         for epoch in range(position.epoch, options.epochs):
             if stalled(position, options):
                 note(f"no epoch after {position.best[0][2]} was better: training ends early")
@@ -133,6 +145,19 @@ def fit(
             if stopping and position.epoch < options.epochs:
                 raise Interrupted(f"stopped after epoch {epoch + 1}; the same command resumes from here")
     return average_best(task, position, folder, note)
+
+
+def other_length(position: Position, options: LoopOptions) -> str:
+    """A sentence on a number of epochs that has changed since the checkpoint; empty if it has not."""
+    if position.epochs in (0, options.epochs):
+        return ""
+    before = replace(options, epochs=position.epochs)
+    rates = [learning_rate(loop, position.epoch + 1, halvings=position.halvings) for loop in (options, before)]
+    return (
+        f"the run has {options.epochs} epochs now, not {position.epochs}: after {position.epoch} of them, it goes on "
+        f"at the learning rates of a new run of {options.epochs} epochs (at the end of epoch {position.epoch + 1}: "
+        f"{rates[0]:.3g}, not {rates[1]:.3g})"
+    )
 
 
 def report_faults(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 import torch
@@ -26,12 +28,25 @@ def make_scaler(modules: nn.Module, options: LoopOptions) -> Scaler:
     )
 
 
-def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:
-    """An optimiser with weight decay for matrices only: not for biases, norms, and kernels or peepholes 3 wide."""
-    matrices = [parameter for parameter in modules.parameters() if parameter.ndim >= 2 and min(parameter.shape) > 3]
-    matrix_ids = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in modules.parameters() if id(parameter) not in matrix_ids]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def make_optimizer(
+    modules: nn.Module, options: LoopOptions, *, rates: Mapping[str, float] = MappingProxyType({})
+) -> torch.optim.Optimizer:
+    """An optimiser with weight decay for matrices only: not for biases, norms, and kernels or peepholes 3 wide.
+
+    Args:
+        modules: what to train.
+        options: its kind, and the peak learning rate.
+        rates: other peak learning rates of the parameters whose names begin with a prefix, by prefix.
+    """
+    parameters: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in modules.named_parameters():
+        is_matrix = parameter.ndim >= 2 and min(parameter.shape) > 3
+        peak = next((rate for prefix, rate in rates.items() if name.startswith(prefix)), options.learning_rate)
+        parameters.setdefault((is_matrix, peak / options.learning_rate), []).append(parameter)
+    groups = [
+        {"params": members, "weight_decay": options.weight_decay if is_matrix else 0.0, "rate_share": share}
+        for (is_matrix, share), members in parameters.items()
+    ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)
@@ -39,12 +54,13 @@ def make_optimizer(modules: nn.Module, options: LoopOptions) -> torch.optim.Opti
 
 def learning_rate(options: LoopOptions, epochs_done: float, *, halvings: int) -> float:
     """The rate after `epochs_done` epochs: linear warm-up, then the schedule, down to its final share."""
-    if epochs_done < options.warmup_epochs:
-        return options.learning_rate * epochs_done / options.warmup_epochs
+    rising = options.rising_epochs
+    if epochs_done < rising:
+        return options.learning_rate * epochs_done / rising
     if options.schedule == "plateau":
         return options.learning_rate * max(0.5**halvings, options.final_learning_rate)
-    rest = max(options.epochs - options.warmup_epochs, 1e-9)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * min((epochs_done - options.warmup_epochs) / rest, 1.0)))
+    rest = max(options.epochs - rising, 1e-9)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min((epochs_done - rising) / rest, 1.0)))
     return options.learning_rate * (options.final_learning_rate + (1.0 - options.final_learning_rate) * cosine)
 
 
@@ -72,7 +88,7 @@ def update(
     norm = nn.utils.clip_grad_norm_(modules.parameters(), clip_norm).item()
     if math.isfinite(norm) and norm > 0:  # 0: no utterance could be aligned, and momentum alone must not continue
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_share", 1.0)  # old checkpoints have none
         scaler.step(optimizer)
     scaler.update()
     return norm

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,9 +18,17 @@ from asr.errors import AsrWarning, ConfigError
 from asr.files import locks
 from asr.files.reading import read_json
 from asr.files.writing import write_whole
-from asr.options import first_difference, from_json, to_json
+from asr.options import differences, from_json, to_json
 from asr.training.checkpoint import CHECKPOINTS
 from asr.training.config import LanguageTrainingConfig, TrainingConfig
+
+CHANGEABLE = frozenset(
+    {
+        *("name", "description"),
+        *(f"loop.{name}" for name in ("epochs", "early_stop_epochs", "patience_steps", "checkpoint_minutes")),
+    }
+)
+"""The options that a run may change when it resumes: they decide no step that has been done."""
 
 Config = TypeVar("Config", TrainingConfig, LanguageTrainingConfig)
 
@@ -41,11 +50,13 @@ def locked(folder: Path) -> Iterator[None]:
 def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make_cell: MakeCell) -> Config:
     """The configuration with its precision chosen; in a new run folder, it is written as config.json.
 
-    An old run folder must hold the same configuration. Its precision replaces "auto", because a new measurement might
-    choose another one and change the losses. If this processor cannot run it, the run continues in float32.
+    An old run folder must hold the same configuration, but for the options in `CHANGEABLE`, whose new values are
+    written to config.json. Its precision replaces "auto", because a new measurement might choose another one and change
+    the losses. If this processor cannot run it, the run continues in float32.
 
     Raises:
-        ConfigError: the run in the folder has other options; the first difference is named.
+        ConfigError: the run in the folder has other options; the first difference is named, and the command that
+            starts another run from its model.
     Warns:
         AsrWarning: the run continues in float32.
     """
@@ -63,10 +74,11 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     precision = config.loop.precision
     if precision == "auto":
         config = _with_precision(config, old.loop.precision)
-    if difference := first_difference(to_json(old), to_json(config)):
-        raise ConfigError(
-            f"{folder} holds a run with other options ({difference}); use the same options, or another folder"
-        )
+    changes = differences(to_json(old), to_json(config))
+    if any(name not in CHANGEABLE for name in changes):
+        raise ConfigError(_refusal(folder, config, changes))
+    if changes:
+        write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
     if precision == "auto" and not can_run(make_cell, getattr(torch, config.loop.precision), device, training=True):
         message = (
             f"{folder} was trained in {config.loop.precision}, which this processor cannot run: continuing in float32"
@@ -74,6 +86,33 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
         warnings.warn(AsrWarning(message), stacklevel=2)
         return _with_precision(config, "float32")
     return config
+
+
+def _refusal(folder: Path, config: Config, changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """Why a run cannot continue with other options, and how to start another one from its model if that is possible."""
+    name = next(name for name in changes if name not in CHANGEABLE)
+    old, new = changes[name]
+    message = (
+        f"{folder} holds a run with other options ({name} was {old!r}, now {new!r}); use the same options, or another "
+        "folder"
+    )
+    parts = {change.partition(".")[0] for change in changes}
+    if isinstance(config, LanguageTrainingConfig) or parts & {"text", "frontend", "encoder", "init", "init_alphabet"}:
+        return message  # another model: it begins anew
+    if config.frontend.pretrained:  # config.json names the encoder, but the model has it inside
+        return message
+    flags = " ".join(_flag(change, value) for change, (_, value) in changes.items())
+    start = f"--config {folder / 'config.json'} --init {folder / 'model'}"
+    return f"{message}; to start from its model: asr-train --run NEW {start} {flags}"
+
+
+def _flag(name: str, value: Any) -> str:
+    """An option as it is typed."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    text = "none" if value is None else ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    return f"--{name} {shlex.quote(text)}"
 
 
 def _with_precision(config: Config, precision: str) -> Config:

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions, Kind, Normalization
-from asr.acoustic.model import AcousticModel, ModelConfig, embedded_models, find_model, read_config
+from asr.acoustic.config import ModelConfig, read_config
+from asr.acoustic.folder import embedded_models, find_model
+from asr.acoustic.foreign.loading import find_foreign
+from asr.acoustic.model import AcousticModel
+from asr.acoustic.options import EncoderOptions, FrontendOptions, Kind, Normalization
 from asr.errors import ConfigError, DataError, InputError
 from asr.files import model_config, model_folder
 from asr.text.normalization import TextOptions
@@ -435,3 +437,16 @@ def test_positions_are_whole_samples(model: AcousticModel) -> None:
     assert model.samples_per_frame == 480
     assert model.frame_seconds == 0.06
     assert [model.output_length(samples) for samples in (0, 39, 40, 480, 520, 4800)] == [0, 0, 1, 1, 2, 10]
+
+
+def test_the_folder_of_a_training_stands_for_its_model(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"data": {"train": ["a"]}, "loop": {"epochs": 3}}))
+    with pytest.raises(
+        DataError, match=r"run: this training has no finished model yet; .*: asr-train --run .* --resume$"
+    ):
+        find_model(run)
+    make_model().save(run / "model")
+    assert find_model(run) == run / "model" and find_foreign(run) is None
+    assert find_model(run / "model") == run / "model"

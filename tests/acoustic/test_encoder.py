@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from asr.acoustic.encoder import Encoder, EncoderOptions, max_pool_time, permute_frames, reversal
-from asr.compute.cells import Cell, PeepholeLSTM
+from asr.acoustic.encoder import Encoder, max_pool_time, permute_frames, reversal
+from asr.acoustic.options import EncoderOptions
+from asr.compute.cells import PeepholeLSTM
+from asr.compute.recurrence import Cell
 from asr.ctc.loss import ctc_loss
 from asr.errors import ConfigError
 from tests.processors import needs_bfloat16

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from asr.compute import device
-from asr.compute.cells import Cell, make_cell
+from asr.compute.cells import make_cell
 from asr.compute.device import autocast, choose_precision, deterministic, find_device
+from asr.compute.recurrence import Cell
 from asr.errors import ConfigError, InputError
 from tests.processors import needs_bfloat16
 

@@ -6,7 +6,8 @@ import pytest
 
 from asr.cli.lm import main
 from asr.lm.prefix_tree import score_together
-from asr.lm.rnn import DEFAULT_LANGUAGE_MODEL, LanguageModel, embedded_language_models, find_language_model
+from asr.lm.recurrent import DEFAULT_LANGUAGE_MODEL, embedded_language_models, find_language_model
+from asr.lm.rnn import LanguageModel
 
 # Everyday sentences, each with a word in the place of one that sounds alike.
 PAIRS = (

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.acoustic.model import in_folder
+from asr.acoustic.folder import in_folder
 from asr.ctc import beam
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch, warm_up
 from asr.ctc.collapse import minimum_frames
@@ -28,7 +28,8 @@ from asr.lm.estimation import estimate_ngram
 from asr.lm.fusion import CharacterFusion
 from asr.lm.ngram import SPACE, NgramModel
 from asr.lm.prefix_tree import score_together
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.text.alphabet import Alphabet
 
 WIDE = 500  # more prefixes than the tiny cases have
@@ -255,7 +256,7 @@ def test_more_nodes_keep_their_rows(ngram):
     emission = np.concatenate([dispute, rest])
     state = rows.start()
     state.advance(emission)
-    assert len(state._arrays["NODES"]) > len(rows._first_nodes)
+    assert len(state._arrays["NODES"]) > rows._num_nodes
     assert_alike(state.finish(num_best=2), tables.decode(emission, num_best=2))
 
 

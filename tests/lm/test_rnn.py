@@ -16,21 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.acoustic.model import AcousticModel, embedded_models
+from asr.acoustic.folder import embedded_models
+from asr.acoustic.model import AcousticModel
 from asr.errors import ConfigError, DataError, InputError
 from asr.files import model_config
-from asr.lm import rnn
+from asr.lm import recurrent
 from asr.lm.perplexity import TextScore
-from asr.lm.rnn import (
-    AdaptiveSoftmax,
-    FullSoftmax,
-    LanguageModel,
-    LanguageModelConfig,
-    NetworkOptions,
-    embedded_language_models,
-    find_language_model,
-    make_softmax,
-)
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions, embedded_language_models, find_language_model
+from asr.lm.rnn import AdaptiveSoftmax, FullSoftmax, LanguageModel, make_softmax
 from asr.lm.sampling import SamplingOptions, sample
 from asr.lm.vocabulary import EOS, UNK
 from asr.text.normalization import TextOptions
@@ -138,8 +131,8 @@ def test_a_sentence_alone_is_the_same_as_among_others(model: LanguageModel, rng,
     assert [len(scores) for scores in together] == [4, 1, 18, 2, 41, 18, 3, 6]
     for sequence, scores in zip(sequences, together, strict=True):
         np.testing.assert_allclose(model.score_tokens([sequence])[0], scores, atol=1e-5)
-    monkeypatch.setattr(rnn, "ROWS", 3)
-    monkeypatch.setattr(rnn, "CELLS", 28 * 3 * 2)  # two tokens of three sentences at a time
+    monkeypatch.setattr(recurrent, "ROWS", 3)
+    monkeypatch.setattr(recurrent, "CELLS", 28 * 3 * 2)  # two tokens of three sentences at a time
     for one, other in zip(model.score_tokens(sequences), together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 

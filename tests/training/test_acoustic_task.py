@@ -17,6 +17,7 @@ import torch
 
 from asr.acoustic.frontend import Frontend
 from asr.acoustic.model import AcousticModel
+from asr.acoustic.options import EncoderOptions
 from asr.data.manifest import read_manifest, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.errors import ConfigError, DataError
@@ -93,6 +94,23 @@ def test_phones_that_do_not_fit_their_frames_are_named(
     result = task.loss(make_batch(chosen, waveforms), generator=torch.Generator())
     assert result.skipped == ("tone-00 (its phones)",)
     assert math.isfinite(result.loss.item()) and result.figures["phone_loss"] > 0
+
+
+def test_the_characters_are_predicted_from_a_middle_layer_too(tone_config: Callable[..., TrainingConfig]) -> None:
+    """The oracle: the same model without its last layer."""
+    encoder = EncoderOptions(num_layers=2, hidden_size=12, time_strides=(1,), conv_channels=2, dropout=0.0)
+    config = tone_config(encoder=encoder, auxiliary=AuxiliaryOptions(character_layer=1, character_weight=0.25))
+    task = make_task(config)
+    batch = next(task.batches(1, start=0))
+    result = task.loss(batch, generator=torch.Generator().manual_seed(3))
+    plain = make_task(replace(config, auxiliary=AuxiliaryOptions()))
+    plain.modules.load_state_dict(task.modules.state_dict())
+    last = plain.loss(batch, generator=torch.Generator().manual_seed(3)).loss
+    del plain.model.encoder.layers[1]
+    middle = plain.loss(batch, generator=torch.Generator().manual_seed(3)).loss
+    assert result.figures["loss"] == pytest.approx(last.item(), rel=1e-4)
+    assert result.figures["middle_loss"] == pytest.approx(middle.item(), rel=1e-4)
+    assert result.loss.item() == pytest.approx(0.75 * last.item() + 0.25 * middle.item(), rel=1e-4)
 
 
 def test_joined_utterances_are_one_text_with_spaces_between(tone_config: Callable[..., TrainingConfig]) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
+from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.errors import ConfigError
 from asr.options import from_json, to_json
 from asr.text.normalization import TextOptions
 from asr.training.augmentation import AugmentOptions
-from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig
+from asr.training.config import AuxiliaryOptions, DataOptions, LoopOptions, TrainingConfig, TuningOptions
 
 DATA = DataOptions(train=("train.jsonl",), dev=("dev.jsonl",))
 
@@ -68,6 +67,7 @@ def test_wrong_options_of_the_data_are_refused(changes: dict[str, Any], message:
         ({"weight": 1.0}, "weight must be at least 0 and below 1, not 1.0"),
         ({"weight": -0.1}, "weight must be at least 0 and below 1, not -0.1"),
         ({"layer": 0}, "layer must be at least 1, not 0"),
+        ({"character_weight": 1.0}, "character_weight must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_wrong_options_of_the_second_target_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -81,6 +81,10 @@ def test_wrong_options_of_the_second_target_are_refused(changes: dict[str, Any],
         (
             {"auxiliary": AuxiliaryOptions(lexicon="words", layer=5)},
             "auxiliary.layer must be one of the encoder's 4 layers, not 5",
+        ),
+        (
+            {"auxiliary": AuxiliaryOptions(character_layer=4)},
+            "auxiliary.character_layer must be less than the encoder's 4 layers, not 4",
         ),
         (
             {"augment": AugmentOptions(noise_probability=0.5)},
@@ -120,10 +124,13 @@ EVERYTHING = TrainingConfig(
         impulse_responses="rooms",
     ),
     text=TextOptions(language="zh", case="keep", punctuation="keep"),
-    frontend=FrontendOptions(sample_rate=8000, kind="mfcc", num_mel_bins=23),
+    frontend=FrontendOptions(
+        pretrained="encoder", pretrained_layer=2, pretrained_sum=True, kind="mfcc", num_mel_bins=23
+    ),
     augment=AugmentOptions(speeds=(0.5, 2.0), noise_probability=0.1, reverb_probability=0.2),
     encoder=EncoderOptions(cell="gru", time_strides=(3,), reduction="stack"),
-    auxiliary=AuxiliaryOptions(lexicon="words", layer=1, weight=0.25),
+    auxiliary=AuxiliaryOptions(lexicon="words", layer=1, weight=0.25, character_layer=1),
+    tuning=TuningOptions(layers=2, learning_rate=1e-5, after_epochs=1),
     loop=LoopOptions(epochs=3, seed=4, learning_rate=1.0, clip_norm=math.inf, precision="bfloat16"),
     init="model",
     name="n",
@@ -163,4 +170,5 @@ def test_every_option_has_its_help() -> None:
         if not is_dataclass(getattr(part, entry.name))
     ]
     assert len(options) > 60
-    assert [name for name, text in options if not text] == ["whisper"]  # the trainer sets it, from frontend.pretrained
+    # The trainer sets these, from frontend.pretrained.
+    assert [name for name, text in options if not text] == ["whisper", "wav2vec2"]

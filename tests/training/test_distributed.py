@@ -98,6 +98,7 @@ class Toy:
     """A weight whose loss is what stands for this process at each step; None: an utterance without alignment."""
 
     criterion = "wer"
+    learning_rates = {}  # noqa: RUF012
     waiting_remedy = ": see --workers"
     data_digest = ""
 

@@ -11,12 +11,15 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic.model import AcousticModel, read_config, write_config
+from asr.acoustic.config import read_config, write_config
+from asr.acoustic.model import AcousticModel
 from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import ConfigError, DataError
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.options import replace_options
+from asr.text.normalization import TextOptions
 from asr.training.acoustic import train_acoustic_model
 from asr.training.config import TrainingConfig
 from asr.training.initial import freeze, make_model
@@ -136,9 +139,17 @@ def test_with_another_alphabet_it_decodes_greedily(decoding: Path, tone_config: 
     smaller = replace(read_config(decoding), characters=(" ", "A", "B"))
     AcousticModel(smaller).save(decoding)
     config = tone_config(init=str(decoding), init_alphabet="extend", epochs=1)
-    train_acoustic_model(config, tmp_path / "run", device="cpu")
+    notes: list[str] = []
+    train_acoustic_model(config, tmp_path / "run", device="cpu", note=notes.append)
+    assert notes[0].endswith("by 'C': its language models and options of decoding are left out, and the new model "
+                             "decodes greedily")  # fmt: skip
     assert read_config(tmp_path / "run" / "model").decoding == DecodingOptions()
     assert {path.suffix for path in (tmp_path / "run" / "model").iterdir()} == {".json", ".safetensors"}
+
+
+def test_numbers_can_be_spelled_from_here_on(init: str, tone_config: Configure) -> None:
+    spelled = replace(tone_config(init=init), text=TextOptions(numbers="spell"))
+    assert make_model(spelled, ["AB"]).config.text.numbers == "spell"
 
 
 def test_nothing_is_frozen_by_nothing(init: str) -> None:

@@ -18,7 +18,8 @@ import torch
 from asr.errors import ConfigError, DataError
 from asr.lm.ngram import NgramModel
 from asr.lm.prefix_tree import score_together
-from asr.lm.rnn import LanguageModel, NetworkOptions
+from asr.lm.recurrent import NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import VocabularyOptions
 from asr.training import language
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, NgramTrainingConfig, TextDataOptions

@@ -22,6 +22,7 @@ class Wandering:
     """A task whose dev figure falls from epoch to epoch; `lucky` alone decides how good epoch 3 is."""
 
     criterion = "wer"
+    learning_rates = {}  # noqa: RUF012
     waiting_remedy = ": see --workers"
     data_digest = ""
 
@@ -54,6 +55,34 @@ def test_training_ends_early_without_a_better_epoch_and_stays_ended(tmp_path: Pa
     assert len([note for note in notes if note.startswith("epoch")]) == 5
 
 
+def test_a_longer_run_has_the_rates_of_a_new_one_from_there_on(tmp_path: Path) -> None:
+    short, long = (LoopOptions(epochs=epochs, warmup_epochs=1.0, average_best=1) for epochs in (3, 5))
+    fit(Wandering(lucky=True), short, tmp_path / "run", note=lambda _: None)
+    fit(Wandering(lucky=True), short, tmp_path / "run", note=lambda _: None)  # nothing left, nothing noted
+    fit(Wandering(lucky=True), long, tmp_path / "run", note=lambda _: None)
+    fit(Wandering(lucky=True), long, tmp_path / "new", note=lambda _: None)
+    rates = {
+        name: [record["rate"] for record in read_log(tmp_path / name) if record["kind"] == "step"]
+        for name in ("run", "new")
+    }
+    assert len(rates["run"]) == 5
+    assert rates["run"][3:] == rates["new"][3:] and rates["run"][1:3] != rates["new"][1:3]
+    (note,) = (record for record in read_log(tmp_path / "run") if record["kind"] == "note")
+    assert note["step"] == 3 and note["text"].startswith("the run has 5 epochs now, not 3: after 3 of them, it goes on")
+
+
+def test_the_figures_before_training_are_epoch_0(tmp_path: Path) -> None:
+    options = LoopOptions(epochs=1, average_best=1)
+    notes: list[str] = []
+    fit(Wandering(lucky=True), options, tmp_path, note=notes.append, start_figures=True)
+    fit(Wandering(lucky=True), options, tmp_path, note=notes.append, start_figures=True)  # resumes: once is enough
+    figures = [
+        (record["epoch"], record["step"], record["wer"]) for record in read_log(tmp_path) if record["kind"] == "epoch"
+    ]
+    assert figures == [(0, 0, 0.5), (1, 1, 0.4)]
+    assert notes[0] == "before training: dev wer 0.5, dev loss 1"
+
+
 def test_only_epochs_that_are_not_the_best_lower_the_rate(tmp_path: Path) -> None:
     options = LoopOptions(epochs=5, warmup_epochs=0.0, schedule="plateau", learning_rate=0.4, average_best=1)
     fit(Wandering(lucky=False), options, tmp_path, note=lambda _: None)  # 0.5, 0.4, 0.9, 0.8, 0.8
@@ -78,6 +107,7 @@ class Halves:
     """A loss whose gradient overflows in float16 when it is scaled by more than `most`."""
 
     criterion = "wer"
+    learning_rates = {}  # noqa: RUF012
     waiting_remedy = ": see --workers"
     data_digest = ""
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from asr.acoustic.encoder import Encoder, EncoderOptions
+from asr.acoustic.encoder import Encoder
+from asr.acoustic.options import EncoderOptions
 from asr.training.config import LoopOptions
 from asr.training.optimizer import learning_rate, make_optimizer, update
 
@@ -28,6 +29,14 @@ OPTIONS = LoopOptions(epochs=10, learning_rate=2.0, warmup_epochs=2.0, final_lea
 )
 def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine(epochs_done: float, rate: float) -> None:
     assert learning_rate(OPTIONS, epochs_done, halvings=0) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("epochs", "rising"), [(1, 0.5), (2, 1.0), (3, 2.0), (80, 2.0)])
+def test_a_short_training_has_a_short_warm_up(epochs: int, rising: float) -> None:
+    options = LoopOptions(epochs=epochs, learning_rate=2.0)  # warmup_epochs is 2
+    assert learning_rate(options, rising / 2, halvings=0) == 1.0
+    assert learning_rate(options, rising, halvings=0) == 2.0
+    assert learning_rate(options, epochs, halvings=0) == pytest.approx(0.02)
 
 
 def test_without_warm_up_the_rate_begins_at_its_peak() -> None:
