@@ -16,6 +16,11 @@ from .errors import AsrWarning as AsrWarning
 from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
 from .errors import InputError as InputError
+from .output.formats import to_json as to_json
+from .output.formats import to_srt as to_srt
+from .output.formats import to_vtt as to_vtt
+from .output.formats import write as write
+from .output.subtitles import SubtitleOptions as SubtitleOptions
 from .recognition.many_recordings import FileResult as FileResult
 from .recognition.many_recordings import TranscribeOptions as TranscribeOptions
 from .recognition.many_recordings import transcribe_files as transcribe_files
@@ -26,6 +31,7 @@ from .text.metrics import cer as cer
 from .text.metrics import wer as wer
 from .text.normalization import TextOptions as TextOptions
 from .text.normalization import normalize as normalize
+from .text.segments import TextSegment as TextSegment
 from .text.transcript import Hypothesis as Hypothesis
 from .text.transcript import Transcript as Transcript
 from .text.transcript import Word as Word

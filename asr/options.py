@@ -148,15 +148,14 @@ def check_limits(
     raise ConfigError(f"{name} must be {' and '.join(stated)}, not {shown(number)}", name)
 
 
-def first_difference(before: Any, after: Any, *, where: str = "") -> str:
-    """The differences of two results of `to_json`, with both values; empty if they are equal."""
+def differences(before: Any, after: Any, *, where: str = "") -> dict[str, tuple[Any, Any]]:
+    """The options that differ in two results of `to_json`, each with both values; None for one that is missing."""
     if isinstance(before, dict) and isinstance(after, dict):
+        unequal: dict[str, tuple[Any, Any]] = {}
         for key in [*before, *(key for key in after if key not in before)]:
-            inner = f"{where}.{key}" if where else key
-            if difference := first_difference(before.get(key), after.get(key), where=inner):
-                return difference
-        return ""
-    return "" if before == after else f"{where} was {before!r}, now {after!r}"
+            unequal |= differences(before.get(key), after.get(key), where=f"{where}.{key}" if where else key)
+        return unequal
+    return {} if before == after else {where: (before, after)}
 
 
 def shown(value: Any) -> str:

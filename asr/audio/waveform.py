@@ -151,6 +151,15 @@ def duration_seconds(source: Source, *, track: int | None = None, raw: RawFormat
     return seconds
 
 
+def stated_seconds(path: str | os.PathLike[str]) -> float | None:
+    """Seconds of sound in a file, from its headers; None if they do not state it, or the file cannot be read."""
+    try:
+        with open_sound(path, os.fsdecode(path)) as file:
+            return header_seconds(file, None)
+    except AsrError:
+        return None
+
+
 def quietest_cut(waveform: Waveform, sample_rate: int, *, earliest: int, latest: int, align: int = 1) -> int:
     """The sample at which to cut long sound: the middle of the longest of the quietest pauses in a range.
 

@@ -9,6 +9,8 @@ The word `none` sets an optional value to None, and an option of several values 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 import textwrap
 import types
 import typing
@@ -26,16 +28,41 @@ Options = TypeVar("Options")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with the flags of every command, and with errors of one line."""
+    """A parser with the flags of every command, and with errors of one line.
 
-    def __init__(self, prog: str, *, usage: str, description: str, examples: str):
+    Args:
+        prog, usage, description: as for argparse.
+        examples: the end of the help; that of --help begins at the line `examples:`.
+        short: names of the arguments that --help shows; --help-all shows all. Without names, both show all.
+    """
+
+    def __init__(
+        self,
+        prog: str,
+        *,
+        usage: str,
+        description: str,
+        examples: str,
+        short: Sequence[str] = (),
+    ):
         super().__init__(
             prog=prog,
             usage=usage,
-            description=description,
+            description=textwrap.fill(description, 79),
             epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=False,
+        )
+        self.short = short
+        what = "what most people need; --help-all shows all options" if short else "this help"
+        self.add_argument("-h", "--help", action=_ShowHelp, nargs=0, default=argparse.SUPPRESS, help=f"show {what}")
+        self.add_argument(
+            "--help-all",
+            action=_ShowHelp,
+            nargs=0,
+            default=argparse.SUPPRESS,
+            help="show this help" if short else argparse.SUPPRESS,
         )
         group = self.add_argument_group("options of every command")
         group.add_argument("--version", action="version", version=f"asr {asr.__version__}")
@@ -52,20 +79,53 @@ class Parser(argparse.ArgumentParser):
             help="compute on cpu, cuda, cuda:1 ...; auto: on CUDA if there is one (default: auto)",
         )
         group.add_argument(
-            "--threads", type=at_least(1), metavar="N", help="use N processor threads (default: as torch chooses)"
+            "--threads", type=at_least(1), metavar="N", help="use N processor threads (default: as the runtime chooses)"
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The arguments, and the flag of each as `flags`; an unknown flag is an error that proposes a similar one."""
+        """The arguments, the flag of each as `flags`, and what was typed, as `arguments`.
+
+        An unknown flag is an error that proposes a similar one.
+        """
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
             self.error(f"unknown argument {unknown[0]!r}" + (f": did you mean {near[0]}?" if near else ""))
-        parsed.flags = {action.dest: action.option_strings[0] for action in self._actions if action.option_strings}
+        parsed.flags = {
+            action.dest: next(flag for flag in action.option_strings if flag.startswith("--"))
+            for action in self._actions
+            if action.option_strings
+        }
+        parsed.arguments = list(arguments)
         return parsed
 
+    def format_short_help(self) -> str:
+        """The help of the arguments `short`."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, [], [])
+        formatter.add_text(self.description)
+        formatter.start_section("options")
+        shown = [action for action in self._actions if action.dest in self.short]
+        formatter.add_arguments(sorted(shown, key=lambda action: self.short.index(action.dest)))
+        formatter.end_section()
+        assert self.epilog is not None
+        formatter.add_text(self.epilog[self.epilog.index("examples:\n") :])
+        formatter.add_text(f"{self.prog} --help-all shows all options.")
+        return formatter.format_help()
+
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument -\w/", "argument ", message)  # the long flag says more
         self.exit(2, f"{self.prog}: error: {visible(message)} (see {self.prog} --help)\n")
+
+
+class _ShowHelp(argparse.Action):
+    """Print the short or the whole help, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        assert isinstance(parser, Parser)
+        is_short = self.dest == "help" and parser.short
+        parser._print_message(parser.format_short_help() if is_short else parser.format_help(), sys.stdout)
+        parser.exit()
 
 
 def at_least(least: int) -> Callable[[str], int]:

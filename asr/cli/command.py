@@ -9,6 +9,7 @@ import errno
 import gc
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -19,6 +20,7 @@ from threading import current_thread, main_thread
 
 import asr
 from asr.cli.arguments import Parser
+from asr.compute.runtime import needing_torch
 from asr.errors import AsrError, AsrWarning, ConfigError, InputError, visible
 
 # 0 is success. A shell adds 128 to the number of the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
@@ -56,12 +58,14 @@ def run_command(
                 status = _attempt(prog, parse, work, sys.argv[1:] if arguments is None else arguments)
         except SystemExit as exit_:  # argparse: --help, --version, wrong usage
             status = exit_.code if isinstance(exit_.code, int) else 0
-        except KeyboardInterrupt:
-            say("interrupted", prog=prog)
-            status = INTERRUPTED
-        except _Terminated:
-            say("terminated", prog=prog)
-            status = TERMINATED
+        except BaseException as error:
+            signal_ = signal_behind(error)
+            if signal_ is None:
+                raise
+            is_interrupt = isinstance(signal_, KeyboardInterrupt)
+            notes = getattr(signal_, "__notes__", [])
+            say(": ".join(["interrupted" if is_interrupt else "terminated", *notes]), prog=prog)
+            status = INTERRUPTED if is_interrupt else TERMINATED
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has ended; nothing more may be written, even at exit
@@ -125,6 +129,18 @@ class _Terminated(BaseException):
     """SIGTERM was received."""
 
 
+def signal_behind(error: BaseException) -> BaseException | None:
+    """The exception of a signal that `error` is, or that it hides.
+
+    A library's clean-up that a signal cuts short may fail, and its error replaces the signal's: tqdm releases a lock
+    that it has not acquired yet.
+    """
+    cause: BaseException | None = error
+    while not isinstance(cause, KeyboardInterrupt | _Terminated | None):
+        cause = cause.__context__
+    return cause
+
+
 @contextmanager
 def _termination_raised() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that files are not left half-written."""
@@ -149,6 +165,12 @@ def say(message: object, *, prog: str) -> None:
     tqdm.write(visible(f"{prog}: {' '.join(str(message).split())}"), file=sys.stderr)
 
 
+def say_next(arguments: Sequence[str | os.PathLike[str]], args: argparse.Namespace, *, prog: str) -> None:
+    """Propose the next command on stderr, as it is typed in a shell, unless --quiet."""
+    if not args.quiet:
+        say(f"next: {shlex.join([os.fspath(argument) for argument in arguments])}", prog=prog)
+
+
 def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
     """A function that prints a sentence with `say`, unless --quiet."""
 
@@ -160,11 +182,11 @@ def noter(args: argparse.Namespace, *, prog: str) -> Callable[[str], None]:
 
 
 def set_threads(args: argparse.Namespace) -> None:
-    """Give torch the threads of all processes together."""
+    """Set the threads of all processes together."""
     if args.threads:
-        import torch
+        from asr.compute import threads
 
-        torch.set_num_threads(args.threads * getattr(args, "nproc", 1))
+        threads.set_threads(args.threads * getattr(args, "nproc", 1))
 
 
 def write_result(text: str) -> None:
@@ -190,10 +212,12 @@ def _attempt(
     work: Callable[[argparse.Namespace], int],
     arguments: Sequence[str],
 ) -> int:
-    args = parse(arguments)
+    args = argparse.Namespace(debug=False)
     try:
-        with _warnings_as_lines(prog, quiet=args.quiet, debug=args.debug):
-            return work(args)
+        with needing_torch(prog, extra="train" if "train" in prog else "torch"):
+            args = parse(arguments)
+            with _warnings_as_lines(prog, quiet=args.quiet, debug=args.debug):
+                return work(args)
     except BrokenPipeError:
         raise
     except (AsrError, OSError) as error:

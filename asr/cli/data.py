@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.acoustic.folder import DEFAULT_MODEL
 from asr.cli.arguments import Parser, add_options, at_least, given_options, progress_bar
-from asr.cli.command import DATA_WRONG, Commands, run_subcommand, say, set_threads, write_result
+from asr.cli.command import DATA_WRONG, Commands, run_subcommand, say, say_next, set_threads, write_result
 from asr.cli.data_prepare import make_prepare_parser, prepare
 from asr.errors import ConfigError
 
@@ -25,6 +26,7 @@ _MOST_PROBLEMS = 20  # lines on the terminal
 _EXAMPLES = """\
 commands (details: asr-data COMMAND --help):
   prepare       make manifests of a public corpus, which is downloaded if needed
+  record        read sentences aloud, and record them for import
   import        make train, dev and test manifests of your own recordings
   check         find errors in manifests and their sound
   shard         put a manifest and its sound into a few large archives
@@ -33,6 +35,19 @@ examples:
   asr-data prepare librispeech --parts dev-clean,test-clean
   asr-data import recordings/ --output data/mine
   asr-data check data/mine/*.jsonl.gz --html report.html
+"""
+
+_RECORD_EXAMPLES = """\
+how it works:
+  Each sentence is shown. Press Enter, read it, and press Enter again; then keep
+  it, play it, repeat it or skip it. Recordings that are too quiet, too short or
+  clipped are not kept. DIR gets 001.wav and 001.txt, as asr-data import takes
+  them; the same command goes on where you stopped. Sixty sentences take a
+  quarter of an hour.
+
+examples:
+  asr-data record --output recordings
+  asr-data record manual.md --output recordings
 """
 
 _IMPORT_EXAMPLES = """\
@@ -118,6 +133,7 @@ def make_import_parser(arguments: Sequence[str]) -> Parser:
         usage="asr-data import SOURCE... --output DIR [OPTION...]",
         description="Make train, dev and test manifests of your own recordings.",
         examples=_IMPORT_EXAMPLES,
+        short=("sources", "output", "speakers", "columns", "audio", "dev", "test", "split_by", "quiet"),
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder of recordings, a table, or a data set")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write the manifests here")
@@ -146,7 +162,46 @@ def import_(args: argparse.Namespace) -> int:
         more = f", {len(result.problems) - _MOST_PROBLEMS} more than shown" * (len(result.problems) > _MOST_PROBLEMS)
         say(f"{len(result.problems)} left out{more}: {args.output / 'problems.txt'}", prog=prog)
     write_result("".join(f"{path}\n" for path in result.manifests.values()))
+    say_next([PROG, "check", *result.manifests.values(), "--model", DEFAULT_MODEL, "--fix"], args, prog=prog)
     return DATA_WRONG if result.problems else 0
+
+
+def make_record_parser(arguments: Sequence[str]) -> Parser:
+    parser = Parser(
+        f"{PROG} record",
+        usage="asr-data record [TEXT] --output DIR",
+        description="Read sentences aloud, one by one, and record them with the microphone.",
+        examples=_RECORD_EXAMPLES,
+    )
+    parser.add_argument(
+        "text", nargs="?", metavar="TEXT", help="sentences to read: a text, .md or .docx (default: 85 everyday ones)"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
+    return parser
+
+
+def record(args: argparse.Namespace) -> int:
+    """Record; the exit status."""
+    from asr.importing.recording import SystemMicrophone, record_sentences, sentences_to_read
+
+    prog = f"{PROG} record"
+    if not sys.stdin.isatty():
+        raise ConfigError("record asks for keys: run it in a terminal")
+
+    def ask(prompt: str) -> str:
+        print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        return line if line else "q"  # the end of the input quits
+
+    def show(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    sentences = sentences_to_read(args.text)
+    count = record_sentences(sentences, args.output, microphone=SystemMicrophone(), ask=ask, show=show)
+    say(f"{count} of {len(sentences)} sentences recorded", prog=prog)
+    write_result(f"{args.output}\n")
+    say_next([PROG, "import", args.output, "--output", Path("data") / args.output.name], args, prog=prog)
+    return 0
 
 
 def make_check_parser(arguments: Sequence[str]) -> Parser:
@@ -157,11 +212,17 @@ def make_check_parser(arguments: Sequence[str]) -> Parser:
         usage="asr-data check [SPLIT=]MANIFEST... [--model NAME|DIR] [--fix] [OPTION...]",
         description="Find errors in manifests and their sound before training.",
         examples=_CHECK_EXAMPLES,
+        short=("manifests", "model", "json", "html", "fix", "quarantine", "quiet"),
     )
     parser.add_argument("manifests", nargs="+", metavar="[SPLIT=]MANIFEST", help="Lhotse CutSets, .jsonl or .jsonl.gz")
     parser.add_argument("--model", metavar="NAME|DIR", help="compare with this embedded model or model folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with histograms and the worst clips")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page with histograms, the worst clips and, with --model, what it heard",
+    )
     parser.add_argument(
         "--fix",
         action="store_true",
@@ -184,7 +245,8 @@ def check(args: argparse.Namespace) -> int:
     """Examine manifests; the exit status."""
     from asr.doctor.checks import KINDS, DoctorOptions
     from asr.doctor.examination import clean, examine, made_by_fix
-    from asr.doctor.report import to_html, to_json, to_table
+    from asr.doctor.page import to_html
+    from asr.doctor.report import to_json, to_table
     from asr.files.writing import write_whole
 
     options = given_options(args, DoctorOptions)
@@ -207,6 +269,7 @@ def check(args: argparse.Namespace) -> int:
             manifests,
             options,
             recognizer=_recognizer(args) if args.model else None,
+            hear=args.html is not None,
             processes=args.processes or os.cpu_count() or 1,
             progress=show,
         )
@@ -214,9 +277,17 @@ def check(args: argparse.Namespace) -> int:
     for path, write in ((args.json, to_json), (args.html, to_html)):
         if path:
             write_whole(path, write(examination))
+    clean_by_split: dict[str, Path] = {}
     for cleaned in clean(examination, also=also) if args.fix else ():
         message = f"{cleaned.num_kept} lines kept in {cleaned.clean}"
         say(f"{message}, {cleaned.num_quarantined} moved to {cleaned.quarantine}", prog=f"{PROG} check")
+        if cleaned.num_kept:
+            clean_by_split.setdefault(manifests[cleaned.manifest], cleaned.clean)
+    if {"train", "dev"} <= clean_by_split.keys():
+        train, dev = clean_by_split["train"], clean_by_split["dev"]
+        run = Path("runs") / (train.resolve().parent.name or "mine")
+        command = ["asr-train", "--run", run, "--init", args.model or DEFAULT_MODEL]
+        say_next([*command, "--data.train", train, "--data.dev", dev], args, prog=f"{PROG} check")
     return 0 if examination.is_healthy else DATA_WRONG
 
 
@@ -286,6 +357,7 @@ def _bar(args: argparse.Namespace, unit: str) -> Iterator[Callable[[int, int], N
 
 COMMANDS: Commands = {
     "prepare": (make_prepare_parser, prepare),
+    "record": (make_record_parser, record),
     "import": (make_import_parser, import_),
     "check": (make_check_parser, check),
     "shard": (make_shard_parser, shard),

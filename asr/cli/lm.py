@@ -1,4 +1,4 @@
-"""asr-lm: train language models, measure them, score sentences and draw sentences."""
+"""asr-lm: train language models, measure them, score and draw sentences, and adapt a recogniser to texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, given_options, given_values, progress_bar
-from asr.cli.command import Commands, noter, run_subcommand, say, set_threads, write_result
+from asr.cli.command import Commands, noter, run_subcommand, say, say_next, set_threads, write_result
 from asr.cli.train import add_run, check_data, configured_values, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROG = "asr-lm"
 _DEFAULT = "default: english-lm"
+_NAMED = 8  # words in a message
 
 _EXAMPLES = """\
 commands (see asr-lm COMMAND --help):
@@ -30,12 +31,14 @@ commands (see asr-lm COMMAND --help):
   perplexity    measure how well a model predicts a text
   score         print the log-probability of sentences
   sample        draw random sentences from a model
+  adapt         teach a recogniser the words and phrases of your texts
 
 examples:
   asr-lm score "the apple and pear salad" "the apple and pair salad"
   asr-lm sample --count 5 --temperature 0.8
   asr-lm perplexity held-out.txt.gz --lm runs/lm/model
   asr-lm train --run runs/lm --data.train text.txt --data.dev held-out.txt
+  asr-lm adapt manual.md mails.txt --output models/mine
 """
 
 _TRAIN_EXAMPLES = """\
@@ -99,10 +102,34 @@ examples:
   asr-lm score --lm lm.arpa.gz < sentences.txt | sort -rn
 """
 
+_SHORT_TRAIN = (
+    *("kind", "run", "config", "resume", "nproc", "data.train", "data.dev", "vocabulary.unit", "loop.epochs"),
+    *("train", "output", "order", "unit", "device"),
+)
 _SAMPLE_EXAMPLES = """\
 examples:
   asr-lm sample --count 10
   asr-lm sample --lm runs/lm/model --prompt "she looked at" --top-k 50
+"""
+
+_ADAPT_EXAMPLES = """\
+the texts:
+  Plain text (.gz and .xz too), Markdown (.md), Word documents (.docx), or
+  manifests; paragraphs or a sentence a line. A few pages help. Words with
+  characters that the model cannot spell, such as digits, are reported; --numbers
+  spell writes numbers in words.
+
+what it does:
+  The n-grams of the texts are interpolated with those of the model, with the
+  weight that fits parts of the texts best, and every new word becomes known. No
+  recording is needed and the acoustic model does not change. DIR is a model
+  folder for all commands; its path is printed on standard output. With
+  recordings of such texts, asr-evaluate DIR MANIFEST --tune tunes its weights.
+
+examples:
+  asr-lm adapt mails/*.txt manual.md --output models/mine
+  asr-lm adapt reports/*.docx --output models/mine --model english --numbers spell
+  asr-transcribe talk.wav --model models/mine
 """
 
 
@@ -115,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PROG,
         COMMANDS,
         arguments,
-        description="Train language models, measure them, score sentences and draw sentences.",
+        description="Train language models, measure them, score and draw sentences, and adapt a recogniser to texts.",
         examples=_EXAMPLES,
     )
 
@@ -135,6 +162,7 @@ def make_train_parser(arguments: Sequence[str]) -> Parser:
         if ngram
         else "Train a recurrent language model, or resume an interrupted training.",
         examples=_NGRAM_EXAMPLES if ngram else _TRAIN_EXAMPLES,
+        short=_SHORT_TRAIN,
     )
     parser.add_argument("--kind", choices=("rnn", "ngram"), default="rnn", help="kind of model; options depend on it")
     if ngram:
@@ -182,6 +210,7 @@ def make_perplexity_parser(arguments: Sequence[str]) -> Parser:
         usage="asr-lm perplexity TEXT... [--lm NAME|DIR|FILE] [OPTION...]",
         description="Print the perplexity of a language model on text files, per word and per character.",
         examples=_PERPLEXITY_EXAMPLES,
+        short=("texts", "sentences", "lm", "kind", "tokens", "output", "device", "quiet"),
     )
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="text with one sentence a line: plain, .gz or .xz")
     _add_model(parser)
@@ -226,6 +255,7 @@ def make_score_parser(arguments: Sequence[str]) -> Parser:
         usage="asr-lm score [SENTENCE...] [--lm NAME|DIR|FILE] [--tokens] [OPTION...]",
         description="Print the log-probability of sentences: the arguments, or the lines of standard input.",
         examples=_SCORE_EXAMPLES,
+        short=("texts", "sentences", "lm", "kind", "tokens", "output", "device", "quiet"),
     )
     parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="(default: standard input, a sentence a line)")
     parser.add_argument("--tokens", action="store_true", help="print the log-probability of each token too")
@@ -298,7 +328,8 @@ def make_sample_parser(arguments: Sequence[str]) -> Parser:
 def sample(args: argparse.Namespace) -> int:
     """Print random sentences; returns the exit status."""
     from asr.compute.device import find_device
-    from asr.lm.rnn import LanguageModel, find_language_model
+    from asr.lm.recurrent import find_language_model
+    from asr.lm.rnn import LanguageModel
     from asr.lm.sampling import SamplingOptions
     from asr.lm.sampling import sample as draw
 
@@ -307,6 +338,43 @@ def sample(args: argparse.Namespace) -> int:
     model = LanguageModel.load(find_language_model(args.lm)).to(find_device(args.device))
     for sentence in draw(model, options):
         write_result(f"{sentence}\n")
+    return 0
+
+
+def make_adapt_parser(arguments: Sequence[str]) -> Parser:
+    """The parser of `asr-lm adapt`."""
+    from asr.training.adaptation import AdaptationOptions
+
+    parser = Parser(
+        f"{PROG} adapt",
+        usage="asr-lm adapt TEXT... --output DIR [--model NAME|DIR] [OPTION...]",
+        description="Teach a recogniser the words and phrases of your texts, without training.",
+        examples=_ADAPT_EXAMPLES,
+    )
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="your texts")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="write this model folder")
+    parser.add_argument("--model", metavar="NAME|DIR", help="the model to start from (default: english)")
+    add_options(parser, AdaptationOptions, title="adaptation")
+    return parser
+
+
+def adapt(args: argparse.Namespace) -> int:
+    """Adapt a model; returns the exit status."""
+    from asr.training import adaptation
+
+    prog = f"{PROG} adapt"
+    options = given_options(args, adaptation.AdaptationOptions)
+    note = noter(args, prog=prog)
+    result = adaptation.adapt(args.texts, args.output, model=args.model, options=options, note=note)
+    for words, what in (
+        (result.new_words, "new words"),
+        (result.not_spelled, "words that the model cannot spell, left out"),
+    ):
+        if words:
+            more = ", ..." if len(words) > _NAMED else ""
+            note(f"{len(words)} {what}: {', '.join(words[:_NAMED])}{more}")
+    write_result(f"{args.output}\n")
+    say_next(["asr-transcribe", "--model", args.output, "FILE"], args, prog=prog)
     return 0
 
 
@@ -336,6 +404,7 @@ COMMANDS: Commands = {
     "perplexity": (make_perplexity_parser, perplexity),
     "score": (make_score_parser, score),
     "sample": (make_sample_parser, sample),
+    "adapt": (make_adapt_parser, adapt),
 }
 
 if __name__ == "__main__":

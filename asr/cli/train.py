@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from asr.cli.arguments import Parser, add_options, at_least, given_values, show_progress
-from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
+from asr.cli.command import INTERRUPTED, noter, run_command, say, say_next, set_threads, write_result
 from asr.errors import ConfigError
 from asr.files.reading import read_json
 from asr.options import from_json, to_json
@@ -20,14 +20,27 @@ if TYPE_CHECKING:
 
 PROG = "asr-train"
 
+_SHORT = (
+    "run",
+    "config",
+    "resume",
+    "nproc",
+    "data.train",
+    "data.dev",
+    "init",
+    "encoder.hidden_size",
+    "loop.epochs",
+    "loop.learning_rate",
+    "device",
+)
 _EXAMPLES = """\
 precedence of options:
   Flags override the --config file, which overrides the defaults. With --init,
-  the model's text, frontend and encoder options replace the defaults. A
-  --config file is JSON with the names of the flags, such as
-  {"encoder": {"hidden_size": 320}}; missing options have their defaults. Every
-  run folder has such a file, config.json. Paths are relative to the working
-  directory.
+  the model's text, frontend and encoder options replace the defaults, and the
+  learning rate and epochs are chosen for so many recordings. A --config file is
+  JSON with the names of the flags, such as {"encoder": {"hidden_size": 320}};
+  missing options have their defaults. Every run folder has such a file,
+  config.json. Paths are relative to the working directory.
 
 the run folder:
   config.json, log.jsonl, curve.png, tensorboard/, checkpoints/, and at the end
@@ -40,8 +53,8 @@ examples:
   asr-train --run runs/b --config runs/a/config.json --encoder.hidden-size 320
   asr-train --run runs/b --resume
   asr-train --run runs/b --resume --nproc 2
-  asr-train --run runs/mine --init runs/a/model --loop.learning-rate 3e-4 \\
-            --data.train mine.jsonl.gz --data.dev dev.jsonl.gz
+  asr-train --run runs/mine --init english --data.train mine.jsonl.gz \\
+            --data.dev dev.jsonl.gz
 """
 
 
@@ -55,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> Parser:
     """The parser of `asr-train`, with a flag for each field of `TrainingConfig`."""
+    from asr.text.normalization import Numbers
     from asr.training.config import TrainingConfig
 
     parser = Parser(
@@ -62,9 +76,17 @@ def make_parser() -> Parser:
         usage="asr-train --run DIR [--config FILE] [--resume] [--GROUP.OPTION VALUE...]",
         description="Train an acoustic model, or resume an interrupted training.",
         examples=_EXAMPLES,
+        short=_SHORT,
     )
     add_run(parser)
     add_workers(parser)
+    parser.add_argument(
+        "--data.numbers",
+        dest="text.numbers",
+        choices=get_args(Numbers),
+        default=argparse.SUPPRESS,
+        help="the same as --text.numbers",
+    )
     add_options(parser, TrainingConfig, title="model")
     return parser
 
@@ -104,7 +126,15 @@ def run(args: argparse.Namespace) -> int:
     config = read_training_config(args)
     from asr.training.acoustic import train_acoustic_model
 
-    return train_in_folder(partial(train_acoustic_model, config, workers=args.workers), args, prog=PROG)
+    status = train_in_folder(partial(train_acoustic_model, config, workers=args.workers), args, prog=PROG)
+    from asr.training.distributed import is_first
+
+    if status == 0 and is_first() and (args.run / "model").is_dir():
+        dev = Path(config.data.dev[0])
+        test = dev.with_name(dev.name.replace("dev", "test", 1))
+        before = ["--compare", getattr(args, "init", config.init)] if config.init else []
+        say_next(["asr-evaluate", args.run, test if test.is_file() else dev, *before], args, prog=PROG)
+    return status
 
 
 def train_in_folder(train: Callable[..., object], args: argparse.Namespace, *, prog: str) -> int:
@@ -131,14 +161,34 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
 
     values = configured_values(args, TrainingConfig)
     if values.get("init"):
-        from asr.acoustic.model import find_model, read_config
+        from asr.acoustic.config import read_config
+        from asr.acoustic.folder import find_model
 
         folder = find_model(values["init"])
         model = read_config(folder)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
+        check_data(values, args.run, what="manifests")
+        if not args.config and not args.resume:
+            parts |= chosen_by_rule(values, note=noter(args, prog=PROG))
         values = merged(parts, {**values, "init": str(folder)})
     check_data(values, args.run, what="manifests")
     return from_json(TrainingConfig, values)
+
+
+def chosen_by_rule(values: Mapping[str, Any], *, note: Callable[[str], None]) -> dict[str, Any]:
+    """The options of a training from a model, for the training data in `values`; those of the loop are noted."""
+    from asr.training.examples import read_utterances
+    from asr.training.fine_tuning import fine_tuning_options
+
+    utterances = read_utterances(values["data"]["train"])
+    options = fine_tuning_options(utterances)
+    loop = options["loop"] | values.get("loop", {})
+    minutes = sum(utterance.duration_seconds for utterance in utterances) / 60
+    note(
+        f"{len(utterances)} utterances, {minutes:.1f} minutes, to train on from the model: at most {loop['epochs']} "
+        f"epochs at a learning rate of {loop['learning_rate']:g} (--loop.epochs, --loop.learning-rate)"
+    )
+    return options
 
 
 def configured_values(args: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:

@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from asr.cli.arguments import Parser, add_sound_flags, at_least, given_values, progress_bar, sound_flags
-from asr.cli.command import DATA_WRONG, noter, run_command, say, write_result
+from asr.cli.arguments import Parser, add_options, add_sound_flags, at_least, given_options, given_values, sound_flags
+from asr.cli.command import DATA_WRONG, noter, run_command, say, signal_behind, write_result
+from asr.cli.progress import SoundBar, clock
 from asr.cli.recognizer import add_recognizer_flags, shown_decoding
 from asr.data.manifest import is_manifest
 from asr.decoding.options import DecodingOptions
-from asr.errors import ConfigError
-from asr.output.formats import WRITERS, to_explanation
-from asr.recognition.many_recordings import FileResult, TranscribeOptions, format_transcript, transcribe_recordings
+from asr.errors import ConfigError, DataError
+from asr.files.texts import read_text
+from asr.output.formats import spoken, to_explanation
+from asr.output.subtitles import SubtitleOptions, check_cues
+from asr.recognition.many_recordings import FORMATS, FileResult, TranscribeOptions, format_result, transcribe_recordings
 from asr.recognition.recordings import find_recordings, is_folder
+from asr.text.segments import TextSegment
 
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
+_MOST_NUMBERS = 12  # of cues that are named for each rule
 _CONCATENABLE = ("txt", "json", "ctm")  # formats whose results can follow each other in one stream
-_FLAGS = ("output", "resume", "plot", "nproc", "model", "device", "precision", "batch_size", "threads")
+_FLAGS = (
+    "output",
+    "resume",
+    "plot",
+    "nproc",
+    "model",
+    "device",
+    "precision",
+    "runtime",
+    "batch_size",
+    "threads",
+    "channels",
+    "rttm",
+)
 
+_SHORT = (
+    "paths",
+    "formats",
+    "output",
+    "verbose",
+    "resume",
+    "model",
+    "nproc",
+    "hotwords",
+    "beam_width",
+    "device",
+    "quiet",
+)
 _EXAMPLES = """\
 output:
-  For one file, or - for standard input, only the text. For several files, or a
-  folder, one line for each: the path, a tab, the text. json is one object a
-  line, with the path under "audio"; a ctm line begins with the name of the file
-  without its suffix. srt, vtt and tsv of several files, and several formats at
-  once, need --output.
+  A line for each sentence, or what is spoken between two pauses, as soon as it
+  is final. For several files, or a folder, each line begins with the path and a
+  tab. json is one object a line, with the path under "audio"; a ctm line begins
+  with the name of the file without its suffix. Other formats of several files,
+  and several formats at once, need --output.
 
   With --output DIR, talk.wav becomes DIR/talk.txt, and the subfolders of a
   folder are kept: FOLDER/day1/talk.wav becomes DIR/day1/talk.txt. Further
@@ -49,15 +81,18 @@ output:
 several processes:
   --nproc N starts N, each with its own copy of the model, its part of the
   processor, and where there are several GPUs, one of them. Lines keep their
-  order; each file of --output is written as soon as it is ready. A recording on
-  which a process was killed twice is reported like an unreadable one.
+  order and come when a recording is done; each file of --output is written as
+  soon as it is ready. A recording on which a process was killed twice is
+  reported like an unreadable one.
 
   A file that cannot be read is reported on stderr, the others are transcribed,
   and the exit status is 1. It is 2 if the command line is wrong.
 
 examples:
-  asr-transcribe talk.wav
+  asr-transcribe talk.mp3 --verbose
   asr-transcribe talk.mp3 --format srt > talk.srt
+  asr-transcribe talk.mp3 --format ass --highlight-words > talk.ass
+  asr-transcribe --check-subtitles talk.srt --reading-speed 17
   asr-transcribe talk.wav --plot talk.png
   asr-transcribe talk.wav --explain --hotwords OCTOBER
   asr-transcribe recordings/ --format txt,json --output transcripts/
@@ -80,9 +115,10 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     model = early.parse_known_args(arguments)[0].model
     parser = Parser(
         PROG,
-        usage="asr-transcribe PATH... [--format FORMAT,...] [--output DIR] [OPTION...]",
+        usage="asr-transcribe PATH... [-f FORMAT,...] [-o DIR] [OPTION...]",
         description="Transcribe recordings: print the text on standard output, or write files.",
         examples=_EXAMPLES,
+        short=_SHORT,
     )
     parser.add_argument(
         "paths",
@@ -91,12 +127,13 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         help="a sound file, a folder of sound files, a URL of either, a manifest, or - for stdin",
     )
     parser.add_argument(
+        "-f",
         "--format",
         dest="formats",
         type=_formats,
         action="extend",
         metavar="FORMAT,...",
-        help=f"{', '.join(WRITERS)}; several with commas between them (default: txt)",
+        help=f"{', '.join(FORMATS)}; several with commas between them; all (default: txt)",
     )
     parser.add_argument(
         "--explain",
@@ -104,7 +141,12 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         help=f"show a table of the best hypotheses (--num-best, default: {NUM_EXPLAINED}), not the text: acoustic "
         "scores, language models, hotwords, and the words in which hypotheses differ",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write a file for each recording and format here")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write a file for each recording and format here"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print each sentence with its times, also when --output writes files"
+    )
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
     parser.add_argument(
         "--nproc",
@@ -120,8 +162,29 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         help="draw spectrogram, labels and words as FILE.png, or each recording in a folder; reads the sound again",
     )
     add_sound_flags(parser)
-    parser.add_argument("--model", metavar="NAME|DIR", help="an embedded model or a model folder")
-    parser.add_argument("--list-models", action="store_true", help="show the embedded models and their purposes")
+    speakers = parser.add_argument_group("speakers")
+    speakers.add_argument("--rttm", type=Path, metavar="FILE", help="name the speakers of words from diarisation")
+    speakers.add_argument(
+        "--channels",
+        choices=get_args(get_type_hints(TranscribeOptions)["channels"]),
+        default=TranscribeOptions.channels,
+        help="separate: transcribe each channel of a call, as speakers CHANNEL_0, CHANNEL_1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="an embedded model, or the folder of a model, ours or anybody's (docs/models_of_others.md)",
+    )
+    parser.add_argument(
+        "--list-models", action="store_true", help="show the embedded models, and how to get some of others"
+    )
+    add_options(parser, SubtitleOptions, title="subtitles")
+    parser.add_argument(
+        "--check-subtitles",
+        type=Path,
+        metavar="FILE",
+        help="transcribe nothing; count how often an .srt or .vtt file violates these limits; exit status 1 if it does",
+    )
     add_recognizer_flags(parser, shown_decoding(arguments, model))
     return parser
 
@@ -131,6 +194,8 @@ def run(args: argparse.Namespace) -> int:
     if args.list_models:
         write_result(describe_models())
         return 0
+    if args.check_subtitles:
+        return check_subtitles(args.check_subtitles, given_options(args, SubtitleOptions))
     if not args.paths:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
     formats = tuple(dict.fromkeys(args.formats or ["txt"]))
@@ -145,55 +210,103 @@ def run(args: argparse.Namespace) -> int:
     return _transcribe(args, formats, decoding)
 
 
+def check_subtitles(path: Path, options: SubtitleOptions) -> int:
+    """Print how often the subtitles in a file violate each limit, and in which cues; the exit status."""
+    from asr.importing.subtitles import read_cues
+
+    cues = []
+    for cue in read_cues(read_text(path), path):
+        if isinstance(cue, DataError):
+            raise cue
+        cues.append((round(1000 * cue.start_seconds), round(1000 * cue.end_seconds), list(map(" ".join, cue.lines))))
+    violations = check_cues(cues, options)
+    for rule, numbers in violations.items():
+        shown = ", ".join(map(str, numbers[:_MOST_NUMBERS])) + (", ..." if len(numbers) > _MOST_NUMBERS else "")
+        write_result(f"{len(numbers):5}  {rule}{f': cue {shown}' if numbers else ''}\n")
+    write_result(f"{len(set().union(*violations.values())):5}  of {len(cues)} cues violate a rule\n")
+    return DATA_WRONG if any(violations.values()) else 0
+
+
 def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Mapping[str, Any]) -> int:
     """Transcribe with a progress bar, and print the results and errors; the exit status."""
     flags = {name: getattr(args, name) for name in _FLAGS}
-    options = TranscribeOptions(formats=formats, decoding=decoding, **sound_flags(args), **flags)
+    options = TranscribeOptions(
+        formats=formats, decoding=decoding, subtitles=given_options(args, SubtitleOptions), **sound_flags(args), **flags
+    )
     recordings = find_recordings(args.paths)
     several = len(recordings) > 1 or any(is_folder(path) or is_manifest(path) for path in args.paths)
     if options.output is None and len(formats) > 1:
         raise ConfigError(f"several formats ({', '.join(formats)}) need --output DIR")
     if options.output is None and several and formats[0] not in _CONCATENABLE:
         raise ConfigError(f"{formats[0]} of several recordings needs --output DIR")
+    if args.verbose and options.output is None and formats != ("txt",):
+        raise ConfigError(f"--verbose prints the text with its times, not {formats[0]}: leave one out, or add --output")
 
-    num_failed = num_skipped = 0
-    audio_seconds = 0.0
-    with progress_bar(args, total=len(recordings), unit="file") as bar:
+    prints_text = not args.explain and (args.verbose or (options.output is None and formats == ("txt",)))
+    num_printed = 0
 
-        def show(seconds: float) -> None:
-            nonlocal audio_seconds
-            audio_seconds += seconds
-            bar.set_postfix_str(f"{audio_seconds / 60:.1f} min of sound")
+    def show(path: str, segment: TextSegment) -> None:
+        nonlocal num_printed
+        num_printed += 1
+        times = f"[{clock(segment.start)} --> {clock(segment.end)}]  " if args.verbose else ""
+        write_result(f"{_label(path) if several else ''}{times}{spoken(segment.text, segment.speaker)}\n")
 
-        note = noter(args, prog=PROG)
-        with closing(transcribe_recordings(recordings, options, progress=show, note=note)) as results:
-            for result in results:
-                if result.error is not None:
-                    num_failed += 1
-                    say(f"error: {result.error}", prog=PROG)
-                elif result.skipped:
-                    num_skipped += 1
-                elif args.explain or options.output is None:
-                    write_result(_printed(result, formats[0], explain=args.explain, labelled=several))
-                bar.update()
+    num_failed = num_skipped = num_done = 0
+    note = noter(args, prog=PROG)
+    with SoundBar(args, recordings) as bar:
+        try:
+            results = transcribe_recordings(
+                recordings, options, progress=bar.advance, on_segment=show if prints_text else None, note=note
+            )
+            with closing(results):
+                for result in results:
+                    if result.error is not None:
+                        num_failed += 1
+                        say(f"error: {result.error}", prog=PROG)
+                    elif result.skipped:
+                        num_skipped += 1
+                        bar.skip(result.path)
+                    elif prints_text and not num_printed and not args.verbose:  # nothing was said
+                        write_result(_label(result.path) + "\n" if several else "\n")
+                    elif args.explain or (options.output is None and not prints_text):
+                        write_result(_printed(result, options, explain=args.explain))
+                    num_done += result.error is None
+                    num_printed = 0
+        except BaseException as error:
+            if signal := signal_behind(error):
+                advice = _how_to_go_on(args, several=several)
+                signal.add_note(f"{num_done} of {len(recordings)} recordings are done{bar.summary}{advice}")
+            raise
     if num_failed and len(recordings) - num_skipped > 1:
         say(f"{num_failed} of {len(recordings) - num_skipped} could not be transcribed", prog=PROG)
     return DATA_WRONG if num_failed else 0
 
 
-def _printed(result: FileResult, name: str, *, explain: bool, labelled: bool) -> str:
+def _how_to_go_on(args: argparse.Namespace, *, several: bool) -> str:
+    """What to type after an interruption; empty if nothing would be saved."""
+    if args.output is None:
+        return "; to be able to go on, add --output DIR" if several else ""
+    resume = [] if args.resume else ["--resume"]
+    return f"; go on with: {shlex.join([PROG, *args.arguments, *resume])}"
+
+
+def _printed(result: FileResult, options: TranscribeOptions, *, explain: bool) -> str:
     """The result as standard output shows it."""
     assert result.transcript is not None
-    path = _one_line(result.path)
     if explain:
-        return f"{path}\n{to_explanation(result.transcript)}\n"
-    text = format_transcript(result.transcript, result.path, name)
-    return f"{path}\t{text}" if labelled and name == "txt" else text
+        return f"{_one_line(result.path)}\n{to_explanation(result.transcript)}\n"
+    return format_result(result.transcript, result.path, options.formats[0], options)
+
+
+def _label(path: str) -> str:
+    """The beginning of a line of one of several recordings."""
+    return f"{_one_line(path)}\t"
 
 
 def describe_models() -> str:
-    """The embedded models: name, purpose, language, size, and the error rates in its provenance."""
-    from asr.acoustic.model import DEFAULT_MODEL, embedded_models, read_config
+    """The embedded models: name, purpose, language, size, and the error rates in its provenance; and others' models."""
+    from asr.acoustic.config import read_config
+    from asr.acoustic.folder import DEFAULT_MODEL, embedded_models
 
     lines = []
     for name, folder in embedded_models().items():
@@ -203,7 +316,21 @@ def describe_models() -> str:
         lines += textwrap.wrap(config.description, 78, initial_indent="  ", subsequent_indent="  ")
         lines.append(f"  {config.text.language}, {megabytes:.1f} MB")
         lines += _rates(config.provenance.get("results", {}))
-    return "\n".join([*lines, ""]) if lines else "no models are embedded: give --model a model folder\n"
+    lines = lines or ["no models are embedded"]
+    return "\n".join([*lines, "", *_published(), ""])
+
+
+def _published() -> Iterator[str]:
+    """Models of others, and how to get them."""
+    from asr.acoustic.foreign.published import PUBLISHED_MODELS
+
+    yield "models of others: give --model the folder, or the name if it begins with torchaudio:"
+    for model in PUBLISHED_MODELS:
+        yield f"{model.name}"
+        for line in (f"{model.language}; {model.size}; {model.licence}", f"WER: {model.error}", model.how):
+            yield from textwrap.wrap(
+                line, 78, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
 
 
 def _rates(results: Mapping[str, Any]) -> Iterator[str]:
@@ -228,10 +355,12 @@ def _one_line(path: str) -> str:
 
 
 def _formats(text: str) -> list[str]:
+    if text.strip().lower() == "all":
+        return list(FORMATS)
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
-        if name not in WRITERS:
-            raise argparse.ArgumentTypeError(f"unknown format {name!r}; known are {', '.join(WRITERS)}")
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"unknown format {name!r}; known are {', '.join(FORMATS)}")
     return names
 
 

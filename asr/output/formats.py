@@ -1,42 +1,47 @@
 """Formats of transcripts and aligned texts, each one function to text.
 
-`Transcript`                                               txt, json, srt, vtt, ctm, tsv
+`Transcript`                                               txt, json, srt, vtt, ass, ctm, tsv
 `AlignedText` at the level of sentences, words, characters  json, srt, vtt, ctm, TextGrid
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from html import escape
+from itertools import accumulate, pairwise
+from pathlib import Path
 
 from asr.errors import ConfigError
+from asr.files.writing import write_whole
+from asr.output.subtitles import Cue, Piece, SubtitleOptions, cut_pieces, make_cues, milliseconds, word_cues
 from asr.text.aligned_text import AlignedText, Level, Segment
 from asr.text.metrics import align_tokens
+from asr.text.segments import TextSegment, find_segments, find_turns
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
-# The usual limits of subtitles (broadcasters, Netflix); lengths in columns, times in milliseconds.
-_LINE_WIDTH = 42
-_LONGEST_CUE = 7000
-_SHORTEST_CUE = 1000
-_PAUSE = 500
-
-_GAP = re.compile(r"(\S+)")
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control characters
 
 
 def to_txt(transcript: Transcript) -> str:
-    """The text on one line; an empty line for an empty transcript."""
-    return transcript.text + "\n"
+    """A line for each sentence or stretch between pauses, after its speaker; an empty line for an empty transcript."""
+    segments = find_segments(transcript.text, transcript.words)
+    return "".join(f"{spoken(segment.text, segment.speaker)}\n" for segment in segments) or "\n"
+
+
+def spoken(text: str, speaker: str) -> str:
+    """The text after its speaker, `[SPEAKER_01]: text`, if one is known."""
+    return f"[{speaker}]: {text}" if speaker else text
 
 
 def to_json(transcript: Transcript) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
-    Keys: text, words (text, start, end, confidence), hypotheses (text, score; if known acoustic, lm, rnn, source,
+    Keys: text, segments (id, start, end, text, words, confidence: the mean of its words, speaker if known), words
+    (text, start, end, confidence, speaker if known), hypotheses (text, score; if known acoustic, lm, rnn, source,
     word_score, hotword_score and hotwords (text, start, end)), duration, model, options. A score is acoustic +
     lm_weight * lm + word_score + hotword_score with the weights of options. With rnn, it is acoustic +
     rescore_lm_weight (if null, lm_weight) * lm + rescore_weight * rnn - source_weight * source + word_score +
@@ -44,29 +49,46 @@ def to_json(transcript: Transcript) -> str:
     """
     document = {
         "text": transcript.text,
+        "segments": [
+            _segment(number, segment) for number, segment in enumerate(find_segments(transcript.text, transcript.words))
+        ],
         "words": list(map(_timed, transcript.words)),
         "hypotheses": [_hypothesis(hypothesis, transcript.timeline) for hypothesis in transcript.hypotheses],
-        "duration": _milliseconds(transcript.duration_seconds) / 1000,
+        "duration": milliseconds(transcript.duration_seconds) / 1000,
         "model": transcript.model,
         "options": dict(transcript.options),
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_srt(transcript: Transcript) -> str:
+def to_srt(transcript: Transcript, options: SubtitleOptions | None = None) -> str:
     """SubRip subtitles: numbered cues with times as 00:00:00,000; empty for an empty transcript.
 
-    SubRip cannot escape the arrow of its times, so --> becomes ->, as in Whisper.
+    A word that is spoken is marked by <u>, if the options say so. SubRip cannot escape the arrow of its times, so -->
+    becomes ->, as in Whisper.
     """
-    return _srt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
+    return _srt(_shown(transcript_cues(transcript, options), options, lambda text: text.replace("-->", "->")))
 
 
-def to_vtt(transcript: Transcript) -> str:
+def to_vtt(transcript: Transcript, options: SubtitleOptions | None = None) -> str:
     """WebVTT subtitles: times as 00:00:00.000, and & < > (so --> too) as character references.
 
-    Source: W3C WebVTT, section 4.2.
+    A word that is spoken is marked by <u>, if the options say so. Source: W3C WebVTT, section 4.2.
     """
-    return _vtt(_subtitles([(transcript.text, transcript.words)], transcript.duration_seconds))
+    return _vtt(_shown(transcript_cues(transcript, options), options, partial(escape, quote=False)))
+
+
+def to_ass(transcript: Transcript, options: SubtitleOptions | None = None) -> str:
+    r"""Advanced SubStation Alpha subtitles, of 1920 x 1080 points; with the karaoke marks \k if words are highlighted.
+
+    \k and a number of hundredths of a second stand before each word. The format cannot escape braces, so they become
+    parentheses, and a backslash a slash.
+
+    Source: Aegisub manual, "ASS Tags".
+    """
+    highlight = (options or SubtitleOptions()).highlight_words
+    lines = [_ass_line(cue, highlight=highlight) for cue in transcript_cues(transcript, options)]
+    return _ASS_HEADER + "".join(lines)
 
 
 def to_ctm(transcript: Transcript) -> str:
@@ -80,9 +102,10 @@ def to_ctm(transcript: Transcript) -> str:
 
 
 def to_tsv(transcript: Transcript) -> str:
-    """Whisper's table: start, end and text of each cue, in whole milliseconds, separated by tabs, below a header."""
+    """Whisper's table: start, end and text of each segment, in milliseconds, separated by tabs, below a header."""
     rows = (
-        f"{cue[0].start}\t{cue[-1].end}\t{_text(cue)}\n" for cue in _cues(_pieces(transcript.text, transcript.words))
+        f"{milliseconds(segment.start)}\t{milliseconds(segment.end)}\t{spoken(segment.text, segment.speaker)}\n"
+        for segment in find_segments(transcript.text, transcript.words)
     )
     return "start\tend\ttext\n" + "".join(rows)
 
@@ -127,30 +150,69 @@ def _marked(words: Sequence[str], others: Sequence[str]) -> Iterator[str]:
         yield str(step.hypothesis) if step.operation == "match" else f"[{step.hypothesis or ''}]"
 
 
-WRITERS: dict[str, Callable[[Transcript], str]] = {
+WRITERS: dict[str, Callable[..., str]] = {
     "txt": to_txt,
     "json": to_json,
     "srt": to_srt,
     "vtt": to_vtt,
+    "ass": to_ass,
     "ctm": to_ctm,
     "tsv": to_tsv,
 }
-"""The writer of each format; its name is also the extension of the file."""
+"""The writer of each format; its name is also the extension of the file. Those of SUBTITLES also take their options."""
+
+SUBTITLES = ("srt", "vtt", "ass")
+
+
+def write(
+    transcript: Transcript,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    subtitles: SubtitleOptions | None = None,
+) -> None:
+    """Write a transcript as a file, whole or not at all.
+
+        asr.write(transcript, "talk.srt")
+
+    Args:
+        path: of the file.
+        format: one of `WRITERS`; None means the suffix of the path.
+        subtitles: the options of srt, vtt and ass.
+    Raises:
+        ConfigError: there is no such format.
+        OSError: the file cannot be written.
+    """
+    name = format or Path(path).suffix.removeprefix(".").lower()
+    if name not in WRITERS:
+        raise ConfigError(f"a transcript is written as {', '.join(WRITERS)}, not as {name!r}: {os.fspath(path)}")
+    write_whole(path, format_text(transcript, name, subtitles))
+
+
+def format_text(transcript: Transcript, name: str, subtitles: SubtitleOptions | None = None) -> str:
+    """The transcript in the format `name` of `WRITERS`."""
+    return WRITERS[name](transcript, subtitles) if name in SUBTITLES else WRITERS[name](transcript)
 
 
 def alignment_to_json(aligned: AlignedText, level: Level) -> str:
     """One line of JSON; times in seconds, rounded to milliseconds, confidences and scores to four places.
 
     Keys: text; sentences, words and characters (text, start, end, confidence), as far down as the level; untimed
-    (words without a time), score, duration, model.
+    (words without a time), missing (speech that the text lacks: start, end, heard), unspoken (passages that nobody
+    says: first and end, counted in words from 0, and text), score, duration, model.
     """
     document: dict[str, object] = {"text": aligned.text}
     for tier, segments in _tiers(aligned, level):
         document[tier] = list(map(_timed, segments))
     document |= {
         "untimed": list(aligned.untimed),
+        "missing": [
+            {"start": milliseconds(item.start) / 1000, "end": milliseconds(item.end) / 1000, "heard": item.heard}
+            for item in aligned.missing
+        ],
+        "unspoken": [{"first": item.first, "end": item.end, "text": item.text} for item in aligned.unspoken],
         "score": round(aligned.score, 4),
-        "duration": _milliseconds(aligned.timeline.duration_seconds) / 1000,
+        "duration": milliseconds(aligned.timeline.duration_seconds) / 1000,
         "model": aligned.model,
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
@@ -161,12 +223,12 @@ def alignment_to_srt(aligned: AlignedText, level: Level) -> str:
 
     A word without a time is in the cue of the word before it.
     """
-    return _srt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
+    return _srt(_shown(_aligned_cues(aligned, level), None, lambda text: text.replace("-->", "->")))
 
 
 def alignment_to_vtt(aligned: AlignedText, level: Level) -> str:
     """WebVTT subtitles as from `to_vtt`, with the cues of `alignment_to_srt`."""
-    return _vtt(_subtitles(_passages(aligned, level), aligned.timeline.duration_seconds))
+    return _vtt(_shown(_aligned_cues(aligned, level), None, partial(escape, quote=False)))
 
 
 def alignment_to_ctm(aligned: AlignedText, level: Level) -> str:
@@ -187,12 +249,12 @@ def alignment_to_textgrid(aligned: AlignedText, level: Level) -> str:
 
     Source: Praat manual, "TextGrid file formats".
     """
-    duration = f"{_milliseconds(aligned.timeline.duration_seconds) / 1000:.3f}"
+    duration = f"{milliseconds(aligned.timeline.duration_seconds) / 1000:.3f}"
     tiers = list(_tiers(aligned, level))
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, segments) in enumerate(tiers, start=1):
-        intervals = list(_intervals(segments, _milliseconds(aligned.timeline.duration_seconds)))
+        intervals = list(_intervals(segments, milliseconds(aligned.timeline.duration_seconds)))
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
         lines += ["        xmin = 0", f"        xmax = {duration}", f"        intervals: size = {len(intervals)}"]
         for index, (start, end, text) in enumerate(intervals, start=1):
@@ -218,9 +280,23 @@ def _timed(word: Word | Segment) -> dict[str, object]:
     """A word or segment as JSON values."""
     return {
         "text": word.text,
-        "start": _milliseconds(word.start) / 1000,
-        "end": _milliseconds(word.end) / 1000,
+        "start": milliseconds(word.start) / 1000,
+        "end": milliseconds(word.end) / 1000,
         "confidence": round(word.confidence, 4),
+        **({"speaker": word.speaker} if isinstance(word, Word) and word.speaker else {}),
+    }
+
+
+def _segment(number: int, segment: TextSegment) -> dict[str, object]:
+    """A segment as JSON values, in the order of Whisper's."""
+    return {
+        "id": number,
+        "start": milliseconds(segment.start) / 1000,
+        "end": milliseconds(segment.end) / 1000,
+        "text": segment.text,
+        "words": list(map(_timed, segment.words)),
+        "confidence": round(segment.confidence, 4),
+        **({"speaker": segment.speaker} if segment.speaker else {}),
     }
 
 
@@ -237,8 +313,8 @@ def _hypothesis(hypothesis: Hypothesis, timeline: Timeline) -> dict[str, object]
         values["hotwords"] = [
             {
                 "text": spotted.text,
-                "start": _milliseconds(timeline.seconds(spotted.start_frame)) / 1000,
-                "end": _milliseconds(timeline.seconds(spotted.end_frame)) / 1000,
+                "start": milliseconds(timeline.seconds(spotted.start_frame)) / 1000,
+                "end": milliseconds(timeline.seconds(spotted.end_frame)) / 1000,
             }
             for spotted in hypothesis.hotwords
         ]
@@ -252,17 +328,102 @@ def _tiers(aligned: AlignedText, level: Level) -> Iterator[tuple[str, tuple[Segm
         yield f"{name}s", aligned.segments(name)
 
 
-def _passages(aligned: AlignedText, level: Level) -> Iterator[tuple[str, Sequence[Segment]]]:
-    """The texts that have their own cues, with their words."""
-    for segment in aligned.segments(level):
-        yield segment.text, segment.parts if level == "sentence" else (segment,)
+def transcript_cues(transcript: Transcript, options: SubtitleOptions | None = None) -> list[Cue]:
+    """The cues of a transcript; a cue belongs to one speaker."""
+    options = options or SubtitleOptions()
+    turns = [
+        cut_pieces(turn.text, turn.words, line_width=options.line_width, speaker=turn.speaker)
+        for turn in find_turns(transcript.text, transcript.words)
+    ]
+    return _passage_cues(turns, options, transcript.duration_seconds)
+
+
+def _aligned_cues(aligned: AlignedText, level: Level) -> list[Cue]:
+    """The cues of an aligned text: phrases of one sentence, or one word or character each."""
+    options = SubtitleOptions(level="sentence" if level == "sentence" else "word")
+    passages = [
+        cut_pieces(segment.text, segment.parts if level == "sentence" else (segment,), line_width=options.line_width)
+        for segment in aligned.segments(level)
+    ]
+    return _passage_cues(passages, options, aligned.timeline.duration_seconds)
+
+
+def _passage_cues(passages: Sequence[list[Piece]], options: SubtitleOptions, duration_seconds: float) -> list[Cue]:
+    """The cues of passages, which may overlap if several people speak; a cue belongs to one passage."""
+    end = milliseconds(duration_seconds)
+    if options.level == "word":
+        return word_cues([piece for passage in passages for piece in passage], options, limit=end)
+    gap = round(1000 * options.cue_gap)
+    latest = [
+        max(following[0].start - gap, passage[-1].end if following[0].start < passage[-1].end else 0)
+        for passage, following in pairwise(passages)
+    ]
+    cues = [make_cues(passage, options, limit=limit) for passage, limit in zip(passages, [*latest, end], strict=False)]
+    return [cue for part in cues for cue in part]
+
+
+def _shown(
+    cues: Iterable[Cue], options: SubtitleOptions | None, quoted: Callable[[str], str]
+) -> Iterator[tuple[int, int, str]]:
+    """Start, end and text of each cue; with highlighted words, each cue once for each word of it."""
+    for cue in cues:
+        if not (options and options.highlight_words):
+            yield cue.start, cue.end, quoted("\n".join(cue.texts))
+            continue
+        pieces = [piece for line in cue.lines for piece in line]
+        edges = [cue.start, *(min(max(piece.start, cue.start), cue.end) for piece in pieces[1:]), cue.end]
+        for number, (start, end) in enumerate(pairwise(edges)):
+            if start < end:
+                yield start, end, _marked_text(cue, number, quoted)
+
+
+def _marked_text(cue: Cue, number: int, quoted: Callable[[str], str]) -> str:
+    """The text of a cue with the piece of this number between <u> and </u>."""
+    lines, first = [], 0
+    for line in cue.lines:
+        texts = [quoted(piece.text) for piece in line]
+        if first <= number < first + len(line):
+            texts[number - first] = f"<u>{texts[number - first]}</u>"
+        lines.append("".join(piece.gap + text for piece, text in zip(line, texts, strict=True)).strip())
+        first += len(line)
+    return "\n".join(lines)
+
+
+_ASS_HEADER = """\
+[Script Info]
+ScriptType: v4.00+
+PlayResX: 1920
+PlayResY: 1080
+WrapStyle: 2
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,60,&H00FFFFFF,&H00A0A0A0,&H00000000,&H80000000,0,0,0,0,100,100,0,0,1,3,1,2,60,60,50,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+_ASS_QUOTED = str.maketrans("{}\\", "()/")
+
+
+def _ass_line(cue: Cue, *, highlight: bool) -> str:
+    """The line of a cue; times in hundredths of a second."""
+    pieces = [piece for line in cue.lines for piece in line]
+    edges = [cue.start, *(min(max(piece.start, cue.start), cue.end) for piece in pieces[1:]), cue.end]
+    marks = [f"{{\\k{(end + 5) // 10 - (start + 5) // 10}}}" if highlight else "" for start, end in pairwise(edges)]
+    shown = [piece.gap + mark + piece.text.translate(_ASS_QUOTED) for piece, mark in zip(pieces, marks, strict=True)]
+    ends = accumulate(map(len, cue.lines))
+    text = r"\N".join("".join(shown[end - len(line) : end]).strip() for line, end in zip(cue.lines, ends, strict=True))
+    stamps = ",".join(_timestamp((time + 5) // 10 * 10, ".")[1:-1] for time in (cue.start, cue.end))
+    return f"Dialogue: 0,{stamps},Default,,0,0,0,,{text}\n"
 
 
 def _intervals(segments: Sequence[Segment], duration: int) -> Iterator[tuple[int, int, str]]:
     """The segments and the silence around them: start and end in milliseconds, text."""
     last_end = 0
     for segment in segments:
-        start, end = _milliseconds(segment.start), _milliseconds(segment.end)
+        start, end = milliseconds(segment.start), milliseconds(segment.end)
         if start > last_end:
             yield last_end, start, ""
         yield start, end, segment.text
@@ -273,17 +434,14 @@ def _intervals(segments: Sequence[Segment], duration: int) -> Iterator[tuple[int
 
 def _srt(cues: Iterable[tuple[int, int, str]]) -> str:
     lines = (
-        f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text.replace('-->', '->')}\n\n"
+        f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text}\n\n"
         for number, (start, end, text) in enumerate(cues, start=1)
     )
     return "".join(lines)
 
 
 def _vtt(cues: Iterable[tuple[int, int, str]]) -> str:
-    lines = (
-        f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{escape(text, quote=False)}\n\n"
-        for start, end, text in cues
-    )
+    lines = (f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{text}\n\n" for start, end, text in cues)
     return "WEBVTT\n\n" + "".join(lines)
 
 
@@ -291,125 +449,10 @@ def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
     utterance = "_".join(_PRINTED.findall(name)) or "audio"
     lines = []
     for word in words:
-        start, end = _milliseconds(word.start), _milliseconds(word.end)
+        start, end = milliseconds(word.start), milliseconds(word.end)
         duration = (end - start) / 1000
         lines.append(f"{utterance} 1 {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
     return "".join(lines)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A word, or the part of one that fits a line, with the gap before it."""
-
-    gap: str  # "" or " "
-    text: str
-    width: int
-    start: int  # milliseconds
-    end: int
-
-
-def _subtitles(
-    passages: Iterable[tuple[str, Sequence[Word | Segment]]], duration_seconds: float
-) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and one or two lines, of each cue; a cue belongs to one passage.
-
-    A short cue stays for a second, unless the next cue or the end of the recording is earlier.
-    """
-    cues = [cue for text, words in passages for cue in _cues(_pieces(text, words))]
-    for number, cue in enumerate(cues, start=1):
-        start, end = cue[0].start, cue[-1].end
-        limit = cues[number][0].start if number < len(cues) else _milliseconds(duration_seconds)
-        end = max(end, min(start + _SHORTEST_CUE, limit))
-        yield start, min(end, start + _LONGEST_CUE), "\n".join(_lines(cue))
-
-
-def _cues(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
-    """The pieces in groups that follow each other without a pause, and fit two lines and the longest time."""
-    cues: list[list[_Piece]] = []
-    for piece in pieces:
-        cue = cues[-1] if cues else None
-        if (
-            cue is not None
-            and piece.start - cue[-1].end < _PAUSE
-            and piece.end - cue[0].start <= _LONGEST_CUE
-            and _fits([*cue, piece])
-        ):
-            cue.append(piece)
-        else:
-            cues.append([piece])
-    return cues
-
-
-def _pieces(text: str, words: Sequence[Word | Segment]) -> Iterator[_Piece]:
-    """The words; other text between them starts and ends at the end of the word before."""
-    position = 0
-    last_end = _milliseconds(words[0].start) if words else 0
-    for word in words:
-        start = text.index(word.text, position)
-        *untimed, gap = _GAP.split(text[position:start])
-        for before, other in zip(untimed[::2], untimed[1::2], strict=True):
-            yield from _parts(before, other, last_end, last_end)
-        position = start + len(word.text)
-        last_end = _milliseconds(word.end)
-        yield from _parts(gap, word.text, _milliseconds(word.start), last_end)
-    *untimed, _ = _GAP.split(text[position:])
-    for before, other in zip(untimed[::2], untimed[1::2], strict=True):
-        yield from _parts(before, other, last_end, last_end)
-
-
-def _parts(gap: str, word: str, start: int, end: int) -> Iterator[_Piece]:
-    """The parts of a word that is too wide for a line, with shares of its time; else the word."""
-    last = 0
-    for part in _cut(word):
-        first, last = last, last + len(part)
-        yield _Piece(
-            gap="" if first else gap,
-            text=part,
-            width=_width(part),
-            start=start + (end - start) * first // len(word),
-            end=start + (end - start) * last // len(word),
-        )
-
-
-def _cut(word: str) -> list[str]:
-    """The word in parts that each fit a line; nearly always one part."""
-    parts = [""]
-    for character in word:
-        if _width(parts[-1] + character) > _LINE_WIDTH:
-            parts.append("")
-        parts[-1] += character
-    return parts
-
-
-def _fits(pieces: list[_Piece]) -> bool:
-    """Whether the pieces fit two lines, with as many as possible on the first."""
-    num_lines, width = 1, 0
-    for piece in pieces:
-        width += (len(piece.gap) if width else 0) + piece.width
-        if width > _LINE_WIDTH:
-            num_lines, width = num_lines + 1, piece.width
-    return num_lines <= 2
-
-
-def _lines(pieces: list[_Piece]) -> list[str]:
-    """One line if it is short enough, else two of nearly equal width, the lower one longer."""
-    if len(pieces) == 1 or _width(_text(pieces)) <= _LINE_WIDTH:
-        return [_text(pieces)]
-    halves = ([_text(pieces[:middle]), _text(pieces[middle:])] for middle in range(1, len(pieces)))
-    return min(halves, key=lambda lines: max(map(_width, lines)))
-
-
-def _text(pieces: list[_Piece]) -> str:
-    return "".join(piece.gap + piece.text for piece in pieces).strip()
-
-
-def _width(text: str) -> int:
-    """Columns on the screen: Chinese, Japanese and Korean characters take two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000 + 0.5)
 
 
 def _timestamp(milliseconds: int, mark: str) -> str:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from asr.text.transcript import Timeline, Word
 
 MOST_SECONDS = 60.0
-"""The longest sound that `transcript_picture` draws; in a longer one, words and labels would overlap."""
+"""The longest sound that `transcript_picture` draws."""
+ROW_SECONDS = 10.0
+"""The sound of one row of a picture; in a longer one, words and labels would overlap."""
 
 _WINDOW, _HOP = 0.025, 0.01  # of the spectrogram, in seconds
+_LOGARITHMIC = 10.0  # the largest ratio of losses on a linear axis
 _DYNAMIC_RANGE = 70.0  # dB below the loudest sound; speech has no more
 _VISIBLE = 0.05  # probability
 _OTHERS = (".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".eps", ".ps", ".tif", ".tiff")
@@ -46,7 +49,7 @@ def check_picture(path: Path) -> None:
 
 
 def training_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draw loss and dev error rates over the epochs of a run as a PNG.
+    """Draw loss and dev error rates over the epochs of a run as a PNG; epoch 0 is the model before training.
 
     Args:
         records: from `asr.training.log.read_log`, one epoch at least; figures that are None are left out.
@@ -63,22 +66,44 @@ def _training_figure(records: Sequence[dict[str, Any]]) -> Figure:
     from matplotlib.figure import Figure
 
     epochs = [record for record in records if record["kind"] == "epoch"]
-    numbers = range(1, len(epochs) + 1)
+    numbers = [record["epoch"] for record in epochs]  # from 0 on if the run started from a model
     figure = Figure(figsize=(8, 6), layout="constrained")
     losses, errors = figure.subplots(2, 1, sharex=True)
     training = _epoch_means(records, [record["step"] for record in epochs])
     losses.plot(numbers, training, marker=".", label="training, per character")
     losses.plot(numbers, [_number(record["loss"]) for record in epochs], marker=".", label="dev, per character")
-    losses.set(ylabel="CTC loss (nats)", yscale="log")
+    _scale_losses(losses)
     for name in ("wer", "cer"):
         rates = [100 * record[name] for record in epochs]
         errors.plot(numbers, rates, marker=".", label=f"dev {name.upper()}, best {min(rates):.1f} %")
-    errors.set(xlabel="epoch", ylabel="error rate (%)", ylim=(0, 100))
+    highest = _heights(errors).max(initial=0.0)
+    errors.set(xlabel="epoch", ylabel="error rate (%)", ylim=(0, 1.08 * highest or 1.0))
     errors.locator_params(axis="x", integer=True)
     for axes in (losses, errors):
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
+
+
+def _scale_losses(axes: Axes) -> None:
+    """Plain numbers beside the axis, which is logarithmic if the losses span more than a power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    losses = _heights(axes)
+    axes.set(ylabel="CTC loss (nats)")
+    if len(losses) and losses.max() > _LOGARITHMIC * losses.min() > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def _heights(axes: Axes) -> np.ndarray:
+    """The finite values of all lines."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
+    return values[np.isfinite(values)]
 
 
 def _epoch_means(records: Sequence[dict[str, Any]], ends: Sequence[int]) -> list[float]:
@@ -105,7 +130,7 @@ def transcript_picture(
     words: Sequence[Word | Segment],
     timeline: Timeline,
 ) -> None:
-    """Draw spectrogram, probabilities of the labels and words, over one time axis, as a PNG.
+    """Draw spectrogram, probabilities of the labels and words, over one time axis, as a PNG with a row for ten seconds.
 
     Of a longer recording, the picture shows the first `MOST_SECONDS`, and its title says so.
 
@@ -123,16 +148,25 @@ def transcript_picture(
     from matplotlib.figure import Figure
 
     seconds = max(min(timeline.duration_seconds, MOST_SECONDS), timeline.frame_seconds)
-    width = max(8.0, 1.5 * seconds)
-    figure = Figure(figsize=(width, 6), layout="constrained")
-    sound, labels, text = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 3, 1)})
-    _draw_spectrogram(sound, waveform[: math.ceil(seconds * sample_rate)], sample_rate)
-    _draw_spikes(labels, emission[: math.ceil(seconds / timeline.frame_seconds)], characters, timeline.frame_seconds)
-    _draw_words(text, [word for word in words if word.start < seconds])
-    text.set(xlim=(0, seconds), xlabel="seconds")
-    text.locator_params(axis="x", nbins=round(width))
+    num_rows = math.ceil(seconds / ROW_SECONDS)
+    row_seconds = min(seconds, ROW_SECONDS)
+    width = max(8.0, 1.5 * row_seconds)
+    figure = Figure(figsize=(width, 6 * num_rows), layout="constrained")
+    axes = figure.subplots(3 * num_rows, 1, gridspec_kw={"height_ratios": (3, 3, 1) * num_rows})
+    for row in range(num_rows):
+        sound, labels, text = axes[3 * row : 3 * row + 3]
+        start, end = row * row_seconds, (row + 1) * row_seconds
+        _draw_spectrogram(sound, waveform[: math.ceil(seconds * sample_rate)], sample_rate)
+        first, last = (math.ceil(time / timeline.frame_seconds) for time in (start, min(end, seconds)))
+        _draw_spikes(labels, emission[first:last], characters, timeline.frame_seconds, first=first)
+        _draw_words(text, [word for word in words if word.start < min(end, seconds) and word.end > start])
+        for part in (sound, labels, text):
+            part.set(xlim=(start, end))
+            part.locator_params(axis="x", nbins=round(width))
+            part.tick_params(labelbottom=part is text)
+        text.set(xlabel="seconds")
     if timeline.duration_seconds > seconds:
-        sound.set_title(f"the first {seconds:g} of {timeline.duration_seconds:.0f} seconds", loc="left")
+        axes[0].set_title(f"the first {seconds:g} of {timeline.duration_seconds:.0f} seconds", loc="left")
     with replacing(path) as file:
         figure.savefig(file, dpi=100, format="png")
 
@@ -156,24 +190,29 @@ def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> Non
     axes.set(ylabel="kHz")
 
 
-def _draw_spikes(axes: Axes, emission: np.ndarray, characters: Sequence[str], frame_seconds: float) -> None:
-    """One line for each label with a probable frame, with its character above each peak; Φ grey."""
-    times = (np.arange(len(emission)) + 0.5) * frame_seconds
+def _draw_spikes(
+    axes: Axes, emission: np.ndarray, characters: Sequence[str], frame_seconds: float, *, first: int = 0
+) -> None:
+    """One line for each label with a probable frame, with its character above each peak; Φ grey.
+
+    `first` is the number of the first frame.
+    """
+    times = (np.arange(first, first + len(emission)) + 0.5) * frame_seconds
     probabilities = np.exp(emission)
     axes.plot(times, probabilities[:, 0], color="0.8", label="Φ")
-    axes.set_prop_cycle(color=_COLORS)
     best = emission.argmax(axis=1)
     for label, character in enumerate(characters, start=1):
         if probabilities[:, label].max(initial=0.0) < _VISIBLE:
             continue
         shown = "␣" if character == " " else character
-        (line,) = axes.plot(times, probabilities[:, label], label=shown)
+        color = _COLORS[label % len(_COLORS)]  # the same in each row
+        axes.plot(times, probabilities[:, label], label=shown, color=color)
         is_best = best == label
         edges = np.flatnonzero(np.diff(is_best, prepend=False, append=False))
         for start, end in zip(edges[::2], edges[1::2], strict=True):
             peak = start + int(emission[start:end, label].argmax())
             point = times[peak], probabilities[peak, label]
-            axes.annotate(shown, point, ha="center", va="bottom", fontsize=8, color=line.get_color(), parse_math=False)
+            axes.annotate(shown, point, ha="center", va="bottom", fontsize=8, color=color, parse_math=False)
     axes.set(ylabel="probability (grey: Φ)", ylim=(0, 1.15))
 
 

@@ -6,25 +6,39 @@ text ─▶ words ─▶ normalised as the model's texts were ─▶ labels ─�
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.ctc.alignment import Alignment, align
+import numpy as np
+
+from asr.ctc.alignment import align
 from asr.ctc.collapse import minimum_frames
-from asr.errors import InputError
+from asr.ctc.greedy import best_path
+from asr.ctc.spellings import Spellings
+from asr.ctc.subword_alignment import TextAlignment, minimum_frames_of_text
+from asr.ctc.subword_alignment import align_text as align_spelled
+from asr.decoding.places import place_path
+from asr.errors import AsrError, InputError
 from asr.options import check_options, option
-from asr.text.aligned_text import AlignedText, Segment, mean_score
-from asr.text.alphabet import BLANK, Alphabet
-from asr.text.marks import find_marks
-from asr.text.normalization import TextOptions, normalize, refuse_marks
-from asr.text.transcript import Timeline, find_words
+from asr.recognition.differences import LEAST_WORDS, Difference, find_differences
+from asr.recognition.word_times import left_times, with_edges
+from asr.text.aligned_text import AlignedText, Missing, Segment, Unspoken, mean_score
+from asr.text.alphabet import BLANK, Alphabet, join_bytes
+from asr.text.normalization import TextOptions, normalize
+from asr.text.readings import read_words
+from asr.text.subwords import Subwords
+from asr.text.transcript import Timeline, Word, find_words
 
 if TYPE_CHECKING:  # these load torch, which `align_text` does not need
     from asr.audio.waveform import Source
     from asr.recognition.recognizer import Emission, Recognizer
+    from asr.recognition.recordings import Spoken
 
 Gaps = Literal["edges", "sentences", "nowhere"]
 SentenceEnd = Literal["punctuation", "line"]
@@ -84,22 +98,47 @@ def align_recording(
         InputError: as for `align_text`.
     """
     log_probs, duration_seconds = recognizer.long_log_probs(source, progress=progress, **sound)
-    aligned = align_text(
-        log_probs,
-        text,
-        recognizer.model.alphabet,
-        options,
-        text_options=recognizer.model.config.text,
-        frame_seconds=recognizer.model.frame_seconds,
-        duration_seconds=duration_seconds,
-    )
-    return replace(aligned, model=recognizer.model.config.name)
+    return Aligner(recognizer, options).align(log_probs, text, duration_seconds)
+
+
+@dataclass(frozen=True)
+class Aligner:
+    """Aligns texts with a recogniser's model; as a worker, many of them."""
+
+    recognizer: Recognizer
+    options: AlignmentOptions | None = None
+
+    def align(self, log_probs: Emission, text: str, duration_seconds: float) -> AlignedText:
+        """`align_text` with the model's alphabet, spelling and frames."""
+        model = self.recognizer.model
+        aligned = align_text(
+            log_probs,
+            text,
+            model.alphabet,
+            self.options,
+            text_options=model.text,
+            frame_seconds=model.frame_seconds,
+            duration_seconds=duration_seconds,
+        )
+        return replace(aligned, model=model.name)
+
+    def results(
+        self, sources: Iterable[Spoken], *, progress: Callable[[float], None] | None = None, **sound: Any
+    ) -> Iterator[AlignedText | AsrError]:
+        """The aligned text of each source in order, or its error; short sounds share batches of the model."""
+        kept, sounds = itertools.tee(sources)
+        emissions = self.recognizer.many_log_probs((item.sound for item in sounds), progress=progress, **sound)
+        for item, emission in zip(kept, emissions, strict=True):
+            try:
+                yield emission if isinstance(emission, AsrError) else self.align(emission[0], item.text, emission[1])
+            except AsrError as error:
+                yield error
 
 
 def align_text(
     log_probs: Emission,
     text: str,
-    alphabet: Alphabet,
+    labels: Alphabet | Subwords,
     options: AlignmentOptions | None = None,
     *,
     text_options: TextOptions | None = None,
@@ -110,13 +149,17 @@ def align_text(
 
     Spaces separate words, and each Han character is a word. Words are aligned as `text_options` normalises them; the
     result has them as written. Marks that nobody speaks, [noise] or NARRATOR:, get no time if `text_options.marks` is
-    drop. A word lasts from the first frame of its first character to the last frame of its last character; a sentence,
-    from its first word to its last word.
+    drop. English numbers and signs are aligned as they are read, if the model cannot spell them; other words that it
+    cannot spell get the time that is left between their neighbours. The frames of a word are those of its labels; its
+    start and end are estimates of where its sound begins and ends. Passages of at least five words that the text lacks,
+    or that nobody says, are found by comparison with what the model hears, and the text is aligned around them, unless
+    `options.gaps` is nowhere.
 
     Args:
-        log_probs: (T, V) natural log-probabilities; V is alphabet.size, Φ is column 0.
+        log_probs: (T, V) natural log-probabilities; V is labels.size, Φ is column 0.
         text: as a person writes it, with its words in the order of speech.
-        alphabet: characters of the labels.
+        labels: an alphabet; or subwords, of which the most probable segmentation is aligned: a character then has the
+            frames of its label.
         options: None means the defaults.
         text_options: how the model's texts were normalised; None means the defaults.
         frame_seconds: from one frame to the next; left at 1, all times count frames.
@@ -131,76 +174,124 @@ def align_text(
         duration_seconds = len(log_probs) * frame_seconds
     timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=duration_seconds)
     emission = log_probs[: timeline.num_frames]
-    if emission.ndim == 2 and emission.shape[1] != alphabet.size:
+    alphabet = labels.alphabet if isinstance(labels, Subwords) else labels
+    if emission.ndim == 2 and emission.shape[1] != labels.size:
         raise InputError(
-            f"log_probs must have one column for each of the {alphabet.size} labels of the alphabet, Φ included; "
+            f"log_probs must have one column for each of the {labels.size} labels of the alphabet, Φ included; "
             f"got {emission.shape[1]}"
         )
     spans = list(find_words(text))
     words = [text[start:end] for start, end in spans]
     dropped: Counter[str] = Counter()
     text_options = text_options or TextOptions()
-    characters, owners = spell_words(_spoken_words(text, spans, text_options), text_options)
+    readings, note = read_words(text, spans, text_options, lambda character: bool(alphabet.spell(character)))
+    characters, owners = spell_words(readings, text_options)
+    unread = _unread(readings, owners)
     characters, owners = _known(characters, owners, alphabet, dropped)
+    unread |= _unread(readings, owners)
     if dropped and options.unknown == "refuse":
         raise InputError(f"the model must have every character of the text; it lacks {', '.join(map(repr, dropped))}")
-    labels = alphabet.encode(characters)
-    if not labels:
+    if not characters:
         raise InputError(
             f"the text must have a character of the model; got {text[:40]!r}, and the model has "
             f"{''.join(alphabet.characters[:_MOST_SHOWN])!r}{' ...' * (alphabet.size > _MOST_SHOWN + 1)}"
         )
-    if (num_needed := minimum_frames(labels)) > len(emission):
-        raise InputError(
-            f"the text needs {num_needed} frames ({len(labels)} characters, {num_needed - len(labels)} repeats) but "
-            f"the recording has {len(emission)}, in {duration_seconds:.2f} s: is it the text of this recording?"
-        )
-    groups = _group_sentences(text, spans, timed=set(owners), ends_with=options.sentence_end)
-    gaps = [] if options.gaps == "nowhere" else [0, len(labels)]
+
+    heard = _heard_words(emission, labels, timeline)
+    tokens, token_owners = _tokens(characters, owners)
+    differences = find_differences(tokens, [word.text for word in heard]) if options.gaps != "nowhere" else []
+    unspoken, holes = _passages(differences, token_owners, heard, len(spans))
+    if 2 * sum(map(len, unspoken)) > len(spans):  # the text of another recording: `AlignedText.doubt` says so
+        unspoken, holes = [], {}
+    left_out = {word for passage in unspoken for word in passage}
+    characters, owners = _without(characters, owners, left_out)
+    gap_words = {*holes, *unread} | (set() if options.gaps == "nowhere" else {0, len(spans)})
     if options.gaps == "sentences":
-        gaps += [next(i for i, owner in enumerate(owners) if first <= owner < end) for first, end in groups]
-    alignment = align(emission, labels, blank=BLANK, gaps=gaps, gap_score=options.gap_score)
-    timed = _timed_words(words, characters, owners, alignment, timeline)
-    sentences = []
-    for first, end in groups:
-        parts = tuple(timed[index] for index in range(first, end) if index in timed)
-        sentences.append(
-            Segment(
-                text=" ".join(text[spans[first][0] : spans[end - 1][1]].split()),
-                start_frame=parts[0].start_frame,
-                end_frame=parts[-1].end_frame,
-                score=mean_score([character for word in parts for character in word.parts]),
-                timeline=timeline,
-                parts=parts,
-            )
-        )
+        gap_words |= {first for first, _ in _group_sentences(text, spans, set(owners), options.sentence_end)}
+    gaps = sorted(set(map(_first_characters(owners), gap_words)))
+    put = _place_pieces if isinstance(labels, Subwords) else _place_letters
+    try:
+        places = put(emission, characters, labels, gaps, options.gap_score)  # type: ignore[arg-type]
+    except _TooShort as error:
+        raise InputError(
+            f"the text needs {error} but the recording has {len(emission)}, in {duration_seconds:.2f} s: is it the "
+            "text of this recording?"
+        ) from None
+    timed = _timed_words(words, characters, owners, places, timeline)
+    for word, (start, end) in left_times(unread - left_out, timed, heard, len(emission)).items():
+        timed[word] = Segment(text=words[word], start_frame=start, end_frame=end, score=-math.inf, timeline=timeline)
+    timed = {word: replace(segment, position=spans[word][0]) for word, segment in sorted(timed.items())}
+    timed = dict(zip(timed, with_edges(list(timed.values())), strict=True))
+    sentences = [
+        _sentence(text, spans, [word for word in range(first, end) if word not in left_out], timed)
+        for first, end in _group_sentences(text, spans, set(owners), options.sentence_end)
+    ]
     return AlignedText(
         text=text,
         sentences=tuple(sentences),
-        untimed=tuple(word for index, word in enumerate(words) if index not in timed),
+        untimed=tuple(word for index, word in enumerate(words) if index not in timed and index not in left_out),
         dropped=dropped,
-        score=alignment.score,
+        score=places[2],
         timeline=timeline,
+        missing=tuple(_missing(holes, timed, heard, timeline)),
+        unspoken=tuple(
+            Unspoken(first=passage[0], end=passage[-1] + 1, text=text[spans[passage[0]][0] : spans[passage[-1]][1]])
+            for passage in unspoken
+        ),
+        notes=(note,) if note else (),
     )
 
 
-def _spoken_words(text: str, spans: Sequence[tuple[int, int]], options: TextOptions) -> list[str]:
-    """The words without the text of marks such as [door opens], which may span several words."""
-    if options.marks == "refuse":
-        refuse_marks(text)
-    marks = find_marks(text) if options.marks == "drop" else []
-    words, first = [], 0
-    for start, end in spans:
-        while first < len(marks) and marks[first][1] <= start:
-            first += 1
-        pieces, position = [], start
-        for mark_start, mark_end in marks[first:] if first < len(marks) and marks[first][0] < end else ():
-            if mark_start >= end:
-                break
-            pieces.append(text[position:mark_start])
-            position = max(position, mark_end)
-        words.append("".join([*pieces, text[position:end]]))
-    return words
+class _TooShort(Exception):
+    """There are fewer frames than this text needs."""
+
+
+_Places = tuple[list[list[int]], list[float], float]
+"""The frames [start, end) and the mean log-probability of each character, and the score of the path."""
+
+
+def _place_letters(
+    emission: Emission, characters: str, alphabet: Alphabet, gaps: Sequence[int], gap_score: float
+) -> _Places:
+    labels = alphabet.encode(characters)
+    if (needed := minimum_frames(labels)) > len(emission):
+        raise _TooShort(f"{needed} frames ({len(labels)} characters, {needed - len(labels)} repeats)")
+    alignment = align(emission, labels, blank=BLANK, gaps=gaps, gap_score=gap_score)
+    return alignment.spans.tolist(), alignment.token_scores.tolist(), alignment.score
+
+
+def _place_pieces(
+    emission: Emission, characters: str, subwords: Subwords, gaps: Sequence[int], gap_score: float
+) -> _Places:
+    """The best segmentation, with the space of the first word's piece or without it."""
+    spellings = Spellings(subwords.spellings, blank=BLANK)
+    units = [subwords.alphabet.encode(character) for character in characters]  # several for one spelled in bytes
+    ends = np.cumsum([0, *map(len, units)])
+    flat = [unit for inner in units for unit in inner]
+    # Pieces may begin with the space before a word, so a gap may also come before it.
+    gaps = [*gaps, *(gap - 1 for gap in gaps if gap > 0 and characters[gap - 1] == " ")]
+    best: TextAlignment | None = None
+    most_needed, shift = None, 0
+    for lead in ([], subwords.alphabet.encode(" ")) if subwords.begins_words else ([],):
+        needed = minimum_frames_of_text([*lead, *flat], spellings)
+        if needed is None or needed > len(emission):
+            most_needed = needed or most_needed
+            continue
+        places = [gap if gap == 0 else int(ends[gap]) + len(lead) for gap in gaps]
+        alignment = align_spelled(emission, [*lead, *flat], spellings, gaps=places, gap_score=gap_score)
+        if best is None or alignment.score > best.score:
+            best, shift = alignment, len(lead)
+    if best is None and most_needed is None:
+        raise InputError(f"the labels must spell the text; no segmentation of {characters[:40]!r} exists")
+    if best is None:
+        raise _TooShort(f"{most_needed} frames")
+    spans, scores = best.spans[shift:], best.token_scores[shift:]
+    inside = [slice(start, end) for start, end in itertools.pairwise(ends)]
+    return (
+        [[int(spans[part][0, 0]), int(spans[part][-1, 1])] for part in inside],
+        [float(scores[part].mean()) for part in inside],
+        best.score,
+    )
 
 
 def spell_words(words: Sequence[str], options: TextOptions) -> tuple[str, list[int]]:
@@ -224,7 +315,7 @@ def _known(characters: str, owners: list[int], alphabet: Alphabet, dropped: Coun
         if character == " ":
             if " " in alphabet.characters and pairs and pairs[-1][0] != " ":
                 pairs.append((character, owner))
-        elif character in alphabet.characters:
+        elif alphabet.spell(character):
             pairs.append((character, owner))
         else:
             dropped[character] += 1
@@ -234,13 +325,16 @@ def _known(characters: str, owners: list[int], alphabet: Alphabet, dropped: Coun
 
 
 def _timed_words(
-    words: Sequence[str], characters: str, owners: Sequence[int], alignment: Alignment, timeline: Timeline
+    words: Sequence[str],
+    characters: str,
+    owners: Sequence[int],
+    places: _Places,
+    timeline: Timeline,
 ) -> dict[int, Segment]:
     """The words that have a time, by index."""
+    spans, scores, _ = places
     parts: dict[int, list[Segment]] = {}
-    for character, owner, (start, end), score in zip(
-        characters, owners, alignment.spans.tolist(), alignment.token_scores.tolist(), strict=True
-    ):
+    for character, owner, (start, end), score in zip(characters, owners, spans, scores, strict=True):
         if owner >= 0:
             parts.setdefault(owner, []).append(
                 Segment(text=character, start_frame=start, end_frame=end, score=score, timeline=timeline)
@@ -258,8 +352,103 @@ def _timed_words(
     }
 
 
+def _unread(readings: Sequence[str], owners: Sequence[int]) -> set[int]:
+    """The words that are said, but of which no character is aligned."""
+    known = set(owners)
+    return {word for word, reading in enumerate(readings) if word not in known and any(map(str.isalnum, reading))}
+
+
+def _heard_words(emission: Emission, labels: Alphabet | Subwords, timeline: Timeline) -> list[Word]:
+    """The words of the best path."""
+    spelled, places = place_path(best_path(emission, blank=BLANK), labels)
+    return [
+        Word(
+            text=join_bytes(spelled[start:end]),
+            start_frame=places.spans[start][0],
+            end_frame=places.spans[end - 1][1],
+            confidence=1.0,
+            timeline=timeline,
+        )
+        for start, end in find_words(spelled)
+    ]
+
+
+def _first_characters(owners: Sequence[int]) -> Callable[[int], int]:
+    """The first character of a word or of one after it; the number of characters if there is none."""
+    firsts = [index for index, owner in enumerate(owners) if owner >= 0]
+    inside = [owners[index] for index in firsts]
+    firsts.append(len(owners))
+    return lambda word: firsts[bisect_left(inside, word)]
+
+
+def _tokens(characters: str, owners: Sequence[int]) -> tuple[list[str], list[int]]:
+    """The words as the model spells them, and the word of the text that each is of: two for U.S."""
+    groups = itertools.groupby(zip(characters, owners, strict=True), key=lambda pair: pair[1])
+    pairs = [("".join(character for character, _ in group), owner) for owner, group in groups if owner >= 0]
+    return [token for token, _ in pairs], [owner for _, owner in pairs]
+
+
+def _passages(
+    differences: Sequence[Difference], owners: Sequence[int], heard: Sequence[Word], num_words: int
+) -> tuple[list[range], dict[int, Sequence[Word]]]:
+    """The words of each unspoken passage; and the words before which speech is missing, with what is heard there."""
+    unspoken, holes = [], {}
+    for item in differences:
+        first = owners[item.first] if item.first < len(owners) else num_words
+        if item.end > item.first:
+            unspoken.append(range(first, owners[item.end - 1] + 1))
+        else:
+            holes[first] = heard[item.heard_first : item.heard_end]
+    return unspoken, holes
+
+
+def _without(characters: str, owners: list[int], left_out: set[int]) -> tuple[str, list[int]]:
+    """The characters and owners of other words; spaces neither doubled nor at an edge."""
+    pairs: list[tuple[str, int]] = []
+    for character, owner in zip(characters, owners, strict=True):
+        if owner not in left_out and (character != " " or (pairs and pairs[-1][0] != " ")):
+            pairs.append((character, owner))
+    if pairs and pairs[-1][0] == " ":
+        pairs.pop()
+    return "".join(character for character, _ in pairs), [owner for _, owner in pairs]
+
+
+def _missing(
+    holes: Mapping[int, Sequence[Word]], timed: Mapping[int, Segment], heard: Sequence[Word], timeline: Timeline
+) -> Iterator[Missing]:
+    """The speech that is missing before each of the words, if the alignment leaves time for it."""
+    for word, passage in sorted(holes.items()):
+        before = max((segment.end_frame for other, segment in timed.items() if other < word), default=0)
+        after = min((segment.start_frame for other, segment in timed.items() if other >= word), default=1 << 62)
+        inside = [item for item in passage if item.start_frame >= before and item.end_frame <= after]
+        if len(inside) >= LEAST_WORDS:
+            yield Missing(start=inside[0].start, end=inside[-1].end, heard=" ".join(item.text for item in inside))
+
+
+def _sentence(
+    text: str, spans: Sequence[tuple[int, int]], words: Sequence[int], timed: Mapping[int, Segment]
+) -> Segment:
+    """The sentence of these words, of which one has a time."""
+    parts = tuple(timed[word] for word in words if word in timed)
+    edges = parts[0].start, parts[-1].end
+    pieces = [
+        text[spans[word][0] : spans[after][0] if after == word + 1 else spans[word][1]] + " " * (after != word + 1)
+        for word, after in zip(words, [*words[1:], -1], strict=True)
+    ]
+    return Segment(
+        text=" ".join("".join(pieces).split()),
+        start_frame=parts[0].start_frame,
+        end_frame=parts[-1].end_frame,
+        score=mean_score([character for word in parts for character in word.parts]),
+        timeline=parts[0].timeline,
+        parts=parts,
+        position=spans[words[0]][0],
+        edges=edges,
+    )
+
+
 def _group_sentences(
-    text: str, spans: Sequence[tuple[int, int]], *, timed: set[int], ends_with: SentenceEnd
+    text: str, spans: Sequence[tuple[int, int]], timed: set[int], ends_with: SentenceEnd
 ) -> list[tuple[int, int]]:
     """The sentences as ranges [first, end) of words, each with a timed word; others join a neighbour."""
     groups: list[tuple[int, int]] = []

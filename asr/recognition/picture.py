@@ -11,6 +11,7 @@ from asr.audio.waveform import Source, stream_audio
 from asr.errors import AsrWarning
 from asr.output.pictures import MOST_SECONDS, transcript_picture
 from asr.text.aligned_text import Segment
+from asr.text.subwords import Subwords
 from asr.text.transcript import Timeline, Word
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def draw_recording(
         waveform=waveform,
         sample_rate=model.sample_rate,
         emission=emission,
-        characters=model.alphabet.characters,
+        characters=model.alphabet.pieces if isinstance(model.alphabet, Subwords) else model.alphabet.characters,
         words=words,
         timeline=timeline,
     )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from asr.acoustic.model import AcousticModel
+from asr.acoustic.ctc_model import CTCModel
 from asr.audio.waveform import Source, Waveform, quietest_cut, stream_audio
 from asr.data.manifest import Utterance
 from asr.data.waveforms import read_waveform
 from asr.errors import AsrError
 
-SourceOrUtterance: TypeAlias = Source | Utterance
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel, from 0, of a file."""
+
+    path: str
+    number: int
+
+
+SourceOrUtterance: TypeAlias = Source | Utterance | Channel
+Item = TypeVar("Item")
 
 SHORTEST_PIECE, LONGEST_PIECE = 10.0, 20.0  # seconds, without context
 CONTEXT = 1.0  # seconds of sound that a piece has on both sides of its cuts
@@ -34,7 +44,7 @@ class Piece:
     error: AsrError | None = None  # of a source that cannot be read
 
 
-def read_pieces(sources: Iterable[SourceOrUtterance], model: AcousticModel, **sound: Any) -> Iterator[Piece]:
+def read_pieces(sources: Iterable[SourceOrUtterance], model: CTCModel, **sound: Any) -> Iterator[Piece]:
     """The pieces of all sources, in order; an utterance is one piece. `sound` is for `stream_audio`."""
     rate = model.sample_rate
     for number, source in enumerate(sources):
@@ -42,27 +52,40 @@ def read_pieces(sources: Iterable[SourceOrUtterance], model: AcousticModel, **so
             if isinstance(source, Utterance):
                 blocks = iter([read_waveform(source, rate)])
             else:
-                blocks = stream_audio(source, sample_rate=rate, block_seconds=LONGEST_PIECE, **sound)
+                if isinstance(source, Channel):
+                    path: Source = source.path
+                    own = {**sound, "channel": source.number}
+                else:
+                    path, own = source, sound
+                blocks = stream_audio(path, sample_rate=rate, block_seconds=LONGEST_PIECE, **own)
             yield from _cut(number, blocks, model)
         except AsrError as error:
             yield Piece(source=number, waveform=np.zeros(0, dtype=np.float32), error=error)
 
 
-def windows(pieces: Iterable[Piece], *, num_samples: int) -> Iterator[list[Piece]]:
-    """Successive pieces in groups of at least `num_samples`; the last group may have fewer."""
-    window: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        window.append(piece)
-        size += len(piece.waveform)
-        if size >= num_samples:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
+def growing_groups(
+    items: Iterable[Item], size: Callable[[Item], float], *, first: float, most: float, count: int | None = None
+) -> Iterator[list[Item]]:
+    """Successive items in groups, each of twice the size of the one before, so that the first is ready early.
+
+    Args:
+        size: of an item.
+        first, most: sizes that complete the first group and any later one.
+        count: the most items of a group; None means any number.
+    """
+    group: list[Item] = []
+    enough, total = first, 0.0
+    for item in items:
+        group.append(item)
+        total += size(item)
+        if total >= enough or len(group) == count:
+            yield group
+            group, enough, total = [], min(2 * enough, most), 0.0
+    if group:
+        yield group
 
 
-def _cut(source: int, blocks: Iterator[Waveform], model: AcousticModel) -> Iterator[Piece]:
+def _cut(source: int, blocks: Iterator[Waveform], model: CTCModel) -> Iterator[Piece]:
     """The pieces of one source, cut at its pauses; two blocks are in memory at a time."""
     step, rate = model.samples_per_frame, model.sample_rate
     shortest, longest = int(SHORTEST_PIECE * rate), int(LONGEST_PIECE * rate)

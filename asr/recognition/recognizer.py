@@ -11,28 +11,42 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
-from itertools import chain, groupby, islice
-from typing import Any
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
-from asr.acoustic.model import AcousticModel, find_model, in_folder, pad_inputs
+from asr.acoustic.ctc_model import CTCModel
+from asr.acoustic.folder import find_model, in_folder
+from asr.acoustic.foreign.loading import find_foreign, folder_of, read_decoding
+from asr.acoustic.loading import load_own
 from asr.audio.source import MAX_INPUT_BYTES
 from asr.audio.waveform import Source, Waveform, stream_audio
-from asr.compute.cells import make_cell
-from asr.compute.device import Precision, autocast, choose_precision, find_device
 from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, InputError
-from asr.recognition.pieces import WINDOW_SECONDS, Piece, SourceOrUtterance, read_pieces, windows
-from asr.recognition.stretches import Emission, Stretch, cut_stretches, join_pieces, join_stretches, stretch_seconds
+from asr.recognition.pieces import SHORTEST_PIECE, WINDOW_SECONDS, Piece, SourceOrUtterance, growing_groups, read_pieces
+from asr.recognition.stretches import (
+    Emission,
+    Stretch,
+    cut_stretches,
+    join_pieces,
+    join_stretches,
+    placed_parts,
+    stretch_seconds,
+)
 from asr.text.alphabet import BLANK
+from asr.text.segments import TextSegment, stream_segments
 from asr.text.transcript import Transcript
 
+if TYPE_CHECKING:
+    from asr.compute.runtime import Precision, Runtime
+
 SILENCE = 2.0**-15  # the smallest step of 16 bits; quieter sound is set to silence, not amplified
-STRETCHES = 64  # decoded together, so that a recurrent language model scores their hypotheses in one batch
+BATCH_SECONDS = 96.0  # most sound in a batch of the model, padding included: bounds memory
+# Stretches decoded together, so that a recurrent language model scores their hypotheses in one batch.
+STRETCHES, STRETCHES_SECONDS = 64, 160.0
 
 
 class Recognizer:
@@ -42,16 +56,17 @@ class Recognizer:
         model: the acoustic model.
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA if there is one.
         precision: format of the matrix products; "auto" measures once which is faster here.
-        batch_size: pieces of sound in a batch of the model.
+        batch_size: most pieces of sound in a batch of the model; long ones are fewer, `BATCH_SECONDS` together.
         decoding: how log-probabilities become text; None means greedy decoding.
     Raises:
         InputError: there is no such device, or batch_size is not positive.
+        ConfigError: the model cannot compute in this precision.
         DataError, InputError: a file of `decoding` cannot be used; see `Decoder`.
     """
 
     def __init__(
         self,
-        model: AcousticModel,
+        model: CTCModel,
         *,
         device: str = "auto",
         precision: Precision = "auto",
@@ -60,11 +75,8 @@ class Recognizer:
     ):
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
-        self.device = find_device(device)
-        self.model = model.to(self.device).eval()
-        self.dtype = choose_precision(
-            precision, self.device, make_cell=partial(make_cell, model.config.encoder.cell), training=False
-        )
+        self.model = model
+        self.device, self.dtype = model.prepare(device, precision)
         self.batch_size = batch_size
         self.decoder = Decoder(model.alphabet, decoding, device=str(self.device), dtype=self.dtype)
 
@@ -81,7 +93,8 @@ class Recognizer:
 
     def transcribe(
         self,
-        source: Source,
+        source: Source | ArrayLike,
+        sample_rate: int | None = None,
         *,
         channel: int | None = None,
         track: int | None = None,
@@ -90,15 +103,44 @@ class Recognizer:
         """The transcript of one recording of any length.
 
         Args:
-            source: a path, "-" for standard input, a binary file object, or (samples, rate): see `read_audio`.
+            source: a path, "-" for standard input, a binary file object, or samples: see `read_audio`.
+            sample_rate: Hz of the samples; transcribe(samples, rate) is the same as transcribe((samples, rate)).
             channel: number of the channel, from 0; None averages all.
             track: number of the sound track, from 0; None means the track flagged as default.
             max_input_bytes: most bytes of standard input, a pipe, a file object or a URL.
         Raises:
             DataError, InputError: the source cannot be read.
         """
-        (transcript,) = self.transcribe_many([source], channel=channel, track=track, max_input_bytes=max_input_bytes)
+        sound = _with_rate(source, sample_rate)
+        (transcript,) = self.transcribe_many([sound], channel=channel, track=track, max_input_bytes=max_input_bytes)
         return transcript
+
+    def segments(
+        self,
+        source: Source | ArrayLike,
+        sample_rate: int | None = None,
+        *,
+        channel: int | None = None,
+        track: int | None = None,
+        max_input_bytes: int = MAX_INPUT_BYTES,
+    ) -> Iterator[TextSegment]:
+        """The sentences of one recording, or what is spoken between pauses, each as soon as it is final.
+
+            for segment in recognizer.segments("talk.mp3"):
+                print(segment.start, segment.end, segment.text)
+
+        Args:
+            source, sample_rate, channel, track, max_input_bytes: as for `transcribe`.
+        Raises:
+            DataError, InputError: the source cannot be read; raised after the segments before the error.
+        """
+        sound = {"channel": channel, "track": track, "max_input_bytes": max_input_bytes}
+        pieces = read_pieces([_with_rate(source, sample_rate)], self.model, **sound)
+        stretches = cut_stretches(0, self._emissions(pieces), self.model)
+        parts: list[tuple[Stretch, Transcript | None]] = []
+        yield from stream_segments(placed_parts(self._decoded(stretches), parts, self.model))
+        if error := parts[-1][0].error:
+            raise error
 
     def transcribe_many(
         self,
@@ -123,18 +165,27 @@ class Recognizer:
         sources: Iterable[SourceOrUtterance],
         *,
         progress: Callable[[float], None] | None = None,
+        on_segment: Callable[[int, TextSegment], None] | None = None,
         **sound: Any,
     ) -> Iterator[Transcript | AsrError]:
         """As `transcribe_many`, but an unreadable source gives its error in its place, and the next sources follow.
 
-        A source may also be an utterance of a manifest. `progress` is called after each batch with its seconds; `sound`
-        is as for `transcribe`.
+        Args:
+            sources: as for `transcribe`, or utterances of a manifest.
+            progress: called with the seconds of sound whose text has become final.
+            on_segment: called with the number of the source, from 0, and each segment as soon as it is final; all
+                segments of a transcript come before it.
+            sound: channel, track and max_input_bytes as for `transcribe`.
         """
         pieces = read_pieces(sources, self.model, **sound)
-        by_source = groupby(self._emissions(pieces, progress), key=lambda pair: pair[0].source)
+        by_source = groupby(self._emissions(pieces), key=lambda pair: pair[0].source)
         stretches = chain.from_iterable(cut_stretches(number, group, self.model) for number, group in by_source)
-        for _, group in groupby(self._decoded(stretches), key=lambda pair: pair[0].source):
-            yield join_stretches(group, self.model)
+        for number, group in groupby(self._decoded(stretches, progress), key=lambda pair: pair[0].source):
+            parts: list[tuple[Stretch, Transcript | None]] = []
+            for segment in stream_segments(placed_parts(group, parts, self.model)):
+                if on_segment:
+                    on_segment(number, segment)
+            yield join_stretches(parts, self.model)
 
     def log_probs(self, source: Source, *, channel: int | None = None, track: int | None = None) -> Emission:
         """(T, V) float32 natural log-probabilities of one recording of any length, without cutting it.
@@ -145,18 +196,14 @@ class Recognizer:
         (emission,) = self.batch_log_probs([np.concatenate(blocks)])
         return emission
 
-    @torch.inference_mode()
     def batch_log_probs(self, waveforms: Sequence[Waveform]) -> list[Emission]:
         """log_probs of a batch of waveforms, each (N,) float32 at the model's rate, N >= 1."""
-        padded, lengths = pad_inputs(waveforms)
-        with autocast(self.dtype, self.device):
-            log_probs, frames = self.model(padded.to(self.device), lengths.to(self.device))
-        emissions = log_probs.cpu().numpy()
+        emissions = self.model.log_probs(waveforms)
         for waveform, emission in zip(waveforms, emissions, strict=True):
             if np.abs(waveform).max(initial=0.0) < SILENCE:
                 emission[:] = -np.inf
                 emission[:, BLANK] = 0.0
-        return [emission[:count].copy() for emission, count in zip(emissions, frames.tolist(), strict=True)]
+        return emissions
 
     def long_log_probs(
         self,
@@ -169,47 +216,94 @@ class Recognizer:
 
         Args:
             source: as for `transcribe`.
-            progress: as for `results`.
+            progress: called with the seconds of each part that is ready.
             sound: channel, track and max_input_bytes as for `transcribe`.
         """
-        pieces = read_pieces([source], self.model, **sound)
-        parts = list(join_pieces(self._emissions(pieces, progress), self.model))
-        num_samples = parts[-1].num_samples
-        assert num_samples is not None
-        return np.concatenate([part.emission for part in parts]), num_samples / self.model.sample_rate
+        (result,) = self.many_log_probs([source], progress=progress, **sound)
+        if isinstance(result, AsrError):
+            raise result
+        return result
 
-    def _emissions(
-        self, pieces: Iterator[Piece], progress: Callable[[float], None] | None
-    ) -> Iterator[tuple[Piece, Emission]]:
-        """Each piece with its log_probs, in order; in a window, pieces of similar length share a batch."""
-        for window in windows(pieces, num_samples=int(WINDOW_SECONDS * self.model.sample_rate)):
+    def many_log_probs(
+        self,
+        sources: Iterable[SourceOrUtterance],
+        *,
+        progress: Callable[[float], None] | None = None,
+        **sound: Any,
+    ) -> Iterator[tuple[Emission, float] | AsrError]:
+        """`long_log_probs` of each source in order, or the error of one that cannot be read; short ones share batches.
+
+        A source may also be an utterance of a manifest.
+        """
+        pieces = read_pieces(sources, self.model, **sound)
+        for _, group in groupby(self._emissions(pieces), key=lambda pair: pair[0].source):
+            parts = []
+            try:
+                for part in join_pieces(group, self.model):
+                    parts.append(part)
+                    if progress:
+                        progress(len(part.emission) * self.model.frame_seconds)
+            except AsrError as error:
+                yield error
+                continue
+            num_samples = parts[-1].num_samples
+            assert num_samples is not None
+            yield np.concatenate([part.emission for part in parts]), num_samples / self.model.sample_rate
+
+    def _emissions(self, pieces: Iterator[Piece]) -> Iterator[tuple[Piece, Emission]]:
+        """Each piece with its log_probs, in order; in a window, pieces of similar length share a batch.
+
+        The first window is one piece, and each next one is twice as long, up to ten minutes: the first text is early.
+        """
+        rate = self.model.sample_rate
+        for window in growing_groups(
+            pieces, lambda piece: len(piece.waveform) / rate, first=SHORTEST_PIECE, most=WINDOW_SECONDS
+        ):
             by_length = sorted(range(len(window)), key=lambda index: -len(window[index].waveform))
             emissions: dict[int, Emission] = {}
-            for begin in range(0, len(by_length), self.batch_size):
-                batch = by_length[begin : begin + self.batch_size]
+            while by_length:
+                longest = len(window[by_length[0]].waveform) / self.model.sample_rate
+                size = max(1, min(self.batch_size, int(BATCH_SECONDS / max(longest, 1e-3))))
+                batch, by_length = by_length[:size], by_length[size:]
                 waveforms = [window[index].waveform for index in batch]
                 emissions.update(zip(batch, self.batch_log_probs(waveforms), strict=True))
-                if progress:
-                    progress(sum(map(len, waveforms)) / self.model.sample_rate)
             for index, piece in enumerate(window):
                 yield piece, emissions.pop(index)
 
-    def _decoded(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Stretch, Transcript | None]]:
+    def _decoded(
+        self, stretches: Iterator[Stretch], progress: Callable[[float], None] | None = None
+    ) -> Iterator[tuple[Stretch, Transcript | None]]:
         """Each stretch with its transcript, None for an error; many stretches are rescored together."""
         options = self.decoder.options
-        size = STRETCHES if options.rescoring.rescore_lm or options.language.fuse_lm else 1
-        while batch := list(islice(stretches, size)):
+        together = options.rescoring.rescore_lm or options.language.fuse_lm
+        for batch in growing_groups(
+            stretches,
+            lambda stretch: len(stretch.emission) * self.model.frame_seconds,
+            first=SHORTEST_PIECE,
+            most=STRETCHES_SECONDS,
+            count=STRETCHES if together else 1,
+        ):
             readable = [stretch for stretch in batch if stretch.error is None]
-            transcripts = iter(
-                self.decoder.decode_many(
-                    [stretch.emission for stretch in readable],
-                    frame_seconds=self.model.frame_seconds,
-                    durations_seconds=[stretch_seconds(stretch, self.model) for stretch in readable],
-                )
+            transcripts = self.decoder.decode_many(
+                [stretch.emission for stretch in readable],
+                frame_seconds=self.model.frame_seconds,
+                durations_seconds=[stretch_seconds(stretch, self.model) for stretch in readable],
             )
+            if progress and transcripts:
+                progress(sum(transcript.duration_seconds for transcript in transcripts))
+            decoded = iter(transcripts)
             for stretch in batch:
-                transcript = None if stretch.error else replace(next(transcripts), model=self.model.config.name)
+                transcript = None if stretch.error else replace(next(decoded), model=self.model.name)
                 yield stretch, transcript
+
+
+def _with_rate(source: Source | ArrayLike, sample_rate: int | None) -> Source:
+    """The source of samples and their rate, given as two arguments or as one."""
+    if sample_rate is not None:
+        return source, sample_rate  # type: ignore[return-value]
+    if hasattr(source, "__array__"):
+        raise InputError("samples need their rate in Hz: transcribe(samples, rate)")
+    return source  # type: ignore[return-value]
 
 
 def load(
@@ -217,23 +311,33 @@ def load(
     *,
     device: str = "auto",
     precision: Precision = "auto",
+    runtime: Runtime = "auto",
     batch_size: int = 16,
     decoding: DecodingOptions | Mapping[str, Any] | None = None,
 ) -> Recognizer:
-    """A recogniser with a model.
+    """A recogniser with a model, ours or anybody's CTC model.
 
     Args:
-        model: a model folder, the name of an embedded model, or None for the default one.
+        model: a model folder, the name of an embedded model, or None for the default one; or a model of others: a
+            folder of Hugging Face or with an ONNX export, a file that ends in .onnx, or torchaudio:NAME.
         device, precision, batch_size: see `Recognizer`.
+        runtime: what computes the model: "onnx" (onnxruntime, float32 on the processor) or "torch"; "auto" is torch on
+            a GPU, for another precision, and for models that onnxruntime cannot compute, otherwise onnx.
         decoding: how log-probabilities become text; a mapping changes some of the model's own options (see
             `DecodingOptions.changed`), None keeps them.
     Raises:
-        ConfigError: the mapping has an unknown option or a wrong value.
+        ConfigError: the mapping has an unknown option or a wrong value; or a package that the model needs is missing.
         DataError: the folder is not a model, or is damaged; or a file of `decoding` cannot be read.
         InputError: there is no embedded model of that name, or no such device; or no hotword can be spelled.
     """
-    folder = find_model(model)
-    acoustic_model = AcousticModel.load(folder)
+    ctc_model: CTCModel
+    if model is not None and (load_foreign := find_foreign(model)):
+        ctc_model, folder = load_foreign(runtime), folder_of(model)
+        own = in_folder(read_decoding(folder), folder) if folder else DecodingOptions()
+    else:
+        folder = find_model(model)
+        ctc_model = load_own(folder, device=device, precision=precision, runtime=runtime)
+        own = in_folder(ctc_model.config.decoding, folder)
     if not isinstance(decoding, DecodingOptions):
-        decoding = in_folder(acoustic_model.config.decoding, folder).changed(decoding or {})
-    return Recognizer(acoustic_model, device=device, precision=precision, batch_size=batch_size, decoding=decoding)
+        decoding = own.changed(decoding or {})
+    return Recognizer(ctc_model, device=device, precision=precision, batch_size=batch_size, decoding=decoding)

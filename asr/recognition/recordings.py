@@ -14,19 +14,29 @@ from asr.audio.source import SOUND_SUFFIXES
 from asr.data.manifest import Utterance, is_manifest, read_usable
 from asr.errors import DataError
 from asr.files.remote import is_url, names_below, place_of
+from asr.files.texts import read_text
 
+TEXT_SUFFIXES = (".txt", ".lab")  # of a text beside its sound; the first one found is used
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # these in a file name could control the terminal
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A sound, as a source of `Recognizer.results`, and the text that is spoken in it."""
+
+    sound: str | Utterance
+    text: str
+
+
+@dataclass(frozen=True)
 class Recording:
-    """One sound to transcribe: its path ("-" is standard input), and a name that is unique in the list.
+    """One sound to transcribe or align: its path ("-" is standard input), and a name that is unique in the list.
 
     The name is the path within the walked folder, or the file name alone, without the suffix. It is the utterance of a
     ctm line and, with the format as its suffix, the file of a result.
 
     For an utterance of the file `manifest`, the path is its id, and the name is its id without slashes. `base_name` is
-    the name before it is made unique.
+    the name before it is made unique. `text` is what is spoken in it, None if unknown.
     """
 
     path: str
@@ -34,6 +44,7 @@ class Recording:
     utterance: Utterance | None = None
     manifest: str = ""
     base_name: str = field(default="", compare=False)
+    text: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
@@ -45,9 +56,10 @@ class Recording:
         return self.path if self.path == "-" else os.path.abspath(self.path)
 
     @property
-    def source(self) -> str | Utterance:
-        """The recording as a source of `Recognizer.results`."""
-        return self.utterance or self.path
+    def source(self) -> str | Utterance | Spoken:
+        """The recording as a source of `Recognizer.results`, or with its text as one of `Aligner.results`."""
+        sound = self.utterance or self.path
+        return sound if self.text is None else Spoken(sound, self.text)
 
 
 def find_recordings(paths: Iterable[str | os.PathLike[str]]) -> list[Recording | DataError]:
@@ -63,6 +75,51 @@ def find_recordings(paths: Iterable[str | os.PathLike[str]]) -> list[Recording |
         Recordings, and errors in the place of folders and manifests that are empty or cannot be read.
     """
     return name_recordings([item for path in paths for item in _expand(os.fspath(path))], names={})
+
+
+def find_pairs(path: str | os.PathLike[str]) -> list[Recording | DataError]:
+    """The recordings of a folder or manifest with their texts, and an error for each sound or text that is alone.
+
+    In a folder, the text of speech.wav is speech.txt or speech.lab beside it; subfolders are walked as in
+    `find_recordings`. The utterances of a manifest have their own texts.
+    """
+    items = [_with_text(item) if isinstance(item, Recording) else item for item in find_recordings([path])]
+    if is_manifest(path):
+        return items
+    stems = {_stem(item.path) for item in items if item.path}
+    alone = [DataError("has no sound file beside it", path=text) for text in _texts(path) if _stem(text) not in stems]
+    return [*items, *alone]
+
+
+def _with_text(item: Recording) -> Recording | DataError:
+    """The recording with its text, or the reason why it has none."""
+    place = item.path
+    if item.utterance:
+        text = item.utterance.text
+    else:
+        beside = (os.path.splitext(item.path)[0] + suffix for suffix in TEXT_SUFFIXES)
+        place = next((text for text in beside if os.path.exists(text)), "")
+        if not place:
+            return DataError("has no text beside it (.txt or .lab)", path=item.path)
+        try:
+            text = read_text(place)
+        except DataError as error:
+            return error
+    return replace(item, text=text) if text.strip() else DataError("contains no text", path=place)
+
+
+def _texts(folder: str | os.PathLike[str]) -> list[str]:
+    """The files below a folder that have the suffix of a text, in order, without hidden ones."""
+    texts = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = (name for name in files if not name.startswith(".") and name.endswith(TEXT_SUFFIXES))
+        texts += [os.path.join(parent, name) for name in inside]
+    return sorted(texts)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0]
 
 
 def name_recordings(

@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from asr.acoustic.model import AcousticModel
+from asr.acoustic.ctc_model import CTCModel
 from asr.errors import AsrError
 from asr.recognition.pieces import CONTEXT, Piece
 from asr.text.alphabet import BLANK
-from asr.text.transcript import Timeline, Transcript, join_transcripts
+from asr.text.transcript import Timeline, Transcript, Word, join_transcripts
 
 Emission: TypeAlias = np.ndarray  # (T, V) natural log-probabilities
 
@@ -53,7 +53,7 @@ class Stretch:
     error: AsrError | None = None
 
 
-def join_pieces(pieces: Iterable[tuple[Piece, Emission]], model: AcousticModel) -> Iterator[Part]:
+def join_pieces(pieces: Iterable[tuple[Piece, Emission]], model: CTCModel) -> Iterator[Part]:
     """The frames of one source, each once, from its pieces and their log_probs.
 
     Two pieces overlap around their cut; the seam is in the longest run of Φ in both.
@@ -77,7 +77,7 @@ def join_pieces(pieces: Iterable[tuple[Piece, Emission]], model: AcousticModel) 
     yield Part(emission=rest, end=seam + len(rest), num_samples=piece.num_samples)
 
 
-def cut_stretches(source: int, pieces: Iterable[tuple[Piece, Emission]], model: AcousticModel) -> Iterator[Stretch]:
+def cut_stretches(source: int, pieces: Iterable[tuple[Piece, Emission]], model: CTCModel) -> Iterator[Stretch]:
     """The stretches of one source.
 
     A stretch ends at a seam that is a pause between words, so that memory stays bounded. Pieces without a pause
@@ -98,16 +98,14 @@ def cut_stretches(source: int, pieces: Iterable[tuple[Piece, Emission]], model: 
         yield Stretch(source=source, start=0, emission=np.zeros((0, 0)), error=error)
 
 
-def stretch_seconds(stretch: Stretch, model: AcousticModel) -> float | None:
+def stretch_seconds(stretch: Stretch, model: CTCModel) -> float | None:
     """The duration of the last stretch of a source; None for others, which last as long as their frames."""
     if stretch.num_samples is None:
         return None
     return max(stretch.num_samples - stretch.start * model.samples_per_frame, 0) / model.sample_rate
 
 
-def join_stretches(
-    stretches: Iterable[tuple[Stretch, Transcript | None]], model: AcousticModel
-) -> Transcript | AsrError:
+def join_stretches(stretches: Iterable[tuple[Stretch, Transcript | None]], model: CTCModel) -> Transcript | AsrError:
     """The transcript of one source from the transcripts of its stretches, or its error."""
     transcripts, offsets = [], []
     for stretch, transcript in stretches:
@@ -122,6 +120,24 @@ def join_stretches(
     duration_seconds = stretch.num_samples / model.sample_rate
     timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=duration_seconds)
     return join_transcripts(transcripts, offsets, timeline=timeline)
+
+
+def placed_parts(
+    stretches: Iterable[tuple[Stretch, Transcript | None]],
+    kept: list[tuple[Stretch, Transcript | None]],
+    model: CTCModel,
+) -> Iterator[tuple[str, tuple[Word, ...], float]]:
+    """Text, words in their places in the recording, and end in seconds, of each stretch that could be read.
+
+    All stretches are also appended to `kept`.
+    """
+    for stretch, transcript in stretches:
+        kept.append((stretch, transcript))
+        if transcript is not None:
+            end = stretch.start * model.frame_seconds + transcript.duration_seconds
+            timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=end)
+            words = join_transcripts([transcript], [stretch.start], timeline=timeline).words
+            yield transcript.text, words, end
 
 
 def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:
@@ -142,7 +158,7 @@ def quietest_frame(left: Emission, right: Emission) -> tuple[int, int]:
 
 
 def _seam(
-    left: Piece, left_emission: Emission, right: Piece, right_emission: Emission, *, earliest: int, model: AcousticModel
+    left: Piece, left_emission: Emission, right: Piece, right_emission: Emission, *, earliest: int, model: CTCModel
 ) -> tuple[int, int]:
     """The frame of the source from which the right piece is used, and the number of Φ frames around it."""
     reach = round(CONTEXT / 2 / model.frame_seconds)

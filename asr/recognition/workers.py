@@ -1,4 +1,4 @@
-"""Transcribe many recordings in worker processes; a recording on which a worker is killed twice is an error.
+"""Transcribe or align many recordings in worker processes; a recording on which a worker is killed twice is an error.
 
 recordings ─▶ chunks of some minutes ─▶ workers, each with a recogniser ─▶ results, when ready
                                         recordings of a worker that dies are tried again, one by one
@@ -10,17 +10,25 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from asr.data.manifest import Utterance
-from asr.errors import AsrError, DataError
+from asr.errors import DataError
 from asr.processes import WorkerDied, Workers
-from asr.recognition.pieces import WINDOW_SECONDS, SourceOrUtterance
-from asr.recognition.recognizer import Recognizer
-from asr.text.transcript import Transcript
+from asr.recognition.pieces import WINDOW_SECONDS, Channel, SourceOrUtterance
+from asr.recognition.recordings import Spoken
 
-Chunk: TypeAlias = list[tuple[int, SourceOrUtterance]]  # with their numbers
-Outcomes: TypeAlias = tuple[list[Transcript | AsrError], float]  # and the seconds of sound in them
+Work: TypeAlias = SourceOrUtterance | Spoken
+Chunk: TypeAlias = list[tuple[int, Work]]  # with their numbers
+Outcomes: TypeAlias = tuple[list[Any], float]  # results or errors, and the seconds of sound in them
+
+
+class Worker(Protocol):
+    """What a process does with sources: `Recognizer` transcribes them, `Aligner` aligns their texts."""
+
+    def results(self, sources: Any, *, progress: Callable[[float], None] | None = None, **sound: Any) -> Iterator[Any]:
+        """A result or an AsrError for each source, in order."""
+
 
 BYTES_PER_SECOND = 32_000  # of 16 bits at 16 kHz; a compressed file lasts longer than this estimate
 # Limits of a chunk.
@@ -29,21 +37,21 @@ CHUNK_RECORDINGS = 64
 
 
 def transcribe_in_processes(
-    make: Callable[[int], Recognizer],
-    sources: Sequence[SourceOrUtterance],
+    make: Callable[[int], Worker],
+    sources: Sequence[Work],
     *,
     processes: int,
     progress: Callable[[float], None] | None = None,
     **sound: Any,
-) -> Iterator[tuple[int, Transcript | AsrError]]:
-    """The number of each source with its transcript or error, as soon as it is ready.
+) -> Iterator[tuple[int, Any]]:
+    """The number of each source with its result or error, as soon as it is ready.
 
     A source on which a process is killed twice, once with others and once alone, gives an error, like an unreadable
     source.
 
     Args:
         make: called in each process with the number of the process, from 0; importable by its name, or a `partial`.
-        sources: as for `Recognizer.results`, without open files, which cannot be sent to another process.
+        sources: as for the `results` of the worker, without open files, which cannot be sent to another process.
         processes: how many, at most; the calling script needs its `if __name__ == "__main__"`.
         progress: called with the seconds of sound of each finished chunk.
         sound: channel, track and max_input_bytes as for `Recognizer.transcribe`.
@@ -63,13 +71,13 @@ def transcribe_in_processes(
                         progress(seconds)
                 elif chunk[0][0] in alone:
                     ((number, source),) = chunk
-                    yield number, DataError(f"the process that transcribed it {outcome.how}, twice", path=_name(source))
+                    yield number, DataError(f"the process that read it {outcome.how}, twice", path=_name(source))
                 else:
                     alone.update(number for number, _ in chunk)
                     waiting.extendleft([item] for item in reversed(chunk))
 
 
-def chunks(sources: Sequence[SourceOrUtterance], *, processes: int) -> list[Chunk]:
+def chunks(sources: Sequence[Work], *, processes: int) -> list[Chunk]:
     """The sources with their numbers, in order, in chunks large enough to keep processes busy, and small at the end."""
     most = min(CHUNK_RECORDINGS, -(-len(sources) // (4 * processes)))
     parts: list[Chunk] = []
@@ -89,31 +97,38 @@ def _pop_all(waiting: deque[Chunk]) -> Iterator[Chunk]:
         yield waiting.popleft()
 
 
-def _ready(make: Callable[[int], Recognizer], sound: dict[str, Any], number: int) -> Callable[[Chunk], Outcomes]:
-    """The function of a chunk, in a process that has loaded a recogniser."""
-    return partial(_transcribe, make(number), sound)
+def _ready(make: Callable[[int], Worker], sound: dict[str, Any], number: int) -> Callable[[Chunk], Outcomes]:
+    """The function of a chunk, in a process that has made its worker."""
+    return partial(_work, make(number), sound)
 
 
-def _transcribe(recognizer: Recognizer, sound: dict[str, Any], chunk: Chunk) -> Outcomes:
+def _work(worker: Worker, sound: dict[str, Any], chunk: Chunk) -> Outcomes:
     seconds: list[float] = []
-    results = list(recognizer.results([source for _, source in chunk], **sound, progress=seconds.append))
+    results = list(worker.results([source for _, source in chunk], **sound, progress=seconds.append))
     return results, sum(seconds)
 
 
-def _size(source: SourceOrUtterance) -> float:
+def _size(source: Work) -> float:
     """Bytes of 16 bits at 16 kHz, or of a file; 0 for a missing file, whose error is reported later."""
+    if isinstance(source, Spoken):
+        return _size(source.sound)
     if isinstance(source, Utterance):
         return BYTES_PER_SECOND * source.duration_seconds
     if isinstance(source, tuple):
         return BYTES_PER_SECOND * len(source[0]) / source[1]  # type: ignore[arg-type]
     try:
+        source = source.path if isinstance(source, Channel) else source
         return os.path.getsize(source)  # type: ignore[arg-type]
     except OSError:
         return 0.0
 
 
-def _name(source: SourceOrUtterance) -> str:
+def _name(source: Work) -> str:
     """The source in an error message."""
+    if isinstance(source, Spoken):
+        return _name(source.sound)
     if isinstance(source, Utterance):
         return source.id
+    if isinstance(source, Channel):
+        return source.path
     return os.fspath(source) if isinstance(source, str | os.PathLike) else "samples"

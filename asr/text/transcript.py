@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +64,7 @@ class Word:
         end_frame: the first frame after the word.
         confidence: 0 .. 1.
         timeline: of the recording.
+        speaker: a name; empty if unknown.
     Raises:
         InputError: a value is not as above.
     """
@@ -73,6 +74,7 @@ class Word:
     end_frame: int
     confidence: float
     timeline: Timeline = field(repr=False)
+    speaker: str = ""
 
     def __post_init__(self) -> None:
         if self.text.split() != [self.text]:
@@ -151,7 +153,8 @@ class Transcript:
 
     Args:
         text: the words in order, with the spaces of the language between them.
-        words: in order of time, without overlap, within the recording; `find_words` defines words.
+        words: in order of time, without overlap, within the recording; `find_words` defines words. Those of different
+            speakers may overlap.
         hypotheses: best first; at least one, with an empty text if nothing was said.
         timeline: frames and duration of the recording.
         name: of the recording, for formats that hold several; may be empty.
@@ -178,8 +181,9 @@ class Transcript:
                 f"the words of a transcript must be the words of its text; got {[word.text for word in self.words]} "
                 f"for {self.text!r}"
             )
-        last_end = 0
+        last_ends: dict[str, int] = {}
         for word in self.words:
+            last_end = last_ends.get(word.speaker, 0)
             if word.timeline != self.timeline:
                 raise InputError(f"all words must share the transcript's timeline; {word.text!r} has {word.timeline}")
             if word.start_frame < last_end:
@@ -187,12 +191,12 @@ class Transcript:
                     f"words must follow one another; {word.text!r} starts in frame {word.start_frame}, "
                     f"before the end, {last_end}, of the word before"
                 )
-            last_end = word.end_frame
-        if last_end > self.timeline.num_frames:
-            raise InputError(
-                f"words must end within the {self.timeline.num_frames} frames of the recording; "
-                f"{self.words[-1].text!r} ends at {last_end}"
-            )
+            last_ends[word.speaker] = word.end_frame
+            if word.end_frame > self.timeline.num_frames:
+                raise InputError(
+                    f"words must end within the {self.timeline.num_frames} frames of the recording; "
+                    f"{word.text!r} ends at {word.end_frame}"
+                )
 
     @property
     def duration_seconds(self) -> float:
@@ -251,7 +255,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
             start_frame, end_frame = hotword.start_frame + offset, hotword.end_frame + offset
             hotwords.append(replace(hotword, start_frame=start_frame, end_frame=end_frame))
     best = Hypothesis(
-        text=_joined(piece.hypotheses[0].text for piece in transcripts),
+        text=join_texts(piece.hypotheses[0].text for piece in transcripts),
         score=math.fsum(piece.hypotheses[0].score for piece in transcripts),
         tokens=tuple(tokens),
         spans=tuple(spans),
@@ -265,7 +269,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
     )
     first = transcripts[0] if transcripts else None
     return Transcript(
-        text=_joined(piece.text for piece in transcripts),
+        text=join_texts(piece.text for piece in transcripts),
         words=tuple(words),
         hypotheses=(best,),
         timeline=timeline,
@@ -281,5 +285,6 @@ def _sum(scores: Sequence[float | None]) -> float | None:
     return math.fsum(known) if known and len(known) == len(scores) else None
 
 
-def _joined(texts: Iterator[str]) -> str:
+def join_texts(texts: Iterable[str]) -> str:
+    """The texts that are not empty, with spaces between them, except between Han characters."""
     return _BETWEEN_HAN.sub("", " ".join(text for text in texts if text))

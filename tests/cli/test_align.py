@@ -113,20 +113,21 @@ def test_output_that_is_a_folder_is_refused_before_anything_is_read(align, tmp_p
 
 
 def test_what_the_model_does_not_know_is_reported_or_refused(align, sounds):
-    arguments = [sounds / "b.wav", "--text", "Cab — 1911 — ac?", "--format", "json"]
+    arguments = [sounds / "b.wav", "--text", "Cab — ééàé — ac?", "--format", "json"]
     status, out, errors = align(*arguments)
     document = json.loads(out)
     assert status == 0
-    assert [word["text"] for word in document["words"]] == ["Cab", "ac?"]
-    assert document["sentences"][0]["text"] == document["text"] == "Cab — 1911 — ac?"
+    assert [word["text"] for word in document["words"]] == ["Cab", "ééàé", "ac?"]
+    assert [word["confidence"] > 0 for word in document["words"]] == [True, False, True]
+    assert document["sentences"][0]["text"] == document["text"] == "Cab — ééàé — ac?"
     assert errors == [
-        "asr-align: warning: left out characters that the model lacks: '1' (3), '9' (1)",
-        "asr-align: warning: words without a time (3): —, 1911, —",
+        "asr-align: warning: left out characters that the model lacks: 'É' (3), 'À' (1)",
+        "asr-align: warning: words without a time (2): —, —",
     ]
     assert align(*arguments, "--quiet") == (0, out, [])
     status, out, errors = align(*arguments, "--unknown", "refuse")
     assert (status, out) == (2, "")
-    assert errors == ["asr-align: error: the model must have every character of the text; it lacks '1', '9'"]
+    assert errors == ["asr-align: error: the model must have every character of the text; it lacks 'É', 'À'"]
 
 
 def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
@@ -134,10 +135,12 @@ def test_a_text_that_nobody_spoke_is_doubted(align, sounds):
     status, out, errors = align(*arguments)
     assert (status, len(out.splitlines())) == (0, 2)
     assert len(errors) == 1
-    assert errors[0].startswith(
-        "asr-align: warning: the times are doubtful, because the model recognises almost nothing"
-    )
+    assert errors[0].startswith("asr-align: warning: mean score 0.0")
+    assert errors[0].endswith("is this the text of this recording?")
     assert align(*arguments, "--quiet") == (0, out, [])
+    status, out, strict_errors = align(*arguments, "--strict")
+    assert (status, out) == (1, "")
+    assert strict_errors == [errors[0].replace("warning", f"error: {sounds}/b.wav").replace("wav: :", "wav:")]
 
 
 def test_plot_draws_a_picture(align, sounds, tmp_path, monkeypatch):
@@ -160,7 +163,7 @@ def test_plot_of_a_long_recording_says_that_it_shows_a_part(align, tmp_path, rng
     status, out, errors = align(path, "--text", "cab ac", "--plot", tmp_path / "long.png")
     assert (status, len(out.splitlines())) == (0, 2)
     seconds = soundfile.info(path).duration
-    assert errors == [f"asr-align: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"]
+    assert errors[0] == f"asr-align: {tmp_path}/long.png shows the first 60 of {seconds:.0f} seconds"
     assert align(path, "--text", "cab ac", "--plot", tmp_path / "long.png", "--quiet") == (0, out, [])
 
 
@@ -239,3 +242,22 @@ def test_help_fits_a_terminal(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "examples:" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_subtitles_get_new_times(align, sounds, tmp_path):
+    subtitles = tmp_path / "b.srt"
+    subtitles.write_text("1\n00:00:50,000 --> 00:00:51,000\n<i>Cab</i>,\n\n2\n00:00:52,000 --> 00:00:53,000\nac!\n")
+    status, out, errors = align(sounds / "b.wav", subtitles, "--format", "srt")
+    assert (status, errors) == (0, [])
+    starts = [line.split()[0] for line in out.splitlines() if "-->" in line]
+    assert all(start.startswith("00:00:00,") for start in starts) and starts == sorted(starts)
+    assert [line for line in out.splitlines() if "-->" not in line] == ["1", "<i>Cab</i>,", "", "2", "ac!"]
+    status, out, errors = align(sounds / "b.wav", subtitles)  # another format has the words of the cues
+    assert [line.split()[4] for line in out.splitlines()] == ["Cab,", "ac!"]
+    status, out, errors = align(sounds / "b.wav", subtitles, "--format", "vtt")
+    assert (status, out) == (2, "")
+    assert errors == ["asr-align: error: --format vtt of a .srt file: subtitles with new times keep their format"]
+    subtitles.write_text("only words")
+    status, out, errors = align(sounds / "b.wav", subtitles, "--format", "srt")
+    assert (status, out) == (1, "")
+    assert errors[0].startswith(f"asr-align: error: {subtitles}: contains no subtitle with times")

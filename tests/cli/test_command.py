@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -179,6 +180,27 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback():
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert printed == b"prog: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "status", "line"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_error_of_the_clean_up_does_not_hide_the_signal(signal_number, status, line, capsys):
+    def work() -> int:
+        lock = threading.RLock()
+        try:
+            signal.raise_signal(signal_number)
+            lock.acquire()
+        finally:
+            lock.release()  # what tqdm does: RuntimeError, since nothing was acquired
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        assert run(work) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == f"prog: {line}\n"
 
 
 def test_a_program_that_is_told_to_end_leaves_nothing_half_written(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from asr.cli.data import COMMANDS, main
+from asr.cli.train import make_parser, read_training_config
 from asr.data.shards import read_shards
 from tests.doctor.voices import WORDS, Corpus, voice
 
@@ -88,7 +90,7 @@ def test_a_model_listens(model, tone_corpus, capsys):
         (["check", "a.jsonl", "--fix", "--quarantine", "x"], "--quarantine takes kinds of findings (manifest, "),
         (["check", "a.jsonl", "--clipped", "-1"], "--clipped must be at least 0"),
         (["check", "a.jsonl", "--fixx"], "unknown argument '--fixx': did you mean --fix?"),
-        (["cheque"], "the command must be one of prepare, import, check"),
+        (["cheque"], "the command must be one of prepare, record, import, check"),
         (["import", "x", "--output", "y", "--dev", "1"], "--dev and --test must be shares"),
         (["import", "x"], "the following arguments are required: --output"),
         (["shard", "x.jsonl", "--output", "."], "the folder for the shards must be a new one, but . exists"),
@@ -145,8 +147,15 @@ def test_recordings_become_manifests_that_are_healthy(tmp_path, rng, capsys):
     written = captured.out.split()
     assert written == [str(output / f"{split}.jsonl.gz") for split in ("train", "dev", "test")]
     assert "split by recording" in captured.err and "train: " in captured.err
-    assert main(["check", "--processes", "1", *written]) == 0
-    capsys.readouterr()
+    check = f"asr-data check {' '.join(written)} --model english --fix"
+    assert captured.err.splitlines()[-1] == f"asr-data import: next: {check}"
+    assert main(["check", "--processes", "1", *written, "--fix"]) == 0
+    clean = [f"--data.{split} {output / split}.clean.jsonl.gz" for split in ("train", "dev")]
+    train = "asr-train --run runs/out --init english"
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1] == f"asr-data check: next: {train} {' '.join(clean)}"
+    config = read_training_config(make_parser().parse(shlex.split(err[-1].partition("next: asr-train ")[2])))
+    assert config.loop.epochs == 20 and config.data.dev == (f"{output}/dev.clean.jsonl.gz",)
     (folder / "day 3.txt").unlink()
     assert main([*arguments, "--quiet"]) == 1
     captured = capsys.readouterr()

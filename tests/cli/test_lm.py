@@ -16,7 +16,8 @@ from asr.cli.lm import COMMANDS, main, make_train_parser, read_training_config
 from asr.errors import ConfigError
 from asr.lm.ngram import NgramModel
 from asr.lm.prefix_tree import score_together
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.options import to_json
 
 WORDS = ("THE", "PEAR", "APPLE", "AND", "SALAD")
@@ -236,7 +237,7 @@ def test_train_an_ngram(tmp_path, capsys):
         ("sample --lm MODEL --tempratur 1", 2, "did you mean --temperature"),
         ("train --run r", 2, "the texts to train on must be given"),
         ("train --kind knn --run r", 2, "invalid choice: 'knn'"),
-        ("listen", 2, r"the command must be one of train, perplexity, score, sample, not 'listen'"),
+        ("listen", 2, r"the command must be one of train, perplexity, score, sample, adapt, not 'listen'"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(line, status, message, words, tmp_path, capsys, monkeypatch):

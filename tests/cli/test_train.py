@@ -8,9 +8,11 @@ import pytest
 import asr
 from asr.acoustic.model import AcousticModel
 from asr.cli.train import main, make_parser, merged, read_training_config
+from asr.data.manifest import Utterance
 from asr.errors import ConfigError, InputError
 from asr.options import to_json
 from asr.training.config import TrainingConfig
+from asr.training.fine_tuning import fine_tuning_options
 from asr.training.loop import Interrupted
 
 
@@ -38,6 +40,12 @@ def test_flags_alone(folder):
     assert config.encoder.num_layers == defaults.encoder.num_layers and config.text == defaults.text
 
 
+def test_numbers_are_spelled_by_either_flag(folder):
+    for flag in ("--text.numbers", "--data.numbers"):
+        assert read(f"--run r {DATA} {flag} spell").text.numbers == "spell"
+    assert read(f"--run r {DATA}").text.numbers == "keep"
+
+
 def test_flags_go_over_the_file_and_the_file_over_the_defaults(folder):
     values = {
         "data": {"train": ["t.jsonl"], "dev": ["d.jsonl"], "batch_seconds": 40.0},
@@ -61,14 +69,35 @@ def test_resume_reads_the_run_folder(folder, tone_config):
     assert read("--run r --resume") == tone_config()
 
 
-def test_an_initial_model_brings_its_shape(folder, model):
-    config = read(f"--run r {DATA} --init {model} --encoder.dropout 0.2")
+def test_an_initial_model_brings_its_shape(folder, model, tone_corpus):
+    data = f"--data.train {tone_corpus}/train.jsonl.gz --data.dev d.jsonl"
+    config = read(f"--run r {data} --init {model} --encoder.dropout 0.2")
     given = AcousticModel.load(model).config
     assert (config.text, config.frontend) == (given.text, given.frontend)
     assert to_json(config.encoder) == {**to_json(given.encoder), "dropout": 0.2}
     assert config.init == model
     with pytest.raises(InputError, match="no model 'nix'"):
         read(f"--run r {DATA} --init nix")
+
+
+def test_epochs_and_rate_are_chosen_for_so_many_recordings(folder, model, tone_corpus, capsys):
+    data = f"--data.train {tone_corpus}/train.jsonl.gz --data.dev d.jsonl"
+    config = read(f"--run r {data} --init {model}")
+    assert (config.loop.epochs, config.loop.learning_rate, config.loop.early_stop_epochs) == (20, 3e-4, 5)
+    assert "44 utterances, 1.1 minutes, to train on from the model: at most 20 epochs" in capsys.readouterr().err
+    config = read(f"--run r {data} --init {model} --loop.epochs 3")
+    assert (config.loop.epochs, config.loop.learning_rate) == (3, 3e-4)
+    assert "at most 3 epochs" in capsys.readouterr().err
+    (folder / "c.json").write_text(json.dumps(to_json(config)))
+    assert read("--run r --config c.json") == config and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(1, 20), (5, 20), (10, 14), (20, 10), (40, 7), (240, 3), (6000, 3)])
+def test_fewer_epochs_for_more_recordings(minutes, epochs):
+    utterances = [
+        Utterance(id=str(number), audio=Path("a.wav"), duration_seconds=6.0, text="a") for number in range(minutes * 10)
+    ]
+    assert fine_tuning_options(utterances)["loop"]["epochs"] == epochs
 
 
 def test_merged_goes_into_groups_and_changes_neither():
@@ -130,12 +159,26 @@ def test_a_training_prints_the_models_folder_and_notes_on_stderr(folder, tone_co
     assert printed.out == "r/model\n"
     assert all(line.startswith("asr-train: ") for line in printed.err.splitlines())
     assert "asr-train: epoch 1: dev wer" in printed.err
+    dev = tone_config(epochs=1).data.dev[0]
+    assert printed.err.splitlines()[-1] == f"asr-train: next: asr-evaluate r {dev}"
     assert asr.load("r/model", device="cpu").model.config.name == "mine"
 
     assert main(["--run", "r", "--resume", "--quiet", "--device", "cpu"]) == 0  # all epochs are done
     assert capsys.readouterr() == ("r/model\n", "")
-    assert main(["--run", "r", "--resume", "--loop.epochs", "2"]) == 2
-    assert "holds a run with other options (loop.epochs was 1, now 2)" in capsys.readouterr().err
+    assert main(["--run", "r", "--resume", "--loop.epochs", "2", "--device", "cpu"]) == 0
+    err = capsys.readouterr().err
+    assert "the run has 2 epochs now, not 1: after 1 of them, it goes on at the learning rates of a new run" in err
+    assert json.loads(Path("r/config.json").read_text())["loop"]["epochs"] == 2
+    assert asr.load("r", device="cpu").model.config.provenance["training"]["loop"]["epochs"] == 2
+    flags = ["--loop.epochs", "3", "--loop.learning-rate", "0.5"]
+    assert main(["--run", "r", "--resume", *flags]) == 2
+    err = capsys.readouterr().err
+    assert "holds a run with other options (" in err
+    assert "asr-train --run NEW --config r/config.json --init r/model --" in err
+    assert "--loop.epochs 3 --loop.learning-rate 0.5" in err
+    assert json.loads(Path("r/config.json").read_text())["loop"]["epochs"] == 2  # a refused change writes nothing
+    assert main(["--run", "r", "--resume", "--encoder.dropout", "0.5"]) == 2
+    assert "--init" not in capsys.readouterr().err
 
 
 def test_an_interrupted_training_ends_with_130(folder, monkeypatch, capsys):
@@ -201,7 +244,7 @@ def main(argv):
 
 def test_help_fits_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["--help"]) == 0
+    assert main(["--help-all"]) == 0
     printed = capsys.readouterr().out
     assert "--encoder.hidden-size N" in printed and "--auxiliary.lexicon" in printed
     assert max(map(len, printed.splitlines())) <= 80

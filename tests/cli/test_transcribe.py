@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,10 +19,12 @@ import torch
 
 import asr
 from asr.acoustic.model import AcousticModel
+from asr.cli.progress import clock
 from asr.cli.transcribe import main
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.output.formats import WRITERS
+from asr.recognition.many_recordings import FORMATS
 from tests.audio.test_waveform import needs_ffmpeg
 from tests.cli.conftest import SPOKEN
 from tests.tones import speak
@@ -73,7 +78,7 @@ def test_standard_input(transcribe, sounds, texts, monkeypatch):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_each_format_is_that_of_the_writer(transcribe, recognizer, sounds, name):
-    status, lines, errors = transcribe(sounds / "b.wav", "--format", name)
+    status, lines, errors = transcribe(sounds / "b.wav", "-f", name)
     written = WRITERS[name](replace(recognizer.transcribe(sounds / "b.wav"), name="b"))
     if name == "json":
         assert json.loads(lines[0]) == {"audio": str(sounds / "b.wav"), **json.loads(written)}
@@ -105,6 +110,124 @@ def test_output_is_a_file_for_each_recording_and_format(transcribe, sounds, text
     assert (out / "day 1" / "a.txt").read_text() == f"{texts[2]}\n"
     assert texts[2] in (out / "day 1" / "a.srt").read_text()
     assert json.loads((out / "day 1" / "c.json").read_text())["audio"] == f"{sounds}/day 1/c.wav"
+
+
+def test_all_formats_and_the_short_flags(transcribe, sounds, texts, tmp_path):
+    assert transcribe(sounds / "b.wav", "-f", "all", "-o", tmp_path / "out") == (0, [], [])
+    assert {path.name for path in (tmp_path / "out").glob("b.*")} == {f"b.{name}" for name in FORMATS}
+    assert (tmp_path / "out" / "b.txt").read_text() == f"{texts[1]}\n"
+    status, _, errors = transcribe(sounds / "b.wav", "-f", "all")
+    assert (status, errors[0][:40]) == (2, "asr-transcribe: error: several formats (")
+
+
+def long_sound(rng: np.random.Generator, path: Path) -> Path:
+    """A minute of two words and a pause, in turns."""
+    waveform = np.concatenate([speak("CAB AC    ", rng) for _ in range(30)])
+    soundfile.write(path, waveform, 8000)
+    return path
+
+
+def test_sentences_are_lines_with_times_if_wished(transcribe, recognizer, rng, tmp_path):
+    path = long_sound(rng, tmp_path / "long.wav")
+    segments = list(recognizer.segments(path))
+    assert len(segments) >= 25
+    assert transcribe(path) == (0, [segment.text for segment in segments], [])
+    status, lines, _ = transcribe(path, "--verbose")
+    assert status == 0 and lines[-1].startswith("[01:0") and lines[-1].endswith(f"]  {segments[-1].text}")
+    assert lines[0] == f"[{clock(segments[0].start)} --> {clock(segments[0].end)}]  {segments[0].text}"
+    assert transcribe(path, "--verbose", "--output", tmp_path / "out") == (0, lines, [])
+    assert (tmp_path / "out" / "long.txt").read_text() == "".join(f"{segment.text}\n" for segment in segments)
+    assert transcribe(path, path)[1] == [f"{path}\t{segment.text}" for segment in [*segments, *segments]]
+
+
+def test_the_first_line_comes_before_the_sound_is_read(transcribe, rng, tmp_path, monkeypatch):
+    path = long_sound(rng, tmp_path / "long.wav")
+    seconds, when_printed = 0.0, []
+    plain_stream = asr.recognition.pieces.stream_audio
+
+    def stream_audio(*arguments, **options):
+        nonlocal seconds
+        for block in plain_stream(*arguments, **options):
+            seconds += len(block) / 8000
+            yield block
+
+    monkeypatch.setattr("asr.recognition.pieces.stream_audio", stream_audio)
+    monkeypatch.setattr("asr.cli.transcribe.write_result", lambda text: when_printed.append(seconds))
+    assert transcribe(path)[0] == 0
+    assert when_printed[0] <= 45 < 62 < seconds
+
+
+def test_nothing_said_is_an_empty_line(transcribe, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 8000)
+    assert transcribe(tmp_path / "silence.wav") == (0, [""], [])
+    assert transcribe(tmp_path / "silence.wav", "--verbose") == (0, [], [])
+    path = tmp_path / "silence.wav"
+    assert transcribe(path, path) == (0, [f"{path}\t"] * 2, [])
+
+
+def test_speakers_of_an_rttm_file(transcribe, rng, tmp_path):
+    path = long_sound(rng, tmp_path / "long.wav")
+    (tmp_path / "a.rttm").write_text("SPEAKER long 1 0 4 <NA> <NA> ann\nSPEAKER long 1 4 900 <NA> <NA> bob\n")
+    status, lines, errors = transcribe(path, "--rttm", tmp_path / "a.rttm")
+    assert (status, errors) == (0, [])
+    assert lines[0].startswith("[ann]: ") and lines[-1].startswith("[bob]: ")
+    _, (line,), _ = transcribe(path, "--rttm", tmp_path / "a.rttm", "-f", "json")
+    assert {word["speaker"] for word in json.loads(line)["words"]} == {"ann", "bob"}
+    (tmp_path / "b.rttm").write_text((tmp_path / "a.rttm").read_text().replace("long", "x", 1))
+    (tmp_path / "b.rttm").write_text((tmp_path / "b.rttm").read_text().replace("long", "y"))
+    status, lines, errors = transcribe(path, "--rttm", tmp_path / "b.rttm")
+    assert errors == [f"asr-transcribe: {tmp_path}/b.rttm has no turns of long: its words have no speakers"]
+    assert not lines[0].startswith("[")
+    status, lines, errors = transcribe(path, "--rttm", tmp_path / "none.rttm")
+    assert (status, lines) == (1, []) and "none.rttm" in errors[0]
+
+
+@pytest.mark.parametrize("more", [[], ["--nproc", "2"]])
+def test_channels_as_speakers(transcribe, recognizer, rng, tmp_path, more):
+    left, right = speak("CAB A", rng), speak("BC AB", rng)
+    quiet = 0.003 * rng.standard_normal(8000 + max(len(left), len(right)))
+    waveforms = np.stack([
+        np.concatenate([left, quiet[: 8000 + len(right)]]), np.concatenate([quiet[: 8000 + len(left)], right])
+    ], axis=1)  # fmt: skip
+    soundfile.write(tmp_path / "call.wav", waveforms, 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "mono.wav", left, 8000, subtype="FLOAT")
+    texts = [recognizer.transcribe(channel.astype(np.float32), 8000).text for channel in waveforms.T]
+    mono = recognizer.transcribe(left.astype(np.float32), 8000).text
+    paths = [tmp_path / "call.wav", tmp_path / "mono.wav"]
+    status, lines, _ = transcribe(*paths, "--channels", "separate", *more)
+    expected = [f"[CHANNEL_{number}]: {text}" for number, text in enumerate(texts)]
+    assert (status, lines) == (0, [*(f"{paths[0]}\t{line}" for line in expected), f"{paths[1]}\t{mono}"])
+
+
+def test_a_page_has_the_words_and_the_sound(transcribe, sounds, texts, tmp_path):
+    assert transcribe(sounds / "b.wav", "--format", "html", "--output", tmp_path)[0] == 0
+    page = (tmp_path / "b.html").read_text()
+    assert re.findall('<span class="w"[^>]*>([^<]*)</span>', page) == texts[1].split()
+    sound = base64.b64decode(page.partition("data:audio/mpeg;base64,")[2].partition('"')[0])
+    duration = soundfile.info(io.BytesIO(sound)).duration
+    assert duration == pytest.approx(soundfile.info(sounds / "b.wav").duration, abs=0.15)
+    assert not re.findall(r"https?://|src=\"(?!data:)", page)
+
+
+def test_subtitles_are_checked(transcribe, tmp_path):
+    path = tmp_path / "a.srt"
+    path.write_text("1\n00:00:00,000 --> 00:00:02,000\nFine.\n\n2\n00:00:02,000 --> 00:00:02,500\nToo short.\n\n")
+    status, lines, errors = transcribe("--check-subtitles", path)
+    assert (status, errors) == (1, [])
+    assert lines == [
+        "    0  a line of more than 42 characters",
+        "    0  more than 2 lines",
+        "    0  more than 20 characters a second",
+        "    1  less than 0.834 s long: cue 2",
+        "    0  more than 7 s long",
+        "    1  less than 0.084 s after the cue before: cue 2",
+        "    0  a word alone on one of several lines",
+        "    1  of 2 cues violate a rule",
+    ]
+    assert transcribe("--check-subtitles", path, "--shortest-cue", 0.5, "--cue-gap", 0)[0] == 0
+    path.write_text("1\n00:00 -> 00:02\nFine.\n")
+    status, lines, errors = transcribe("--check-subtitles", path)
+    assert (status, lines) == (1, []) and "a.srt:1: a subtitle must have times" in errors[0]
 
 
 def test_a_bad_file_among_many_is_named_and_the_others_are_done(transcribe, sounds, texts, tmp_path):
@@ -239,20 +362,24 @@ def test_flags_reach_the_recognizer(monkeypatch, capsys):
         raise asr.InputError("enough")
 
     monkeypatch.setattr("asr.recognition.recognizer.load", load)
-    line = "x.wav --model m --device cuda:1 --precision bfloat16 --batch-size 3 --beam-width 1"
+    line = "x.wav --model m --device cuda:1 --precision bfloat16 --runtime torch --batch-size 3 --beam-width 1"
     assert main(line.split()) == 2
-    options = {"device": "cuda:1", "precision": "bfloat16", "batch_size": 3, "decoding": {"beam_width": 1}}
-    assert given == {"model": "m", **options}
+    options = {"device": "cuda:1", "precision": "bfloat16", "runtime": "torch", "batch_size": 3}
+    assert given == {"model": "m", **options, "decoding": {"beam_width": 1}}
     assert main(["x.wav"]) == 2
-    assert given == {"model": None, "device": "auto", "precision": "auto", "batch_size": 16, "decoding": {}}
+    options = {"device": "auto", "precision": "auto", "runtime": "auto", "batch_size": 16}
+    assert given == {"model": None, **options, "decoding": {}}
     assert capsys.readouterr().err == "asr-transcribe: error: enough\n" * 2
 
 
 def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sounds, capsys):
     assert main([str(sounds), "--model", model, "--progress"]) == 0
     printed = capsys.readouterr()
-    assert "/4 [" in printed.err and "min of sound" in printed.err
-    assert "/4 [" not in printed.out and len(printed.out.splitlines()) == 4
+    seconds = sum(soundfile.info(sounds / name).duration for name in SPOKEN)
+    assert (
+        f"00:0{seconds:.0f} of 00:0{seconds:.0f} of sound, " in printed.err and "x real time, 00:00 left" in printed.err
+    )
+    assert "of sound" not in printed.out and len(printed.out.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
@@ -267,7 +394,22 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
             "--hotwords needs a beam: set --beam-width to 2 or more, for example 16",
         ),
         ("x.wav --model no-such-model", "no model 'no-such-model'"),
-        ("x.wav --format xml", "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ctm, tsv"),
+        (
+            "x.wav --format xml",
+            "argument --format: unknown format 'xml'; known are txt, json, srt, vtt, ass, ctm, tsv, html",
+        ),
+        (
+            "x.wav --verbose --format srt",
+            "--verbose prints the text with its times, not srt: leave one out, or add --output",
+        ),
+        ("x.wav --highlight-words", "--highlight-words is for subtitles: add the format srt, vtt or ass"),
+        ("x.wav --format srt --shortest-cue 9", "--shortest-cue must be at most --longest-cue, 7; got 9"),
+        (
+            "x.wav --channels separate --channel 0",
+            "--channels separate makes each one a speaker: leave out --channel",
+        ),
+        ("- --channels separate", "--channels separate needs sound files, not standard input or a manifest"),
+        ("- --format html", "--format html needs sound files, not standard input or a manifest"),
         ("x.wav --batch-size 0", "argument --batch-size: must be at least 1, not 0"),
         ("x.wav --channel -1", "argument --channel: must be at least 0, not -1"),
         ("x.wav --precision half", "argument --precision: invalid choice: 'half'"),
@@ -294,7 +436,7 @@ def test_wrong_usage(line, message, capsys):
 
 @pytest.mark.parametrize(
     ("line", "width"),
-    [("--help", 500), ("--help --model an4", 100), ("--model=an4 -h", 100), ("--model nothing --help", 1)],
+    [("--help", 500), ("--help-all --model an4", 100), ("--model=an4 -h", 100), ("--model nothing --help", 1)],
 )
 def test_help_shows_how_the_model_decodes_and_loads_no_torch(line, width):
     code = "import sys, asr.cli.transcribe as t; t.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
@@ -322,8 +464,10 @@ def test_output_must_be_a_folder(transcribe, sounds):
 
 def test_a_folder_that_is_no_model(capsys, sounds):
     assert main([str(sounds / "b.wav"), "--model", str(sounds)]) == 1
-    error = f"asr-transcribe: error: {sounds}: not a model folder: it has no config.json\n"
-    assert capsys.readouterr() == ("", error)
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith(
+        f"asr-transcribe: error: {sounds}: a model must be a folder of asr (config.json, "
+    )
 
 
 def test_list_models(model, monkeypatch, tmp_path, capsys):
@@ -338,10 +482,12 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
     loaded.save(tmp_path / "tones")
     megabytes = sum(path.stat().st_size for path in (tmp_path / "english").iterdir()) / 1e6
     monkeypatch.setattr(
-        "asr.acoustic.model.embedded_models", lambda: {name: tmp_path / name for name in ("english", "tones")}
+        "asr.acoustic.folder.embedded_models", lambda: {name: tmp_path / name for name in ("english", "tones")}
     )
     assert main(["--list-models"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    ours, _, others = capsys.readouterr().out.partition("\n\n")
+    assert others.startswith("models of others: give --model the folder, or the name if it begins with torchaudio:\n")
+    assert ours.splitlines() == [
         "english (default)",
         "  Tones.",
         f"  en, {megabytes:.1f} MB",
@@ -356,13 +502,14 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
 
 
 def test_no_models_to_list(monkeypatch, capsys):
-    monkeypatch.setattr("asr.acoustic.model.embedded_models", dict)
+    monkeypatch.setattr("asr.acoustic.folder.embedded_models", dict)
     assert main(["--list-models"]) == 0
-    assert capsys.readouterr().out == "no models are embedded: give --model a model folder\n"
+    assert capsys.readouterr().out.startswith("no models are embedded\n\nmodels of others: ")
 
 
 MODULES = """
 import sys
+from asr.cli.progress import clock
 from asr.cli.transcribe import main
 status = main(sys.argv[1:])
 print(status, *sorted({name.partition(".")[0] for name in sys.modules}))
@@ -388,16 +535,18 @@ def test_help_and_wrong_usage_load_nothing_slow(line, status):
 
 def test_transcribing_loads_no_more_than_it_needs(model, sounds):
     status, modules = loaded_modules(sounds / "b.wav", "--model", model)
-    assert status == 0 and "torch" in modules
-    assert not modules & {"librosa", "torchaudio", "lhotse", "scipy", "numba", "matplotlib", "tensorboard"}
+    assert status == 0 and "onnxruntime" in modules
+    assert not modules & {"torch", "librosa", "torchaudio", "lhotse", "scipy", "numba", "matplotlib", "tensorboard"}
 
 
-def test_help_fits_a_terminal(monkeypatch, capsys):
+@pytest.mark.parametrize("flag", ["--help", "--help-all"])
+def test_help_fits_a_terminal(flag, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["--help"]) == 0
+    assert main([flag]) == 0
     printed = capsys.readouterr().out
     assert "examples:" in printed
     assert max(map(len, printed.splitlines())) <= 80
+    assert ("--unknown-letter-score" in printed) == (flag == "--help-all")
 
 
 def test_paths_need_not_be_absolute(transcribe, sounds, texts, monkeypatch):
@@ -539,6 +688,7 @@ def test_a_result_that_cannot_be_written_for_its_name_is_one_error_among_many(tr
 MOUNTAIN = """
 import os, signal, sys, time
 import asr.recognition.pieces
+from asr.cli.progress import clock
 from asr.cli.transcribe import main
 
 plain = asr.recognition.pieces.stream_audio
@@ -583,12 +733,41 @@ def test_a_mountain_is_done_though_it_is_killed_in_the_middle_and_a_recording_ki
     lines = done.stderr.splitlines()
     assert lines[0] == f"asr-transcribe: skipped {len(before)} of 60 recordings: their files exist"
     assert lines[1:] == [
-        f"asr-transcribe: error: {folder}/030-killer.wav: the process that transcribed it was killed by SIGKILL "
+        f"asr-transcribe: error: {folder}/030-killer.wav: the process that read it was killed by SIGKILL "
         "(by the system, if memory ran out), twice",
         f"asr-transcribe: 1 of {60 - len(before)} could not be transcribed",
     ]
     assert len(written()) == 59 and written().items() >= before.items()
     assert len({(out / name).read_text() for name in written()}) == 1
+
+
+SLOW = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + MOUNTAIN.replace("0.05", "0.3")
+"""As MOUNTAIN, but slower, and interrupted by SIGINT even where a job in the background ignores it."""
+
+
+def test_interrupted_it_leaves_each_finished_file_and_says_how_to_go_on(model, rng, tmp_path):
+    folder, out = tmp_path / "mountain", tmp_path / "out"
+    folder.mkdir()
+    soundfile.write(folder / "000.wav", speak("AB", rng), 8000)
+    for number in range(1, 60):
+        os.link(folder / "000.wav", folder / f"{number:03d}.wav")
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, str(tmp_path / "slow.py"), str(folder), "-o", str(out), "--model", model]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("*.txt")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate()[1].splitlines()[-1]
+    finished = sorted(out.glob("*.txt"))
+    assert process.returncode == 130 and 1 <= len(finished) < 60
+    assert len({path.read_text() for path in finished}) == 1 and not list(out.rglob("*.tmp"))
+    match = re.fullmatch(
+        r"asr-transcribe: interrupted: (\d+) of 60 recordings are done, 00:\d\d of sound; go on with: (.*)", error
+    )
+    assert match and 0 <= len(finished) - int(match[1]) <= 1
+    assert match[2] == f"asr-transcribe {folder} -o {out} --model {model} --resume"
 
 
 def test_a_folder_behind_a_url_by_several_processes(model, sounds, texts, tmp_path, capsys):

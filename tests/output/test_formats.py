@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from asr.errors import ConfigError
-from asr.output.formats import ALIGNMENT_WRITERS, WRITERS, to_explanation
-from asr.text.aligned_text import AlignedText, Segment
+from asr.output.formats import ALIGNMENT_WRITERS, WRITERS, to_explanation, write
+from asr.output.subtitles import SubtitleOptions
+from asr.text.aligned_text import AlignedText, Missing, Segment, Unspoken
 from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words
 
 FRAME = 0.04
@@ -50,6 +51,9 @@ SHORT = make_transcript(
     model="an4",
     options={"beam_width": 1},
 )
+
+
+ASS_HEADER = WRITERS["ass"](EMPTY)
 
 
 # Parsers of the two subtitle formats, written from their descriptions and not from the writers.
@@ -102,17 +106,22 @@ def test_the_parsers_read_a_published_example():
     assert parse_vtt(vtt) == [(13000, 16100, ["AT&T <3"])]
 
 
-def test_the_six_formats_by_hand():
+def test_the_formats_by_hand():
     written = {name: write(SHORT) for name, write in WRITERS.items()}
+    assert ASS_HEADER.startswith("[Script Info]\nScriptType: v4.00+\n")
     assert written == {
         "txt": "HELLO WORLD\n",
-        "json": '{"text": "HELLO WORLD", "words": ['
+        "json": '{"text": "HELLO WORLD", "segments": ['
+        '{"id": 0, "start": 1.0, "end": 2.4, "text": "HELLO WORLD", "words": ['
         '{"text": "HELLO", "start": 1.0, "end": 1.6, "confidence": 0.9876}, '
+        '{"text": "WORLD", "start": 1.8, "end": 2.4, "confidence": 0.9876}], "confidence": 0.9876}], '
+        '"words": [{"text": "HELLO", "start": 1.0, "end": 1.6, "confidence": 0.9876}, '
         '{"text": "WORLD", "start": 1.8, "end": 2.4, "confidence": 0.9876}], '
         '"hypotheses": [{"text": "HELLO WORLD", "score": -12.3457}], '
         '"duration": 3.0, "model": "an4", "options": {"beam_width": 1}}\n',
         "srt": "1\n00:00:01,000 --> 00:00:02,400\nHELLO WORLD\n\n",
         "vtt": "WEBVTT\n\n00:00:01.000 --> 00:00:02.400\nHELLO WORLD\n\n",
+        "ass": ASS_HEADER + "Dialogue: 0,0:00:01.00,0:00:02.40,Default,,0,0,0,,HELLO WORLD\n",
         "ctm": "my_file 1 1.000 0.600 HELLO 0.988\nmy_file 1 1.800 0.600 WORLD 0.988\n",
         "tsv": "start\tend\ttext\n1000\t2400\tHELLO WORLD\n",
     }
@@ -122,13 +131,21 @@ def test_an_empty_transcript_is_fine_in_each():
     written = {name: write(EMPTY) for name, write in WRITERS.items()}
     assert json.loads(written.pop("json")) == {
         "text": "",
+        "segments": [],
         "words": [],
         "hypotheses": [{"text": "", "score": -12.3457}],
         "duration": 1.5,
         "model": "",
         "options": {},
     }
-    assert written == {"txt": "\n", "srt": "", "vtt": "WEBVTT\n\n", "ctm": "", "tsv": "start\tend\ttext\n"}
+    assert written == {
+        "txt": "\n",
+        "srt": "",
+        "vtt": "WEBVTT\n\n",
+        "ass": ASS_HEADER,
+        "ctm": "",
+        "tsv": "start\tend\ttext\n",
+    }
 
 
 def test_json_is_one_line_and_keeps_its_characters():
@@ -169,8 +186,8 @@ def test_json_times_are_milliseconds_two_hours_in():
 
 def test_hours_are_written():
     (cue,) = WRITERS["srt"](speak("A", first=91_000)).split("\n\n")[:-1]
-    assert cue == "1\n01:00:40,000 --> 01:00:41,000\nA"
-    assert "01:00:40.000 --> 01:00:41.000" in WRITERS["vtt"](speak("A", first=91_000))
+    assert cue == "1\n01:00:40,000 --> 01:00:40,834\nA"
+    assert "01:00:40.000 --> 01:00:40.834" in WRITERS["vtt"](speak("A", first=91_000))
 
 
 def test_ctm_fields_and_durations_add_up():
@@ -191,22 +208,88 @@ def test_ctm_has_no_control_characters_of_a_name():
     assert WRITERS["ctm"](speak("ONE", name="\x1b\n")).startswith("audio 1 ")
 
 
-def test_a_pause_begins_a_cue():
-    pause = 13  # frames: 0.52 s
-    entries = [("A", 0, 10), ("B", 10 + pause - 1, 40), ("C", 40 + pause, 80)]
-    cues = parse_srt(WRITERS["srt"](make_transcript(entries)))
-    assert [lines for _, _, lines in cues] == [["A B"], ["C"]]
+def test_a_text_has_a_line_for_each_sentence_or_pause():
+    entries = [("A", 0, 10), ("BE.", 12, 20), ("C", 21, 30), ("D", 43, 50)]
+    assert WRITERS["txt"](make_transcript(entries)) == "A BE.\nC\nD\n"
+
+
+def test_segments_of_json_are_the_lines_of_the_text():
+    entries = [("A", 0, 10), ("B.", 12, 20), ("C", 43, 50)]
+    document = json.loads(WRITERS["json"](make_transcript(entries)))
+    assert [(segment["id"], segment["text"]) for segment in document["segments"]] == [(0, "A B."), (1, "C")]
+    assert [word for segment in document["segments"] for word in segment["words"]] == document["words"]
+    assert [segment["end"] for segment in document["segments"]] == [0.8, 2.0]
+
+
+def with_speakers(transcript: Transcript, *names: str) -> Transcript:
+    words = tuple(replace(word, speaker=name) for word, name in zip(transcript.words, names, strict=True))
+    return replace(transcript, words=words)
+
+
+def test_speakers_are_in_each_format():
+    entries = [("YES", 25, 50), ("NO", 50, 75), ("NO", 75, 100)]
+    transcript = with_speakers(make_transcript(entries, duration_seconds=8.0), "ANN", "BOB", "BOB")
+    assert WRITERS["txt"](transcript) == "[ANN]: YES\n[BOB]: NO NO\n"
+    assert parse_srt(WRITERS["srt"](transcript)) == [
+        (1000, 1916, ["[ANN]: YES"]),
+        (2000, 4000, ["[BOB]: NO NO"]),
+    ]
+    assert parse_vtt(WRITERS["vtt"](transcript)) == parse_srt(WRITERS["srt"](transcript))
+    document = json.loads(WRITERS["json"](transcript))
+    assert [word["speaker"] for word in document["words"]] == ["ANN", "BOB", "BOB"]
+    assert [segment["speaker"] for segment in document["segments"]] == ["ANN", "BOB"]
+
+
+def test_highlighted_words_are_marked_one_after_the_other():
+    options = SubtitleOptions(highlight_words=True)
+    assert WRITERS["vtt"](speak("A <b>", frames_a_word=50), options) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n<u>A</u> &lt;b&gt;\n\n"
+        "00:00:02.000 --> 00:00:03.960\nA <u>&lt;b&gt;</u>\n\n"
+    )
+    assert WRITERS["srt"](speak("A B", frames_a_word=50), options).split("\n")[2] == "<u>A</u> B"
+    line = WRITERS["ass"](speak("A {B}", frames_a_word=50), options).splitlines()[-1]
+    assert line == "Dialogue: 0,0:00:00.00,0:00:03.96,Default,,0,0,0,,{\\k200}A {\\k196}(B)"
+
+
+def test_highlighted_cues_show_the_text_of_plain_ones():
+    transcript = speak("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND RUNS", frames_a_word=9)
+    marked = parse_srt(WRITERS["srt"](transcript, SubtitleOptions(highlight_words=True)))
+    ((start, end, lines),) = parse_srt(WRITERS["srt"](transcript))
+    assert len(marked) == len(transcript.words)
+    assert (marked[0][0], marked[-1][1]) == (start, end)
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(marked))
+    for (_, _, shown), word in zip(marked, transcript.words, strict=True):
+        assert [re.sub("</?u>", "", line) for line in shown] == lines
+        assert f"<u>{word.text}</u>" in " ".join(shown)
+    ass = WRITERS["ass"](transcript, SubtitleOptions(highlight_words=True)).splitlines()[-1].partition(",,0,0,0,,")[2]
+    assert re.sub(r"\{\\k\d+\}", "", ass) == r"\N".join(lines)
+    assert sum(map(int, re.findall(r"k(\d+)", ass))) == round((end - start) / 10)
+
+
+def test_a_cue_for_each_word():
+    cues = parse_vtt(WRITERS["vtt"](speak("A B C", frames_a_word=25), SubtitleOptions(level="word")))
+    assert cues == [(0, 960, ["A"]), (1000, 1960, ["B"]), (2000, 2960, ["C"])]
+
+
+def test_write_takes_the_format_of_the_suffix(tmp_path):
+    for name, writer in WRITERS.items():
+        write(SHORT, tmp_path / f"talk.{name.upper()}")
+        assert (tmp_path / f"talk.{name.upper()}").read_text() == writer(SHORT)
+    write(SHORT, tmp_path / "talk", format="vtt", subtitles=SubtitleOptions(level="word"))
+    assert (tmp_path / "talk").read_text().count("-->") == 2
+    with pytest.raises(ConfigError, match=r"written as txt, json, .*, tsv, not as 'doc': talk\.doc"):
+        write(SHORT, "talk.doc")
 
 
 def test_long_text_is_broken_into_two_even_lines():
-    transcript = speak("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND RUNS", frames_a_word=6)
+    transcript = speak("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND RUNS", frames_a_word=9)
     ((_, _, lines),) = parse_srt(WRITERS["srt"](transcript))
     assert lines == ["THE QUICK BROWN FOX JUMPS", "OVER THE LAZY DOG AND RUNS"]
 
 
 def test_42_columns_are_one_line_and_43_two():
     for length, num_lines in ((40, 1), (41, 2)):
-        ((_, _, lines),) = parse_srt(WRITERS["srt"](speak("A " + "B" * length)))
+        ((_, _, lines),) = parse_srt(WRITERS["srt"](speak("A " + "B" * length, frames_a_word=40)))
         assert len(lines) == num_lines
 
 
@@ -217,21 +300,23 @@ def test_chinese_characters_take_two_columns():
 
 def test_no_cue_lasts_more_than_seven_seconds():
     cues = parse_srt(WRITERS["srt"](speak("A B C D E F G", frames_a_word=50)))  # words of 1.96 s every 2 s
-    assert [lines for _, _, lines in cues] == [["A B C"], ["D E F"], ["G"]]
+    assert [lines for _, _, lines in cues] == [["A B C"], ["D E"], ["F G"]]  # none alone
     ((start, end, _),) = parse_srt(WRITERS["srt"](make_transcript([("A", 0, 500)])))
     assert (start, end) == (0, 7000)
 
 
-def test_a_short_cue_stays_for_a_second_if_it_can():
-    entries = [("A", 0, 1), ("B", 20, 21), ("C", 100, 101)]
-    cues = parse_srt(WRITERS["srt"](make_transcript(entries, duration_seconds=4.5)))
-    assert [(start, end) for start, end, _ in cues] == [(0, 800), (800, 1800), (4000, 4500)]
-    assert WRITERS["tsv"](make_transcript(entries)).splitlines()[1:] == ["0\t40\tA", "800\t840\tB", "4000\t4040\tC"]
+def test_a_short_cue_stays_for_the_shortest_time_if_it_can():
+    entries = [("A", 0, 1), ("B", 60, 61), ("C", 200, 201)]
+    cues = parse_srt(WRITERS["srt"](make_transcript(entries, duration_seconds=8.5)))
+    assert [(start, end) for start, end, _ in cues] == [(0, 834), (2400, 3234), (8000, 8500)]
+    assert WRITERS["tsv"](make_transcript(entries)).splitlines()[1:] == ["0\t40\tA", "2400\t2440\tB", "8000\t8040\tC"]
 
 
 def test_a_word_too_wide_for_a_line_is_cut():
     cues = parse_srt(WRITERS["srt"](make_transcript([("A" * 100, 0, 100)])))
-    assert cues == [(0, 3360, ["A" * 42, "A" * 42]), (3360, 4360, ["A" * 16])]
+    lines = [line for _, _, lines in cues for line in lines]
+    assert "".join(lines) == "A" * 100 and max(map(len, lines)) == 42
+    assert cues[0][0] == 0 and cues[-1][1] >= 4000
 
 
 @pytest.mark.parametrize("word", ["<i>", "-->", "&amp;", "a&b", "x-->y", "<", "\\h", "{b}"])
@@ -278,7 +363,7 @@ def test_subtitles_of_random_speech_keep_the_rules_and_lose_nothing(separator, l
         assert [(start, end) for start, end, _ in srt] == [(start, end) for start, end, _ in cues]
         header, *rows = (row.split("\t") for row in WRITERS["tsv"](transcript).splitlines())
         assert header == ["start", "end", "text"]
-        assert [int(start) for start, _, _ in rows] == [start for start, _, _ in cues]
+        assert [text for _, _, text in rows] == WRITERS["txt"](transcript).splitlines()
         assert "".join(text for _, _, text in rows).replace(" ", "") == transcript.text.replace(" ", "")
 
 
@@ -360,13 +445,20 @@ def test_json_has_segments_down_to_the_level():
     for level, keys in (("sentence", 1), ("word", 2), ("character", 3)):
         document = json.loads(ALIGNMENT_WRITERS["json"](ALIGNED, level))
         tiers = ["sentences", "words", "characters"][:keys]
-        assert list(document) == ["text", *tiers, "untimed", "score", "duration", "model"]
+        assert list(document) == ["text", *tiers, "untimed", "missing", "unspoken", "score", "duration", "model"]
         for tier in tiers:
             segments = ALIGNED.segments(tier.removesuffix("s"))
             assert [entry["text"] for entry in document[tier]] == [segment.text for segment in segments]
     assert document["words"][3] == {"text": "times", "start": 0.8, "end": 1.04, "confidence": 0.9876}
     assert document["text"] == ALIGNED.text and document["untimed"] == list(ALIGNED.untimed)
     assert (document["score"], document["duration"], document["model"]) == (-3.25, 4.0, "an4")
+    passages = {
+        "missing": (Missing(start=1.0, end=2.5004, heard="A B"),),
+        "unspoken": (Unspoken(first=3, end=9, text="c d"),),
+    }
+    document = json.loads(ALIGNMENT_WRITERS["json"](replace(ALIGNED, **passages), "word"))
+    assert document["missing"] == [{"start": 1.0, "end": 2.5, "heard": "A B"}]
+    assert document["unspoken"] == [{"first": 3, "end": 9, "text": "c d"}]
 
 
 def test_ctm_of_an_aligned_text_has_words_or_characters():
@@ -381,7 +473,7 @@ def test_ctm_of_an_aligned_text_has_words_or_characters():
 def test_cues_of_sentences_show_words_without_a_time():
     cues = parse_srt(ALIGNMENT_WRITERS["srt"](ALIGNED, "sentence"))
     assert [lines for _, _, lines in cues] == [['"Go," he said -- 3 times -- to me. 12.'], ["Yes & <no>. 4"]]
-    assert [(start, end) for start, end, _ in cues] == [(200, 1840), (2400, 3400)]
+    assert [(start, end) for start, end, _ in cues] == [(200, 2100), (2400, 3234)]
     assert parse_vtt(ALIGNMENT_WRITERS["vtt"](ALIGNED, "sentence")) == cues
 
 

@@ -12,6 +12,7 @@ import pytest
 from asr.errors import ConfigError
 from asr.output.pictures import (
     MOST_SECONDS,
+    ROW_SECONDS,
     _draw_spectrogram,
     _draw_spikes,
     _draw_words,
@@ -51,8 +52,22 @@ def test_the_lines_are_the_means_of_epochs_and_the_dev_figures() -> None:
         "dev WER, best 25.0 %": [[1, 2, 3], [100.0, 25.0, 50.0]],
         "dev CER, best 12.5 %": [[1, 2, 3], [75.0, 12.5, 20.0]],
     }
-    assert losses.get_ylabel() == "CTC loss (nats)" and losses.get_yscale() == "log"
+    assert losses.get_ylabel() == "CTC loss (nats)" and losses.get_yscale() == "linear"
     assert errors.get_xlabel() == "epoch" and errors.get_ylabel() == "error rate (%)"
+
+
+def test_a_run_from_a_model_begins_at_epoch_0_and_fills_the_axes() -> None:
+    start = {"kind": "epoch", "step": 0, "epoch": 0, "wer": 0.2, "cer": 0.05, "loss": 0.02}
+    epoch = {"kind": "epoch", "step": 1, "epoch": 1, "wer": 0.16, "cer": 0.04, "loss": 0.6}
+    figure = _training_figure([start, {"kind": "step", "step": 1, "loss": 0.5}, epoch])
+    losses, errors = figure.axes
+    lines = {line.get_label(): line.get_xydata().T.tolist() for line in errors.get_lines()}
+    assert lines["dev WER, best 16.0 %"] == [[0, 1], [20.0, 16.0]]
+    assert errors.get_ylim() == pytest.approx((0, 21.6))
+    figure.canvas.draw()
+    assert losses.get_yscale() == "log"  # from 0.02 to 0.6
+    labels = {label.get_text() for label in [*losses.get_yticklabels(), *losses.get_yticklabels(minor=True)]}
+    assert {"0.02", "0.05", "0.1", "0.2", "0.5"} <= labels and not any("10^" in label for label in labels)
 
 
 def test_the_picture_is_a_png(tmp_path: Path) -> None:
@@ -168,8 +183,8 @@ def test_of_an_hour_there_is_a_picture_of_the_first_minute_that_says_so(tmp_path
     ]
     facts = {"emission": np.tile(make_emission(), (1800, 1)), "words": words, "timeline": hour, "sample_rate": 100}
     whole, minute = (np.zeros(seconds * 100, dtype=np.float32) for seconds in (3600, 60))
-    assert draw(tmp_path / "1.png", waveform=whole, **facts) == (600, 150 * MOST_SECONDS)
-    assert draw(tmp_path / "2.png", waveform=minute, **facts) == (600, 150 * MOST_SECONDS)
+    assert draw(tmp_path / "1.png", waveform=whole, **facts) == (600 * MOST_SECONDS / ROW_SECONDS, 150 * ROW_SECONDS)
+    assert draw(tmp_path / "2.png", waveform=minute, **facts) == (600 * MOST_SECONDS / ROW_SECONDS, 150 * ROW_SECONDS)
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     assert titles == ["the first 60 of 3600 seconds"] * 2
 

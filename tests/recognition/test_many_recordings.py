@@ -103,7 +103,8 @@ def test_options_that_contradict(wrong, message):
 )
 def test_processes_share_out_gpus_and_threads(monkeypatch, device, count, devices):
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 9)
+    monkeypatch.setattr("asr.recognition.many_recordings.has_gpu", lambda: count > 0)
+    monkeypatch.setattr("asr.recognition.many_recordings.default_threads", lambda: 9)
     monkeypatch.setattr("asr.recognition.many_recordings._load", lambda options: (options.device, options.threads))
     options = TranscribeOptions(nproc=4, device=device)
     assert [load_in_process(options, number) for number in range(4)] == [(name, 2) for name in devices]
@@ -112,4 +113,4 @@ def test_processes_share_out_gpus_and_threads(monkeypatch, device, count, device
 
 def test_all_processes_compute_in_one_precision(monkeypatch, model):
     monkeypatch.setattr("asr.compute.device.choose_precision", lambda *_, **__: torch.bfloat16)
-    assert choose_precision_once(TranscribeOptions(model=model)).precision == "bfloat16"
+    assert choose_precision_once(TranscribeOptions(model=model, runtime="torch")).precision == "bfloat16"

@@ -11,14 +11,18 @@ import pytest
 import soundfile
 
 import asr
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.model import AcousticModel, ModelConfig, embedded_models, find_model
+from asr.acoustic.config import ModelConfig
+from asr.acoustic.folder import embedded_models, find_model
+from asr.acoustic.model import AcousticModel
+from asr.acoustic.options import EncoderOptions
 from asr.ctc.collapse import collapse
 from asr.errors import ConfigError, DataError, InputError
+from asr.recognition import recognizer as recognizers
 from asr.recognition.pieces import LONGEST_PIECE, read_pieces
 from asr.recognition.recognizer import Recognizer
 from asr.recognition.stretches import quietest_frame
 from asr.text.metrics import word_errors
+from asr.text.segments import find_segments
 from tests.tones import speak
 
 RATE = 8000
@@ -56,14 +60,54 @@ def test_a_file_object_a_path_and_an_array_give_the_same_transcript(recognizer, 
     assert by_path.model == "tones"
 
 
+def test_samples_and_their_rate_are_two_arguments_or_one(recognizer, rng):
+    waveform = speak("CAB A", rng)
+    assert recognizer.transcribe(waveform, RATE) == recognizer.transcribe((waveform, RATE))
+    assert [segment.text for segment in recognizer.segments(waveform, RATE)] == ["CAB A"]
+    with pytest.raises(InputError, match=r"samples need their rate in Hz: transcribe\(samples, rate\)"):
+        recognizer.transcribe(waveform)
+
+
+def test_segments_are_those_of_the_transcript_and_come_as_the_sound_is_read(recognizer, rng, tmp_path):
+    waveform = np.concatenate([speak("CAB AC    ", rng) for _ in range(50)])
+    transcript = recognizer.transcribe(waveform, RATE)
+    segments = list(recognizer.segments(waveform, RATE))
+    whole = find_segments(transcript.text, transcript.words)
+    assert [(segment.text, segment.start, segment.end) for segment in segments] == [
+        (segment.text, segment.start, segment.end) for segment in whole
+    ]
+    assert len(segments) > 40
+    waveform[-100] = np.nan  # two minutes in
+    soundfile.write(tmp_path / "nan.wav", waveform, RATE, subtype="FLOAT")
+    texts = []
+    with pytest.raises(DataError, match="samples must be finite"):
+        for segment in recognizer.segments(tmp_path / "nan.wav"):
+            texts.append(segment.text)
+    assert texts and texts == [segment.text for segment in segments[: len(texts)]]
+
+
+def test_progress_counts_each_second_once(recognizer, rng, tmp_path):
+    waveforms = [np.concatenate([speak("CAB AC", rng)] * count) for count in (1, 40, 3)]
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"this is not sound")
+    seconds: list[float] = []
+    list(recognizer.results([*((waveform, RATE) for waveform in waveforms), bad], progress=seconds.append))
+    assert sum(seconds) == pytest.approx(sum(map(len, waveforms)) / RATE, abs=0.1)
+    assert len(seconds) >= 3
+    seconds.clear()
+    recognizer.long_log_probs((waveforms[1], RATE), progress=seconds.append)
+    assert sum(seconds) == pytest.approx(len(waveforms[1]) / RATE, abs=0.1)
+
+
 @pytest.mark.parametrize(("spoken", "text"), [("AB", "好棒"), ("ABB", "好棒棒"), ("AB ABB", "好棒 好棒棒")])
-def test_a_character_said_twice_is_told_from_one_said_once(recognizer, rng, spoken, text):
+def test_a_character_said_twice_is_told_from_one_said_once(tone_run, rng, spoken, text):
     """好棒 and 好棒棒 differ by a blank between two equal labels; the model of tones, its letters renamed, hears it."""
     names = dict(zip("ABC", "好棒们", strict=True))
-    config = recognizer.model.config
+    tones = AcousticModel.load(tone_run[0] / "model")
+    config = tones.config
     characters = tuple(names.get(character, character) for character in config.characters)
     model = AcousticModel(replace(config, characters=characters, text=replace(config.text, language="zh")))
-    model.load_state_dict(recognizer.model.state_dict())
+    model.load_state_dict(tones.state_dict())
     heard = [Recognizer(model, device="cpu", precision="float32", decoding=decoding) for decoding in (None, BEAM)]
     waveform = (speak(spoken, rng), RATE)
     assert [each.transcribe(waveform).text for each in heard] == [text] * 2
@@ -148,6 +192,25 @@ def test_many_recordings_come_back_in_their_order(recognizer, rng):
     ]
 
 
+def test_a_batch_is_bounded_by_its_count_and_by_its_seconds_with_padding(rng, monkeypatch):
+    model = AcousticModel(ModelConfig(characters=("A",), encoder=EncoderOptions(num_layers=1, hidden_size=4)))
+    batches, log_probs = [], model.log_probs
+    rate = model.sample_rate
+
+    def counted(waveforms):
+        batches.append([round(len(waveform) / rate) for waveform in waveforms])
+        return log_probs(waveforms)
+
+    monkeypatch.setattr(recognizers, "BATCH_SECONDS", 40.0)
+    monkeypatch.setattr(recognizers, "SHORTEST_PIECE", 600.0)  # all sources in the first window
+    monkeypatch.setattr(model, "log_probs", counted)
+    lengths = [3, 20, 5, 1, 20, 9, 2, 20, 1, 1]
+    sources = [(rng.uniform(-0.1, 0.1, length * rate).astype(np.float32), rate) for length in lengths]
+    recognizer = Recognizer(model, device="cpu", precision="float32", batch_size=4)
+    assert len(list(recognizer.transcribe_many(sources))) == len(lengths)
+    assert batches == [[20, 20], [20, 9], [5, 3, 2, 1], [1, 1]]
+
+
 def test_results_stream_out_before_the_last_source_is_read(recognizer, rng):
     """Bounded memory: with more than a window of sound, the first results come before the last sources are touched."""
     read = 0
@@ -202,7 +265,7 @@ def test_quietest_frame_is_the_middle_of_the_longest_silence():
 def test_unknown_models_and_devices_are_named(tmp_path):
     with pytest.raises(InputError, match="no model 'nothing-here': give a model folder, or one of the embedded models"):
         asr.load("nothing-here")
-    with pytest.raises(DataError, match=r"not a model folder: it has no config\.json"):
+    with pytest.raises(DataError, match=r"a model must be a folder of asr .*; this folder is none of them"):
         asr.load(tmp_path)
     model = AcousticModel(ModelConfig(characters=("A",), encoder=EncoderOptions(num_layers=1, hidden_size=4)))
     with pytest.raises(InputError, match="device must be auto, cpu or a CUDA device of this machine, not 'abacus'"):

@@ -59,7 +59,7 @@ def test_a_recording_that_kills_is_named_and_skipped_and_all_others_are_heard(tm
             assert found[number][:2] == (source, (3, 1, 5))
     assert str(found[20]) == "bad: is no sound"
     how = "was killed by SIGKILL (by the system, if memory ran out), twice"
-    assert str(found[7]) == f"killer-7: the process that transcribed it {how}"
+    assert str(found[7]) == f"killer-7: the process that read it {how}"
     assert {found[number][2] for number in (0, 1, 2, 12, 25)} <= {0, 1}
     assert sum(seconds) == 0.5 * 38
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError, InputError
@@ -28,6 +28,15 @@ any_options = st.builds(
 awkward = st.text(
     alphabet=st.sampled_from("aNnß'\u2019\u02bc .,-_ e\u0301\u200d\u00ad\ufe0f\u0130\u03a3好棒，Ａ１\u3000\n[](<>):♪*A")
 )
+
+
+@given(st.text(alphabet=st.sampled_from("aNn'1 .,-_~\t")), any_options)
+@example("1's s'1 a'_ n'' 'n", ENGLISH)
+@example("a 'n' 'N'a", ENGLISH)
+def test_ascii_is_spelled_as_in_any_other_text(text: str, options: TextOptions) -> None:
+    """ASCII has a way of its own, which is faster; a letter outside ASCII leads to the general one."""
+    other = normalize("\u0435", options)
+    assert normalize(f"{text} \u0435", options) == f"{normalize(text, options)} {other}".strip()
 
 
 @pytest.mark.parametrize(
