@@ -9,8 +9,9 @@ import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,7 +23,11 @@ from asr.errors import ConfigError, InputError
 from asr.options import check_options, option
 from asr.text.alphabet import Alphabet
 from asr.text.marks import find_marks
-from asr.text.normalization import Marks, TextOptions, is_han
+from asr.text.normalization import Marks, TextOptions, is_han, normalize, without_refusal
+from asr.text.subwords import Subwords
+
+if TYPE_CHECKING:
+    from asr.acoustic.ctc_model import CTCModel
 
 Level = Literal["broken", "suspect", "note"]
 
@@ -31,6 +36,11 @@ _LEAST_UTTERANCES = 100  # the fewest utterances for statistics of the corpus
 _FAR_OUT = 4.0  # interquartile ranges beyond the quartiles, of logarithms
 _STOCK = 3  # a sentence repeated this often in train is a common phrase
 _MOST_MARKS = 3  # in a message
+_RARE_SHARE = 0.01  # of the texts, for a character outside the language's usual ones
+_OTHER_SCRIPT = 0.05  # of the letters in the corpus
+_ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "IDEOGRAPHIC": "CJK", "FULLWIDTH": "LATIN"}
+_SPOKEN = frozenset("%‰&@#§")  # symbols to a reader, punctuation to Unicode
+_UNSPOKEN = frozenset("~|^`´¨")  # the other way round
 _HAN_LETTERS = 3  # a Chinese character is a syllable
 # Nats per character: with a good model the right text costs up to 1, another text of this length 5 to 15.
 _ODD, _IMPLAUSIBLE, _MOST_MEDIAN = 1.0, 3.0, 2.0
@@ -71,7 +81,10 @@ KINDS: dict[str, Kind] = {
     "mismatch": Kind("suspect", "the text does not fit the sound"),
     "no-text": Kind("suspect", "there is no text"),
     "unknown-character": Kind("suspect", "the text has characters outside the alphabet"),
-    "rare-character": Kind("suspect", "the text has a character that no other text has"),
+    "digits": Kind("suspect", "the text has digits; write numbers as they are said"),
+    "symbols": Kind("suspect", "the text has symbols, which are spoken as words or not at all"),
+    "other-script": Kind("suspect", "the text has letters of another script than the other texts"),
+    "rare-character": Kind("suspect", "the text has a character that few or no other texts have"),
     "speaking-rate": Kind("suspect", "implausibly many or few letters per second"),
     "too-short": Kind("suspect", "shorter than a word"),
     "too-long": Kind("suspect", "longer than training allows"),
@@ -120,11 +133,13 @@ class TextMatch:
             fit, infinity no fit.
         neighbour_cost: lowest cost of a neighbour's text on this sound; infinite if there is none.
         neighbour: index of this neighbour among the cases.
+        heard: what the model writes for the sound, normalised like the text; empty if it was not asked.
     """
 
     cost: float
     neighbour_cost: float = math.inf
     neighbour: int | None = None
+    heard: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,6 +271,24 @@ def check_text(case: Case, alphabet: Alphabet | None) -> Iterator[Fault]:
             yield "unknown-character", f"{describe_characters(dropped)} in {_excerpt(case.text)}", dropped.total()
 
 
+def check_digits(case: Case) -> Iterator[Fault]:
+    """Digits in the normalised text."""
+    if digits := Counter(character for character in case.text if character.isdecimal()):
+        yield "digits", f"{_listed(digits)} in {_excerpt(case.text)}", digits.total()
+
+
+def check_symbols(case: Case, options: TextOptions) -> Iterator[Fault]:
+    """Symbols in the text before punctuation is dropped, such as € or %: a speaker says them, but no label does."""
+    text = normalize(case.utterance.text, replace(without_refusal(options), punctuation="keep"))
+    if symbols := Counter(filter(_is_symbol, text)):
+        yield "symbols", f"{_listed(symbols)} in {_excerpt(text)}", symbols.total()
+
+
+def _is_symbol(character: str) -> bool:
+    kind = unicodedata.category(character)[0]
+    return character in _SPOKEN or (kind == "S" and character not in _UNSPOKEN)
+
+
 def check_marks(case: Case, policy: Marks) -> Iterator[Fault]:
     """Unspoken marks, such as [noise] or NARRATOR:, and their treatment."""
     text = case.utterance.text
@@ -312,21 +345,52 @@ def find_odd_rates(cases: Sequence[Case], options: DoctorOptions) -> Iterator[Ca
             yield index, ("speaking-rate", message, abs(math.log(rate)))
 
 
-def find_rare_characters(cases: Sequence[Case]) -> Iterator[CaseFault]:
-    """Characters of one utterance only, in a large corpus of few characters."""
+def find_rare_characters(cases: Sequence[Case], options: TextOptions) -> Iterator[CaseFault]:
+    """Characters of few texts: in English letters outside A to Z, and in a large corpus those of one text only.
+
+    Large alphabets, as that of Chinese, have many rare characters, which are not reported.
+    """
     users: dict[str, list[int]] = defaultdict(list)
     for index, case in enumerate(cases):
         for character in set(case.text):
             users[character].append(index)
-    if len(cases) < _LEAST_UTTERANCES or len(users) > _MOST_CHARACTERS:
+    if len(users) > _MOST_CHARACTERS:
         return
     rare: dict[int, Counter[str]] = defaultdict(Counter)
     for character, indices in users.items():
-        if len(indices) == 1:
-            rare[indices[0]][character] = cases[indices[0]].text.count(character)
+        unusual = options.language == "en" and character.isalpha() and not character.isascii()
+        few = max(1, _RARE_SHARE * len(cases)) if unusual else 1 if len(cases) >= _LEAST_UTTERANCES else 0
+        if len(indices) <= few and not character.isdecimal():
+            for index in indices:
+                rare[index][character] = cases[index].text.count(character)
     for index, characters in sorted(rare.items()):
         message = f"{describe_characters(characters)} in {_excerpt(cases[index].text)}"
         yield index, ("rare-character", message, len(characters))
+
+
+def find_other_scripts(cases: Sequence[Case]) -> Iterator[CaseFault]:
+    """Letters of a script with less than a twentieth of the letters in the corpus, such as a Cyrillic а in English."""
+    totals: Counter[str] = Counter()
+    for case in cases:
+        totals.update(script for character in case.text if (script := _script(character)))
+    if len(totals) < 2:
+        return
+    main, _ = totals.most_common(1)[0]
+    others = {script for script, count in totals.items() if count < _OTHER_SCRIPT * totals.total()}
+    for index, case in enumerate(cases):
+        if letters := Counter(character for character in case.text if _script(character) in others):
+            names = ", ".join(sorted({_script(character).capitalize() for character in letters}))
+            message = f"{names}, not {main.capitalize()}: {describe_characters(letters)} in {_excerpt(case.text)}"
+            yield index, ("other-script", message, letters.total())
+
+
+@cache
+def _script(character: str) -> str:
+    """The script of a letter, by the first word of its name; empty for other characters."""
+    if not character.isalpha() or unicodedata.category(character) == "Lm":
+        return ""
+    name = unicodedata.name(character, "").partition(" ")[0]
+    return _ONE_SCRIPT.get(name, name)
 
 
 def find_duplicate_ids(cases: Sequence[Case]) -> Iterator[CaseFault]:
@@ -407,6 +471,20 @@ def find_mismatches(cases: Sequence[Case]) -> Iterator[CaseFault]:
             yield index, ("mismatch", message, match.cost)
 
 
+def model_alphabet(model: CTCModel) -> Alphabet:
+    """The characters of a model.
+
+    Raises:
+        ConfigError: the labels of the model are pieces of words.
+    """
+    if isinstance(model.alphabet, Subwords):
+        raise ConfigError(
+            "the model must have a label for each character to check texts; "
+            f"the labels of {model.name} are pieces of words"
+        )
+    return model.alphabet
+
+
 def learned_alphabet(cases: Iterable[Case]) -> Alphabet | None:
     """The alphabet of a model trained on these cases; None if there is no train set, or no text in it."""
     try:
@@ -421,6 +499,10 @@ def describe_characters(characters: Counter[str]) -> str:
         f"{character!r} (U+{ord(character):04X}{f', {count} times' if count > 1 else ''})"
         for character, count in characters.most_common()
     )
+
+
+def _listed(characters: Counter[str]) -> str:
+    return ", ".join(map(repr, characters))
 
 
 def _excerpt(text: str, width: int = 40) -> str:

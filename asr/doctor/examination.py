@@ -70,6 +70,7 @@ def examine(
     options: DoctorOptions | None = None,
     *,
     recognizer: Recognizer | None = None,
+    hear: bool = False,
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Examination:
@@ -80,22 +81,25 @@ def examine(
         options: limits; None means the defaults.
         recognizer: its model gives the number of frames, the alphabet and the normalisation, and compares texts with
             sounds. None assumes the default model of training, and compares nothing.
+        hear: let the recogniser write down what it hears, too, for the page.
         processes: number of decoding processes.
         progress: called after each file with the number of files decoded, and of all.
     Raises:
         DataError: a manifest is missing or not a manifest; faults in its lines are in the result.
-        ConfigError: no manifest is given.
+        ConfigError: no manifest is given; or the labels of the model are pieces of words.
     """
     if not manifests:
         raise ConfigError("the doctor needs at least one manifest")
     options = options or DoctorOptions()
+    if recognizer is not None:
+        checks.model_alphabet(recognizer.model)  # before hours of listening
     begin = time.monotonic()
-    text_options = recognizer.model.config.text if recognizer else options.text
+    text_options = recognizer.model.text if recognizer else options.text
     findings: list[Finding] = []
     lines = [(manifest, line) for manifest in manifests for line in _readable(manifest, findings)]
     cases = [_unmeasured(manifest, line, manifests[manifest], text_options) for manifest, line in lines]
 
-    num_files = _listen(cases, recognizer=recognizer, processes=processes, progress=progress)
+    num_files = _listen(cases, recognizer=recognizer, hear=hear, processes=processes, progress=progress)
     for index, fault in _faults(cases, options, recognizer, text_options):
         findings.append(_finding(index, cases[index], *fault))
     order = {manifest: number for number, manifest in enumerate(manifests)}
@@ -219,6 +223,7 @@ def _listen(
     cases: list[Case],
     *,
     recognizer: Recognizer | None,
+    hear: bool,
     processes: int,
     progress: Callable[[int, int], None] | None,
 ) -> int:
@@ -245,14 +250,14 @@ def _listen(
             if waveform is not None and not facts.file.damage:
                 waiting.append((index, waveform))
         while recognizer and (len(waiting) >= _BATCH or (waiting and done == len(paths))):
-            _match(cases, waiting[:_BATCH], recognizer)
+            _match(cases, waiting[:_BATCH], recognizer, hear=hear)
             del waiting[:_BATCH]
         if progress:
             progress(done, len(paths))
     return len(paths)
 
 
-def _match(cases: list[Case], waveforms: Sequence[tuple[int, Waveform]], recognizer: Recognizer) -> None:
+def _match(cases: list[Case], waveforms: Sequence[tuple[int, Waveform]], recognizer: Recognizer, *, hear: bool) -> None:
     """Add the matches of texts and sounds to the cases."""
     from asr.doctor.matching import match_texts
 
@@ -266,6 +271,7 @@ def _match(cases: list[Case], waveforms: Sequence[tuple[int, Waveform]], recogni
         [waveform for _, waveform in waveforms],
         [cases[index].text for index in indices],
         [neighbours(index) for index in indices],
+        hear=hear,
     )
     for index, match in zip(indices, matches, strict=True):
         cases[index] = replace(cases[index], match=match)
@@ -275,10 +281,10 @@ def _faults(
     cases: Sequence[Case], options: DoctorOptions, recognizer: Recognizer | None, text_options: TextOptions
 ) -> Iterator[tuple[int, tuple[str, str, float]]]:
     """The faults of all checks, with the index of the case."""
-    model_alphabet = recognizer.model.alphabet if recognizer else None
+    alphabet_of_model = checks.model_alphabet(recognizer.model) if recognizer else None
     if options.characters:
-        model_alphabet = Alphabet(tuple(sorted({*options.characters, " "})))
-    alphabet = model_alphabet or checks.learned_alphabet(cases)
+        alphabet_of_model = Alphabet(tuple(sorted({*options.characters, " "})))
+    alphabet = alphabet_of_model or checks.learned_alphabet(cases)
     sample_rate, num_frames = _frame_formula(recognizer)
     for index, case in enumerate(cases):
         for fault in (
@@ -287,11 +293,13 @@ def _faults(
             *checks.check_sound(case, options),
             *checks.check_text(case, alphabet),
             *checks.check_marks(case, text_options.marks),
+            *(checks.check_digits(case) if alphabet_of_model is None else ()),
+            *checks.check_symbols(case, text_options),
             *checks.check_frames(
                 case,
                 sample_rate=sample_rate,
                 num_frames=num_frames,
-                alphabet=model_alphabet,
+                alphabet=alphabet_of_model,
                 assumed=recognizer is None,
             ),
         ):
@@ -301,16 +309,16 @@ def _faults(
     yield from checks.find_leaks(cases, options)
     yield from checks.find_odd_rates(cases, options)
     yield from checks.find_mismatches(cases)
-    if model_alphabet is None:
-        yield from checks.find_rare_characters(cases)
+    if alphabet_of_model is None:  # otherwise characters outside it have been reported
+        yield from checks.find_rare_characters(cases, text_options)
+        yield from checks.find_other_scripts(cases)
 
 
 def _frame_formula(recognizer: Recognizer | None) -> tuple[int, Callable[[int], int]]:
     """The sample rate of the model and its function of frames by samples; without a model, those of the default one."""
     if recognizer:
         return recognizer.model.sample_rate, recognizer.model.output_length
-    from asr.acoustic.encoder import EncoderOptions
-    from asr.acoustic.frontend import FrontendOptions
+    from asr.acoustic.options import EncoderOptions, FrontendOptions
 
     frontend, encoder = FrontendOptions(), EncoderOptions()
     return frontend.sample_rate, lambda num_samples: encoder.output_length(frontend.num_frames(num_samples))

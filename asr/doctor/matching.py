@@ -1,4 +1,4 @@
-"""Compare texts with sounds, by forced alignment of each text and its neighbours' texts."""
+"""Compare texts with sounds: forced alignment of each text and its neighbours' texts, and what a model hears."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from asr.audio.waveform import Waveform
 from asr.ctc.alignment import align
 from asr.ctc.collapse import minimum_frames
-from asr.doctor.checks import TextMatch
+from asr.doctor.checks import TextMatch, model_alphabet
 from asr.errors import InputError
 from asr.recognition.recognizer import Emission, Recognizer
 from asr.text.alphabet import BLANK
+from asr.text.normalization import normalize
 
 
 def match_texts(
@@ -20,6 +21,8 @@ def match_texts(
     waveforms: Sequence[Waveform],
     texts: Sequence[str],
     neighbours: Sequence[Sequence[tuple[int, str]]],
+    *,
+    hear: bool = False,
 ) -> list[TextMatch | None]:
     """The costs of each text and of its neighbours' texts on its waveform.
 
@@ -28,28 +31,37 @@ def match_texts(
         waveforms: each (N,) float32 at the model's rate, N >= 1.
         texts: normalised like the model's texts.
         neighbours: for each waveform, the other texts with their numbers.
+        hear: decode the waveforms too, for `TextMatch.heard`.
     Returns:
         A match for each waveform; None if its text has no character of the model's alphabet.
     """
     emissions = recognizer.batch_log_probs(waveforms)
+    heard = [""] * len(waveforms)
+    if hear:
+        seconds = [len(waveform) / recognizer.model.sample_rate for waveform in waveforms]
+        transcripts = recognizer.decoder.decode_many(
+            emissions, frame_seconds=recognizer.model.frame_seconds, durations_seconds=seconds
+        )
+        heard = [normalize(transcript.text, recognizer.model.text) for transcript in transcripts]
     return [
-        _match(recognizer, emission, text, others)
-        for emission, text, others in zip(emissions, texts, neighbours, strict=True)
+        _match(recognizer, emission, text, others, heard=words)
+        for emission, text, others, words in zip(emissions, texts, neighbours, heard, strict=True)
     ]
 
 
 def _match(
-    recognizer: Recognizer, emission: Emission, text: str, others: Sequence[tuple[int, str]]
+    recognizer: Recognizer, emission: Emission, text: str, others: Sequence[tuple[int, str]], *, heard: str
 ) -> TextMatch | None:
-    labels = recognizer.model.alphabet.encode(text, dropped=Counter())
+    alphabet = model_alphabet(recognizer.model)
+    labels = alphabet.encode(text, dropped=Counter())
     if not labels:
         return None
     neighbour_cost, neighbour = math.inf, None
     for number, other in others:
-        other_labels = recognizer.model.alphabet.encode(other, dropped=Counter())
+        other_labels = alphabet.encode(other, dropped=Counter())
         if other_labels and other_labels != labels and (cost := _cost(emission, other_labels)) < neighbour_cost:
             neighbour_cost, neighbour = cost, number
-    return TextMatch(cost=_cost(emission, labels), neighbour_cost=neighbour_cost, neighbour=neighbour)
+    return TextMatch(cost=_cost(emission, labels), neighbour_cost=neighbour_cost, neighbour=neighbour, heard=heard)
 
 
 def _cost(emission: Emission, labels: Sequence[int]) -> float:

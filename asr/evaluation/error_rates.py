@@ -179,7 +179,7 @@ def evaluate(
     Raises:
         DataError: no utterance can be read; single unreadable ones are in `Evaluation.unreadable`.
     """
-    text = text or recognizer.model.config.text
+    text = text or recognizer.model.text
     pending: deque[Utterance] = deque()  # read, but not yet recognised
     transcripts: list[tuple[Utterance, Transcript]] = []
     unreadable: list[tuple[str, str]] = []
@@ -208,7 +208,7 @@ def evaluate(
         reason = f"; the first: {unreadable[0][1]}" if unreadable else ""
         raise DataError(f"at least one utterance must be readable to evaluate a model; none is{reason}")
     return Evaluation(
-        model=recognizer.model.config.name,
+        model=recognizer.model.name,
         text=text,
         utterances=tuple(_scored(utterance, transcript, text) for utterance, transcript in transcripts),
         unreadable=tuple(unreadable),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.acoustic.model import embedded_models, find_model, out_of_folder, read_config, write_config
+from asr.acoustic.folder import embedded_models, find_model, out_of_folder
+from asr.acoustic.foreign.loading import find_foreign, folder_of, write_decoding
 from asr.ctc.beam import BeamHypothesis
 from asr.ctc.greedy import best_path
 from asr.data.manifest import Utterance, spelled_text
@@ -24,13 +25,14 @@ from asr.decoding.confidence import (
     of_words,
     word_shares,
 )
-from asr.decoding.decoder import place_tokens
+from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions
+from asr.decoding.places import place_path, place_tokens
 from asr.decoding.rescoring import rerank
 from asr.errors import AsrError, ConfigError, InputError
 from asr.options import replace_options
 from asr.recognition.recognizer import Emission, Recognizer
-from asr.text.alphabet import BLANK, Alphabet
+from asr.text.alphabet import BLANK, join_bytes
 from asr.text.metrics import right_words, word_errors
 from asr.text.transcript import split_words
 
@@ -119,7 +121,7 @@ def tune_decoding(
     references, emissions = _emissions(recognizer, utterances, progress)
     if not references:
         raise InputError("weights need utterances with known text to be tuned on; got none")
-    options = _fit_greedy_confidences(options, emissions, recognizer.model.alphabet, references)
+    options = _fit_greedy_confidences(options, emissions, recognizer.decoder, references)
     if options.greedy:
         return options
 
@@ -148,7 +150,7 @@ def tune_decoding(
         lists = [rerank(row, options) for row in lists]
     else:
         lists = search(replace(options, num_best=100))
-    return _fit_confidences(options, lists, emissions, references)
+    return _fit_confidences(options, lists, emissions, recognizer.decoder, references)
 
 
 def tuned_options(options: DecodingOptions) -> list[str]:
@@ -164,10 +166,10 @@ def weights_of_search(options: DecodingOptions) -> list[str]:
     """The names of the weights that affect a search with these options."""
     language = options.language
     has_lm = bool(language.lm or language.fuse_lm)
-    unknown = bool((language.lm or language.lexicon) and not options.search.only_lexicon)
+    unknown = bool((language.lm or language.has_lexicon) and not options.search.only_lexicon)
     return [
         *["lm_weight"] * has_lm,
-        *["word_bonus"] * bool(has_lm or language.lexicon or not options.rescoring.rescore_lm),
+        *["word_bonus"] * bool(has_lm or language.has_lexicon or not options.rescoring.rescore_lm),
         *["unknown_word_score", "unknown_letter_score"] * unknown,
     ]
 
@@ -279,7 +281,7 @@ def _emissions(
         except AsrError:
             progress()
             continue
-        references.append(spelled_text(utterance, recognizer.model.config.text))
+        references.append(spelled_text(utterance, recognizer.model.text))
         emissions.append(recognizer.long_log_probs((waveform, rate))[0])
         progress()
     return references, emissions
@@ -298,12 +300,16 @@ def _fit_confidences(
     options: DecodingOptions,
     lists: Sequence[Sequence[BeamHypothesis]],
     emissions: Sequence[Emission],
+    decoder: Decoder,
     references: Sequence[str],
 ) -> DecodingOptions:
     """The options with the calibration under which the right and wrong words are most likely."""
     agreement = [agreements([hypothesis.words for hypothesis in hypotheses]) for hypotheses in lists]
     scores = [np.array([hypothesis.score for hypothesis in hypotheses]) for hypotheses in lists]
-    characters = [place_tokens(emission, row[0].tokens)[1] for emission, row in zip(emissions, lists, strict=True)]
+    characters = [
+        place_tokens(emission, row[0].tokens, decoder.spellings).confidences
+        for emission, row in zip(emissions, lists, strict=True)
+    ]
     posteriors = np.concatenate([of_words(row[0].text, values) for row, values in zip(lists, characters, strict=True)])
     utterances = np.repeat([of_utterance(values) for values in characters], [len(row[0].words) for row in lists])
     right = _right([row[0].words for row in lists], references)
@@ -323,13 +329,13 @@ def _fit_confidences(
 
 
 def _fit_greedy_confidences(
-    options: DecodingOptions, emissions: Sequence[Emission], alphabet: Alphabet, references: Sequence[str]
+    options: DecodingOptions, emissions: Sequence[Emission], decoder: Decoder, references: Sequence[str]
 ) -> DecodingOptions:
     """The options with the best power of confidences in greedy decoding; see `_fit_confidences`."""
     paths = [best_path(emission, blank=BLANK) for emission in emissions]
-    texts = [alphabet.decode(path.tokens) for path in paths]
-    posteriors = np.concatenate([of_words(text, path.confidences) for text, path in zip(texts, paths, strict=True)])
-    right = _right([split_words(text) for text in texts], references)
+    spelled = [place_path(path, decoder.labels) for path in paths]
+    posteriors = np.concatenate([of_words(text, places.confidences) for text, places in spelled])
+    right = _right([list(map(join_bytes, split_words(text))) for text, _ in spelled], references)
     return replace_options(
         options, greedy_confidence_power=min(POWERS, key=lambda power: _surprise(posteriors**power, right))
     )
@@ -350,8 +356,12 @@ def check_own(model: str | os.PathLike[str]) -> None:
     """Check that a model may be changed.
 
     Raises:
-        ConfigError: the model is part of the package.
+        ConfigError: the model is part of the package, or of torchaudio.
     """
+    if find_foreign(model):
+        if folder_of(model) is None:
+            raise ConfigError(f"{model} has no folder to store its options in; tune a model of a folder")
+        return
     folder = find_model(model).resolve()
     if folder in (embedded.resolve() for embedded in embedded_models().values()):
         raise ConfigError(f"an embedded model must not be changed; copy {folder} and tune the copy")
@@ -360,7 +370,7 @@ def check_own(model: str | os.PathLike[str]) -> None:
 def store_decoding(
     model: str | os.PathLike[str], options: DecodingOptions, *, tuned_on: str, word_error_rate: float
 ) -> Path:
-    """Store options as the defaults of a model folder, and return the folder.
+    """Store options as the defaults of a model folder, ours or anybody's, and return the folder.
 
     Files in the folder are named relative to it, so it can be moved. A model with a beam keeps it: greedy options only
     change its confidences. The model's hotwords and number of hypotheses do not change.
@@ -372,8 +382,14 @@ def store_decoding(
     Raises:
         ConfigError: the model is part of the package.
     """
-    folder = find_model(model)
     check_own(model)
+    if find_foreign(model) and (foreign_folder := folder_of(model)):
+        options = replace_options(options, hotwords=(), num_best=1)  # the user's
+        write_decoding(foreign_folder, out_of_folder(options, foreign_folder))
+        return foreign_folder
+    from asr.acoustic.config import read_config, write_config
+
+    folder = find_model(model)
     config = read_config(folder)
     if options.greedy and not config.decoding.greedy:
         power = options.confidence.greedy_confidence_power

@@ -24,6 +24,7 @@ from asr.importing.hugging_face import is_dataset, read_rows, sound_suffix
 from asr.importing.segments import SEGMENT_SUFFIXES, read_segments
 from asr.importing.tables import TABLE_SUFFIXES, table_rows
 from asr.options import check_options, option
+from asr.text.normalization import Numbers
 
 PROBLEMS = "problems.txt"  # in the output folder: the items left out, with reasons
 _LONGEST_PATH = 1000
@@ -54,6 +55,9 @@ class SourceOptions:
     encoding: str = option("utf-8", "encoding of texts and tables without a byte-order mark")
     audio: str = option("", "folder of the relative paths in a table (default: the folder of the table)")
     tier: str = option("", "read this tier of a TextGrid (default: its first of intervals)")
+    numbers: Numbers = option(
+        "keep", "keep digits in texts, or spell numbers in English words, 1923 as nineteen twenty three"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -7,7 +7,6 @@ text ─▶ blocks between empty lines ─▶ cues, each from a line with times 
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +15,9 @@ from pathlib import Path
 
 from asr.data.manifest import MOST_SECONDS
 from asr.errors import DataError
+from asr.text.cues import TIMING, plain_lines, seconds_of
 
-_TIME = r"(?:(\d{1,5}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
-_TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-# No part of these patterns can match in two ways, and none runs past the next mark of its kind: time stays linear.
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s([^<>]+)>")
-_MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
-_ENTITY = re.compile(r"&#?\w{1,10};")
 _SAME = 0.1  # seconds by which cues may overlap, since times are often rounded
 _SCROLL = 0.1  # longest duration of a cue that only scrolls the previous line
 _PAUSE = 1.0  # a line repeated after more seconds was spoken again
@@ -49,8 +44,8 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cue(Segment):
-    """A cue, with the words of each of its lines."""
+class Cue(Segment):
+    """A cue of a file, with the words of each of its lines."""
 
     lines: tuple[tuple[str, ...], ...]
 
@@ -68,16 +63,21 @@ def read_subtitles(text: str, path: Path) -> Iterator[Segment | DataError]:
     Raises:
         DataError: a .vtt file does not begin with WEBVTT.
     """
-    items = list(_cues(text, path, is_vtt=path.suffix.lower() == ".vtt"))
-    cues = [item for item in items if isinstance(item, _Cue)]
+    items = list(read_cues(text, path))
+    cues = [item for item in items if isinstance(item, Cue)]
     segments = _unrolled(cues) if _rolls(cues) else _without_overlaps([cue for cue in cues if cue.text])
     errors = [item for item in items if isinstance(item, DataError)]
     yield from sorted([*segments, *errors], key=lambda item: item.line or 0)
 
 
-def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
+def read_cues(text: str, path: Path) -> Iterator[Cue | DataError]:
+    """The cues of subtitles as they are, without markup, and errors for the others; see `read_subtitles`."""
+    return _cues(text, path, is_vtt=path.suffix.lower() == ".vtt")
+
+
+def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[Cue | DataError]:
     """The cues in blocks of lines; the last cue of a block is delayed, since the next block may be its text."""
-    pending: _Cue | None = None
+    pending: Cue | None = None
     numbered: bool | None = None  # whether a number precedes the times of the first cue
     for number, block in _blocks(text):
         if is_vtt and number == 1:
@@ -106,15 +106,15 @@ def _cues(text: str, path: Path, *, is_vtt: bool) -> Iterator[_Cue | DataError]:
             if pending is not None:
                 yield pending
             pending = None
-            if not (match := _TIMING.fullmatch(block[start])):
+            if not (match := TIMING.fullmatch(block[start])):
                 yield DataError(_no_times(block[start]), path=path, line=number + start)
                 continue
             lines = block[start + 1 : end]
             if numbered and end < len(block) and lines and lines[-1].strip().isdecimal():
                 lines.pop()  # the number of the next cue
             groups = match.groups()
-            timed = _Cue(
-                start_seconds=_seconds(groups[:4]), end_seconds=_seconds(groups[4:]), text="", lines=(),
+            timed = Cue(
+                start_seconds=seconds_of(groups[:4]), end_seconds=seconds_of(groups[4:]), text="", lines=(),
                 line=number + start,
             )  # fmt: skip
             if fault := timed.fault(path):
@@ -134,11 +134,10 @@ def _no_times(line: str) -> str:
     return f"a subtitle must have times, 00:00:00,000 --> 00:00:00,000, got {line[:40]!r}"
 
 
-def _cue(lines: Sequence[str], timed: _Cue, *, is_vtt: bool) -> _Cue:
+def _cue(lines: Sequence[str], timed: Cue, *, is_vtt: bool) -> Cue:
     """A cue with the lines below its times."""
     voices = {voice.strip() for line in lines for voice in _VOICE.findall(line)} if is_vtt else set()
-    plain = _MARKUP.sub("", "\n".join(lines)).split("\n")  # markup may span lines
-    words = [tuple(_ENTITY.sub(lambda match: html.unescape(match[0]), line).split()) for line in plain]
+    words = [tuple(line.split()) for line in plain_lines(lines)]
     return replace(
         timed,
         lines=tuple(line for line in words if line),
@@ -161,12 +160,7 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
         yield number + 1 - len(block), block
 
 
-def _seconds(parts: tuple[str | None, ...]) -> float:
-    hours, minutes, seconds, fraction = (part or "0" for part in parts)
-    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction) / 10 ** len(fraction)
-
-
-def _num_repeated(before: _Cue, cue: _Cue) -> int:
+def _num_repeated(before: Cue, cue: Cue) -> int:
     """The number of words at the beginning of a cue that repeat the last lines of the cue before."""
     if cue.start_seconds > before.end_seconds + _PAUSE:
         return 0
@@ -179,7 +173,7 @@ def _num_repeated(before: _Cue, cue: _Cue) -> int:
     return 0
 
 
-def _rolls(cues: Sequence[_Cue]) -> bool:
+def _rolls(cues: Sequence[Cue]) -> bool:
     """Whether at least half of the cues repeat words, and either add new ones or are very short."""
     rolling = 0
     for before, cue in pairwise(cues):
@@ -189,7 +183,7 @@ def _rolls(cues: Sequence[_Cue]) -> bool:
     return rolling > 1 and 2 * rolling >= len(cues) - 1
 
 
-def _unrolled(cues: Sequence[_Cue]) -> Iterator[Segment]:
+def _unrolled(cues: Sequence[Cue]) -> Iterator[Segment]:
     """Segments of the new words of each cue."""
     for before, cue in zip([None, *cues], cues, strict=False):
         repeated = _num_repeated(before, cue) if before is not None else 0
@@ -197,7 +191,7 @@ def _unrolled(cues: Sequence[_Cue]) -> Iterator[Segment]:
             yield _segment(cue, text=new)
 
 
-def _without_overlaps(cues: Sequence[_Cue]) -> list[Segment]:
+def _without_overlaps(cues: Sequence[Cue]) -> list[Segment]:
     """Segments of the cues, with overlapping ones merged or shortened."""
     ordered = sorted(cues, key=lambda cue: cue.start_seconds)
     overlaps = sum(cue.end_seconds > after.start_seconds + _SAME for cue, after in pairwise(ordered))
@@ -220,7 +214,7 @@ def _without_overlaps(cues: Sequence[_Cue]) -> list[Segment]:
     return segments
 
 
-def _segment(cue: _Cue, *, text: str | None = None) -> Segment:
+def _segment(cue: Cue, *, text: str | None = None) -> Segment:
     return Segment(
         start_seconds=cue.start_seconds,
         end_seconds=cue.end_seconds,

@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from asr.importing.cutting import make_utterances
 from asr.importing.sources import PROBLEMS, Candidate, SourceOptions, find_candidates
 from asr.options import check_options, option
 from asr.text.marks import find_marks
+from asr.text.numbers import spell_numbers
 
 SPLITS = ("train", "dev", "test")
 
@@ -83,18 +84,22 @@ def import_recordings(
         reading, splitting: None means the defaults.
         progress: called after each recording with the number of recordings done, and of all.
     Raises:
-        ConfigError: a source needs pyarrow, which is not installed.
+        ConfigError: a source needs pyarrow, or the spelling of numbers num2words, which is not installed.
         DataError: a source is missing or cannot be read at all, or nothing in them can be used.
     """
     output = Path(os.path.abspath(output))
+    reading = reading or SourceOptions()
     problems: list[str] = []
     candidates: list[Candidate] = []
     for source in sources:
-        for item in find_candidates(Path(source), output, reading or SourceOptions()):
+        for item in find_candidates(Path(source), output, reading):
             if isinstance(item, Candidate):
                 candidates.append(item)
             else:
                 problems.append(str(item))
+    written = [candidate.text for candidate in candidates]
+    if reading.numbers == "spell":
+        candidates = [replace(candidate, text=spell_numbers(candidate.text)) for candidate in candidates]
     ids = _ids(candidates)
 
     by_audio: dict[tuple[Path, int | None], list[int]] = defaultdict(list)
@@ -121,6 +126,7 @@ def import_recordings(
     if renamed:
         notes.append(f"{renamed} duplicate id{'s' * (renamed != 1)} renamed with the suffix -2, -3, ...")
     notes += _marked([utterance.text for utterance in utterances.values()])
+    notes += _with_numbers({utterances[index].id: written[index] for index in sorted(utterances)}, reading)
     manifests = {split: output / f"{split}.jsonl.gz" for split in SPLITS}
     members = {split: [utterances[i] for i, name in splits.items() if name == split] for split in SPLITS}
     for split, path in manifests.items():
@@ -200,6 +206,21 @@ def _marked(texts: Sequence[str]) -> list[str]:
     return [
         f"{with_marks} of {len(texts)} texts have unspoken marks, {some}: the manifests keep them, and "
         "training, scoring and alignment leave them out (option text.marks)"
+    ]
+
+
+def _with_numbers(texts: Mapping[str, str], reading: SourceOptions) -> list[str]:
+    """A note on digits in the texts as they were written, by the ids of their utterances."""
+    with_digits = [name for name, text in texts.items() if any("0" <= character <= "9" for character in text)]
+    if not with_digits:
+        return []
+    text = texts[with_digits[0]]
+    count = f"{len(with_digits)} of {len(texts)} texts"
+    if reading.numbers == "spell":
+        return [f"numbers spelled in words in {count}: {text!r:.60} is now {spell_numbers(text)!r:.80}"]
+    return [
+        f"{count} have digits, such as {text!r:.60} ({with_digits[0]}): a model that spells in letters refuses them; "
+        "write what is said, or give --numbers spell (English only)"
     ]
 
 

@@ -19,6 +19,7 @@ from asr.data.splits import find_split
 from asr.doctor.checks import KINDS, DoctorOptions
 from asr.doctor.examination import Examination, clean, examine
 from asr.errors import ConfigError, DataError
+from asr.text.normalization import TextOptions
 from tests.doctor.voices import SAMPLE_RATE, Corpus, voice
 
 LINE = 7
@@ -188,7 +189,8 @@ def test_damage_of_packed_sound(tmp_path: Path, rng, kind: str, plant, suffix: s
 
 
 def test_every_kind_is_planted_somewhere() -> None:
-    elsewhere = {"rare-character", "swapped", "mismatch", "no-match", "unknown-character", "low-rate", "common-text"}
+    elsewhere = {"swapped", "mismatch", "no-match", "low-rate", "common-text"}
+    elsewhere |= {"digits", "symbols", "other-script", "rare-character", "unknown-character"}
     elsewhere |= {"marks", "refused-marks"}
     assert {kind for _, kinds, _ in PLANTED for kind in kinds} | elsewhere == set(KINDS)
 
@@ -201,6 +203,28 @@ def test_the_same_in_several_processes(corpus: Corpus) -> None:
     assert parallel.findings == diagnose(corpus).findings
     assert parallel.cases == diagnose(corpus).cases
     assert steps == [(done, 30) for done in range(1, 31)]
+
+
+def test_texts_that_do_not_belong_in_a_small_corpus_without_a_model(corpus: Corpus) -> None:
+    for line, text in ((3, "Das Café kostet 3 €"), (5, "a Cyrillic \u0430"), (9, "fifty % & more")):
+        corpus.set_text("train", line, text)
+    kinds = ("digits", "symbols", "rare-character", "other-script")
+    messages = {(f.line, f.kind): f.message for f in diagnose(corpus).findings if f.kind in kinds}
+    assert messages.keys() == {
+        (3, "digits"), (3, "symbols"), (3, "rare-character"), (5, "rare-character"), (5, "other-script"), (9, "symbols")
+    }  # fmt: skip
+    assert messages[3, "digits"] == "'3' in 'DAS CAFÉ KOSTET 3'"
+    assert messages[3, "symbols"] == "'€' in 'DAS CAFÉ KOSTET 3 €'"
+    assert messages[3, "rare-character"] == "'É' (U+00C9) in 'DAS CAFÉ KOSTET 3'"
+    assert messages[5, "other-script"].startswith("Cyrillic, not Latin: 'А' (U+0410)")
+    assert messages[9, "symbols"].startswith("'%', '&' in")
+
+
+def test_numbers_that_training_spells_are_no_fault(corpus: Corpus) -> None:
+    pytest.importorskip("num2words")
+    corpus.set_text("train", 3, "it costs 3 €")
+    spelled = diagnose(corpus, options=DoctorOptions(text=TextOptions(numbers="spell")))
+    assert not {kind for _, _, kind in found(spelled)} & {"digits", "symbols"}
 
 
 def test_characters_outside_the_alphabet(corpus: Corpus) -> None:
@@ -216,10 +240,10 @@ def test_characters_outside_the_alphabet(corpus: Corpus) -> None:
 
 def test_a_character_that_no_other_utterance_has(tmp_path: Path, rng) -> None:
     corpus = Corpus(tmp_path, rng, counts=(100, 2))
-    corpus.set_text("train", LINE, corpus.text("train", LINE) + " 7")
-    examination = diagnose(corpus)
+    corpus.set_text("train", LINE, corpus.text("train", LINE) + " ç")
+    examination = diagnose(corpus, options=DoctorOptions(text=TextOptions(language="de")))
     assert found(examination) == {("train.jsonl", LINE, "rare-character")}
-    assert "'7' (U+0037)" in examination.findings[0].message
+    assert "'Ç' (U+00C7)" in examination.findings[0].message
 
 
 def test_short_and_usual_sentences_may_be_in_both(corpus: Corpus) -> None:
@@ -300,6 +324,9 @@ def test_texts_that_are_swapped_or_of_something_else(tone_run: tuple[Path, list[
         return {(finding.line, finding.kind) for finding in examination.findings}
 
     assert diagnosis() == set()
+    for hear in (False, True):
+        cases = examine({str(manifest): "train"}, recognizer=recognizer, hear=hear).cases
+        assert [case.match.heard if case.match else None for case in cases] == [case.text * hear for case in cases]
     texts = [line["supervisions"][0]["text"] for line in lines]
     at = next(i for i in range(40) if len(texts[i]) == len(texts[i + 1]) > 5 and texts[i] != texts[i + 1])
     lines[at]["supervisions"][0]["text"], lines[at + 1]["supervisions"][0]["text"] = texts[at + 1], texts[at]

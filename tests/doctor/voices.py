@@ -13,6 +13,7 @@ import soundfile
 from asr.data.manifest import Utterance, write_manifest
 
 SAMPLE_RATE = 16_000
+NASTY = "quick </td><script>alert('1')</script> \u202ebrown \x1b[31mfox & co"  # a text
 WORDS = ("quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "while", "seven", "wizards", "mix", "juice", "vex")
 
 

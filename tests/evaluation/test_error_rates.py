@@ -23,8 +23,7 @@ class Parrot:
     """In place of a recogniser: says the texts it was given, one after the other; an error stands for itself."""
 
     def __init__(self, texts: list[str | AsrError], *, text: TextOptions | None = None):
-        config = SimpleNamespace(text=text or TextOptions(), name="parrot")
-        self.model = SimpleNamespace(sample_rate=RATE, config=config)
+        self.model = SimpleNamespace(sample_rate=RATE, text=text or TextOptions(), name="parrot")
         self.texts = texts
         self.heard: list[np.ndarray] = []
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic.model import read_config, write_config
+from asr.acoustic.config import read_config, write_config
 from asr.cli.evaluate import main
 from asr.data.manifest import read_manifest
 from asr.decoding import beam_search as search
@@ -25,7 +25,8 @@ from asr.evaluation.error_rates import evaluate
 from asr.evaluation.tuning import GRID, prior_of, store_decoding, tune, tune_decoding
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import characters
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.options import replace_options, to_json
 from asr.text.alphabet import BLANK, Alphabet
 
@@ -224,7 +225,7 @@ def test_confidences_are_truer_with_what_was_tuned(folder, tone_corpus, decoding
         "confidence_power": 0.0,
         "greedy_confidence_power": 0.0,
     }
-    recognizer = asr.load(folder, device="cpu", precision="float32", decoding={**decoding, **vain})
+    recognizer = asr.load(folder, device="cpu", precision="float32", runtime="torch", decoding={**decoding, **vain})
     with torch.no_grad():
         for parameter in recognizer.model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -21,6 +21,7 @@ from asr.errors import ChoiceWarning, ConfigError, DataError
 from asr.files.reading import open_regular
 from asr.importing.sources import SourceOptions
 from asr.importing.utterances import Imported, SplitOptions, choose_split, import_recordings
+from asr.text import numbers
 from tests.doctor.voices import SAMPLE_RATE, voice
 
 ALL_TRAIN = SplitOptions(dev=0.0, test=0.0)
@@ -544,7 +545,7 @@ def table(folder: Path, rng, speakers: list[str]) -> Path:
     rows = ["path,text,speaker"]
     for number, speaker in enumerate(speakers):
         record(folder / f"{number:03d}.wav", rng, seconds=0.1)
-        rows.append(f"{number:03d}.wav,text {number},{speaker}")
+        rows.append(f"{number:03d}.wav,words,{speaker}")
     (folder / "t.csv").write_text("\n".join(rows))
     return folder / "t.csv"
 
@@ -764,3 +765,26 @@ def test_parquet_files(folder: Path, rng) -> None:
         parquet.write_table(pyarrow.Table.from_pylist(rows), folder / f"{name}.parquet")
         assert import_recordings([folder], folder / "out", splitting=ALL_TRAIN).counts == counts
         (folder / f"{name}.parquet").unlink()
+
+
+def test_numbers_are_counted_or_spelled(folder: Path, rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(folder / "a.wav", rng).with_name("a.txt").write_text("In 1923, 100 %")
+    record(folder / "b.wav", rng).with_name("b.txt").write_text("no number")
+    utterances, made = imported(folder)
+    assert [utterance.text for utterance in utterances] == ["In 1923, 100 %", "no number"]
+    assert any(
+        note.startswith("1 of 2 texts have digits, such as 'In 1923, 100 %' (a): ") and "--numbers spell" in note
+        for note in made.notes
+    )
+    spell = SourceOptions(numbers="spell")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "num2words", None)
+        numbers.year.cache_clear()
+        with pytest.raises(ConfigError, match=r"pip install 'asr\[numbers\]'"):
+            imported(folder, reading=spell, output="none")
+        assert not (folder.parent / "none").exists()
+    pytest.importorskip("num2words")
+    utterances, made = imported(folder, reading=spell)
+    spoken = "In nineteen twenty three, one hundred percent"
+    assert [utterance.text for utterance in utterances] == [spoken, "no number"]
+    assert f"numbers spelled in words in 1 of 2 texts: 'In 1923, 100 %' is now {spoken!r}" in made.notes
