@@ -71,6 +71,7 @@ def prepare(
     sources: Sequence[str | os.PathLike[str]],
     cmudict: str | os.PathLike[str],
     output: str | os.PathLike[str],
+    convert: bool = True,
     note: Callable[[str], None],
     progress: bool | None = None,
 ) -> dict[str, Path]:
@@ -84,6 +85,7 @@ def prepare(
         sources: collections; all corpora must have different names.
         cmudict: as for `read_cmudict`.
         output: folder to write to.
+        convert: if false, all files are used in place.
         note: called with a sentence for each reason that utterances are left out of train.
         progress: bars on stderr; None means only on a terminal.
     Raises:
@@ -97,9 +99,8 @@ def prepare(
         raise DataError("there must be utterances to train on, but there are none", path=", ".join(map(str, sources)))
     used = train + [entry for entry in entries if entry.split != "train"]
     hidden = None if progress is None else not progress  # tqdm: None hides the bar unless stderr is a terminal
-    utterances = {
-        entry.id: _utterance(entry, output / "audio") for entry in tqdm(used, desc="audio", unit="file", disable=hidden)
-    }
+    audio = output / "audio" if convert else None
+    utterances = {entry.id: _utterance(entry, audio) for entry in tqdm(used, desc="audio", unit="file", disable=hidden)}
     members: dict[str, list[Utterance]] = defaultdict(list)
     for entry in used:
         members["train" if entry.split == "train" else f"{entry.corpus}-{entry.split}"].append(utterances[entry.id])
@@ -189,10 +190,10 @@ def _trainable(entries: list[_Entry], note: Callable[[str], None]) -> list[_Entr
     return usable
 
 
-def _utterance(entry: _Entry, folder: Path) -> Utterance:
-    """The utterance of an entry; its audio is converted to FLAC in `folder` unless it is FLAC or WAV."""
+def _utterance(entry: _Entry, folder: Path | None) -> Utterance:
+    """The utterance of an entry; its audio is converted to FLAC in `folder`, if any, unless it is FLAC or WAV."""
     path = entry.path
-    if path.suffix.lower() not in (".flac", ".wav"):
+    if folder and path.suffix.lower() not in (".flac", ".wav"):
         path = folder / f"{entry.id}.flac"
         if not path.is_file():
             content = io.BytesIO()

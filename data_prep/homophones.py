@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.corpora.lm_text import split_sentences
+from asr.corpora.lm_text import speak_titles, split_sentences
 from asr.corpora.pronunciations import Dictionary
 from asr.errors import DataError
 from asr.files.writing import write_whole
@@ -141,7 +141,7 @@ def prepare(
 def _sentences(paths: Iterable[str | os.PathLike[str]], options: TextOptions) -> Iterator[str]:
     for path in paths:
         for line in read_lines(path):
-            yield from (normalize(sentence, options) for sentence in split_sentences(line))
+            yield from (normalize(sentence, options) for sentence in split_sentences(speak_titles(line)))
 
 
 def _common_spelling(word: str) -> str:

@@ -2,7 +2,7 @@
 
 Each line of a text file is a sentence or a paragraph, as for `asr.lm.corpus`. The result has one sentence per line:
 lines are split after a full stop, question or exclamation mark before a capital, but not after the abbreviations before
-names.
+names. Mr, Mrs, Dr, and St before a name become Mister, Missus, Doctor and Saint, as they are spoken.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from asr.files.writing import replacing
 from asr.lm.corpus import read_lines
 from asr.text.normalization import TextOptions, normalize
 
+_SPOKEN = {"Mr": "Mister", "Mrs": "Missus", "Dr": "Doctor", "St": "Saint"}
+_TITLE = re.compile(r"\b(Mr|Mrs|Dr|St(?=\.?\s+[A-Z]))\b\.?")  # not the St of a street
 _END = re.compile(r"""(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])[.!?]+["')]*\s+(?=["'(]*[A-Z])""")
 
 
@@ -48,7 +50,7 @@ def write_lm_text(
     with replacing(destination) as file:
         for source in map(Path, sources):
             num_shared = num_foreign = num_written = num_words = 0
-            for line in read_lines(source):
+            for line in map(speak_titles, read_lines(source)):
                 if withheld.shares(normalize(line, options)):
                     num_shared += 1
                     continue
@@ -67,6 +69,11 @@ def write_lm_text(
                 "model lacks"
             )
     return Path(destination)
+
+
+def speak_titles(line: str) -> str:
+    """The line with titles as they are spoken: Mr. and Mrs. Bennet -> Mister and Missus Bennet."""
+    return _TITLE.sub(lambda title: _SPOKEN[title[1]], line)
 
 
 def split_sentences(line: str) -> list[str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
-from asr.acoustic.model import AcousticModel, find_model, read_config, write_config
+from asr.acoustic.config import read_config, write_config
+from asr.acoustic.folder import find_model
+from asr.acoustic.model import AcousticModel
 from asr.cli.arguments import Parser, at_least, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
 from asr.cli.evaluate import table
@@ -77,7 +79,7 @@ class Recipe:
         about: its description, in a sentence.
         examples: for --help, one command per line.
         corpus, licence: for the model's provenance.
-        epochs: default number of passes over the training data.
+        epochs: default number of passes over the training data; None: `configure` chooses if args.epochs is None.
         prepare: manifests by name.
         configure: the training configuration, from the manifests and the command line.
         stored: format of the packed model's weights.
@@ -98,7 +100,7 @@ class Recipe:
     examples: str
     corpus: str
     licence: str
-    epochs: int
+    epochs: int | None
     prepare: Prepare
     configure: Callable[[Mapping[str, Path], argparse.Namespace], TrainingConfig]
     stored: Stored = "float16"
@@ -129,7 +131,8 @@ class Recipe:
         add("--source", type=Path, metavar="PATH", help=self.source, **several)
         add("--output", type=Path, default=output, metavar="DIR", help=f"default: {output}")
         add("--seed", type=at_least(0), default=0, metavar="N", help="seed of all random numbers (default: 0)")
-        add("--epochs", type=at_least(2), default=self.epochs, metavar="N", help=f"default: {self.epochs}")
+        epochs = self.epochs or "see the recipe's README"
+        add("--epochs", type=at_least(2), default=self.epochs, metavar="N", help=f"default: {epochs}")
         add(
             "--batch-seconds",
             type=at_least(1),
@@ -172,30 +175,29 @@ class Recipe:
         config = self.configure(manifests, args)
         if args.batch_seconds:
             config = replace(config, data=replace(config.data, batch_seconds=args.batch_seconds))
-        train_acoustic_model(
-            smaller(config) if args.smoke else config,
-            folder,
-            device=args.device,
-            note=note,
-            progress=progress,
-            processes=args.nproc,
-            workers=args.workers,
-        )
-        model = folder / self.name
-        AcousticModel.load(folder / "model").save(model, stored=self.stored, files_from=folder / "model")
         tuned_on = [name for name in self.tuned_on if name in manifests] or ["dev"]
         patterns = (*self.measured, *tuned_on) if self.decoding else self.measured
         measured = {
             name: path for name, path in manifests.items() if any(fnmatchcase(name, pattern) for pattern in patterns)
         }
         evaluations: dict[str, Evaluation] = {}
-        own = read_config(model).decoding  # from the initial model, if it has any
-        kept_ways = {"": GREEDY} | ({} if own.greedy else {f", beam of {own.search.beam_width}": None})
-        for way, options in kept_ways.items():
-            if config.init:
-                start = find_model(config.init)
+        if config.init:  # before training, so that no choice made since can change it
+            start = find_model(config.init)
+            start_ways = ways_of(start)
+            for way, options in start_ways.items():
                 evaluations |= measure(start, measured, device=args.device, way=f"{way}, before", decoding=options)
+        how: dict[str, Any] = {"device": args.device, "processes": args.nproc, "workers": args.workers}
+        fitted = smaller(config) if args.smoke else config
+        train_acoustic_model(fitted, folder, note=note, progress=progress, **how)
+        trained = folder / "model"
+        model = folder / self.name
+        AcousticModel.load(trained).save(model, stored=self.stored, files_from=trained)
+        kept_ways = ways_of(model)
+        for way, options in kept_ways.items():
             evaluations |= measure(model, measured, device=args.device, way=way, decoding=options)
+        if config.init:
+            for sentence in compared(evaluations, measured, before=[*start_ways][-1], after=[*kept_ways][-1]):
+                note(sentence)
         ways = self.decoding(args, manifests, model, note=note, progress=progress) if self.decoding else {}
         for name, options in ways.items():
             recognizer = load(model, device=args.device, decoding=options)
@@ -223,6 +225,29 @@ class Recipe:
             "results": {name: {"wer": values["wer"], "cer": values["cer"]} for name, values in figures.items()},
         }
         write_config(model, replace(config, provenance={**trained, **provenance}))
+
+
+def ways_of(model: Path) -> dict[str, DecodingOptions | None]:
+    """How to measure a model folder, by the words for it: greedily, and last with its own options, None."""
+    own = read_config(model).decoding
+    return {"": GREEDY} | ({} if own.greedy else {f", beam of {own.search.beam_width}": None})
+
+
+def compared(evaluations: Mapping[str, Evaluation], names: Iterable[str], *, before: str, after: str) -> Iterator[str]:
+    """For each manifest, a sentence on the errors of the start model and of the new one, each as it decodes by default.
+
+    Args:
+        evaluations: by the name of the manifest, the way of decoding, and ", before" for the start model.
+        names: of the manifests.
+        before, after: the ways of decoding by default; see `ways_of`.
+    """
+    for name in names:
+        old, new = evaluations[f"{name}{before}, before"], evaluations[f"{name}{after}"]
+        rates = [getattr(evaluation, evaluation.headline).counts.rate for evaluation in (old, new)]
+        yield (
+            f"{name}: {100 * rates[0]:.1f} % {old.headline.upper()} before ({before[2:] or 'greedy'}), "
+            f"{100 * rates[1]:.1f} % after ({after[2:] or 'greedy'})"
+        )
 
 
 def measure(

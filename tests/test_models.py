@@ -14,11 +14,12 @@ import pytest
 import torch
 
 import asr
-from asr.acoustic.model import embedded_models, find_model, read_config
+from asr.acoustic.config import read_config
+from asr.acoustic.folder import embedded_models, find_model
 from asr.audio.waveform import read_audio
 from asr.corpora import an4
 from asr.data.manifest import read_manifest
-from asr.lm.rnn import embedded_language_models
+from asr.lm.recurrent import embedded_language_models
 from asr.recognition.recognizer import Recognizer
 from asr.text.metrics import wer
 from asr.text.normalization import normalize
@@ -61,8 +62,8 @@ def test_they_are_small():
         for name, folder in {**embedded_models(), **embedded_language_models()}.items()
     }
     assert sizes["an4"] < 15e6
-    assert sizes["english"] + sizes["english-lm"] < 40e6
-    assert sum(sizes.values()) < 55e6
+    assert sizes["english"] + sizes["english-lm"] < 50e6
+    assert sum(sizes.values()) < 60e6
 
 
 def test_the_default_is_general_english():
@@ -88,7 +89,7 @@ def test_error_rate_is_what_the_provenance_says(recognizer, test_set, texts):
 @needs_corpus
 def test_padding_does_not_leak_into_any_utterance(recognizer, test_set, texts):
     waveforms, _ = test_set
-    model = recognizer.model
+    model = asr.load("an4", device="cpu", precision="float32", runtime="torch").model
     order = sorted(range(len(waveforms)), key=lambda index: index % 7)  # ragged batches, not sorted by length
     with torch.inference_mode():
         for begin in range(0, len(order), 26):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.options import EncoderOptions
 from asr.cli.arguments import Parser, at_least
 from asr.corpora import aishell
 from asr.text.normalization import TextOptions

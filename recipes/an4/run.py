@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.options import EncoderOptions
 from asr.corpora import an4
 from asr.data.manifest import read_manifest
 from asr.decoding.options import DecodingOptions
 from asr.files.writing import write_whole
-from asr.lm.rnn import LanguageModel, NetworkOptions
+from asr.lm.recurrent import NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import VocabularyOptions
 from asr.training.augmentation import AugmentOptions
 from asr.training.config import (

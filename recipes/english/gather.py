@@ -3,6 +3,7 @@
     python -m recipes.english.gather librispeech LibriSpeech/dev-clean collection/librispeech_dev_clean --split test
     python -m recipes.english.gather ljspeech LJSpeech-1.1 collection/ljspeech
     python -m recipes.english.gather arctic cmu_us_slt_arctic collection/arctic_slt
+    python -m recipes.english.gather rhasspy dataset-voice-kathleen collection/kathleen_more --without rhasspy_kathleen
     python -m recipes.english.gather african-storybook asp-audio/en collection/african_storybook --texts asp-source/en
 
 Layouts:
@@ -12,6 +13,8 @@ Layouts:
                         https://keithito.com/LJ-Speech-Dataset, public domain; one speaker
     arctic              arctic_a0001.wav, here or in wav/, one folder per speaker; etc/txt.done.data, or --texts FILE,
                         with lines of `( arctic_a0001 "text" )`; http://festvox.org/cmu_arctic, free of restrictions
+    rhasspy             data/NAME.wav, each with its text in data/NAME.txt; the speaker is the folder's name after
+                        `dataset-voice-`; https://github.com/rhasspy/dataset-voice-kathleen, CC0
     african-storybook   0001_a-very-tall-man/mp3/02.mp3, README.md with a table of licences and readers; in the folder
                         --texts the file 0001_*.md, whose section n (`##`) is page n + 1, after the title page;
                         https://github.com/global-asp, CC BY (stories under CC BY-NC are left out)
@@ -97,6 +100,14 @@ def arctic(corpus: Path, texts: Path | None) -> Iterator[Recording]:
             yield Recording(name=match["name"], audio=audio, text=match["text"], speaker=f"arctic-{corpus.name}")
 
 
+def rhasspy(corpus: Path, texts: Path | None) -> Iterator[Recording]:
+    """The recordings of one speaker; those with the same text are different readings."""
+    speaker = corpus.resolve().name.removeprefix("dataset-voice-")
+    for text in sorted((corpus / "data").glob("[!.]*.txt")):
+        words = " ".join(read_text(text).split())
+        yield Recording(name=text.stem, audio=text.with_suffix(".wav"), text=words, speaker=speaker)
+
+
 def african_storybook(corpus: Path, texts: Path | None) -> Iterator[Recording]:
     """The pages of the stories under CC BY, without title pages, to whose text readers add names."""
     if texts is None:
@@ -123,6 +134,7 @@ LAYOUTS: dict[str, Layout] = {
     "librispeech": librispeech,
     "ljspeech": ljspeech,
     "arctic": arctic,
+    "rhasspy": rhasspy,
     "african-storybook": african_storybook,
 }
 

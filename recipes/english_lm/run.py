@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.cli.arguments import Parser, show_progress
+from asr.cli.arguments import Parser, at_least, show_progress
 from asr.cli.command import INTERRUPTED, noter, run_command, say, set_threads, write_result
 from asr.cli.train import add_processes
 from asr.corpora import homophones
@@ -26,7 +26,8 @@ from asr.errors import DataError, InputError
 from asr.lm.corpus import read_sentences
 from asr.lm.ngram import NgramModel
 from asr.lm.perplexity import SentenceScore, TextScore
-from asr.lm.rnn import LanguageModel, NetworkOptions
+from asr.lm.recurrent import NetworkOptions
+from asr.lm.rnn import LanguageModel
 from asr.lm.scoring import NgramScorer, Scorer, score_stream
 from asr.lm.vocabulary import VocabularyOptions
 from asr.text.normalization import TextOptions, normalize
@@ -39,13 +40,15 @@ PROG = "recipes/english_lm/run.py"
 NAME = "english-lm"
 TEXT = TextOptions()
 CHARACTERS = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-LEARNED, DEV, TEST = ("novels", "common_voice_sentences"), "novels_dev", "novels_test"
+LEARNED = ("novels", "eltec", "standard_ebooks", "common_voice_sentences")
+DEV, TEST = "novels_dev", "novels_test"
 MAX_WORDS = 40_000
 WEIGHTS = [tenths / 10 for tenths in range(1, 10)]  # weight of the n-gram model in a mixture
 
 EXAMPLES = """\
-The text folder holds novels, novels_dev, novels_test, common_voice_sentences
-and cmudict, each .txt.xz. Sentences that share eight words with a --withhold
+The text folder holds novels, eltec, standard_ebooks (all three made by
+recipes.english_lm.texts), novels_dev, novels_test, common_voice_sentences and
+cmudict, each .txt.xz. Sentences that share eight words with a --withhold
 file or with the held-out books are left out: manifests (.jsonl.gz), tables with
 a column `transcript` (.tsv), or plain texts.
 
@@ -71,7 +74,7 @@ class Result:
     pairs: int
 
 
-def configuration(data: Path, *, unit: str) -> LanguageTrainingConfig:
+def configuration(data: Path, *, unit: str, epochs: int) -> LanguageTrainingConfig:
     """The choices of this recipe; their costs and effects are in its README.md."""
     words = unit == "word"
     return LanguageTrainingConfig(
@@ -86,7 +89,7 @@ def configuration(data: Path, *, unit: str) -> LanguageTrainingConfig:
         network=NetworkOptions(hidden_size=640, embedding_size=256, divisor=2)
         if words
         else NetworkOptions(hidden_size=512, embedding_size=64),
-        loop=LanguageLoopOptions(epochs=3 if words else 1, learning_rate=2e-3, warmup_epochs=0.02),
+        loop=LanguageLoopOptions(epochs=epochs, learning_rate=2e-3, warmup_epochs=0.02),
         name=NAME,
         description="general English, from books and everyday sentences; capitals without punctuation",
     )
@@ -115,6 +118,13 @@ def make_parser() -> Parser:
         default=("ngram", "words"),
         metavar="MODEL",
         help="ngram, words, characters (default: ngram words)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=at_least(1),
+        default=2,
+        metavar="N",
+        help="of the words; of the characters always 1 (default: 2)",
     )
     add_processes(parser)
     return parser
@@ -205,7 +215,7 @@ def train(model: str, args: argparse.Namespace, note: Callable[[str], None]) -> 
     if (folder / "model").exists():
         return LanguageModel.load(folder / "model")
     set_threads(args)
-    config = configuration(data, unit=model.removesuffix("s"))
+    config = configuration(data, unit=model.removesuffix("s"), epochs=args.epochs if model == "words" else 1)
     progress = show_progress(args)
     return train_language_model(config, folder, device=args.device, note=note, progress=progress, processes=args.nproc)
 
@@ -272,9 +282,10 @@ def table(results: Sequence[Result]) -> Iterator[str]:
 def provenance(results: Sequence[Result]) -> dict[str, object]:
     """The provenance of the model: texts, licences and scores."""
     return {
-        "corpus": "English novels out of copyright, Common Voice and Tatoeba sentences, dialogues and speeches",
-        "licence": "public domain (novels, speeches), CC0 (Common Voice), CC BY 2.0 FR (Tatoeba), 3.0 (CLINC150), "
-        "4.0 (NLU-Evaluation-Data, Taskmaster-4), the terms of the ANC (MASC)",
+        "corpus": "English books out of copyright, many of them from ELTeC and Standard Ebooks; Common Voice and "
+        "Tatoeba sentences, dialogues and speeches",
+        "licence": "public domain (books, speeches), CC0 (Standard Ebooks, Common Voice), CC BY 4.0 (ELTeC, "
+        "NLU-Evaluation-Data, Taskmaster-4), 3.0 (CLINC150), 2.0 FR (Tatoeba), the terms of the ANC (MASC)",
         "results": {
             result.name: {
                 "dev perplexity": round(result.dev.word_perplexity, 2),

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
+from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.cli.arguments import Parser
 from asr.corpora import fsdd
 from asr.decoding.options import DecodingOptions

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.options import EncoderOptions
 from asr.cli.arguments import Parser, at_least
 from asr.corpora import librispeech
 from asr.corpora.download import download

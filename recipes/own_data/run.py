@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from asr.acoustic.model import find_model, read_config
+from asr.acoustic.config import ModelConfig, read_config
+from asr.acoustic.folder import find_model
 from asr.cli.arguments import Parser, add_options, given_options
-from asr.errors import ConfigError
+from asr.data.manifest import read_manifest, spelled_text
+from asr.errors import ConfigError, DataError
 from asr.importing.sources import SourceOptions
 from asr.importing.utterances import SPLITS, SplitOptions, import_recordings
+from asr.text.alphabet import Alphabet
 from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
+from asr.training.fine_tuning import fine_tuning_options
 from recipes.stages import Note, Recipe
 
 
@@ -24,17 +29,27 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--init",
         metavar="NAME|DIR",
-        help="start from this embedded model or model folder (default: the default model)",
+        help="start from this embedded model, model folder or run folder (default: the default model)",
+    )
+    parser.add_argument(
+        "--extend-alphabet",
+        action="store_true",
+        help="add the characters of the texts that the start model lacks; its language models do not know them and are "
+        "lost, so that the result decodes greedily (default: refuse such texts)",
     )
 
 
 def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: bool | None) -> Mapping[str, Path]:
-    """Manifests of train, dev and test, split by speaker, by recording or by utterance.
+    """Manifests of train, dev and test: those that the source has, or new ones of its recordings.
 
-    The first of these that fills all three splits is used: there may be one speaker, or one long recording.
+    Recordings are split by speaker, by recording or by utterance: the first of these that fills all three splits is
+    used, since there may be one speaker, or one long recording.
     """
     if args.source is None:
         raise ConfigError("the recordings must be given: --source PATH, a folder or a table as for asr-data import")
+    if imported := manifests_in(args.source):
+        note(f"using the manifests in {args.source}: {', '.join(path.name for path in imported.values())}")
+        return imported
     shares = SplitOptions(dev=0.15, test=0.15)
     for splitting in (shares, replace(shares, split_by="recording"), replace(shares, split_by="utterance")):
         reading = given_options(args, SourceOptions)
@@ -49,24 +64,66 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
     return result.manifests
 
 
+def manifests_in(folder: Path) -> dict[str, Path]:
+    """The manifests that `asr-data import` wrote into a folder, cleaned if `asr-data check --fix` did; or none.
+
+    Raises:
+        ConfigError: only some are cleaned, so that faults of the others would be used.
+    """
+    by_kind = {
+        end: {split: path for split in SPLITS if (path := folder / f"{split}{end}.jsonl.gz").is_file()}
+        for end in (".clean", "")
+    }
+    clean, plain = by_kind.values()
+    if not {"train", "dev"} <= plain.keys() | clean.keys():
+        return {}
+    if clean and (missing := plain.keys() - clean.keys()):
+        raise ConfigError(f"{folder} has no cleaned manifest of {', '.join(missing)}: asr-data check --fix all of them")
+    return clean or plain
+
+
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe: the model's own, with a tenth of the usual learning rate."""
+    """The start model's shape, and the choices by rule for so many recordings."""
     start = find_model(args.init)
     model = read_config(start)
+    if not args.extend_alphabet:
+        check_characters(manifests, model)
+    chosen = fine_tuning_options(read_manifest(manifests["train"]))
+    loop = chosen["loop"] | ({"epochs": args.epochs} if args.epochs else {})
     return TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train"]),), dev=(str(manifests["dev"]),), batch_seconds=60.0, max_seconds=30.0
         ),
         text=model.text,
         frontend=model.frontend,
-        augment=AugmentOptions(time_mask_max_frames=30, frequency_mask_max_bins=15),
+        augment=AugmentOptions(**chosen["augment"]),
         encoder=model.encoder,
-        loop=LoopOptions(epochs=args.epochs, seed=args.seed, learning_rate=3e-4, warmup_epochs=1.0),
+        loop=LoopOptions(**loop, seed=args.seed),
         init=str(start),
-        init_alphabet="extend",
+        init_alphabet="extend" if args.extend_alphabet else "keep",
         name="own_data",
         description=f"fine-tuned from {model.name or start.name}",
     )
+
+
+def check_characters(manifests: Mapping[str, Path], model: ModelConfig) -> None:
+    """Check that the start model can write all texts.
+
+    Raises:
+        DataError: it cannot; the message names the first such utterance and its characters.
+    """
+    alphabet = Alphabet(model.characters)
+    for path in manifests.values():
+        for utterance in read_manifest(path):
+            dropped: Counter[str] = Counter()
+            alphabet.encode(spelled_text(utterance, model.text), dropped=dropped)
+            if dropped:
+                raise DataError(
+                    f"the alphabet of the start model must have the characters of {utterance.id!r}, but lacks "
+                    f"{', '.join(map(repr, sorted(dropped)))} in {utterance.text!r:.80}; correct the text, give "
+                    "--numbers spell (numbers in English words), or --extend-alphabet, which loses the language models",
+                    path=path,
+                )
 
 
 RECIPE = Recipe(
@@ -77,10 +134,10 @@ RECIPE = Recipe(
   python -m recipes.own_data.run --source texts.csv --init runs/english/seed-0/english""",
     corpus="own recordings",
     licence="not published",
-    epochs=20,
+    epochs=None,
     prepare=prepare,
     configure=configure,
-    source="folder or table of recordings, as for asr-data import",
+    source="folder or table of recordings, as for asr-data import; or the folder of manifests that it wrote",
     add_flags=add_flags,
 )
 main = RECIPE.main

@@ -12,8 +12,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
+from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.corpora import yesno
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoding.options import DecodingOptions

@@ -107,6 +107,15 @@ def test_only_what_is_slow_to_read_is_converted(tmp_path: Path, collection: Path
     assert soundfile.info(converted).duration == pytest.approx(1.0, abs=0.1)
 
 
+def test_nothing_is_converted_if_the_files_are_to_be_kept(tmp_path: Path, collection: Path, cmudict: Path) -> None:
+    made = english.prepare(sources=[collection], cmudict=cmudict, output=tmp_path / "out", convert=False, note=print)
+    utterances = {utterance.id: utterance for utterance in read_manifest(made["train"], check_audio=True)}
+    mp3 = utterances["librispeech_train_clean_5/read"]
+    assert mp3.audio == collection / "librispeech_train_clean_5" / "read.mp3"
+    assert mp3.duration_seconds == pytest.approx(1.0, abs=0.1)
+    assert not (tmp_path / "out" / "audio").exists()
+
+
 def test_again_it_converts_nothing_and_gives_the_same(
     tmp_path: Path, collection: Path, cmudict: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,17 @@ def test_arctic(tmp_path: Path, published: bool) -> None:
     assert rows(tmp_path / "arctic") == [("arctic_a0001.flac", "Author of the trail.", "arctic-slt", "train")]
 
 
+def test_rhasspy(tmp_path: Path) -> None:
+    corpus = tmp_path / "dataset-voice-ann"
+    for name in ("a0001_15", "a0001_16"):
+        record(corpus / "data" / f"{name}.wav", rate=48000)
+        (corpus / "data" / f"{name}.txt").write_text("Author of\nthe trail.\n")
+    assert gather.main(["rhasspy", str(corpus), str(tmp_path / "ann")]) == 0
+    assert rows(tmp_path / "ann") == [
+        (f"{name}.flac", "Author of the trail.", "ann", "train") for name in ("a0001_15", "a0001_16")
+    ]
+
+
 def storybook(root: Path) -> tuple[Path, Path]:
     audio, texts = root / "asp-audio" / "en", root / "asp-source" / "en"
     line = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,13 @@ import pytest
 import soundfile
 
 import asr
+from asr.acoustic.options import FrontendOptions
+from asr.acoustic.shapes import WhisperShape
 from asr.corpora import librispeech
 from asr.data.manifest import read_manifest
+from asr.errors import ConfigError
 from asr.lm.rnn import LanguageModel
+from asr.training.initial import make_model
 from recipes import stages
 from recipes.aishell import run as aishell
 from recipes.an4 import run as an4
@@ -25,6 +30,7 @@ from recipes.mini_librispeech import run as mini_librispeech
 from recipes.own_data import run as own_data
 from recipes.yesno import run as yesno
 from tests import tones
+from tests.whispers import write_folder
 
 CORPORA = Path(os.environ.get("ASR_CORPORA", "../shared/corpora"))
 needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no corpora at {CORPORA} (set ASR_CORPORA)")
@@ -131,6 +137,17 @@ def test_mini_librispeech(books: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")
+def test_mini_librispeech_on_a_pretrained_encoder(books: Path, tmp_path: Path) -> None:
+    shape = WhisperShape(d_model=24, encoder_layers=2, encoder_attention_heads=3, encoder_ffn_dim=32)
+    encoder = write_folder(tmp_path / "whisper", shape)
+    arguments = ["--source", str(books), "--output", str(tmp_path / "out"), "--pretrained", str(encoder)]
+    assert mini_librispeech.main([*arguments, "--smoke", "--quiet"]) == 0
+    model = tmp_path / "out" / "smoke" / "mini_librispeech"
+    assert list(results(model)) == ["dev-clean-2"]
+    assert json.loads((model / "config.json").read_text())["provenance"]["pretrained"]["name"] == "someone/encoder"
+
+
+@pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")
 def test_mini_librispeech_learns_phones_where_there_is_a_dictionary(books: Path, tmp_path: Path) -> None:
     (tmp_path / "cmudict").write_text("ABC  AH0 B K\nCAB  K AE1 B\n")
     arguments = ["--source", str(books), "--output", str(tmp_path / "out"), "--smoke", "--quiet"]
@@ -185,6 +202,33 @@ def test_own_data(recordings: Path, tmp_path: Path, tone_run: tuple[Path, list[s
     assert {f"{name}, before" for name in found if "," not in name} == {name for name in found if "," in name}
 
 
+def test_own_data_with_digits(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One text with a year is refused before any work; to extend the alphabet is a choice, and says what is lost."""
+    for number in range(6):  # some of them are for training
+        (recordings / f"{number}.txt").write_text("ab 19")
+    output, start = tmp_path / "out", tmp_path / "start"
+    frontend = FrontendOptions(sample_rate=8000, num_mel_bins=20, normalization="utterance")
+    make_model(tones.make_config(tmp_path, frontend=frontend), ["A B C"]).save(start)
+    flags = ["--source", str(recordings), "--output", str(output), "--init", str(start)]
+    assert own_data.main([*flags, "--epochs", "2", "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"must have the characters of '\d', but lacks '1', '9' in 'ab 19'; correct the text", error)
+    assert "--numbers spell" in error and "--extend-alphabet, which loses the language models" in error
+    assert not (output / "seed-0").exists()
+    order: list[str] = []
+    train, measure = stages.train_acoustic_model, stages.measure
+    monkeypatch.setattr(
+        stages, "train_acoustic_model", lambda *args, **how: (order.append("train"), train(*args, **how))
+    )
+    monkeypatch.setattr(stages, "measure", lambda *args, **how: (order.append(how["way"]), measure(*args, **how))[1])
+    assert own_data.main([*flags, "--epochs", "2", "--extend-alphabet"]) == 0
+    assert order == [", before", "train", ""]
+    assert "% WER before (greedy), " in capsys.readouterr().err
+    assert "1" in json.loads((output / "seed-0" / "own_data" / "config.json").read_text())["characters"]
+
+
 @pytest.mark.parametrize(
     ("main", "arguments", "message"),
     [
@@ -205,6 +249,21 @@ def test_too_few_recordings(recordings: Path, tmp_path: Path, capsys: pytest.Cap
         path.unlink()  # one is left
     assert own_data.main(["--source", str(recordings), "--output", str(tmp_path / "out"), "--quiet"]) == 2
     assert "there must be utterances for" in capsys.readouterr().err
+
+
+def test_manifests_of_an_import_are_used_cleaned_if_they_were(tmp_path: Path) -> None:
+    args = own_data.RECIPE.make_parser().parse(["--source", str(tmp_path)])
+    names = ["train.jsonl.gz", "dev.jsonl.gz", "train.clean.jsonl.gz", "dev.clean.jsonl.gz"]
+    assert own_data.manifests_in(tmp_path) == {}
+    for name in names[:2]:
+        (tmp_path / name).touch()
+    made = own_data.prepare(args, tmp_path / "out", note=print, progress=False)
+    assert [path.name for path in made.values()] == names[:2] and not (tmp_path / "out").exists()
+    (tmp_path / names[2]).touch()
+    with pytest.raises(ConfigError, match="has no cleaned manifest of dev: asr-data check --fix all of them"):
+        own_data.manifests_in(tmp_path)
+    (tmp_path / names[3]).touch()
+    assert [path.name for path in own_data.manifests_in(tmp_path).values()] == names[2:]
 
 
 def test_one_long_recording_with_subtitles_will_do(tmp_path: Path, rng: np.random.Generator) -> None:
