@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.output.formats import ALIGNMENT_WRITERS, WRITERS
+from asr.output.formats import ALIGNMENT_WRITERS
+from asr.recognition.many_recordings import FORMATS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*/README.md")])
@@ -69,7 +70,7 @@ def test_the_index_has_every_page_recipe_and_example() -> None:
 
 def test_the_table_of_formats_has_every_format() -> None:
     rows = first_columns(ROOT / "docs" / "output.md", header="`--format`")
-    assert {name for name, transcripts, *_ in rows if transcripts == "yes"} == set(WRITERS)
+    assert {name for name, transcripts, *_ in rows if transcripts == "yes"} == set(FORMATS)
     assert {name for name, _, alignments, *_ in rows if alignments == "yes"} == set(ALIGNMENT_WRITERS)
 
 

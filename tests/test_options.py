@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from asr.errors import ConfigError
-from asr.options import check_options, first_difference, from_json, group, option, replace_options, to_json
+from asr.options import check_options, differences, from_json, group, option, replace_options, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,8 @@ def test_what_is_wrong_is_named(values: Any, message: str) -> None:
     ],
 )
 def test_the_first_difference_is_named_with_both_values(before: Any, after: Any, difference: str) -> None:
-    assert first_difference(before, after) == difference
+    lines = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in differences(before, after).items()]
+    assert (lines[0] if lines else "") == difference
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
+from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.data.manifest import Utterance, write_manifest
 from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig

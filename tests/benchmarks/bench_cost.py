@@ -20,8 +20,8 @@ from timing import machine
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from asr.acoustic.encoder import Encoder, EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
+from asr.acoustic.encoder import Encoder
+from asr.acoustic.options import EncoderOptions, FrontendOptions
 from recipes.librispeech import run as librispeech
 
 NUM_LABELS = 29

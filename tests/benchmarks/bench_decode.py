@@ -5,7 +5,7 @@
     python tests/benchmarks/bench_decode.py --data runs/an4/data --peers peers
 
 --data is the folder with the manifests of recipes/an4. Each decoder runs in a separate process on one thread; the
-decoders take turns, and seconds are medians over the rounds.
+decoders take turns, and seconds are processor time, medians over the rounds.
 
 plain     without a language model: WER on test, milliseconds per second of sound, and the ratio to our time
 tuning    the weights of a word 3-gram of the training transcripts with the best WER on dev; the same grid for each
@@ -13,6 +13,8 @@ tuning    the weights of a word 3-gram of the training transcripts with the best
 lm        with this 3-gram
 hotwords  the cost of 200 and 1,000 hotwords in asr.decode, and of 200 in pyctcdecode; WER with the words and spelled
           names of the test set as hotwords, and with 1,000 hotwords that do not occur in it
+subwords  with the 3-gram over 500 pieces of SentencePiece's form. No such model is at hand, so their probabilities are
+          computed from those of the characters: a frame over pieces stands for two frames of theirs
 acoustic  the time of the acoustic model, and the share that a beam of 100 adds to it
 growth    exponents of the time as a function of the length of the emission and of the beam width
 start     the first decode on a machine, which compiles; the first decode of later processes, and their decodes of a
@@ -33,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +50,7 @@ from asr.lm.estimation import estimate_ngram
 from asr.text.normalization import normalize
 
 WIDTHS = (16, 100)
+WINDOW = 2  # frames over characters for a frame over pieces
 ALPHAS, BETAS = (0.2, 0.4, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)
 WORKER = Path(__file__).with_name("peer_decoders.py")
 START = """
@@ -74,10 +78,37 @@ print(first, 2000 / (time.perf_counter() - begin))
 """
 
 
+def _over_pieces(emissions: Sequence[np.ndarray], pieces: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """(T', 1 + pieces) log-probabilities of Φ and of pieces, from log-probabilities (T, V) of characters.
+
+    A frame stands for `WINDOW` frames of the characters. The probability of a piece is that of all paths through them
+    that collapse to its characters, among all pieces.
+    """
+    import torch
+
+    silence = np.full((WINDOW, emissions[0].shape[1]), -np.inf, dtype=np.float32)
+    silence[:, 0] = 0.0
+    padded = [np.concatenate([emission, silence[: -len(emission) % WINDOW]]) for emission in emissions]
+    windows = torch.from_numpy(np.stack(np.split(np.concatenate(padded), sum(map(len, padded)) // WINDOW), axis=1))
+    columns = [
+        -torch.nn.functional.ctc_loss(
+            windows,
+            torch.tensor(piece, dtype=torch.int64).expand(windows.shape[1], -1),
+            torch.full((windows.shape[1],), WINDOW),
+            torch.full((windows.shape[1],), len(piece)),
+            reduction="none",
+        )
+        for piece in ((), *pieces)
+    ]
+    log_probs = torch.stack(columns, dim=1).log_softmax(dim=1).numpy()
+    return np.split(log_probs, np.cumsum([len(emission) // WINDOW for emission in padded])[:-1])
+
+
 class Contender:
     """A decoder in a separate process."""
 
     def __init__(self, name: str, python: str, emissions: Path):
+        self.name, self.python = name, python
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
         self.process = subprocess.Popen(
             [python, str(WORKER), name, str(emissions)],
@@ -110,6 +141,10 @@ class Contender:
         answer = self._answer()
         return answer["seconds"], answer["texts"]
 
+    def beside(self, emissions: Path) -> Contender:
+        """The same decoder in another process, for other emissions."""
+        return Contender(self.name, self.python, emissions)
+
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin
@@ -140,6 +175,7 @@ def main() -> None:
             weights = bench.tuning()
             bench.lm(weights)
             bench.hotwords()
+            bench.subwords()
             bench.acoustic()
             bench.growth()
         finally:
@@ -252,6 +288,41 @@ class Bench:
             f"hotwords  200 at beam {WIDTHS[0]:<4} {with_them / without:.1f} times the time without in pyctcdecode",
             flush=True,
         )
+
+    def subwords(self) -> None:
+        """Measure the decoders over pieces, beside pyctcdecode with its pruning."""
+        counts = Counter(
+            f"▁{word}"[start:end]
+            for word in self.words
+            for start in range(len(word) + 1)
+            for end in range(start + 1, min(start + 1 + WINDOW, len(word) + 2))
+        )
+        characters = self.recognizer.model.alphabet.characters
+        letters = ["▁" if character == " " else character for character in characters]
+        frequent = [piece for piece, _ in counts.most_common() if len(piece) > 1]
+        pieces = [*letters, *frequent[: 500 - len(letters)]]
+        labels = [[letters.index(letter) + 1 for letter in piece] for piece in pieces]
+        emissions = {f"test/{number}": part for number, part in enumerate(_over_pieces(self.test, labels))}
+        stored = self.folder / "subwords.npz"
+        np.savez(stored, characters=pieces, words=self.words, arpa=str(self.folder / "3-gram.arpa"), **emissions)  # type: ignore[arg-type]
+        contenders = {name: self.contenders[name].beside(stored) for name in ("asr", "pyctcdecode")}
+        for width in WIDTHS:
+            seconds: Rounds = {name: [] for name in contenders}
+            texts = {}
+            for _ in range(self.rounds):
+                for name, contender in contenders.items():
+                    elapsed, texts[name] = contender.run("test", width, lm=True, weights=(0.5, 1.5), pruned=True)
+                    seconds[name].append(elapsed)
+            for name in contenders:
+                error = self.error("test", texts[name])
+                print(
+                    f"subwords beam {width:<4} {name + ' pruned':22} WER {100 * error:.2f} %, "
+                    f"{spread(seconds[name], scale=1000 / self.seconds, digits=3)} ms per second, "
+                    f"{spread(ratios(seconds, name, 'asr'), digits=1)} times ours",
+                    flush=True,
+                )
+        for contender in contenders.values():
+            contender.close()
 
     def acoustic(self) -> None:
         """Measure the time that a beam adds to the acoustic model's, on one thread each."""

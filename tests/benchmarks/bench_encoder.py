@@ -23,9 +23,10 @@ from timing import machine, ratios, spread, take_turns
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.acoustic.encoder import EncoderOptions, RecurrentLayer, reversal, valid
-from asr.compute.cells import Cell
+from asr.acoustic.encoder import RecurrentLayer, reversal, valid
+from asr.acoustic.options import EncoderOptions
 from asr.compute.device import autocast
+from asr.compute.recurrence import Cell
 
 PEERS: dict[Cell, Callable[..., nn.Module]] = {
     "rnn-tanh": nn.RNN,

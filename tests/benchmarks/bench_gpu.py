@@ -33,7 +33,7 @@ import soundfile
 import torch
 from timing import machine, ratios, spread, take_turns
 
-from asr.acoustic.encoder import EncoderOptions
+from asr.acoustic.options import EncoderOptions
 from asr.compute.device import find_device
 from asr.ctc.loss import ctc_loss
 from asr.data.manifest import Utterance, read_manifest, write_manifest

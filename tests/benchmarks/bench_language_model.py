@@ -29,7 +29,7 @@ from timing import machine, ratios, spread, take_turns
 from torch import nn
 
 from asr.compute.device import autocast
-from asr.lm.rnn import NetworkOptions
+from asr.lm.recurrent import NetworkOptions
 from asr.lm.vocabulary import VocabularyOptions
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, TextDataOptions
 from asr.training.language_task import prepare_language_task

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_pretrained.py whisper-tiny.en whisper-base
 
-Each is a folder with config.json and model.safetensors. The input is 15 s of noise. Formats that this processor cannot
-run an LSTM in are left out.
+Each is a folder with config.json and model.safetensors, or torchaudio:NAME. The input is 15 s of noise. Formats that
+this processor cannot run an LSTM in are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from formats import runnable
 from timing import machine, spread, take_turns
 
-from asr.acoustic.pretrained import SAMPLE_RATE, WhisperEncoder, load_whisper
+from asr.acoustic.pretrained import PretrainedEncoder, load_encoder
+from asr.acoustic.shapes import SAMPLE_RATE
 from asr.compute.device import autocast
 
 SECONDS = 15
@@ -24,13 +25,15 @@ CPU = torch.device("cpu")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="with config.json and model.safetensors")
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="with config.json and model.safetensors, or torchaudio:NAME"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(machine("torch"))
-    encoders = {folder: load_whisper(folder) for folder in args.folders}
+    encoders = {folder: load_encoder(folder)[0] for folder in args.folders}
     contenders = {
         f"{folder} {name}": encode(encoder, getattr(torch, name))
         for folder, encoder in encoders.items()
@@ -40,7 +43,7 @@ def main() -> None:
         print(f"{name}: real-time factor {spread([value / SECONDS for value in seconds], digits=4)}")
 
 
-def encode(encoder: WhisperEncoder, dtype: torch.dtype) -> Callable[[], None]:
+def encode(encoder: PretrainedEncoder, dtype: torch.dtype) -> Callable[[], None]:
     """A function that encodes the noise."""
     waveforms = 0.1 * torch.randn(1, SECONDS * SAMPLE_RATE)
     lengths = torch.tensor([waveforms.shape[1]])

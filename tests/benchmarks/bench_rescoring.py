@@ -26,7 +26,8 @@ import asr
 from asr.compute.device import autocast
 from asr.data.manifest import read_manifest
 from asr.lm.prefix_tree import score_together
-from asr.lm.rnn import LanguageModel, find_language_model
+from asr.lm.recurrent import find_language_model
+from asr.lm.rnn import LanguageModel
 
 
 def main() -> None:

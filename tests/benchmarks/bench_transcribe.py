@@ -4,8 +4,8 @@
     python tests/benchmarks/bench_transcribe.py speech.wav --folder recordings --model MODEL --hours 0.1 --files 50
 
 start     seconds until new processes write their first output, files cached, in turns: Python alone, `import asr`,
-          `import torch`, and asr-transcribe. The time beyond torch's is ours: imports, model, and sound.
-imports   packages that asr-transcribe imports in addition to torch, by the time of their modules
+          the import of the runtime, and asr-transcribe. The time beyond the runtime is ours: imports, model, and sound.
+imports   packages that asr-transcribe imports in addition to the runtime, by the time of their modules
 many      asr-transcribe of --folder, of one long file of the repeated recording, and of many files of 0.5 to 3 times
 its length: seconds per second of sound (with loading the model), and peak memory against the bound
 
@@ -29,11 +29,13 @@ from pathlib import Path
 import soundfile
 from timing import Rounds, machine, ratios, spread
 
+RUNTIMES = {"onnx": "onnxruntime", "torch": "torch"}
 BOUND_GIGABYTES = 1.5
 NOTABLE_SECONDS = 0.02
 RANDOM_MODEL = """
 import sys, torch
-from asr.acoustic.model import AcousticModel, ModelConfig
+from asr.acoustic.model import AcousticModel
+from asr.acoustic.config import ModelConfig
 torch.manual_seed(0)
 AcousticModel(ModelConfig(characters=tuple(" 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"))).save(sys.argv[1])
 """
@@ -53,7 +55,8 @@ def main() -> int:
     parser.add_argument("recording", type=Path, help="a sound file with a few seconds of speech")
     parser.add_argument("--folder", type=Path, help="a folder of sound files")
     parser.add_argument("--model", help="name or folder (default: a model of the default shape with random weights)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="onnx", help="of asr-transcribe (default: onnx)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (default: 1)")
     parser.add_argument("--hours", type=float, default=3.0, help="length of the long file; 0: none (default: 3)")
     parser.add_argument("--files", type=int, default=1000, help="files of different lengths; 0: none (default: 1000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of `start`, and of the folder (default: 5)")
@@ -66,9 +69,10 @@ def main() -> int:
             args.model = str(scratch / "model")
             subprocess.run([sys.executable, "-c", RANDOM_MODEL, args.model], check=True)
         command = [sys.executable, "-m", "asr.cli.transcribe", "--quiet", "--model", args.model]
-        command += ["--threads", str(args.threads)]
-        report_start(command, args.recording, rounds=args.rounds)
-        report_imports(command, args.recording)
+        command += ["--threads", str(args.threads), "--runtime", args.runtime]
+        package = f"import {RUNTIMES[args.runtime]}"
+        report_start(command, args.recording, package=package, rounds=args.rounds)
+        report_imports(command, args.recording, package=package)
         peaks = []
         if args.folder:
             peaks.append(report_many("folder", command, args.folder, scratch / "out", rounds=args.rounds))
@@ -88,13 +92,13 @@ def main() -> int:
     return int(any(peak > BOUND_GIGABYTES for peak in peaks))
 
 
-def report_start(command: list[str], recording: Path, *, rounds: int) -> None:
+def report_start(command: list[str], recording: Path, *, package: str, rounds: int) -> None:
     """Time each process until its first output, without the time to end."""
     python = [sys.executable, "-c"]
     commands = {
         "python": [*python, "print(flush=True)"],
         "import asr": [*python, "import asr; print(flush=True)"],
-        "import torch": [*python, "import torch; print(flush=True)"],
+        package: [*python, f"{package}; print(flush=True)"],
         "asr-transcribe": [*command, str(recording)],
     }
     seconds: Rounds = {name: [] for name in commands}
@@ -108,18 +112,18 @@ def report_start(command: list[str], recording: Path, *, rounds: int) -> None:
             whole.append(finished.seconds)
     for name, values in seconds.items():
         print(f"start    {name:29} {spread(values, unit='s', digits=3)}")
-    for one, other in (("import asr", "python"), ("import torch", "python"), ("asr-transcribe", "import torch")):
+    for one, other in (("import asr", "python"), (package, "python"), ("asr-transcribe", package)):
         differences = [first - second for first, second in zip(seconds[one], seconds[other], strict=True)]
         print(f"start    {f'{one} - {other}':29} {spread(differences, unit='s', digits=3)}")
-    print(f"start    {'asr-transcribe / import torch':29} {spread(ratios(seconds, 'asr-transcribe', 'import torch'))}")
+    print(f"start    {f'asr-transcribe / {package}':29} {spread(ratios(seconds, 'asr-transcribe', package))}")
     print(f"start    {'asr-transcribe, to its end':29} {spread(whole, unit='s', digits=3)}", flush=True)
 
 
-def report_imports(command: list[str], recording: Path) -> None:
-    torch = import_seconds([sys.executable, "-X", "importtime", "-c", "import torch"])
+def report_imports(command: list[str], recording: Path, *, package: str) -> None:
+    runtime = import_seconds([sys.executable, "-X", "importtime", "-c", package])
     ours = import_seconds([sys.executable, "-X", "importtime", *command[1:], str(recording)])
     packages: dict[str, float] = defaultdict(float)
-    for module in ours.keys() - torch.keys():
+    for module in ours.keys() - runtime.keys():
         packages[module.partition(".")[0]] += ours[module]
     slow_packages = {package: value for package, value in packages.items() if value >= NOTABLE_SECONDS}
     listed = ", ".join(
@@ -127,7 +131,7 @@ def report_imports(command: list[str], recording: Path) -> None:
         for name in sorted(slow_packages, key=slow_packages.__getitem__, reverse=True)
     )
     print(
-        f"imports  beyond `import torch` {sum(packages.values()):.3f} s in {len(packages)} packages; "
+        f"imports  beyond `{package}` {sum(packages.values()):.3f} s in {len(packages)} packages; "
         f"packages of {NOTABLE_SECONDS:g} s or more: {listed or 'none'}"
     )
 

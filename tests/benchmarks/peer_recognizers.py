@@ -22,7 +22,7 @@ SAMPLE_RATE = 16000
 BLOCK = SAMPLE_RATE // 4 * 2  # bytes of a quarter of a second, like blocks from a microphone
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"beam_width": 1},
-    "unrescored": {"rescore_lm": "none"},
+    "unrescored": {"rescore_lm": None},
     "default": {},
 }
 

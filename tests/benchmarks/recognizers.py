@@ -97,7 +97,12 @@ def main() -> None:
         "--decodings", nargs="*", choices=DECODINGS, default=[*DECODINGS], help="decodings of our models (default: all)"
     )
     parser.add_argument("--vosk-model", metavar="DIR", help="folder of an unpacked Vosk model")
-    parser.add_argument("--whisper-model", metavar="DIR", help="folder of a Whisper model in CTranslate2's format")
+    parser.add_argument(
+        "--whisper-model",
+        action="append",
+        metavar="DIR",
+        help="folder of a Whisper model in CTranslate2's format; repeatable",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the start time (default: 3)")
     args = parser.parse_args()
 
@@ -129,7 +134,9 @@ def choose(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, st
     for model in args.model or [""]:
         for decoding in args.decodings:
             commands[f"{model or 'the default model'}, {decoding}"] = ["asr", model, decoding]
-    for package, folder in (("pocketsphinx", ""), ("vosk", args.vosk_model), ("faster-whisper", args.whisper_model)):
+    peers = [("pocketsphinx", ""), ("vosk", args.vosk_model)]
+    peers += [("faster-whisper", folder) for folder in args.whisper_model or [None]]
+    for package, folder in peers:
         try:
             name = f"{package} {version(package)}"
         except PackageNotFoundError:

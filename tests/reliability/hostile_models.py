@@ -37,16 +37,17 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import asr
-from asr.acoustic.encoder import EncoderOptions
-from asr.acoustic.frontend import FrontendOptions
-from asr.acoustic.model import AcousticModel, ModelConfig
+from asr.acoustic.config import ModelConfig
+from asr.acoustic.model import AcousticModel
+from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.ctc.ngram_tables import ARRAY_TYPES, NgramTables, query
 from asr.errors import AsrError
 from asr.files.reading import identity
 from asr.lm import ngram
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import NgramModel
-from asr.lm.rnn import LanguageModel, LanguageModelConfig, NetworkOptions
+from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
+from asr.lm.rnn import LanguageModel
 
 MOST_MEMORY = 1 << 30  # bytes of address space
 MOST_SECONDS = 30
