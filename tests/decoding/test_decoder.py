@@ -263,7 +263,16 @@ def test_a_bad_lexicon_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize("alphabet", [ENGLISH, Alphabet(("A", "B", "C", " ")), Alphabet(tuple("ABC'"))])
 @pytest.mark.parametrize(
     "words",
-    [[], ["AB"], ["AB", "C", "BA"], ["ab", "C"], ["A\u00a0B", "C"], ["A\u0301", "B"], ["C\u2019B", "", "A"], ["Z", "A"]],
+    [
+        [],
+        ["AB"],
+        ["AB", "C", "BA"],
+        ["ab", "C"],
+        ["A\u00a0B", "C"],
+        ["A\u0301", "B"],
+        ["C\u2019B", "", "A"],
+        ["Z", "A"],
+    ],
 )
 def test_words_are_spelled_together_as_one_by_one(alphabet, words):
     apart = [spell(word, alphabet) if len(word.split()) == 1 else () for word in words]
