@@ -1,7 +1,7 @@
 """People's texts as sentences: plain text, Markdown, Word documents, manifests.
 
-Mails, manuals and notes have paragraphs, not one sentence a line. A sentence ends where `asr.text.sentence_ends` says, or
-at a line's end; but a line that begins in lower case continues a paragraph, as in text that an editor has wrapped. A
+Mails, manuals and notes have paragraphs, not one sentence a line. A sentence ends where `asr.text.sentence_ends` says,
+or at a line's end; but a line that begins in lower case continues a paragraph, as in text that an editor has wrapped. A
 paragraph does not begin in lower case, so a text without capitals has a sentence a line.
 """
 

@@ -21,7 +21,10 @@ from asr.lm.documents import read_sentences_of, split_sentences
             ["a list of sentences.", "in lower case.", "all of it."],
             ["a list of sentences.", "in lower case.", "all of it."],
         ),
-        (["a text without", "capitals has a sentence", "a line"], ["a text without", "capitals has a sentence", "a line"]),
+        (
+            ["a text without", "capitals has a sentence", "a line"],
+            ["a text without", "capitals has a sentence", "a line"],
+        ),
         (["Mr. Brown went to St. Ives", "with J. Smith. So."], ["Mr. Brown went to St. Ives with J. Smith.", "So."]),
         (["HELLO", "WORLD"], ["HELLO", "WORLD"]),
         (['He said "no." Then', "", "he left"], ['He said "no', "Then", "he left"]),
