@@ -168,8 +168,11 @@ def test_an_utterance_can_be_longer_than_whispers(encoder: WhisperEncoder) -> No
     assert lengths.tolist() == [1550] and hidden.isfinite().all()
 
 
-def test_positions_that_are_not_whispers_are_refused(encoder: WhisperEncoder, tmp_path: Path) -> None:
-    save_file(whole_state(encoder) | {"embed_positions.weight": torch.zeros(100, 12)}, tmp_path / "model.safetensors")
+@pytest.mark.parametrize("shape", [(100, 12), (100, 11), (100,)])
+def test_positions_that_are_not_whispers_are_refused(
+    encoder: WhisperEncoder, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    save_file(whole_state(encoder) | {"embed_positions.weight": torch.zeros(shape)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "whisper", **vars(TINY)}))
     with pytest.raises(DataError, match=r"'embed_positions\.weight' must hold the sinusoids"):
         load_whisper(tmp_path)
