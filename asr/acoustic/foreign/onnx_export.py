@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.acoustic.foreign.filterbank import HOP, SAMPLE_RATE, SAMPLE_SCALE, kaldi_features, nemo_features
+from asr.acoustic.foreign.filterbank import HOP, SAMPLE_RATE, kaldi_features, nemo_features
 from asr.acoustic.foreign.model import SHORTEST_SECONDS, ForeignModel, text_like
+from asr.acoustic.options import SAMPLE_SCALE
 from asr.compute.onnx_session import open_session
 from asr.errors import ConfigError, DataError, InputError
 from asr.files.reading import read_json
