@@ -256,6 +256,19 @@ def test_what_holds_no_encoder_is_refused(tmp_path: Path, name: str, content: by
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("encoder.blocks.0.attn.gate.weight", torch.ones(2)), ("encoder.blocks.0.mlp.9.bias", torch.ones(2))],
+)
+def test_names_of_another_model_are_refused(encoder, tmp_path: Path, name: str, value: Tensor) -> None:
+    write_openai(tmp_path / "tiny.pt", encoder)
+    checkpoint = torch.load(tmp_path / "tiny.pt", weights_only=True)
+    checkpoint["model_state_dict"][name] = value
+    torch.save(checkpoint, tmp_path / "tiny.pt")
+    with pytest.raises(DataError, match="must hold the names of a Whisper encoder, but has or lacks"):
+        convert(tmp_path / "tiny.pt", tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"model_type": "bert"}, DataError, "must be of a Whisper model, not 'bert'"),
