@@ -22,6 +22,10 @@ Options = TypeVar("Options")
 
 LARGEST_INTEGER: Final = 2**53  # a float represents all integers up to it; compiled code has no room for more
 LONGEST_TEXT: Final = 4096  # the longest path
+_KINDS: Final[Mapping[Any, str]] = {
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list", Mapping: "an object",
+    Path: "a path",
+}  # fmt: skip
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 _REPR.maxtuple = _REPR.maxlist = _REPR.maxdict = 9
@@ -228,4 +232,4 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
         return Path(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ConfigError(f"{name} must be {getattr(origin or hint, '__name__', hint)}, not {shown(value)}", name)
+    raise ConfigError(f"{name} must be {_KINDS.get(origin or hint, hint)}, not {shown(value)}", name)

@@ -39,6 +39,7 @@ _ASCII = str.maketrans(
     | dict.fromkeys("\u2010\u2011", "-")
     | dict.fromkeys("–—―⸺⸻", " -- ")
 )
+_DEEPEST = 100  # elements within each other
 _OPF = "{http://www.idpf.org/2007/opf}"
 _EPUB_TYPE = "{http://www.idpf.org/2007/ops}type"
 _ROW = re.compile(r"\|[^|]*\|(?P<author>[^|]*)\|(?P<title>[^|]*)\|[^|]*\|\s*(?P<lines>\d+)\s*\|[^|]*\|\s*")
@@ -163,9 +164,15 @@ def _opening(paragraph: str) -> str:
 
 def _parse(path: Path) -> Element:
     try:
-        return ElementTree.fromstring(read_text(path))
+        root = ElementTree.fromstring(read_text(path))
     except ElementTree.ParseError as error:
         raise DataError(f"must be XML, but is not: {error}", path=path) from error
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [child for element in level for child in element]
+    if level:
+        raise DataError(f"must have elements at most {_DEEPEST} deep, but has deeper ones", path=path)
+    return root
 
 
 def _book(path: Path, *, title: str, author: str, paragraphs: Iterable[str]) -> Book:

@@ -15,6 +15,7 @@ from asr.acoustic.folder import in_folder, out_of_folder, own_files
 from asr.acoustic.foreign.loading import write_decoding
 from asr.acoustic.foreign.onnx_export import OURS
 from asr.acoustic.graph import acoustic_graph, torch_only
+from asr.compute.onnx_graph import is_ours
 from asr.errors import ConfigError
 from asr.files.folders import replacing_folder
 from asr.files.model_folder import read_weights
@@ -61,7 +62,7 @@ def _check(config: ModelConfig, folder: Path) -> None:
     if part := torch_only(config):
         raise ConfigError(f"a pretrained encoder must be Whisper's to be exported to ONNX, not {part}")
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not is_free and not (folder / MODEL_FILE).is_file():
+    if not is_free and not ((folder / MODEL_FILE).is_file() and is_ours(folder / MODEL_FILE)):
         raise ConfigError(f"{folder} exists and is no exported model, so it is not replaced: choose another folder")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from asr.acoustic.graph_layers import layer_norm, linear, product, valid
 from asr.acoustic.options import SAMPLE_SCALE, SMALLEST_DEVIATION, FrontendOptions
-from asr.acoustic.shapes import FFT_LENGTH, HOP_LENGTH, WhisperShape
+from asr.acoustic.shapes import DYNAMIC_RANGE, FFT_LENGTH, HOP_LENGTH, WhisperShape
 from asr.acoustic.spectrum import (
     cepstral_matrix,
     delta_filters,
@@ -22,8 +22,6 @@ from asr.acoustic.spectrum import (
     whisper_window,
 )
 from asr.compute.onnx_graph import Graph, Value
-
-DYNAMIC_RANGE = 8.0  # powers of ten below the loudest, where Whisper's log-mel energies are cut off
 
 
 def kaldi_features(graph: Graph, samples: Value, lengths: Value, options: FrontendOptions) -> Value:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000  # of all these encoders
 FFT_LENGTH, HOP_LENGTH = 400, 160  # of Whisper
+DYNAMIC_RANGE = 8.0  # powers of ten below the loudest, where Whisper's log-mel energies are cut off
 FRAME_SAMPLES = 2 * HOP_LENGTH  # of a frame of Whisper's output
 MOST_VALUES = 1 << 24  # of a second of sound behind each convolution; the published models have 1/10 of it
 MOST_CONVOLUTIONS = 32

@@ -26,13 +26,12 @@ from torch.nn.functional import gelu, pad, scaled_dot_product_attention
 from asr.acoustic.encoder import valid
 from asr.acoustic.hugging_face import CONFIG_FILE, WEIGHTS_FILE, read_config, read_tensors, shape_from
 from asr.acoustic.padding import attended_frames, on_device, without_padding
-from asr.acoustic.shapes import FFT_LENGTH, HOP_LENGTH, WhisperShape
+from asr.acoustic.shapes import DYNAMIC_RANGE, FFT_LENGTH, HOP_LENGTH, WhisperShape
 from asr.acoustic.spectrum import whisper_filters, whisper_window
 from asr.errors import DataError
 from asr.options import check_limits, shown
 
 POSITIONS = "embed_positions.weight"
-DYNAMIC_RANGE = 8.0  # powers of ten below the loudest, where the log-mel energies are cut off
 
 
 class WhisperEncoder(nn.Module):
@@ -185,8 +184,10 @@ def read_shape(folder: str | os.PathLike[str]) -> WhisperShape:
 
 
 def _are_sinusoids(positions: Tensor) -> bool:
-    """Whether positions (T, D) are Whisper's, but for rounding."""
-    return positions.ndim == 2 and bool((positions - sinusoids(*positions.shape)).abs().amax() <= 1e-2)
+    """Whether positions (T, D), D even, are Whisper's, but for rounding."""
+    if positions.ndim != 2 or positions.shape[1] % 2:
+        return False
+    return torch.allclose(positions, sinusoids(*positions.shape), rtol=0, atol=1e-2)
 
 
 def sinusoids(num_frames: int, width: int, *, device: torch.device | None = None) -> Tensor:

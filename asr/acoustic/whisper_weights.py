@@ -90,6 +90,14 @@ def read_encoder(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], int
         DataError: as `convert`.
     """
     path = Path(source)
+    try:
+        return _read_encoder(path)
+    except KeyError as error:
+        raise DataError(f"must hold the names of a Whisper encoder, but has or lacks {error}", path=path) from None
+
+
+def _read_encoder(path: Path) -> tuple[dict[str, Tensor], int]:
+    """`read_encoder`; a KeyError is of a name that only other models have, or lack."""
     with open_regular(path) as file:
         head = file.read(64)
     if path.suffix == ".safetensors":

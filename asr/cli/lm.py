@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PROG,
         COMMANDS,
         arguments,
-        description="Train language models, measure them, score and draw sentences, and adapt a recogniser to texts.",
+        description="Train, measure and sample language models, and adapt a recogniser to texts.",
         examples=_EXAMPLES,
     )
 

@@ -163,13 +163,14 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
     if values.get("init"):
         from asr.acoustic.config import read_config
         from asr.acoustic.folder import find_model
+        from asr.training.distributed import only_first
 
         folder = find_model(values["init"])
         model = read_config(folder)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
         check_data(values, args.run, what="manifests")
         if not args.config and not args.resume:
-            parts |= chosen_by_rule(values, note=noter(args, prog=PROG))
+            parts |= chosen_by_rule(values, note=only_first(noter(args, prog=PROG)))
         values = merged(parts, {**values, "init": str(folder)})
     check_data(values, args.run, what="manifests")
     return from_json(TrainingConfig, values)

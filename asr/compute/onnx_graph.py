@@ -13,6 +13,7 @@ Source: https://onnx.ai/onnx/intro/concepts.html; onnx/onnx.proto3 of ONNX 1.16,
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -271,10 +272,16 @@ class Graph:
         graph: list[_Field] = [(1, node) for node in self._nodes]
         graph += [(2, "graph"), *((5, tensor) for tensor in tensors)]
         graph += [(11, entry) for entry in self._inputs] + [(12, entry) for entry in self._outputs]
-        model: list[_Field] = [(1, IR_VERSION), (2, "asr"), (7, _message(graph))]
+        model: list[_Field] = [(7, _message(graph))]
         model += [(8, _message([(1, domain), (2, version)])) for domain, version in self._domains.items()]
         model += [(14, _message([(1, key), (2, text)])) for key, text in (metadata or {}).items()]
-        return _message(model)
+        return HEADER + _message(model)
+
+
+def is_ours(path: str | os.PathLike[str]) -> bool:
+    """Whether `Graph.to_bytes` made a file."""
+    with open(path, "rb") as file:
+        return file.read(len(HEADER)) == HEADER
 
 
 def is_external(array: np.ndarray) -> bool:
@@ -336,3 +343,6 @@ def _varint(number: int) -> bytes:
         content.append(number & 127 | 128)
         number >>= 7
     return bytes([*content, number])
+
+
+HEADER = _message([(1, IR_VERSION), (2, "asr")])  # of ModelProto: its version, and who made it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asr.compute.onnx_graph import Graph, is_external
-from asr.compute.threads import chosen_threads
+from asr.compute.threads import chosen_threads, threads_of_environment
 from asr.errors import DataError
 
 
@@ -67,13 +66,7 @@ def _options() -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = chosen_threads() or _threads_of_environment()  # 0: one for each core
+    options.intra_op_num_threads = chosen_threads() or threads_of_environment()  # 0: one for each core
     options.log_severity_level = 3  # errors
     options.enable_cpu_mem_arena = False  # it keeps half as much memory again, and saves no time
     return options
-
-
-def _threads_of_environment() -> int:
-    """OMP_NUM_THREADS, which other libraries follow too; 0 if it is not a number."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdecimal() else 0

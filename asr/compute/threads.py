@@ -21,9 +21,14 @@ def chosen_threads() -> int:
     return _threads
 
 
+def threads_of_environment() -> int:
+    """OMP_NUM_THREADS; 0 if it is not a number."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() else 0
+
+
 def default_threads() -> int:
     """The number of threads of a process by itself: OMP_NUM_THREADS, otherwise the processors that it may use."""
-    environment = os.environ.get("OMP_NUM_THREADS", "")
-    if environment.isdecimal() and int(environment):
-        return int(environment)
+    if threads := threads_of_environment():
+        return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asr.files.locks import try_lock
+from asr.files.writing import FULL
 
 _ENDING = ".new"
 _FRESH = 60.0  # seconds within which a new folder may still be unlocked
@@ -27,6 +30,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     one or the new one. Elsewhere the old folder is renamed first; a process killed between the two steps leaves it
     under another name. The next call removes the folders that killed processes left.
     """
+    with _errors_of(folder), _filled(folder) as new:
+        yield new
+
+
+@contextmanager
+def _filled(folder: Path) -> Iterator[Path]:
+    """See `replacing_folder`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.glob(f".{glob.escape(folder.name)}.*{_ENDING}"):
         _remove_if_dead(other)
@@ -40,6 +50,24 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)  # the old one, after the exchange
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def _errors_of(folder: Path) -> Iterator[None]:
+    """Errors that name the folder, not one that the user does not know."""
+    new = os.fspath(folder.parent / f".{folder.name}.")
+    try:
+        yield
+    except shutil.Error as error:  # of a copied folder: source, destination and error of each file, as texts
+        source, destination, reason = error.args[0][0]
+        number = re.match(r"\[Errno (\d+)\]", str(reason))
+        code = int(number[1]) if number else errno.EIO
+        name = folder if os.fspath(destination) in str(reason) else source
+        raise OSError(code, os.strerror(code), os.fspath(name)) from None
+    except OSError as error:
+        if error.errno in FULL or str(error.filename).startswith(new):
+            error.filename, error.filename2 = os.fspath(folder), None
+        raise
 
 
 def _put_in_place(new: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import IO
 from asr.files.locks import try_lock
 
 NAME_BYTES = 255  # of a file's name, on most file systems
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the name of a file
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the name of a file
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[
                 file.close()
             os.replace(temporary, path)  # while it is locked
     except OSError as error:
-        if error.errno in _FULL or error.filename == os.fspath(temporary):  # a name that the user does not know
+        if error.errno in FULL or error.filename == os.fspath(temporary):  # a name that the user does not know
             error.filename = os.fspath(path)
         raise
 

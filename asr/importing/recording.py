@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from asr.errors import ConfigError, InputError
+from asr.files.texts import read_text
 from asr.files.writing import replacing, write_whole
 from asr.lm.documents import read_sentences_of
 
@@ -87,7 +88,7 @@ def record_sentences(
     for number, sentence in enumerate(sentences, start=1):
         sound, text = (folder / f"{number:0{digits}}{ending}" for ending in (".wav", ".txt"))
         if sound.is_file() and text.is_file():
-            if text.read_text(encoding="utf-8").strip() != sentence:
+            if read_text(text).strip() != sentence:
                 raise ConfigError(f"{text} has another text than sentence {number}: choose another folder")
             continue
         show("")
@@ -170,8 +171,14 @@ class SystemMicrophone:
         def keep(block: np.ndarray, *_: object) -> None:
             blocks.append(block[:, 0].copy())
 
-        with self._sounddevice.InputStream(samplerate=RATE, channels=1, dtype="float32", callback=keep):
-            yield blocks
+        try:
+            with self._sounddevice.InputStream(samplerate=RATE, channels=1, dtype="float32", callback=keep):
+                yield blocks
+        except self._sounddevice.PortAudioError as error:
+            raise ConfigError(f"the microphone cannot record: {error}") from None
 
     def play(self, samples: np.ndarray) -> None:
-        self._sounddevice.play(samples, RATE, blocking=True)
+        try:
+            self._sounddevice.play(samples, RATE, blocking=True)
+        except self._sounddevice.PortAudioError as error:
+            raise ConfigError(f"this system cannot play sound at {RATE} Hz: {error}") from None

@@ -1,25 +1,27 @@
 """People's texts as sentences: plain text, Markdown, Word documents, manifests.
 
-Mails, manuals and notes have paragraphs, not one sentence a line. A sentence ends at a full stop, a question or
-exclamation mark, or a line's end; but a line that begins in lower case continues the line before, as in text that an
-editor has wrapped.
+Mails, manuals and notes have paragraphs, not one sentence a line. A sentence ends where `asr.text.sentence_ends` says,
+or at a line's end; but a line that begins in lower case continues a paragraph, as in text that an editor has wrapped. A
+paragraph does not begin in lower case, so a text without capitals has a sentence a line.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from zipfile import ZipFile
 
 from asr.data.manifest import is_manifest
 from asr.errors import ConfigError, DataError
 from asr.lm.corpus import read_lines, read_texts
+from asr.text.sentence_ends import ends_sentence
 
-_SENTENCE_END = re.compile(r"""(?<=[.!?…])["”’')\]]*\s+""")
+MOST_BYTES = 1 << 28  # of the parts of a Word document; all of them are in memory at once
 _FENCE = re.compile(r"\s*(```|~~~)")
 _MARKDOWN = (
-    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # links and pictures: what is read of them
+    (re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)"), r"\1"),  # links and pictures: what is read of them
     (re.compile(r"<[^<>]*>|https?://\S+|`[^`]*`"), " "),  # tags, addresses, code
     (re.compile(r"^\s*(?:[#>*+-]+|\d+[.)])\s+"), "\n"),  # headings, quotes and items begin a line of their own
     (re.compile(r"[*_|#]+"), " "),
@@ -48,14 +50,23 @@ def read_sentences_of(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def split_sentences(lines: Iterable[str]) -> Iterator[str]:
     """The sentences of some lines; see the module."""
-    paragraph = ""
+    paragraph: list[str] = []  # words
     for line in lines:
-        continues = line[:1].islower() and paragraph and not _SENTENCE_END.search(paragraph[-3:] + " ")
-        if not continues and paragraph:
-            yield from _SENTENCE_END.split(paragraph)
-            paragraph = ""
-        paragraph = f"{paragraph} {line.strip()}".strip()
-    yield from _SENTENCE_END.split(paragraph)
+        is_open = paragraph and not paragraph[0][0].islower() and not ends_sentence(paragraph[-1], "")
+        if not (is_open and line[:1].islower()):
+            yield from _sentences(paragraph)
+            paragraph = []
+        paragraph += line.split()
+    yield from _sentences(paragraph)
+
+
+def _sentences(words: Sequence[str]) -> Iterator[str]:
+    """The sentences of a paragraph, with single spaces."""
+    first = 0
+    for end in range(1, len(words) + 1):
+        if end == len(words) or ends_sentence(words[end - 1], words[end]):
+            yield " ".join(words[first:end])
+            first = end
 
 
 def _without_markdown(lines: Iterable[str]) -> Iterator[str]:
@@ -79,6 +90,9 @@ def _word_paragraphs(path: Path) -> Iterator[str]:
     except ImportError:
         raise ConfigError(f"to read {path.name}, install python-docx: pip install 'asr[documents]'") from None
     try:
+        with ZipFile(path) as archive:
+            if (size := sum(part.file_size for part in archive.infolist())) > MOST_BYTES:
+                raise ValueError(f"its parts must have at most {MOST_BYTES >> 20} MB, but have {size >> 20}")
         document = Document(os.fspath(path))
     except Exception as error:  # python-docx lets errors of zip files, XML and packages through
         raise DataError(f"the Word document cannot be read: {error}", path=path) from None

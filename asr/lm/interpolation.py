@@ -84,14 +84,7 @@ def best_weights(models: Sequence[NgramModel], sentences: Iterable[Sequence[str]
     Raises:
         InputError: there are no sentences.
     """
-    rows = []
-    for sentence in sentences:
-        known = np.array([[word in model.vocabulary for word in (*sentence, END)] for model in models])
-        known |= ~known.any(axis=0)  # a word that no model has is <unk> in all
-        rows.append(np.where(known, np.exp([model.score(sentence) for model in models]), 0.0))
-    if not rows:
-        raise InputError("weights need sentences to be tuned on; got none")
-    probabilities = np.concatenate(rows, axis=1)
+    probabilities = _probabilities(models, sentences)
     weights = np.full(len(models), 1 / len(models))
     for _ in range(_ROUNDS):
         shares = weights[:, None] * probabilities
@@ -100,6 +93,25 @@ def best_weights(models: Sequence[NgramModel], sentences: Iterable[Sequence[str]
         if np.abs(weights - before).max() < _ENOUGH:
             break
     return [float(weight) for weight in weights]
+
+
+def mixed_perplexity(
+    models: Sequence[NgramModel], weights: Sequence[float], sentences: Iterable[Sequence[str]]
+) -> float:
+    """Per word, ends of sentences included, of the weighted sum of some models, as for `best_weights`."""
+    return float(np.exp(-np.log(np.array(weights) @ _probabilities(models, sentences)).mean()))
+
+
+def _probabilities(models: Sequence[NgramModel], sentences: Iterable[Sequence[str]]) -> np.ndarray:
+    """(M, N) of each word, and each end, of some sentences by each model."""
+    rows = []
+    for sentence in sentences:
+        known = np.array([[word in model.vocabulary for word in (*sentence, END)] for model in models])
+        known |= ~known.any(axis=0)  # a word that no model has is <unk> in all
+        rows.append(np.where(known, np.exp([model.score(sentence) for model in models]), 0.0))
+    if not rows:
+        raise InputError("weights need sentences to be tuned on; got none")
+    return np.concatenate(rows, axis=1)
 
 
 class _Source:

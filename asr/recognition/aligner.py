@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from asr.ctc.alignment import align
-from asr.ctc.collapse import minimum_frames
 from asr.ctc.greedy import best_path
-from asr.ctc.spellings import Spellings
-from asr.ctc.subword_alignment import TextAlignment, minimum_frames_of_text
-from asr.ctc.subword_alignment import align_text as align_spelled
 from asr.decoding.places import place_path
 from asr.errors import AsrError, InputError
 from asr.options import check_options, option
+from asr.recognition.character_places import Places, TooShort, place_letters, place_pieces
 from asr.recognition.differences import LEAST_WORDS, Difference, find_differences
+from asr.recognition.sentences import SentenceEnd, group_sentences, timed_sentence
+from asr.recognition.word_characters import (
+    first_characters,
+    known_characters,
+    spell_words,
+    spelled_tokens,
+    unread_words,
+    without_words,
+)
 from asr.recognition.word_times import left_times, with_edges
 from asr.text.aligned_text import AlignedText, Missing, Segment, Unspoken, mean_score
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
-from asr.text.normalization import TextOptions, normalize
+from asr.text.normalization import TextOptions
 from asr.text.readings import read_words
 from asr.text.subwords import Subwords
 from asr.text.transcript import Timeline, Word, find_words
@@ -41,15 +42,9 @@ if TYPE_CHECKING:  # these load torch, which `align_text` does not need
     from asr.recognition.recordings import Spoken
 
 Gaps = Literal["edges", "sentences", "nowhere"]
-SentenceEnd = Literal["punctuation", "line"]
 Unknown = Literal["drop", "refuse"]
 
-_TERMINAL = re.compile(r"[.!?…。！？][^\w\s]*$")
-_ABBREVIATION = re.compile(
-    r"\W*(mr|mrs|ms|dr|prof|rev|hon|st|gen|col|capt|lieut|lt|sgt|messrs|mme|mlle|vs)\.", re.IGNORECASE
-)
 _MOST_SHOWN = 40  # characters of an alphabet, in a message
-_INITIAL = re.compile(r"\W*[^\W\d_]\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +181,9 @@ def align_text(
     text_options = text_options or TextOptions()
     readings, note = read_words(text, spans, text_options, lambda character: bool(alphabet.spell(character)))
     characters, owners = spell_words(readings, text_options)
-    unread = _unread(readings, owners)
-    characters, owners = _known(characters, owners, alphabet, dropped)
-    unread |= _unread(readings, owners)
+    unread = unread_words(readings, owners)
+    characters, owners = known_characters(characters, owners, alphabet, dropped)
+    unread |= unread_words(readings, owners)
     if dropped and options.unknown == "refuse":
         raise InputError(f"the model must have every character of the text; it lacks {', '.join(map(repr, dropped))}")
     if not characters:
@@ -198,21 +193,21 @@ def align_text(
         )
 
     heard = _heard_words(emission, labels, timeline)
-    tokens, token_owners = _tokens(characters, owners)
+    tokens, token_owners = spelled_tokens(characters, owners)
     differences = find_differences(tokens, [word.text for word in heard]) if options.gaps != "nowhere" else []
     unspoken, holes = _passages(differences, token_owners, heard, len(spans))
     if 2 * sum(map(len, unspoken)) > len(spans):  # the text of another recording: `AlignedText.doubt` says so
         unspoken, holes = [], {}
     left_out = {word for passage in unspoken for word in passage}
-    characters, owners = _without(characters, owners, left_out)
+    characters, owners = without_words(characters, owners, left_out)
     gap_words = {*holes, *unread} | (set() if options.gaps == "nowhere" else {0, len(spans)})
     if options.gaps == "sentences":
-        gap_words |= {first for first, _ in _group_sentences(text, spans, set(owners), options.sentence_end)}
-    gaps = sorted(set(map(_first_characters(owners), gap_words)))
-    put = _place_pieces if isinstance(labels, Subwords) else _place_letters
+        gap_words |= {first for first, _ in group_sentences(text, spans, set(owners), options.sentence_end)}
+    gaps = sorted(set(map(first_characters(owners), gap_words)))
+    put = place_pieces if isinstance(labels, Subwords) else place_letters
     try:
         places = put(emission, characters, labels, gaps, options.gap_score)  # type: ignore[arg-type]
-    except _TooShort as error:
+    except TooShort as error:
         raise InputError(
             f"the text needs {error} but the recording has {len(emission)}, in {duration_seconds:.2f} s: is it the "
             "text of this recording?"
@@ -223,8 +218,8 @@ def align_text(
     timed = {word: replace(segment, position=spans[word][0]) for word, segment in sorted(timed.items())}
     timed = dict(zip(timed, with_edges(list(timed.values())), strict=True))
     sentences = [
-        _sentence(text, spans, [word for word in range(first, end) if word not in left_out], timed)
-        for first, end in _group_sentences(text, spans, set(owners), options.sentence_end)
+        timed_sentence(text, spans, [word for word in range(first, end) if word not in left_out], timed)
+        for first, end in group_sentences(text, spans, set(owners), options.sentence_end)
     ]
     return AlignedText(
         text=text,
@@ -242,93 +237,11 @@ def align_text(
     )
 
 
-class _TooShort(Exception):
-    """There are fewer frames than this text needs."""
-
-
-_Places = tuple[list[list[int]], list[float], float]
-"""The frames [start, end) and the mean log-probability of each character, and the score of the path."""
-
-
-def _place_letters(
-    emission: Emission, characters: str, alphabet: Alphabet, gaps: Sequence[int], gap_score: float
-) -> _Places:
-    labels = alphabet.encode(characters)
-    if (needed := minimum_frames(labels)) > len(emission):
-        raise _TooShort(f"{needed} frames ({len(labels)} characters, {needed - len(labels)} repeats)")
-    alignment = align(emission, labels, blank=BLANK, gaps=gaps, gap_score=gap_score)
-    return alignment.spans.tolist(), alignment.token_scores.tolist(), alignment.score
-
-
-def _place_pieces(
-    emission: Emission, characters: str, subwords: Subwords, gaps: Sequence[int], gap_score: float
-) -> _Places:
-    """The best segmentation, with the space of the first word's piece or without it."""
-    spellings = Spellings(subwords.spellings, blank=BLANK)
-    units = [subwords.alphabet.encode(character) for character in characters]  # several for one spelled in bytes
-    ends = np.cumsum([0, *map(len, units)])
-    flat = [unit for inner in units for unit in inner]
-    # Pieces may begin with the space before a word, so a gap may also come before it.
-    gaps = [*gaps, *(gap - 1 for gap in gaps if gap > 0 and characters[gap - 1] == " ")]
-    best: TextAlignment | None = None
-    most_needed, shift = None, 0
-    for lead in ([], subwords.alphabet.encode(" ")) if subwords.begins_words else ([],):
-        needed = minimum_frames_of_text([*lead, *flat], spellings)
-        if needed is None or needed > len(emission):
-            most_needed = needed or most_needed
-            continue
-        places = [gap if gap == 0 else int(ends[gap]) + len(lead) for gap in gaps]
-        alignment = align_spelled(emission, [*lead, *flat], spellings, gaps=places, gap_score=gap_score)
-        if best is None or alignment.score > best.score:
-            best, shift = alignment, len(lead)
-    if best is None and most_needed is None:
-        raise InputError(f"the labels must spell the text; no segmentation of {characters[:40]!r} exists")
-    if best is None:
-        raise _TooShort(f"{most_needed} frames")
-    spans, scores = best.spans[shift:], best.token_scores[shift:]
-    inside = [slice(start, end) for start, end in itertools.pairwise(ends)]
-    return (
-        [[int(spans[part][0, 0]), int(spans[part][-1, 1])] for part in inside],
-        [float(scores[part].mean()) for part in inside],
-        best.score,
-    )
-
-
-def spell_words(words: Sequence[str], options: TextOptions) -> tuple[str, list[int]]:
-    """The normalised text of successive words, and for each of its characters the index of its word, -1 for a space.
-
-    Marks count as words; `align_text` removes them before, as one may span several words.
-
-    Source: `normalize`, which handles each word on its own, except for the spaces between words.
-    """
-    options = replace(options, marks="keep")
-    pieces = [normalize(word, options) for word in words]
-    owners = iter([index for index, piece in enumerate(pieces) for character in piece if character != " "])
-    characters = normalize(" ".join(pieces), options)
-    return characters, [-1 if character == " " else next(owners) for character in characters]
-
-
-def _known(characters: str, owners: list[int], alphabet: Alphabet, dropped: Counter[str]) -> tuple[str, list[int]]:
-    """The characters that the alphabet has, and their owners; spaces neither doubled nor at an edge."""
-    pairs: list[tuple[str, int]] = []
-    for character, owner in zip(characters, owners, strict=True):
-        if character == " ":
-            if " " in alphabet.characters and pairs and pairs[-1][0] != " ":
-                pairs.append((character, owner))
-        elif alphabet.spell(character):
-            pairs.append((character, owner))
-        else:
-            dropped[character] += 1
-    if pairs and pairs[-1][0] == " ":
-        pairs.pop()
-    return "".join(character for character, _ in pairs), [owner for _, owner in pairs]
-
-
 def _timed_words(
     words: Sequence[str],
     characters: str,
     owners: Sequence[int],
-    places: _Places,
+    places: Places,
     timeline: Timeline,
 ) -> dict[int, Segment]:
     """The words that have a time, by index."""
@@ -352,12 +265,6 @@ def _timed_words(
     }
 
 
-def _unread(readings: Sequence[str], owners: Sequence[int]) -> set[int]:
-    """The words that are said, but of which no character is aligned."""
-    known = set(owners)
-    return {word for word, reading in enumerate(readings) if word not in known and any(map(str.isalnum, reading))}
-
-
 def _heard_words(emission: Emission, labels: Alphabet | Subwords, timeline: Timeline) -> list[Word]:
     """The words of the best path."""
     spelled, places = place_path(best_path(emission, blank=BLANK), labels)
@@ -371,21 +278,6 @@ def _heard_words(emission: Emission, labels: Alphabet | Subwords, timeline: Time
         )
         for start, end in find_words(spelled)
     ]
-
-
-def _first_characters(owners: Sequence[int]) -> Callable[[int], int]:
-    """The first character of a word or of one after it; the number of characters if there is none."""
-    firsts = [index for index, owner in enumerate(owners) if owner >= 0]
-    inside = [owners[index] for index in firsts]
-    firsts.append(len(owners))
-    return lambda word: firsts[bisect_left(inside, word)]
-
-
-def _tokens(characters: str, owners: Sequence[int]) -> tuple[list[str], list[int]]:
-    """The words as the model spells them, and the word of the text that each is of: two for U.S."""
-    groups = itertools.groupby(zip(characters, owners, strict=True), key=lambda pair: pair[1])
-    pairs = [("".join(character for character, _ in group), owner) for owner, group in groups if owner >= 0]
-    return [token for token, _ in pairs], [owner for _, owner in pairs]
 
 
 def _passages(
@@ -402,17 +294,6 @@ def _passages(
     return unspoken, holes
 
 
-def _without(characters: str, owners: list[int], left_out: set[int]) -> tuple[str, list[int]]:
-    """The characters and owners of other words; spaces neither doubled nor at an edge."""
-    pairs: list[tuple[str, int]] = []
-    for character, owner in zip(characters, owners, strict=True):
-        if owner not in left_out and (character != " " or (pairs and pairs[-1][0] != " ")):
-            pairs.append((character, owner))
-    if pairs and pairs[-1][0] == " ":
-        pairs.pop()
-    return "".join(character for character, _ in pairs), [owner for _, owner in pairs]
-
-
 def _missing(
     holes: Mapping[int, Sequence[Word]], timed: Mapping[int, Segment], heard: Sequence[Word], timeline: Timeline
 ) -> Iterator[Missing]:
@@ -423,57 +304,3 @@ def _missing(
         inside = [item for item in passage if item.start_frame >= before and item.end_frame <= after]
         if len(inside) >= LEAST_WORDS:
             yield Missing(start=inside[0].start, end=inside[-1].end, heard=" ".join(item.text for item in inside))
-
-
-def _sentence(
-    text: str, spans: Sequence[tuple[int, int]], words: Sequence[int], timed: Mapping[int, Segment]
-) -> Segment:
-    """The sentence of these words, of which one has a time."""
-    parts = tuple(timed[word] for word in words if word in timed)
-    edges = parts[0].start, parts[-1].end
-    pieces = [
-        text[spans[word][0] : spans[after][0] if after == word + 1 else spans[word][1]] + " " * (after != word + 1)
-        for word, after in zip(words, [*words[1:], -1], strict=True)
-    ]
-    return Segment(
-        text=" ".join("".join(pieces).split()),
-        start_frame=parts[0].start_frame,
-        end_frame=parts[-1].end_frame,
-        score=mean_score([character for word in parts for character in word.parts]),
-        timeline=parts[0].timeline,
-        parts=parts,
-        position=spans[words[0]][0],
-        edges=edges,
-    )
-
-
-def _group_sentences(
-    text: str, spans: Sequence[tuple[int, int]], timed: set[int], ends_with: SentenceEnd
-) -> list[tuple[int, int]]:
-    """The sentences as ranges [first, end) of words, each with a timed word; others join a neighbour."""
-    groups: list[tuple[int, int]] = []
-    start = 0
-    for end in _sentence_ends(text, spans, ends_with=ends_with):
-        if any(index in timed for index in range(start, end)):
-            groups.append((start, end))
-            start = end
-        elif groups:
-            groups[-1] = groups[-1][0], end
-            start = end
-    return groups
-
-
-def _sentence_ends(text: str, spans: Sequence[tuple[int, int]], *, ends_with: SentenceEnd) -> Iterator[int]:
-    """For each sentence, the index of the word after its last."""
-    for index, (start, end) in enumerate(spans[:-1]):
-        next_start, next_end = spans[index + 1]
-        num_lines = len(f"{text[end:next_start]}.".splitlines()) - 1
-        if ends_with == "line":
-            ended = num_lines > 0
-        else:
-            word, following = text[start:end], text[next_start:next_end].lstrip("\"'“‘«([—–-")
-            abbreviated = _ABBREVIATION.fullmatch(word) or (_INITIAL.fullmatch(word) and word.isupper())
-            ended = num_lines > 1 or bool(_TERMINAL.search(word) and not abbreviated and not following[:1].islower())
-        if ended:
-            yield index + 1
-    yield len(spans)

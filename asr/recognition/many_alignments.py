@@ -13,17 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.audio.source import MAX_INPUT_BYTES
-from asr.compute.runtime import Precision, Runtime
 from asr.data.manifest import Utterance, open_manifest, write_lines, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files.writing import write_whole
-from asr.options import check_options, option
+from asr.options import check_options
 from asr.output.formats import ALIGNMENT_WRITERS
 from asr.recognition.aligner import Aligner, AlignmentOptions
 from asr.recognition.many_recordings import FileResult, files_of, process, work
 from asr.recognition.recordings import Recording, find_pairs
+from asr.recognition.work_options import WorkOptions
 from asr.text.aligned_text import AlignedText, Level
 
 if TYPE_CHECKING:  # this loads torch, which the options do not need
@@ -36,8 +35,8 @@ _MARGIN = 0.2  # seconds of the pause around a sentence that belong to its utter
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignOptions:
-    """How to align the texts of a corpus, and the folder of the results.
+class AlignOptions(WorkOptions):
+    """How to align the texts of a corpus, and the folder of the results; `WorkOptions` has the rest.
 
     Args:
         output: folder for a file of each recording; recordings that have theirs are skipped.
@@ -46,8 +45,6 @@ class AlignOptions:
         level: the smallest unit with times.
         strict: a recording whose text is doubted (`AlignedText.doubt`) is an error, and gets no file.
         alignment: how each text is aligned.
-        nproc, channel, track, max_input_bytes: as in `TranscribeOptions`.
-        model, device, precision, runtime, batch_size, threads: as in `TranscribeOptions`.
     Raises:
         ConfigError: an option is out of its limits, or two contradict each other.
     """
@@ -57,16 +54,6 @@ class AlignOptions:
     level: Level = "word"
     strict: bool = False
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
-    nproc: int = option(1, least=1)
-    channel: int | None = option(None, least=0)
-    track: int | None = option(None, least=0)
-    max_input_bytes: int = option(MAX_INPUT_BYTES, least=1)
-    model: str | os.PathLike[str] | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    runtime: Runtime = "auto"
-    batch_size: int = option(16, least=1)
-    threads: int | None = option(None, least=1)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -90,11 +77,6 @@ class AlignOptions:
     def suffixes(self) -> tuple[str, ...]:
         """Of the files of a recording."""
         return ("jsonl" if self.format == MANIFEST else self.format,)
-
-    @property
-    def sound(self) -> dict[str, Any]:
-        """The part of a recording to align, as arguments of `read_audio`."""
-        return {"channel": self.channel, "track": self.track, "max_input_bytes": self.max_input_bytes}
 
 
 def check_level(format_name: str, level: Level) -> None:

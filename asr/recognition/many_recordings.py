@@ -15,19 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from asr.audio.source import MAX_INPUT_BYTES
-from asr.compute.runtime import Precision, Runtime, has_gpu, needing_torch
+from asr.compute.runtime import has_gpu, needing_torch
 from asr.compute.threads import default_threads, set_threads
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files.writing import write_whole
-from asr.options import check_options, group, option, shown
+from asr.options import check_options, group, shown
 from asr.output.formats import SUBTITLES, WRITERS, format_text, to_json
 from asr.output.pictures import check_picture
 from asr.output.subtitles import SubtitleOptions
 from asr.recognition.output_folder import claim, names_in
 from asr.recognition.recordings import Recording, find_recordings
 from asr.recognition.speakers import Turn, channels_of, join_by_recording, read_rttm, turns_of, with_speakers
+from asr.recognition.work_options import WorkOptions
 from asr.text.aligned_text import AlignedText
 from asr.text.segments import TextSegment, find_segments
 from asr.text.transcript import Transcript
@@ -47,21 +47,17 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, e
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscribeOptions:
-    """How to transcribe many recordings, and the folder of their results.
+class TranscribeOptions(WorkOptions):
+    """How to transcribe many recordings, and the folder of their results; `WorkOptions` has the rest.
 
     Args:
         output: folder for a file of each recording and format, talk.txt for talk.wav; None writes no files.
         formats: of these files, some of `FORMATS`.
         resume: skip recordings that have all their files in `output`.
         plot: draw spectrogram, labels and words as this .png (one recording only), or into this folder.
-        nproc: transcribe in this many processes, each with its own copy of the model, its part of the processor
-            threads, and one of several GPUs. The calling script needs its `if __name__ == "__main__"`.
-        channel, track, max_input_bytes: as for `Recognizer.transcribe`.
         channels: "separate" transcribes each channel by itself, and names the channels as speakers; "mix" does not.
         rttm: file with the turns of the speakers of the recordings, by their names; see `read_rttm`.
-        model, device, precision, runtime, batch_size, decoding: as for `asr.load`.
-        threads: processor threads; None means the default of the runtime.
+        decoding: as for `asr.load`.
         subtitles: limits and form of srt, vtt and ass.
     Raises:
         ConfigError: an option is out of its limits, or two contradict each other.
@@ -71,18 +67,8 @@ class TranscribeOptions:
     formats: tuple[str, ...] = ("txt",)
     resume: bool = False
     plot: str | os.PathLike[str] | None = None
-    nproc: int = option(1, least=1)
-    channel: int | None = option(None, least=0)
-    track: int | None = option(None, least=0)
     channels: Literal["mix", "separate"] = "mix"
     rttm: str | os.PathLike[str] | None = None
-    max_input_bytes: int = option(MAX_INPUT_BYTES, least=1)
-    model: str | os.PathLike[str] | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    runtime: Runtime = "auto"
-    batch_size: int = option(16, least=1)
-    threads: int | None = option(None, least=1)
     decoding: DecodingOptions | Mapping[str, Any] | None = None
     subtitles: SubtitleOptions = group(SubtitleOptions())
 
@@ -114,11 +100,6 @@ class TranscribeOptions:
     def suffixes(self) -> tuple[str, ...]:
         """Of the files of a recording."""
         return self.formats
-
-    @property
-    def sound(self) -> dict[str, Any]:
-        """The part of a recording to transcribe, as arguments of `read_audio`."""
-        return {"channel": self.channel, "track": self.track, "max_input_bytes": self.max_input_bytes}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import soundfile
 
 from asr.audio.waveform import stream_audio
-from asr.errors import AsrWarning
+from asr.errors import AsrWarning, ConfigError
 from asr.output.page import to_page
 from asr.output.subtitles import SubtitleOptions
 from asr.text.transcript import Transcript
@@ -27,7 +27,11 @@ def recording_page(
     Args:
         source: the recording.
         sound: as for `read_audio`.
+    Raises:
+        ConfigError: this libsndfile cannot write MP3.
     """
+    if "MP3" not in soundfile.available_formats():
+        raise ConfigError("a page needs MP3, which this libsndfile cannot write: pip install --upgrade soundfile")
     compressed = io.BytesIO()
     with (
         soundfile.SoundFile(

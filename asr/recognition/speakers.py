@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,8 +71,8 @@ def turns_of(turns: Mapping[str, Sequence[Turn]], name: str) -> Sequence[Turn] |
 
 def with_speakers(transcript: Transcript, turns: Sequence[Turn]) -> Transcript:
     """The transcript with a speaker for each word: who speaks longest during it, or else nearest to it in time."""
-    ordered = sorted(turns, key=lambda turn: turn.start)
-    words = tuple(replace(word, speaker=_speaker(word, ordered)) for word in transcript.words)
+    speakers = _Speakers(turns)
+    words = tuple(replace(word, speaker=speakers.of(word)) for word in transcript.words)
     return replace(transcript, words=words)
 
 
@@ -131,15 +133,31 @@ def join_by_recording(
             yield owner, errors[0] if errors else join_channels(transcripts)
 
 
-def _speaker(word: Word, turns: Sequence[Turn]) -> str:
-    """The speaker with the most time in common with a word; without any, of the nearest turn; empty without turns."""
-    common: dict[str, float] = defaultdict(float)
-    for turn in turns:
-        if turn.start >= word.end:
-            break
-        common[turn.speaker] += max(min(turn.end, word.end) - max(turn.start, word.start), 0.0)
-    if common and max(common.values()) > 0:
-        return max(common, key=common.__getitem__)
-    middle = (word.start + word.end) / 2
-    nearest = min(turns, key=lambda turn: max(turn.start - middle, middle - turn.end), default=None)
-    return nearest.speaker if nearest else ""
+class _Speakers:
+    """The turns of a recording by time; a word looks at those beside it, not at all of them."""
+
+    def __init__(self, turns: Sequence[Turn]):
+        self.turns = sorted(turns, key=lambda turn: turn.start)
+        self.starts = [turn.start for turn in self.turns]
+        # the turn that ends last among those up to each
+        self.longest: list[Turn] = list(accumulate(self.turns, _later_end))
+
+    def of(self, word: Word) -> str:
+        """The speaker with the most time in common with a word; without any, of the nearest turn; "" without turns."""
+        common: dict[str, float] = defaultdict(float)
+        for index in reversed(range(bisect_left(self.starts, word.end))):
+            if self.longest[index].end <= word.start:  # and so do all before
+                break
+            turn = self.turns[index]
+            common[turn.speaker] += max(min(turn.end, word.end) - max(turn.start, word.start), 0.0)
+        if common and max(common.values()) > 0:
+            return max(reversed(common), key=common.__getitem__)
+        middle = (word.start + word.end) / 2
+        after = bisect_left(self.starts, middle)
+        beside = (*self.longest[max(after - 1, 0) : after], *self.turns[after : after + 1])
+        nearest = min(beside, key=lambda turn: max(turn.start - middle, middle - turn.end), default=None)
+        return nearest.speaker if nearest else ""
+
+
+def _later_end(first: Turn, second: Turn) -> Turn:
+    return second if second.end > first.end else first

@@ -12,7 +12,7 @@ from asr.files.reading import parse_json, read_regular
 from asr.files.texts import decode_text
 
 MOST_BYTES = 1 << 26  # a hundred times the size of common vocabularies
-_NUMBERED = re.compile(r"(.*)[ \t]([0-9]+)", re.DOTALL)
+_NUMBERED = re.compile(r"(.*)[ \t]([0-9]{1,18})", re.DOTALL)
 _DISAMBIGUATION = re.compile("#[0-9]+")  # of a lexicon in k2 and icefall: no column of the model
 _SILENT_TYPES = (2, 3, 5)  # of pieces in SentencePiece: unknown, control, unused
 
@@ -61,7 +61,11 @@ def _in_json(content: bytes, path: str | os.PathLike[str]) -> list[str]:
     added: list[tuple[Any, Any]] = []
     if isinstance(value, dict) and isinstance(value.get("model"), dict):
         tokens = value.get("added_tokens") or []
-        added = [(token.get("content"), token.get("id")) for token in tokens if isinstance(token, dict)]
+        if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+            raise DataError("added_tokens must be a list of objects with content and id", path=path)
+        added = [(token.get("content"), token.get("id")) for token in tokens]
+        if not all(isinstance(label, str) for label, _ in added):
+            raise DataError("added_tokens must have a text each, their content", path=path)
         value = value["model"].get("vocab")
         if isinstance(value, list):  # of pairs: a piece and its score
             value = [pair[0] if isinstance(pair, list) and pair else pair for pair in value]

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -84,7 +83,7 @@ def _is_spoken(label: str) -> bool:
 def _checked_labels(source: object) -> list[str]:
     """A label for each column, in order."""
     labels = source
-    if isinstance(source, os.PathLike) or (isinstance(source, str) and Path(source).is_file()):
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and os.path.isfile(source)):
         labels = read_labels(source)
     if isinstance(labels, Mapping):
         if fault := columns_fault(list(labels.values())):

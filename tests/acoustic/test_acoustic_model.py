@@ -250,7 +250,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"kind": "language model"}, "the folder must hold a model of the kind 'acoustic model', not 'language model'"),
         ({"layers": 3}, "unknown option 'layers'; known are characters, decoding, description"),
         ({"encoder": {"units": 3}}, "encoder: unknown option 'units'"),
-        ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be int, not '6'"),
+        ({"encoder": {"hidden_size": "6"}}, "encoder.hidden_size must be a whole number, not '6'"),
         ({"encoder": {"num_layers": 0}}, "encoder.num_layers must be between 1 and 256, not 0"),
         ({"frontend": {"window": "kaiser"}}, "frontend.window must be one of povey, .*, not 'kaiser'"),
         ({"characters": ["A", "A"]}, "the characters of an alphabet must differ; repeated: 'A'"),

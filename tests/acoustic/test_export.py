@@ -170,6 +170,11 @@ def test_an_exported_folder_is_replaced_and_another_one_is_not(tmp_path: Path) -
     make_model().save(tmp_path / "model")
     for _ in range(2):
         export_onnx(tmp_path / "model", tmp_path / "exported")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "model.onnx").write_bytes(b"a model of others")
+    with pytest.raises(ConfigError, match="others exists and is no exported model, so it is not replaced"):
+        export_onnx(tmp_path / "model", tmp_path / "others")
+    assert (tmp_path / "others" / "model.onnx").read_bytes() == b"a model of others"
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").touch()
     with pytest.raises(ConfigError, match="letters exists and is no exported model, so it is not replaced"):

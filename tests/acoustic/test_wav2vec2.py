@@ -128,7 +128,7 @@ def test_a_shape_comes_back_from_json_and_may_be_hostile() -> None:
     for name, value, message in (
         ("hidden_act", "os.system", "hidden_act must be one of gelu, not 'os.system'"),
         ("model_type", "bert", "model_type must be one of wav2vec2, hubert, wavlm, not 'bert'"),
-        ("conv_dim", [8, "x", 8], "conv_dim must be int, not 'x'"),
+        ("conv_dim", [8, "x", 8], "conv_dim must be a whole number, not 'x'"),
         ("conv_dim", [1] * 10**5, "must have the same length, 1 to 32, not 100000"),
         ("layer_norm_eps", 0, "layer_norm_eps must be above 0"),
     ):

@@ -168,8 +168,11 @@ def test_an_utterance_can_be_longer_than_whispers(encoder: WhisperEncoder) -> No
     assert lengths.tolist() == [1550] and hidden.isfinite().all()
 
 
-def test_positions_that_are_not_whispers_are_refused(encoder: WhisperEncoder, tmp_path: Path) -> None:
-    save_file(whole_state(encoder) | {"embed_positions.weight": torch.zeros(100, 12)}, tmp_path / "model.safetensors")
+@pytest.mark.parametrize("shape", [(100, 12), (100, 11), (100,)])
+def test_positions_that_are_not_whispers_are_refused(
+    encoder: WhisperEncoder, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    save_file(whole_state(encoder) | {"embed_positions.weight": torch.zeros(shape)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "whisper", **vars(TINY)}))
     with pytest.raises(DataError, match=r"'embed_positions\.weight' must hold the sinusoids"):
         load_whisper(tmp_path)
@@ -250,6 +253,19 @@ def test_what_holds_no_encoder_is_refused(tmp_path: Path, name: str, content: by
     with pytest.raises(DataError, match=message):
         convert(tmp_path / name, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("encoder.blocks.0.attn.gate.weight", torch.ones(2)), ("encoder.blocks.0.mlp.9.bias", torch.ones(2))],
+)
+def test_names_of_another_model_are_refused(encoder, tmp_path: Path, name: str, value: Tensor) -> None:
+    write_openai(tmp_path / "tiny.pt", encoder)
+    checkpoint = torch.load(tmp_path / "tiny.pt", weights_only=True)
+    checkpoint["model_state_dict"][name] = value
+    torch.save(checkpoint, tmp_path / "tiny.pt")
+    with pytest.raises(DataError, match="must hold the names of a Whisper encoder, but has or lacks"):
+        convert(tmp_path / "tiny.pt", tmp_path / "folder")
 
 
 @pytest.mark.parametrize(

@@ -459,11 +459,11 @@ def test_hotwords_that_nobody_says_change_nothing_beside_a_language_model(words_
     ("options", "message"),
     [
         ({"beam_width": 0}, "beam_width must be between 1 and 10000, not 0"),
-        ({"beam_width": 2.0}, "beam_width must be int, not 2.0"),
+        ({"beam_width": 2.0}, "beam_width must be a whole number, not 2.0"),
         ({"num_best": 3}, r"num_best needs a beam: set beam_width to 2 or more, for example 16, not 1 \(greedy\)"),
         ({"lm": "a.arpa", "hotwords": ("A",)}, "lm and hotwords need a beam"),
         ({"beam_width": 2, "num_best": 0}, "num_best must be at least 1, not 0"),
-        ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be tuple, not 'AB'"),
+        ({"beam_width": 2, "hotwords": "AB"}, "hotwords must be a list, not 'AB'"),
         (
             {"beam_width": 2, "confidence_temperature": 0.0},
             "confidence_temperature must be between 1e-06 and 1000000, not 0.0",

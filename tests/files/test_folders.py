@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,42 @@ def test_two_folders_change_names_in_one_step(folder, tmp_path):
     assert folders._exchange(folder, tmp_path / "y")
     assert (os.listdir(folder), os.listdir(tmp_path / "y")) == ([], ["old"])
     assert not folders._exchange(folder, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_full_disk_is_an_error_of_the_folder(folder, tmp_path, monkeypatch, copied):
+    def fail(source: str, destination: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", source, None, destination)
+
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "weights").touch()
+    with pytest.raises(OSError, match="No space left") as caught, replacing_folder(folder) as new:
+        if copied:
+            shutil.copytree(tmp_path / "source", new / "inner", copy_function=fail)
+        fail(str(tmp_path / "source"), str(new))
+    assert (caught.value.filename, caught.value.strerror) == (str(folder), "No space left on device")
+    assert os.listdir(folder) == ["old"] and type(caught.value) is OSError
+
+
+def test_a_file_that_cannot_be_copied_is_named(folder, tmp_path):
+    def fail(source: str, destination: str, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", source)
+
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "weights").touch()
+    with pytest.raises(PermissionError) as caught, replacing_folder(folder) as new:
+        shutil.copytree(tmp_path / "source", new / "inner", copy_function=fail)
+    assert caught.value.filename == str(tmp_path / "source" / "weights")
+
+
+def test_a_folder_that_cannot_be_made_has_its_own_name(tmp_path, monkeypatch):
+    def fail(prefix: str, suffix: str, dir: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}a{suffix}")
+
+    monkeypatch.setattr(folders.tempfile, "mkdtemp", fail)
+    with pytest.raises(PermissionError) as caught, replacing_folder(tmp_path / "model"):
+        pass
+    assert caught.value.filename == str(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["x", "x[1]"])

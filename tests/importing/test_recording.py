@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from asr.cli.data import main
-from asr.errors import ConfigError, InputError
+from asr.errors import AsrError, ConfigError, InputError
 from asr.importing.recording import (
     LONGEST_WORDS,
     RATE,
@@ -112,7 +112,7 @@ def test_an_unknown_key_shows_the_keys(tmp_path: Path) -> None:
 
 def test_sentences_of_a_text_are_short_enough_to_read(tmp_path: Path) -> None:
     text = tmp_path / "a.txt"
-    text.write_text("A short one. " + "word " * (LONGEST_WORDS + 1) + ". Another\nLast line\n")
+    text.write_text("A short one. Many " + "word " * (LONGEST_WORDS + 1) + ". Another\nLast line\n")
     assert sentences_to_read(text) == ["A short one.", "Another", "Last line"]
     text.write_text("word " * 40)
     with pytest.raises(InputError, match="must have a sentence of at most 25 words"):
@@ -161,6 +161,30 @@ def test_blocks_of_the_system_are_recorded(monkeypatch) -> None:
     with SystemMicrophone().recording() as blocks:
         pass
     assert np.concatenate(blocks).tolist() == [0.5] * 4 + [1.0] * 2
+
+
+def test_a_microphone_that_fails_is_one_sentence(monkeypatch) -> None:
+    class Failure(Exception):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Failure("Device unavailable")
+
+    device = types.ModuleType("sounddevice")
+    device.PortAudioError, device.check_input_settings = Failure, lambda **_: None
+    device.InputStream = device.play = refuse
+    monkeypatch.setitem(sys.modules, "sounddevice", device)
+    with pytest.raises(ConfigError, match="the microphone cannot record: Device unavailable"):
+        SystemMicrophone().recording().__enter__()
+    with pytest.raises(ConfigError, match="this system cannot play sound at 16000 Hz: Device unavailable"):
+        SystemMicrophone().play(tone(1.0))
+
+
+def test_a_text_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "001.wav").write_bytes(b"RIFF")
+    (tmp_path / "001.txt").write_bytes(b"caf\xe9 \x81\n")
+    with pytest.raises(AsrError, match=r"001\.txt"):
+        session(tmp_path, Tape())
 
 
 def test_the_command_needs_a_terminal(tmp_path: Path, capsys) -> None:

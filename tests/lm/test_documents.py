@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+import zipfile
 
 import pytest
 
@@ -19,6 +21,11 @@ from asr.lm.documents import read_sentences_of, split_sentences
             ["a list of sentences.", "in lower case.", "all of it."],
             ["a list of sentences.", "in lower case.", "all of it."],
         ),
+        (
+            ["a text without", "capitals has a sentence", "a line"],
+            ["a text without", "capitals has a sentence", "a line"],
+        ),
+        (["Mr. Brown went to St. Ives", "with J. Smith. So."], ["Mr. Brown went to St. Ives with J. Smith.", "So."]),
         (["HELLO", "WORLD"], ["HELLO", "WORLD"]),
         (['He said "no." Then', "", "he left"], ['He said "no', "Then", "he left"]),
         ([], []),
@@ -47,6 +54,20 @@ def test_markdown_is_read_without_its_marks(tmp_path) -> None:
     ]
 
 
+@pytest.mark.parametrize("piece", ["[", "[a](", "![", "<", "`", "*"])
+def test_markdown_is_read_in_linear_time(tmp_path, piece: str) -> None:
+    (tmp_path / "a.md").write_text(100_000 * piece)  # a square of this takes minutes
+    start = time.process_time()
+    list(read_sentences_of(tmp_path / "a.md"))
+    assert time.process_time() - start < 5
+
+
+def test_a_long_paragraph_is_read_in_linear_time() -> None:
+    start = time.process_time()
+    (sentence,) = split_sentences(["A list", *["of words in lower case"] * 100_000])
+    assert len(sentence.split()) == 500_002 and time.process_time() - start < 5
+
+
 def test_a_word_document_gives_paragraphs_and_cells(tmp_path) -> None:
     docx = pytest.importorskip("docx")
     document = docx.Document()
@@ -61,6 +82,14 @@ def test_a_damaged_word_document_is_an_error(tmp_path) -> None:
     pytest.importorskip("docx")
     (tmp_path / "a.docx").write_bytes(b"PK not a document")
     with pytest.raises(DataError, match="the Word document cannot be read"):
+        list(read_sentences_of(tmp_path / "a.docx"))
+
+
+def test_a_word_document_that_unpacks_to_more_than_memory_is_an_error(tmp_path) -> None:
+    pytest.importorskip("docx")
+    with zipfile.ZipFile(tmp_path / "a.docx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", bytes((1 << 28) + (1 << 20)))
+    with pytest.raises(DataError, match="its parts must have at most 256 MB, but have 257"):
         list(read_sentences_of(tmp_path / "a.docx"))
 
 

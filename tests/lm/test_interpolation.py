@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from asr.errors import InputError
 from asr.lm.arpa import END, START, UNKNOWN
 from asr.lm.estimation import estimate_ngram
-from asr.lm.interpolation import best_weights, interpolate
+from asr.lm.interpolation import best_weights, interpolate, mixed_perplexity
 from asr.lm.ngram import NgramModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:modified Kneser-Ney cannot estimate:asr.errors.AsrWarning")
@@ -98,6 +98,15 @@ def test_one_model_with_all_the_weight_is_itself() -> None:
     assert alone.words == general.words
     for sentence in GENERAL + SPECIAL:
         assert np.allclose(alone.score(sentence.split()), general.score(sentence.split()), atol=1e-4)
+
+
+def test_the_perplexity_of_a_sum_is_that_of_the_new_model_where_nothing_backs_off() -> None:
+    models = [estimate(GENERAL), estimate(SPECIAL)]
+    sentences = [sentence.split() for sentence in GENERAL + SPECIAL]
+    mixed = interpolate(models, [0.6, 0.4])
+    expected = np.exp(-np.concatenate([mixed.score(sentence) for sentence in sentences]).mean())
+    assert mixed_perplexity(models, [0.6, 0.4], sentences) == pytest.approx(expected, rel=1e-3)
+    assert mixed_perplexity([mixed], [1.0], sentences) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_best_weights_are_those_of_a_grid() -> None:

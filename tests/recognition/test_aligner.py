@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import asr
 from asr.errors import ConfigError, DataError, InputError
-from asr.recognition.aligner import AlignmentOptions, align_recording, align_text, spell_words
+from asr.recognition.aligner import AlignmentOptions, align_recording, align_text
+from asr.recognition.word_characters import spell_words
 from asr.text.alphabet import BLANK, Alphabet
 from asr.text.normalization import TextOptions, normalize
 from asr.text.numbers import cardinal, year

@@ -85,6 +85,26 @@ def test_a_passage_in_the_place_of_another_is_misheard():
     assert find_differences(words, words[:30] + others + words[60:]) == []
 
 
+def test_a_passage_in_the_place_of_a_shorter_one_is_misheard_too():
+    text = [
+        "THE",
+        "CAT",
+        "SAT",
+        "XYLOPHONE",
+        "ZUCCHINI",
+        "QUAGMIRE",
+        "JUKEBOXES",
+        "WIZARDRY",
+        "BUZZWORDS",
+        "ON",
+        "THE",
+        "MAT",
+    ]
+    heard = ["THE", "CAT", "SAT", "ARENA", "LENTIL", "TEAROOM", "MOTEL", "RETINA", "ON", "THE", "MAT"]
+    assert find_differences(text, heard) == find_differences(heard, text) == []
+    assert find_differences(text, [*heard[:3], *heard[-3:]]) == [Difference(3, 9, 3, 3)]
+
+
 def test_few_words_are_no_passage():
     words = WORDS[:30]
     assert find_differences(words, words[:10] + words[14:]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +17,13 @@ from asr.text.transcript import Hypothesis, Timeline, Transcript, Word
 LINE = Timeline(frame_seconds=0.1, duration_seconds=60.0)
 
 
-def transcript_of(*entries: tuple[str, int, int], score: float = -1.0) -> Transcript:
+def transcript_of(*entries: tuple[str, int, int], score: float = -1.0, line: Timeline = LINE) -> Transcript:
     words = tuple(
-        Word(text=text, start_frame=start, end_frame=end, confidence=0.9, timeline=LINE) for text, start, end in entries
+        Word(text=text, start_frame=start, end_frame=end, confidence=0.9, timeline=line) for text, start, end in entries
     )
     text = " ".join(word.text for word in words)
     return Transcript(
-        text=text, words=words, hypotheses=(Hypothesis(text=text, score=score, tokens=(), spans=()),), timeline=LINE
+        text=text, words=words, hypotheses=(Hypothesis(text=text, score=score, tokens=(), spans=()),), timeline=line
     )
 
 
@@ -55,6 +56,40 @@ def test_a_damaged_line_is_named(tmp_path, line):
     (tmp_path / "a.rttm").write_text(f"{RTTM}{line}\n")
     with pytest.raises(DataError, match=r"a\.rttm:6: a line must be SPEAKER <recording> <channel> <start>"):
         read_rttm(tmp_path / "a.rttm")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.sampled_from("abc")), max_size=8),
+    st.integers(0, 59),
+    st.integers(1, 9),
+)
+def test_without_common_time_the_nearest_turn_speaks(spans, start, length):
+    turns = [Turn(speaker=name, start=float(begin), end=float(begin + size)) for begin, size, name in spans]
+    (word,) = with_speakers(transcript_of(("a", 10 * start, min(10 * (start + length), 600))), turns).words
+    middle = (word.start + word.end) / 2
+    common = {turn.speaker: 0.0 for turn in turns}
+    for turn in turns:
+        common[turn.speaker] += max(min(turn.end, word.end) - max(turn.start, word.start), 0.0)
+    if any(common.values()):
+        assert common[word.speaker] == max(common.values())
+    elif turns:
+        distances = [max(turn.start - middle, middle - turn.end) for turn in turns]
+        assert word.speaker in {
+            turn.speaker for turn, distance in zip(turns, distances, strict=True) if distance == min(distances)
+        }
+    else:
+        assert word.speaker == ""
+
+
+def test_many_turns_take_little_time():
+    line = Timeline(frame_seconds=0.1, duration_seconds=20_000.0)
+    transcript = transcript_of(*(("a", 10 * second, 10 * second + 5) for second in range(20_000)), line=line)
+    turns = [Turn(speaker=str(second % 7), start=float(second), end=second + 0.6) for second in range(20_000)]
+    start = time.process_time()
+    spoken = with_speakers(transcript, turns)
+    assert [word.speaker for word in spoken.words] == [str(second % 7) for second in range(20_000)]
+    assert time.process_time() - start < 10  # each word against each turn: minutes
 
 
 def test_a_file_without_turns_and_a_missing_one(tmp_path):

@@ -49,6 +49,7 @@ def test_silent_labels_count_as_the_blank():
         (["", "A", "A"], None, "the characters of an alphabet must differ; repeated: 'A'"),
         (["<s>", "<pad>"], "<pad>", "labels must have at least one label with a character"),
         (BPE, None, "if the list leaves it out, put '' where its column is, or give blank='append' if it is the last"),
+        ("A" * 5000, None, "labels must be a list of strings, one for each column; got"),
         ("no file", None, "labels must be a list of strings, one for each column; got 'no file', which is no file"),
     ],
 )
@@ -117,6 +118,11 @@ def test_files_give_their_labels(tmp_path, name, content, labels):
     assert read_labels(path) == labels
 
 
+def test_a_column_of_thousands_of_digits_is_part_of_a_label(tmp_path):
+    (tmp_path / "tokens.txt").write_text(f"a {'9' * 5000}\n")
+    assert read_labels(tmp_path / "tokens.txt") == [f"a {'9' * 5000}"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -130,6 +136,17 @@ def test_files_give_their_labels(tmp_path, name, content, labels):
             "one vocabulary, not one for each of eng, deu .*; give the",
         ),
         ("vocab.json", "[1, 2]", "this file must have a vocabulary: labels with their columns, or a list of labels"),
+        (
+            "tokenizer.json",
+            '{"model": {"vocab": {"a": 0}}, "added_tokens": 5}',
+            "added_tokens must be a list of objects",
+        ),
+        (
+            "tokenizer.json",
+            '{"model": {"vocab": {"a": 0}}, "added_tokens": [{"content": [1], "id": 1}]}',
+            "added_tokens must have a text each",
+        ),
+        ("tokens.txt", f"a {'9' * 18}\n", r"labels must have the columns 0 \.\. 0, each once; got 9{18}$"),
         ("vocab.json", "{", "this file of labels must be JSON"),
         ("bpe.model", b"\x0a\x05\x0a\x09abc", "this file must be a model of SentencePiece; it is damaged"),
         ("bpe.model", b"<html>", "this file must be a model of SentencePiece; it is damaged"),

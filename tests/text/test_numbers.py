@@ -75,6 +75,18 @@ def test_text_around_numbers_stays() -> None:
     assert spell_numbers("He paid $5, (or 6), didn't he?") == "He paid five dollars, (or six), didn't he?"
 
 
+def test_long_places_in_an_order_are_read_digit_by_digit() -> None:
+    assert (
+        spell_numbers("1234567890123452nd") == "one two three four five six seven eight nine zero one two three "
+        "four five second"
+    )
+    assert spell_numbers("9" * 5000 + "th").split() == ["nine"] * 4999 + ["ninth"]
+
+
+def test_digits_of_other_scripts_are_not_lost() -> None:
+    assert spell_numbers("call ٠١٢-٣٤٥٦ 5") == "call zero one two three four five six five"
+
+
 def test_normalised_texts() -> None:
     assert normalize("In 1923, 100 % were 5.", SPELL) == "IN NINETEEN TWENTY THREE ONE HUNDRED PERCENT WERE FIVE"
     assert normalize("It's 10:00.", SPELL) == "IT'S TEN O'CLOCK"

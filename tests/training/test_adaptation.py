@@ -11,7 +11,7 @@ import pytest
 from asr.acoustic.folder import find_model
 from asr.cli.lm import main
 from asr.decoding.options import DecodingOptions
-from asr.errors import ConfigError, InputError
+from asr.errors import ConfigError, DataError, InputError
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import NgramModel
 from asr.options import to_json
@@ -107,6 +107,23 @@ def test_what_cannot_be_adapted_is_refused(model: Path, text: Path, tmp_path: Pa
     with pytest.raises(ConfigError, match="exists and is not a model folder"):
         adapt([text], tmp_path / "other", model=model)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_of_another_model_is_one_sentence(model: Path, text: Path, tmp_path: Path) -> None:
+    (model / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(DataError, match="format_version must be 1"):
+        adapt([text], tmp_path / "mine", model=model)
+
+
+def test_only_the_replaced_file_is_left_out_and_texts_may_come_one_by_one(
+    model: Path, text: Path, tmp_path: Path
+) -> None:
+    (model / "lm").mkdir()
+    (model / "lm/words.safetensors").write_bytes(b"of another model")
+    adapt(iter([text]), tmp_path / "mine", model=model)
+    assert (tmp_path / "mine/lm/words.safetensors").read_bytes() == b"of another model"
+    assert not (tmp_path / "mine/words.safetensors").exists()
+    assert json.loads((tmp_path / "mine/config.json").read_text())["provenance"]["adapted"]["texts"] == ["manual.txt"]
 
 
 def test_the_command_prints_the_folder_and_the_next_command(model: Path, text: Path, tmp_path: Path, capsys) -> None:

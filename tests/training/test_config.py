@@ -151,7 +151,7 @@ def test_a_configuration_comes_back_from_json(config: TrainingConfig) -> None:
         ("encoder", {"cell": "transformer"}, "encoder.cell must be one of rnn-tanh, .*, not 'transformer'"),
         ("augment", {"noise_snr_db": [5]}, r"augment.noise_snr_db must hold 2 values, not \[5\]"),
         ("data", {"train": ["a"]}, "data: option 'dev' is missing"),
-        ("data", {"train": "a", "dev": ["b"]}, "data.train must be tuple, not 'a'"),
+        ("data", {"train": "a", "dev": ["b"]}, "data.train must be a list, not 'a'"),
         ("decoder", {}, "unknown option 'decoder'; known are augment, auxiliary, ctc_backend, data, "),
     ],
 )

@@ -210,6 +210,12 @@ def test_weights_of_an_epoch_that_are_damaged_are_left_out_of_the_average(tone_c
         train(config, tmp_path)
 
 
+def test_a_file_in_place_of_the_folder_is_one_sentence(tone_config, tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ConfigError, match=r"a training needs a folder, but .*a\.txt is a file"):
+        train(tone_config(), tmp_path / "a.txt")
+
+
 def test_two_trainings_in_one_folder_do_not_mix(tone_config, tmp_path):
     with locked(tmp_path), pytest.raises(ConfigError, match=r"another process is training in .*; wait for it"):
         train(tone_config(epochs=1), tmp_path)

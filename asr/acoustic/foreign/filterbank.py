@@ -11,11 +11,11 @@ from functools import lru_cache
 import numpy as np
 
 from asr.acoustic.mel import kaldi_filters, slaney_filters
+from asr.acoustic.spectrum import window_function
 
 SAMPLE_RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 PREEMPHASIS = 0.97
-SAMPLE_SCALE = 2.0**15  # steps of 16 bits, Kaldi's unit
 _EPSILON = float(np.finfo(np.float32).eps)
 _NEMO_GUARD = 2.0**-24  # added to energies before the logarithm
 _NEMO_EPSILON = 1e-5  # added to deviations
@@ -35,7 +35,7 @@ def kaldi_features(
         waveform: (N,) float32 in [-1, 1] at 16 kHz; N >= 1.
         num_mel_bins: M.
         high_frequency: upper edge of the last filter in Hz; 0 or below: counted from 8 kHz. The lowest edge is 20 Hz.
-        scale: multiplies the samples; 1 in Lhotse and icefall, `SAMPLE_SCALE` in WeNet.
+        scale: multiplies the samples; 1 in Lhotse and icefall, 32768 in WeNet.
         snip_edges: use only frames inside the waveform; otherwise reflect its ends.
     Returns:
         (T, M) float32; T is 0 for a waveform shorter than half a hop, or than a window if `snip_edges`.
@@ -55,7 +55,7 @@ def kaldi_features(
     frames[:, 0] *= np.float32(1 - PREEMPHASIS)
     high = high_frequency if high_frequency > 0 else SAMPLE_RATE / 2 + high_frequency
     filters = _kaldi_filters(num_mel_bins, high)
-    energies = _power(frames * _povey()) @ filters
+    energies = _power(frames * window_function("povey", WINDOW).astype(np.float32)) @ filters
     return np.log(np.maximum(energies, _EPSILON)).astype(np.float32)
 
 
@@ -73,7 +73,7 @@ def nemo_features(waveform: np.ndarray, *, num_mel_bins: int = 80, normalized: b
     samples = np.append(waveform[:1], waveform[1:] - np.float32(PREEMPHASIS) * waveform[:-1])
     num_frames = len(waveform) // HOP
     frames = _frames(np.pad(samples, FFT // 2), num_frames, FFT)
-    window = np.pad(_hann(), (FFT - WINDOW) // 2)
+    window = np.pad(window_function("hanning", WINDOW).astype(np.float32), (FFT - WINDOW) // 2)
     filters = _slaney_filters(num_mel_bins)
     features = np.log(_power(frames * window) @ filters + np.float32(_NEMO_GUARD))
     if normalized and num_frames:
@@ -94,16 +94,6 @@ def _power(frames: np.ndarray) -> np.ndarray:
     """(T, FFT / 2 + 1) power spectrum."""
     spectrum = np.fft.rfft(frames, FFT)
     return np.square(spectrum.real) + np.square(spectrum.imag)
-
-
-@lru_cache
-def _hann() -> np.ndarray:
-    return np.hanning(WINDOW).astype(np.float32)
-
-
-@lru_cache
-def _povey() -> np.ndarray:
-    return (np.hanning(WINDOW) ** 0.85).astype(np.float32)
 
 
 @lru_cache

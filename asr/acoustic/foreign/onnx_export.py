@@ -15,7 +15,6 @@ the convolutions of others see the padding of a batch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.acoustic.foreign.filterbank import HOP, SAMPLE_RATE, SAMPLE_SCALE, kaldi_features, nemo_features
+from asr.acoustic.foreign.filterbank import HOP, SAMPLE_RATE, kaldi_features, nemo_features
 from asr.acoustic.foreign.model import SHORTEST_SECONDS, ForeignModel, text_like
+from asr.acoustic.options import SAMPLE_SCALE
 from asr.compute.onnx_session import open_session
 from asr.errors import ConfigError, DataError, InputError
-from asr.files.reading import read_json
-from asr.options import from_json
+from asr.files.reading import parse_json, read_json
+from asr.options import check_limits, from_json, shown
 from asr.text.label_files import read_labels
 from asr.text.labels import APPEND, Labels
 from asr.text.normalization import TextOptions
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 LABEL_FILES = ("tokens.txt", "vocab.txt", "vocab.json", "tokenizer.json", "tokenizer.model", "bpe.model")
 BLANKS = ("<blk>", "<blank>", "<eps>", "<pad>", "[PAD]")  # the first that is a label
 OURS = "asr"  # the model_type of `asr.acoustic.export`
+MOST_BINS = 1024  # mel filters; published models have 80 or 128
+MOST_RATE = 1_000_000  # samples per second
 _PROBE_SECONDS = 2  # of silence, and twice as many, to count the frames of the outputs
 _NORMALIZED_EPSILON = 1e-7  # of Hugging Face's feature extractor
 
@@ -95,6 +97,7 @@ class OnnxNetwork:
             row[: len(waveform)] = waveform
         samples, counts = (entry.name for entry in self._session.get_inputs())
         outputs, frames = self._run({samples: padded, counts: lengths})
+        self._check_axes(outputs)
         return [one[:count] for one, count in zip(outputs, frames.tolist(), strict=True)]
 
     def _outputs(self, waveform: np.ndarray) -> np.ndarray:
@@ -107,8 +110,16 @@ class OnnxNetwork:
             whole = np.ones((1, length), dtype=integer) if "mask" in name else np.array([length], dtype=integer)
             feeds[name] = whole
         outputs, *lengths = self._run(feeds)
+        self._check_axes(outputs)
         num_frames = int(lengths[0][0]) if lengths and lengths[0].shape == (1,) else outputs.shape[1]
         return outputs[0, :num_frames].astype(np.float32)
+
+    def _check_axes(self, outputs: np.ndarray) -> None:
+        """Raises: DataError: they are not those of a CTC model."""
+        if outputs.ndim != 3:
+            raise DataError(
+                f"the first output must have three axes (batch, frames, labels); it has {outputs.ndim}", path=self.path
+            )
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         try:
@@ -151,8 +162,9 @@ def load_onnx(path: Path) -> ForeignModel:
     network = OnnxNetwork(path, family, session)
     labels = _labels(path, session, config)
     try:
-        text = from_json(TextOptions, json.loads(metadata["text"])) if family.exact_batches else None
+        text = from_json(TextOptions, parse_json(metadata["text"].encode())) if family.exact_batches else None
         sample_rate = int(metadata["sample_rate"]) if family.exact_batches else SAMPLE_RATE
+        check_limits("sample_rate", sample_rate, least=1, most=MOST_RATE)
     except (KeyError, ValueError) as error:
         raise DataError(f"the metadata of a model of asr must have text and sample_rate: {error}", path=path) from None
     return ForeignModel(
@@ -190,35 +202,57 @@ def _family(path: Path, session: Any, metadata: Mapping[str, str], config: Mappi
     Raises:
         DataError: it is none of the known ones.
     """
-    first = session.get_inputs()[0]
+    inputs, num_outputs = session.get_inputs(), len(session.get_outputs())
+    if not inputs:
+        raise DataError("an ONNX model must have an input", path=path)
+    first = inputs[0]
     kind = metadata.get("model_type") or str(config.get("model_type", ""))
     if kind == OURS and len(first.shape) == 2:
+        if (len(inputs), num_outputs) != (2, 2):
+            raise DataError(
+                f"a model of asr must have two inputs and two outputs; this one has {len(inputs)} and {num_outputs}",
+                path=path,
+            )
         return Family(_samples, time_axis=1, step=1, exact_batches=True)
     if len(first.shape) == 2:
-        inputs = _normalized if _is_normalized(path, kind) else _samples
-        return Family(inputs=inputs, time_axis=1, step=1)
+        prepared = _normalized if _is_normalized(path, kind) else _samples
+        return Family(inputs=prepared, time_axis=1, step=1)
     if len(first.shape) == 3 and first.name == "audio_signal":
         if metadata.get("is_giga_am", "0") not in ("", "0"):
             raise DataError("models of GigaAM have features of their own, which are not supported", path=path)
         normalization = metadata.get("normalize_type", "per_feature")
         if normalization not in ("per_feature", "", "NA"):
             raise DataError(f"normalize_type must be per_feature or empty, not {normalization!r}", path=path)
-        bins = first.shape[1] if isinstance(first.shape[1], int) else int(config.get("features_size", 80))
+        bins = _num_bins(first.shape[1], config.get("features_size", 80), path=path)
         return Family(partial(_nemo, num_mel_bins=bins, normalized=normalization == "per_feature"), 2, HOP)
     if len(first.shape) == 3 and first.name == "x":
-        bins = first.shape[2] if isinstance(first.shape[2], int) else 80
+        bins = _num_bins(first.shape[2], 80, path=path)
         if kind == "wenet_ctc":
-            inputs = partial(_kaldi, num_mel_bins=bins, scale=SAMPLE_SCALE, snip_edges=True, high_frequency=0.0)
-            return Family(inputs, 1, HOP)
+            prepared = partial(_kaldi, num_mel_bins=bins, scale=SAMPLE_SCALE, snip_edges=True, high_frequency=0.0)
+            return Family(prepared, 1, HOP)
         if kind in ("zipformer2_ctc", "zipformer_ctc"):
             return Family(partial(_kaldi, num_mel_bins=bins), 1, HOP)
-    named = ", ".join(f"{entry.name} {entry.shape}" for entry in session.get_inputs())
+    named = ", ".join(f"{entry.name} {entry.shape}" for entry in inputs)
     raise DataError(
         "an ONNX model must be a CTC export of NeMo (input audio_signal), of icefall or WeNet (input x, metadata "
         f"model_type zipformer2_ctc or wenet_ctc), or of wav2vec 2.0 (samples); this one has the inputs {named} and "
         f"the model_type {kind or 'none'!r}",
         path=path,
     )
+
+
+def _num_bins(length: object, otherwise: object, *, path: Path) -> int:
+    """The mel filters of a model: the length of an axis, or another number if that may vary.
+
+    Raises:
+        DataError: it is no number, or so large that the features would not fit into memory.
+    """
+    bins = length if isinstance(length, int) else otherwise
+    if type(bins) is not int or not 1 <= bins <= MOST_BINS:
+        raise DataError(
+            f"the model must take the energies of 1 to {MOST_BINS} mel filters, not {shown(bins)}", path=path
+        )
+    return bins
 
 
 def _samples(waveform: np.ndarray) -> np.ndarray:
@@ -257,7 +291,7 @@ def _samples_per_frame(network: OnnxNetwork, metadata: Mapping[str, str], config
     """As the metadata or the configuration says, otherwise counted."""
     for source in (metadata, config):
         text = str(source.get("subsampling_factor", ""))
-        if text.isdecimal() and int(text) > 0:
+        if text.isdecimal() and len(text) <= 6 and int(text) > 0:
             return int(text) * network.family.step
     return network.samples_per_frame()
 
@@ -266,7 +300,7 @@ def _labels(path: Path, session: Any, config: Mapping[str, Any]) -> Labels:
     """The labels beside a model.
 
     Raises:
-        DataError: there is no file with labels, or it cannot be read.
+        DataError: there is no file with labels, it cannot be read, or its blank is unknown.
     """
     file = next((path.parent / name for name in LABEL_FILES if (path.parent / name).is_file()), None)
     if file is None:
@@ -274,13 +308,16 @@ def _labels(path: Path, session: Any, config: Mapping[str, Any]) -> Labels:
     labels = read_labels(file)
     while labels and not labels[-1]:  # empty lines at the end of a file
         labels.pop()
-    num_columns = session.get_outputs()[0].shape[-1]
+    num_columns = (session.get_outputs()[0].shape or [None])[-1]
     blank: str | int | None = config.get("pad_token_id") if "architectures" in config else None
     if blank is None:
         blank = next((name for name in BLANKS if labels.count(name) == 1), None)
     if blank is None and num_columns == len(labels) + 1:
         blank = APPEND
-    return Labels(labels, blank=blank)
+    try:
+        return Labels(labels, blank=blank)
+    except InputError as error:
+        raise DataError(str(error), path=file) from None
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

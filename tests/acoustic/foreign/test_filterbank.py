@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.acoustic.foreign.filterbank import SAMPLE_RATE, SAMPLE_SCALE, kaldi_features, nemo_features
+from asr.acoustic.foreign.filterbank import SAMPLE_RATE, kaldi_features, nemo_features
+from asr.acoustic.options import SAMPLE_SCALE
 
 LENGTHS = (16_000, 33_333, 401, 201)
 

@@ -7,7 +7,9 @@ The networks of icefall, WeNet and NeMo are small stand-ins with the same inputs
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ pytest.importorskip("onnx")
 
 from asr.acoustic.foreign.model import ForeignModel
 from asr.acoustic.foreign.onnx_export import find_onnx, load_onnx
+from asr.compute.onnx_graph import Graph
 from asr.errors import ConfigError, DataError, InputError
 from tests import foreign_models
 
@@ -292,3 +295,75 @@ def test_texts_are_those_of_onnx_asr(tmp_path: Path, rng: np.random.Generator) -
     for waveform in foreign_models.waveforms(rng, *rng.integers(16_000, 200_000, 8).tolist()):
         text = ours.transcribe((waveform, 16_000)).text
         assert text and text == " ".join(theirs.recognize(waveform, sample_rate=16_000).split())
+
+
+# --- hostile files
+
+
+OWN = {"model_type": "asr", "text": '{"language": "en"}', "sample_rate": "16000", "subsampling_factor": "160"}
+TOKENS = "<blk> 0\na 1\nb 2\n"
+
+
+def hostile_folder(
+    folder: Path,
+    *,
+    inputs: Sequence[tuple[str, Any, tuple[int | str, ...]]] = (("samples", np.float32, ("B", "N")),),
+    rank: int = 3,
+    outputs: int = 1,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    tokens: str = TOKENS,
+    config: str = "{}",
+) -> Path:
+    """A folder with a small model of any inputs and outputs, which are zeros."""
+    graph = Graph()
+    for name, dtype, shape in inputs:
+        graph.input(name, dtype, *shape)
+    for number in range(outputs):
+        zeros = graph.constant(np.zeros((1, 4, 3)[:rank], np.float32))
+        graph.output(f"output_{number}", zeros.apply("Identity"), *(1, 4, 3)[:rank])
+    (folder / "model.onnx").write_bytes(graph.to_bytes({}, metadata=metadata))
+    (folder / "tokens.txt").write_text(tokens)
+    (folder / "config.json").write_text(config)
+    (folder / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    return folder / "model.onnx"
+
+
+def nemo(length: int | str) -> tuple[tuple[str, Any, tuple[int | str, ...]], ...]:
+    return (("audio_signal", np.float32, ("B", length, "T")),)
+
+
+TWO = (("samples", np.float32, ("B", "N")), ("lengths", np.int64, ("B",)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"inputs": ()}, "an ONNX model must have an input"),
+        ({"metadata": OWN, "outputs": 2}, "a model of asr must have two inputs and two outputs; this one has 1 and 2"),
+        ({"inputs": TWO, "metadata": OWN}, "a model of asr must have two inputs and two outputs; this one has 2 and 1"),
+        (
+            {"inputs": TWO, "outputs": 2, "metadata": OWN | {"sample_rate": "0"}},
+            "sample_rate must be between 1 and 1000000, not 0",
+        ),
+        ({"inputs": TWO, "outputs": 2, "metadata": OWN | {"text": 100_000 * "["}}, "it is nested too deep"),
+        ({"rank": 0}, r"must have three axes \(batch, frames, labels\); it has 0"),
+        ({"rank": 2, "metadata": {"subsampling_factor": "320"}}, "must have three axes .*; it has 2"),
+        ({"inputs": nemo(10**8)}, "must take the energies of 1 to 1024 mel filters, not 100000000"),
+        ({"inputs": nemo("M"), "config": '{"features_size": "x"}'}, "of 1 to 1024 mel filters, not 'x'"),
+        ({"inputs": nemo("M"), "config": '{"features_size": null}'}, "of 1 to 1024 mel filters, not None"),
+        ({"tokens": "a 0\nb 1\nc 2\n"}, r"tokens\.txt: labels must have one blank"),
+        (
+            {"config": '{"architectures": ["X"], "pad_token_id": 99}'},
+            r"tokens\.txt: blank must be a label or a column, 0 \.\. 2; got 99",
+        ),
+    ],
+)
+def test_hostile_models_are_refused_in_a_sentence(tmp_path: Path, parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_onnx(hostile_folder(tmp_path, **parts)).log_probs([np.zeros(16_000, np.float32)])
+
+
+def test_a_subsampling_factor_of_many_digits_is_counted_instead(tmp_path: Path) -> None:
+    path = hostile_folder(tmp_path, metadata={"subsampling_factor": "9" * 5000})
+    with pytest.raises(DataError, match="the model must give more frames for longer sound"):
+        load_onnx(path)
