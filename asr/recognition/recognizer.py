@@ -36,6 +36,7 @@ from asr.recognition.stretches import (
     placed_parts,
     stretch_seconds,
 )
+from asr.recognition.streaming import Stream, StreamOptions
 from asr.text.alphabet import BLANK
 from asr.text.segments import TextSegment, stream_segments
 from asr.text.transcript import Transcript
@@ -141,6 +142,18 @@ class Recognizer:
         yield from stream_segments(placed_parts(self._decoded(stretches), parts, self.model))
         if error := parts[-1][0].error:
             raise error
+
+    def stream(self, options: StreamOptions | None = None) -> Stream:
+        """A stream of live sound, which gives text as it is spoken; one for each speaker.
+
+            stream = recognizer.stream()
+            update = stream.accept(samples, 16_000)
+            print(update.stable, update.unstable)
+
+        Args:
+            options: None means the defaults.
+        """
+        return Stream(self, options)
 
     def transcribe_many(
         self,
