@@ -23,9 +23,7 @@ class StreamOptions:
         1.0, "wait for this many seconds of sound after a frame before its labels are fixed", least=0, most=10
     )
     step: float = option(0.5, "compute after this many seconds of new sound", least=0.04, most=10)
-    endpoint_silence: float = option(
-        0.8, "end a segment after this many seconds without speech", least=0.1, most=10
-    )
+    endpoint_silence: float = option(0.8, "end a segment after this many seconds without speech", least=0.1, most=10)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -91,7 +89,9 @@ class Stream:
         raise NotImplementedError
 
 
-def accept_together(streams: Sequence[Stream], blocks: Sequence[Any], sample_rate: int | None = None) -> list[StreamUpdate]:
+def accept_together(
+    streams: Sequence[Stream], blocks: Sequence[Any], sample_rate: int | None = None
+) -> list[StreamUpdate]:
     """`Stream.accept` of several streams of one recogniser, each with its block; the model computes them in batches.
 
     Raises:
