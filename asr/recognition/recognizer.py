@@ -27,6 +27,7 @@ from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, InputError
 from asr.recognition.pieces import SHORTEST_PIECE, WINDOW_SECONDS, Piece, SourceOrUtterance, growing_groups, read_pieces
+from asr.recognition.streaming import Stream, StreamOptions
 from asr.recognition.stretches import (
     Emission,
     Stretch,
@@ -36,7 +37,6 @@ from asr.recognition.stretches import (
     placed_parts,
     stretch_seconds,
 )
-from asr.recognition.streaming import Stream, StreamOptions
 from asr.text.alphabet import BLANK
 from asr.text.segments import TextSegment, stream_segments
 from asr.text.transcript import Transcript
