@@ -122,7 +122,7 @@ def finish_text(
 
 
 def _complete(text: str) -> str:
-    """The beginning of a spelled text whose words no later character can change: up to the last space or Han character."""
+    """The beginning of a spelled text whose words no later character can change, with the space after them."""
     spans = list(find_words(text))
     return text[: spans[-1][0]] if spans and not text[-1].isspace() else text
 

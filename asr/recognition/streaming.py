@@ -22,8 +22,8 @@ import numpy as np
 from asr.audio.live_sound import LiveSound
 from asr.decoding.open_text import finish_text
 from asr.errors import InputError
-from asr.options import check_options, option
 from asr.recognition.pieces import CONTEXT
+from asr.recognition.stream_options import StreamOptions
 from asr.recognition.stretches import Emission, quietest_frame
 from asr.text.alphabet import BLANK
 from asr.text.segments import TextSegment, find_segments
@@ -43,23 +43,6 @@ _LOUDER = 1.5  # of powers
 _PART = 0.1  # seconds, of which the loudest counts
 
 _Work = Generator["Waveform", Emission, None]  # yields what the model has to compute, and is sent the log_probs
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamOptions:
-    """How live sound becomes text."""
-
-    look_ahead: float = option(
-        1.0, "wait for this many seconds of sound after a frame before its labels are fixed", least=0, most=10
-    )
-    step: float = option(0.5, "compute after this many seconds of new sound", least=0.04, most=10)
-    left_context: float = option(
-        4.0, "let the model see this many seconds of sound before the new frames", least=0, most=30
-    )
-    endpoint_silence: float = option(0.8, "end a segment after this many seconds without speech", least=0.1, most=10)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
