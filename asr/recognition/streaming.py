@@ -172,8 +172,7 @@ class Stream:
         if not last and self._rests():
             return
         options, per_frame = self.options, self.recognizer.model.samples_per_frame
-        context = self._start - self._frames(CONTEXT)
-        first = max(context, self._fixed - self._frames(options.left_context), self._first)
+        first = max(self._fixed - self._frames(options.left_context), self._first)
         window = self._samples[(first - self._first) * per_frame :]
         emission = yield window
         fixed, end = self._fixed, first + len(emission)
@@ -188,7 +187,8 @@ class Stream:
         self._heard = self._has_speech()
         if not self._heard:
             self._restart(max(self._start, self._fixed - self._frames(MARGIN)))
-        kept = max(self._start - self._frames(CONTEXT), self._first)
+        needed = min(self._start - self._frames(CONTEXT), self._fixed - self._frames(options.left_context))
+        kept = max(needed, self._first)
         self._samples, self._first = self._samples[(kept - self._first) * per_frame :], kept
         self._computed = self._num_samples
 

@@ -13,7 +13,18 @@ import pytest
 from tests.ctc.enumeration import labelling_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ctc.test_beam import HAN, SPACE, SPELLINGS, WORDS, A, B, random_bigrams, random_emission, split_words, summary
+from tests.ctc.test_beam import (
+    HAN,
+    SPACE,
+    SPELLINGS,
+    WORDS,
+    A,
+    B,
+    random_bigrams,
+    random_emission,
+    split_words,
+    summary,
+)
 
 from asr.ctc.beam import BeamOptions, BeamSearch, warm_up
 from asr.ctc.hotwords import Hotwords
