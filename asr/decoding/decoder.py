@@ -104,17 +104,22 @@ class Decoder:
         log_probs: Any,
         words: Sequence[str],
         *,
+        searched: np.ndarray | None = None,
         frame_seconds: float = 1.0,
         duration_seconds: float | None = None,
     ) -> Transcript | None:
-        """As `decode`, of the hypotheses that begin with these words; None if there is none."""
+        """As `decode`, of the hypotheses that begin with these words; None if there is none.
+
+        Hypotheses are searched in the emission `searched`, if it is given; their times and confidences are of
+        `log_probs`.
+        """
         emission = checked_log_probs(log_probs, num_labels=self.labels.size)
         timeline, beginning = _make_timeline(len(emission), frame_seconds, duration_seconds), tuple(words)
         if self._search is None:
-            transcript = self._greedy(emission, timeline)
+            transcript = self._greedy(emission if searched is None else searched, timeline)
             begins = tuple(word.text for word in transcript.words[: len(beginning)]) == beginning
             return transcript if begins else None
-        (hypotheses,) = self.hypotheses([emission])
+        (hypotheses,) = self.hypotheses([emission if searched is None else searched])
         hypotheses = [each for each in hypotheses if each.words[: len(beginning)] == beginning]
         return self._transcript(hypotheses, emission, timeline) if hypotheses else None
 

@@ -300,5 +300,5 @@ def test_less_look_ahead_makes_words_stable_earlier(recognizer, waveform):
 def test_options_have_limits():
     with pytest.raises(ConfigError, match="look_ahead must be between 0 and 10, not 11"):
         asr.StreamOptions(look_ahead=11)
-    with pytest.raises(ConfigError, match="step must be between 0.04 and 10, not 0"):
+    with pytest.raises(ConfigError, match=r"step must be between 0\.04 and 10, not 0"):
         asr.StreamOptions(step=0)
