@@ -116,19 +116,23 @@ class Decoder:
         emission = checked_log_probs(log_probs, num_labels=self.labels.size)
         timeline, beginning = _make_timeline(len(emission), frame_seconds, duration_seconds), tuple(words)
         if self._search is None:
-            transcript = self._greedy(emission if searched is None else searched, timeline)
+            transcript = self._greedy(emission, timeline)
+            if searched is not None:
+                spelled, _ = place_path(best_path(searched, blank=BLANK), self.labels)
+                transcript = self.place_text(emission, spelled, timeline)
             begins = tuple(word.text for word in transcript.words[: len(beginning)]) == beginning
             return transcript if begins else None
         (hypotheses,) = self.hypotheses([emission if searched is None else searched])
         hypotheses = [each for each in hypotheses if each.words[: len(beginning)] == beginning]
         return self._transcript(hypotheses, emission, timeline) if hypotheses else None
 
-    def place_tokens(self, emission: np.ndarray, tokens: Sequence[int], *, frame_seconds: float = 1.0) -> Transcript:
-        """The transcript with these tokens, characters of the alphabet, where they fit the emission (T, V) best."""
-        text = self.alphabet.decode(tokens)
-        hypothesis = replace(_empty(emission), tokens=np.array(tokens, dtype=np.int64), text=text)
-        hypothesis = replace(hypothesis, words=tuple(map(join_bytes, split_words(text))))
-        return self._transcript([hypothesis], emission, _make_timeline(len(emission), frame_seconds, None))
+    def place_text(self, emission: np.ndarray, spelled: str, timeline: Timeline) -> Transcript:
+        """The transcript with this text, in characters of the alphabet, where it fits the emission (T, V) best."""
+        labels = {character: label for label, character in enumerate(self.alphabet.characters, start=1)}
+        tokens = np.array([labels[character] for character in spelled], dtype=np.int64)
+        words = tuple(map(join_bytes, split_words(spelled)))
+        hypothesis = replace(_empty(emission), tokens=tokens, text=spelled, words=words)
+        return self._transcript([hypothesis], emission, timeline)
 
     def start(self) -> OpenText:
         """The text of an utterance whose frames come in pieces."""

@@ -7,6 +7,7 @@ end of the utterance ─▶ whole search, rescoring ─▶ best hypothesis that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,11 +87,9 @@ class OpenText:
             path[start:end] = label
         return path
 
-    def place_stable(self, num_frames: int, *, frame_seconds: float) -> Transcript:
-        """The stable words as the transcript of so many frames."""
-        characters = self.decoder.alphabet.characters
-        tokens = [characters.index(character) + 1 for character in self._certain]
-        return self.decoder.place_tokens(self.emission[:num_frames], tokens, frame_seconds=frame_seconds)
+    def place_stable(self, timeline: Timeline) -> Transcript:
+        """The stable words as the transcript of the first frames."""
+        return self.decoder.place_text(self.emission[: timeline.num_frames], self._certain, timeline)
 
     @property
     def _certain(self) -> str:
@@ -133,10 +132,9 @@ def finish_text(
     if duration_seconds is not None:
         duration_seconds -= len(path) * frame_seconds
     rest = decoder.decode(emission[len(path) :], frame_seconds=frame_seconds, duration_seconds=duration_seconds)
-    end = len(path) * frame_seconds
-    timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=end + rest.duration_seconds)
-    stable = opened.place_stable(len(path), frame_seconds=frame_seconds)
-    return join_transcripts([stable, rest], [0, len(path)], timeline=timeline)
+    beginning = Timeline(frame_seconds=frame_seconds, duration_seconds=len(path) * frame_seconds)
+    timeline = replace(beginning, duration_seconds=beginning.duration_seconds + rest.duration_seconds)
+    return join_transcripts([opened.place_stable(beginning), rest], [0, len(path)], timeline=timeline)
 
 
 def _complete(text: str) -> str:
