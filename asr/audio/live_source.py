@@ -69,7 +69,7 @@ def wav_blocks(pipe: io.BufferedReader, *, channel: int | None = None, name: str
     return mono_blocks(_stored_wav(pipe, name), channel, name)
 
 
-def raw_blocks(pipe: io.BufferedReader, rate: int, *, name: str | None = None) -> RatedBlocks:
+def raw_blocks(pipe: io.BufferedIOBase, rate: int, *, name: str | None = None) -> RatedBlocks:
     """As `wav_blocks`, of samples without a header: 16 bits, signed, little-endian, one channel."""
     blocks = ((rate, block) for block in _samples(pipe, None, kind="<i2", channels=1))
     return mono_blocks(blocks, None, name)  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ def _format(chunk: bytes) -> tuple[int, int, str] | None:
     return (rate, channels, kind) if kind and channels and align == channels * bits // 8 else None
 
 
-def _samples(pipe: io.BufferedReader, length: int | None, *, kind: str, channels: int) -> Iterator[Waveform]:
+def _samples(pipe: io.BufferedIOBase, length: int | None, *, kind: str, channels: int) -> Iterator[Waveform]:
     """(n, channels) float32 of so many bytes, or of all, as they come; whole frames only."""
     width, rest = int(kind[-1]) * channels, b""
     while length is None or length > 0:
@@ -132,4 +132,4 @@ def _scaled(data: bytes, kind: str) -> Waveform:
     if kind == "u1":
         return (samples.astype(np.float32) - 128) / 128
     scale = 2.0 ** (8 * samples.itemsize - 1) if samples.dtype.kind == "i" else 1.0
-    return (samples / scale).astype(np.float32)
+    return np.asarray(samples / scale, np.float32)

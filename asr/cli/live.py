@@ -35,7 +35,7 @@ def find_live_blocks(args: argparse.Namespace) -> RatedBlocks | None:
         from asr.importing.recording import RATE, SystemMicrophone
 
         return ((RATE, block) for block in SystemMicrophone().blocks())
-    stdin = sys.stdin.buffer
+    stdin: Any = sys.stdin.buffer
     if args.raw_rate:
         return raw_blocks(stdin, args.raw_rate, name="<stdin>")
     if isinstance(stdin, io.BufferedReader) and is_pipe(stdin) and is_live_wav(stdin):

@@ -25,8 +25,8 @@ from asr.errors import InputError
 from asr.recognition.pieces import CONTEXT
 from asr.recognition.stream_options import StreamOptions
 from asr.recognition.stretches import Emission, quietest_frame
-from asr.text.alphabet import BLANK
 from asr.text.segments import TextSegment, find_segments
+from asr.text.subwords import Subwords
 from asr.text.transcript import Timeline, join_transcripts
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ class Stream:
         model = recognizer.model
         self._sound = LiveSound(model.sample_rate)
         self._finished = False
+        labels = model.alphabet
+        texts = labels.pieces if isinstance(labels, Subwords) else labels.characters
+        self._silent_labels = np.array([True, *(text.isspace() for text in texts)])
         # Frames are counted from the start of the stream.
         self._samples = np.zeros(0, np.float32)  # from frame `_first` on
         self._first = 0
@@ -193,8 +196,12 @@ class Stream:
         self._computed = self._num_samples
 
     def _has_speech(self) -> bool:
-        labels = np.concatenate([self._opened.emission, self._tail]).argmax(axis=1)
-        return bool((labels != BLANK).any()) or bool(self._opened.stable)
+        emission = np.concatenate([self._opened.emission, self._tail])
+        return not self._are_silent(emission).all() or bool(self._opened.stable)
+
+    def _are_silent(self, emission: Emission) -> np.ndarray:
+        """(T,) whether the best label of each frame is Φ or a space."""
+        return self._silent_labels[emission.argmax(axis=1)]
 
     def _restart(self, start: int) -> None:
         """Begin an utterance at a frame up to which all are final."""
@@ -216,8 +223,7 @@ class Stream:
     def _find_end(self, *, last: bool) -> int | None:
         """The frame at which the open utterance ends, in a pause; None if it goes on."""
         options, emission = self.options, np.concatenate([self._opened.emission, self._tail])
-        silent = emission.argmax(axis=1) == BLANK
-        borders = np.flatnonzero(np.diff(silent, prepend=False, append=False))
+        borders = np.flatnonzero(np.diff(self._are_silent(emission), prepend=False, append=False))
         uncertain = 0 if last else min(self._frames(UNCERTAIN), len(self._tail))
         for start, end in zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True):
             end = min(end, len(emission) - uncertain)
