@@ -128,8 +128,9 @@ def _scaled(data: bytes, kind: str) -> Waveform:
         padded = np.zeros((len(data) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, kind = padded.tobytes(), "<i4"
-    samples = np.frombuffer(data, kind)
+    stored = np.frombuffer(data, kind)
+    samples: Waveform = stored.astype(np.float32)
     if kind == "u1":
-        return (samples.astype(np.float32) - 128) / 128
-    scale = 2.0 ** (8 * samples.itemsize - 1) if samples.dtype.kind == "i" else 1.0
-    return np.asarray(samples / scale, np.float32)
+        samples -= 128
+        return samples / np.float32(128)
+    return samples / np.float32(2.0 ** (8 * stored.itemsize - 1)) if stored.dtype.kind == "i" else samples
