@@ -20,6 +20,8 @@ from asr.text.transcript import Timeline, Transcript, find_words, join_transcrip
 if TYPE_CHECKING:
     from asr.decoding.decoder import Decoder
 
+_IMPOSSIBLE = -100.0  # nats
+
 LIVE_BEAM = 100  # prefixes; the final text has the whole beam
 LIVE_OPEN_TOKENS = 15  # about a second of speech: hypotheses that differ for longer are dropped, so words become stable
 
@@ -120,6 +122,7 @@ def finish_text(
     if transcript is not None:
         return transcript
     path = opened.stable_path()
+    emission = np.maximum(emission, _IMPOSSIBLE)  # the stable words must fit
     forced = emission.copy()
     forced[: len(path)] = -np.inf
     forced[np.arange(len(path)), path] = 0.0

@@ -92,6 +92,21 @@ def test_what_contradicts_stable_words_is_searched_again_in_their_place(options)
     assert (final.words[1].start_frame, final.words[1].end_frame) == (7, 38)
 
 
+@pytest.mark.parametrize("options", [GREEDY, BEAM], ids=["greedy", "beam"])
+def test_a_rest_that_would_go_on_with_a_stable_word_is_decoded_by_itself(options):
+    def certain(path: list[int]) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.log(np.eye(PIECES.size, dtype=np.float32)[path])
+
+    decoder = Decoder(PIECES, options)
+    opened = decoder.start()
+    opened.advance(certain([1, 0, 3, 0]))  # " A", " C"
+    assert opened.stable == "A"
+    final = finish_text(opened, certain([2, 2, 2, 0]), frame_seconds=0.04, duration_seconds=0.15)  # "B"
+    assert [(word.text, word.start_frame, word.end_frame) for word in final.words] == [("A", 0, 1), ("B", 1, 3)]
+    assert final.duration_seconds == pytest.approx(0.15)
+
+
 def test_a_search_for_open_texts_is_narrow_and_greedy_decoding_has_none():
     decoder = Decoder(ENGLISH, DecodingOptions.of(beam_width=500))
     assert decoder.live_search is decoder.live_search
