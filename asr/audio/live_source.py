@@ -66,13 +66,22 @@ def wav_blocks(pipe: io.BufferedReader, *, channel: int | None = None, name: str
     Raises:
         DataError: as `read_audio`.
     """
-    return mono_blocks(_stored_wav(pipe, name), channel, name)
+    return _with_sound(mono_blocks(_stored_wav(pipe, name), channel, name), name)
 
 
 def raw_blocks(pipe: io.BufferedIOBase, rate: int, *, name: str | None = None) -> RatedBlocks:
     """As `wav_blocks`, of samples without a header: 16 bits, signed, little-endian, one channel."""
     blocks = ((rate, block) for block in _samples(pipe, None, kind="<i2", channels=1))
-    return mono_blocks(blocks, None, name)  # type: ignore[arg-type]
+    return _with_sound(mono_blocks(blocks, None, name), name)  # type: ignore[arg-type]
+
+
+def _with_sound(blocks: RatedBlocks, name: str | None) -> RatedBlocks:
+    is_empty = True
+    for rate, block in blocks:
+        yield rate, block
+        is_empty = False
+    if is_empty:
+        raise DataError("must hold sound; it holds no samples", path=name)
 
 
 def _stored_wav(pipe: io.BufferedReader, name: str | None) -> RatedBlocks:

@@ -20,10 +20,9 @@ from asr.text.transcript import Timeline, Transcript, find_words, join_transcrip
 if TYPE_CHECKING:
     from asr.decoding.decoder import Decoder
 
-_IMPOSSIBLE = -100.0  # nats
-
 LIVE_BEAM = 100  # prefixes; the final text has the whole beam
 LIVE_OPEN_TOKENS = 15  # about a second of speech: hypotheses that differ for longer are dropped, so words become stable
+_IMPOSSIBLE = -100.0  # nats
 
 
 class OpenText:

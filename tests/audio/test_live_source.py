@@ -107,6 +107,14 @@ def test_samples_and_channels_are_checked(samples, tmp_path):
         heard(piped(content, [100]), channel=2, name="<stdin>")
 
 
+def test_a_pipe_without_samples_is_refused(samples, tmp_path):
+    content = wav(tmp_path / "a.wav", samples[:0])
+    with pytest.raises(DataError, match="<stdin>: must hold sound; it holds no samples"):
+        heard(piped(content, [100]), name="<stdin>")
+    with pytest.raises(DataError, match="must hold sound; it holds no samples"):
+        list(raw_blocks(piped(b"x", [1]), RATE))
+
+
 def test_only_pipes_may_still_be_written(tmp_path):
     (tmp_path / "a").write_bytes(b"a")
     with open(tmp_path / "a", "rb") as file:
