@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from asr.ctc.beam import BeamHypothesis, BeamSearch
+from asr.ctc.beam import BeamHypothesis, BeamSearch, BeamState
 from asr.ctc.greedy import best_path
 from asr.decoding.beam_search import file_versions, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
-from asr.decoding.open_text import LIVE_BEAM, LIVE_OPEN_TOKENS, OpenText
+from asr.decoding.open_text import LIVE_BEAM, LIVE_COUNT, OpenText
 from asr.decoding.options import DecodingOptions
 from asr.decoding.places import Places, make_spellings, place_path, place_tokens
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
@@ -108,7 +108,7 @@ class Decoder:
         frame_seconds: float = 1.0,
         duration_seconds: float | None = None,
     ) -> Transcript | None:
-        """As `decode`, of the hypotheses that begin with these words; None if there is none.
+        """As `decode`, with the best hypothesis that begins with these words first; None if there is none.
 
         Hypotheses are searched in the emission `searched`, if it is given; their times and confidences are of
         `log_probs`.
@@ -123,16 +123,22 @@ class Decoder:
             begins = tuple(word.text for word in transcript.words[: len(beginning)]) == beginning
             return transcript if begins else None
         (hypotheses,) = self.hypotheses([emission if searched is None else searched])
-        hypotheses = [each for each in hypotheses if each.words[: len(beginning)] == beginning]
-        return self._transcript(hypotheses, emission, timeline) if hypotheses else None
+        best = next((each for each in hypotheses if each.words[: len(beginning)] == beginning), None)
+        if best is None:
+            return None
+        others = [each for each in hypotheses if each is not best]  # confidences need them
+        return self._transcript([best, *others], emission, timeline)
 
     def place_text(self, emission: np.ndarray, spelled: str, timeline: Timeline) -> Transcript:
         """The transcript with this text, in characters of the alphabet, where it fits the emission (T, V) best."""
-        labels = {character: label for label, character in enumerate(self.alphabet.characters, start=1)}
-        tokens = np.array([labels[character] for character in spelled], dtype=np.int64)
         words = tuple(map(join_bytes, split_words(spelled)))
-        hypothesis = replace(_empty(emission), tokens=tokens, text=spelled, words=words)
+        hypothesis = replace(_empty(emission), tokens=self.spell(spelled), text=spelled, words=words)
         return self._transcript([hypothesis], emission, timeline)
+
+    def spell(self, spelled: str) -> np.ndarray:
+        """(U,) int64 the tokens of a text in characters of the alphabet, as it is: not normalised."""
+        labels = {character: label for label, character in enumerate(self.alphabet.characters, start=1)}
+        return np.array([labels[character] for character in spelled], dtype=np.int64)
 
     def start(self) -> OpenText:
         """The text of an utterance whose frames come in pieces."""
@@ -143,9 +149,14 @@ class Decoder:
         """A narrower search for the text of open utterances; None for greedy decoding."""
         if self._search is None:
             return None
-        options = self._search.options
-        open_tokens = min(LIVE_OPEN_TOKENS, options.open_tokens or LIVE_OPEN_TOKENS)
-        return self._search.pruned(beam_width=min(LIVE_BEAM, options.beam_width), open_tokens=open_tokens)
+        return self._search.pruned(beam_width=min(LIVE_BEAM, self._search.options.beam_width))
+
+    def open_hypotheses(self, state: BeamState, *, rescored: bool) -> list[BeamHypothesis]:
+        """The hypotheses of a search after some frames, the best first; of a lexicon there may be none."""
+        hypotheses = merge_duplicates(list(map(self._spell, state.finish(num_best=LIVE_COUNT))))
+        if rescored and self._rescorer and hypotheses:
+            (hypotheses,) = self._rescorer.rescore([hypotheses])
+        return hypotheses
 
     def adapted(self, emission: np.ndarray) -> np.ndarray:
         """The emission (T, V) as the search takes it, without a part of the prior."""
