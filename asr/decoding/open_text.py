@@ -44,6 +44,7 @@ class OpenText:
         self.stable_words: tuple[str, ...] = ()
         self._state = decoder.live_search.start() if decoder.live_search else None
         self._stable = ""  # spelled; with the space after its last word
+        self.stable_path = np.zeros(0, dtype=np.int64)  # the labels of the frames up to its end
 
     def advance(self, emission: np.ndarray) -> None:
         """Take the next frames, (T, V) natural log-probabilities."""
@@ -91,29 +92,25 @@ class OpenText:
         self._settle(best.text, _end_of(best.text, number))
 
     def _settle(self, text: str, end: int) -> None:
+        """Make the first `end` characters of a text stable, where they fit the emission best."""
+        if end == len(self._stable):
+            return
         self._stable = text[:end]
         self.stable_words = tuple(map(join_bytes, split_words(self._stable)))
+        if self._state is None:
+            places = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1]
+        else:
+            places = place_tokens(self.emission, self.decoder.spell(text), self.decoder.spellings)
+        length = len(self._certain)
+        path = np.full(places.spans[length - 1][1] if length else 0, BLANK)
+        for label, (start, stop) in zip(places.labels, places.label_spans, strict=True):
+            path[start:stop] = label
+        self.stable_path = path
 
     def _first_match(self, hypotheses: list[BeamHypothesis]) -> BeamHypothesis | None:
         """The best hypothesis that begins with the stable words."""
         number = len(self.stable_words)
         return next((each for each in hypotheses if each.words[:number] == self.stable_words), None)
-
-    def stable_path(self) -> np.ndarray:
-        """(T,) the labels of the frames up to the end of the stable words."""
-        length = len(self._certain)
-        if not length:
-            return np.zeros(0, dtype=np.int64)
-        if self._state is None:
-            places = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1]
-        else:
-            best = self._first_match(self.decoder.open_hypotheses(self._state, rescored=False))
-            text = best.text if best and best.text.startswith(self._certain) else self._certain
-            places = place_tokens(self.emission, self.decoder.spell(text), self.decoder.spellings)
-        path = np.full(places.spans[length - 1][1], BLANK)
-        for label, (start, end) in zip(places.labels, places.label_spans, strict=True):
-            path[start:end] = label
-        return path
 
     def place_stable(self, timeline: Timeline) -> Transcript:
         """The stable words as the transcript of the first frames."""
@@ -147,7 +144,7 @@ def finish_text(
     )
     if transcript is not None:
         return transcript
-    path = opened.stable_path()
+    path = opened.stable_path
     emission = np.maximum(emission, _IMPOSSIBLE)  # the stable words must fit
     forced = emission.copy()
     forced[: len(path)] = -np.inf

@@ -35,7 +35,7 @@ def test_words_by_hand(options):
     assert opened.unstable(emission_of(" C", ENGLISH, peak=0.999)) == "AB C"
     opened.advance(emission_of("  -C", ENGLISH, peak=0.999))
     if options is GREEDY:
-        assert (opened.stable, opened.stable_words, opened.stable_path().tolist()) == (
+        assert (opened.stable, opened.stable_words, opened.stable_path.tolist()) == (
             "AB",
             ("AB",),
             [0, 2, 3, 0, 1, 1],
@@ -61,7 +61,7 @@ def test_stable_words_stay_and_the_text_begins_with_them(labels, options, seed, 
         tail = first[at : at + 3]
         before = opened.unstable(tail)
         assert opened.unstable(tail) == before
-        assert len(opened.stable_path()) <= at
+        assert len(opened.stable_path) <= at
     for emission in (first, second):
         transcript = finish_text(opened, emission, frame_seconds=0.04, duration_seconds=None)
         assert tuple(word.text for word in transcript.words)[: len(stable)] == stable
