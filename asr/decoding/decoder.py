@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from asr.ctc.beam import BeamHypothesis, BeamSearch, BeamState
+from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.decoding.beam_search import file_versions, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
-from asr.decoding.open_text import LIVE_BEAM, LIVE_COUNT, OpenText
+from asr.decoding.open_text import LIVE_BEAM, LIVE_THRESHOLD, OpenText
 from asr.decoding.options import DecodingOptions
 from asr.decoding.places import Places, make_spellings, place_path, place_tokens
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
@@ -131,14 +131,11 @@ class Decoder:
 
     def place_text(self, emission: np.ndarray, spelled: str, timeline: Timeline) -> Transcript:
         """The transcript with this text, in characters of the alphabet, where it fits the emission (T, V) best."""
-        words = tuple(map(join_bytes, split_words(spelled)))
-        hypothesis = replace(_empty(emission), tokens=self.spell(spelled), text=spelled, words=words)
-        return self._transcript([hypothesis], emission, timeline)
-
-    def spell(self, spelled: str) -> np.ndarray:
-        """(U,) int64 the tokens of a text in characters of the alphabet, as it is: not normalised."""
         labels = {character: label for label, character in enumerate(self.alphabet.characters, start=1)}
-        return np.array([labels[character] for character in spelled], dtype=np.int64)
+        tokens = np.array([labels[character] for character in spelled], dtype=np.int64)
+        words = tuple(map(join_bytes, split_words(spelled)))
+        hypothesis = replace(_empty(emission), tokens=tokens, text=spelled, words=words)
+        return self._transcript([hypothesis], emission, timeline)
 
     def start(self) -> OpenText:
         """The text of an utterance whose frames come in pieces."""
@@ -149,14 +146,9 @@ class Decoder:
         """A narrower search for the text of open utterances; None for greedy decoding."""
         if self._search is None:
             return None
-        return self._search.pruned(beam_width=min(LIVE_BEAM, self._search.options.beam_width))
-
-    def open_hypotheses(self, state: BeamState, *, rescored: bool) -> list[BeamHypothesis]:
-        """The hypotheses of a search after some frames, the best first; of a lexicon there may be none."""
-        hypotheses = merge_duplicates(list(map(self._spell, state.finish(num_best=LIVE_COUNT))))
-        if rescored and self._rescorer and hypotheses:
-            (hypotheses,) = self._rescorer.rescore([hypotheses])
-        return hypotheses
+        options = self._search.options
+        threshold = min(LIVE_THRESHOLD, options.score_threshold or LIVE_THRESHOLD)
+        return self._search.pruned(beam_width=min(LIVE_BEAM, options.beam_width), score_threshold=threshold)
 
     def adapted(self, emission: np.ndarray) -> np.ndarray:
         """The emission (T, V) as the search takes it, without a part of the prior."""

@@ -1,11 +1,8 @@
 """The text of an utterance that is still spoken: its stable words, the words that may change, and its end.
 
-    frames ─▶ narrow search ─▶ rescored hypotheses ─▶ stable: first words on which they agree
-                               best hypothesis ─▶ the words after them
-    end of the utterance ─▶ whole search, rescoring ─▶ best hypothesis that begins with the stable words
-
-Words become stable if the hypotheses that have them, and have the same words before them, share nearly all of the
-probability. The longer a word is past, the less will change it, so a smaller share is enough.
+frames ─▶ narrow search ─▶ prefix that all hypotheses share ─▶ stable words
+                           best hypothesis ─▶ the words after them
+end of the utterance ─▶ whole search, rescoring ─▶ best hypothesis that begins with the stable words
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr.ctc.beam import BeamHypothesis
 from asr.ctc.greedy import best_path
 from asr.decoding.places import place_path, place_tokens
 from asr.text.alphabet import BLANK, join_bytes
@@ -25,9 +21,9 @@ if TYPE_CHECKING:
     from asr.decoding.decoder import Decoder
 
 LIVE_BEAM = 100  # prefixes; the final text has the whole beam
-LIVE_COUNT = 50  # hypotheses that are weighed
-# The share of probability that makes a word stable, and the least one, which is enough after so many characters.
-SURE, LIKELY, SETTLED = 0.99, 0.5, 60
+# Nats behind the best at which a prefix is dropped: words on which the others agree are stable. With less, words are
+# stable earlier, and more of them are wrong.
+LIVE_THRESHOLD = 8.0
 _IMPOSSIBLE = -100.0  # nats
 
 
@@ -41,25 +37,27 @@ class OpenText:
     def __init__(self, decoder: Decoder):
         self.emission = np.zeros((0, decoder.labels.size), dtype=np.float32)
         self.decoder = decoder
-        self.stable_words: tuple[str, ...] = ()
         self._state = decoder.live_search.start() if decoder.live_search else None
         self._stable = ""  # spelled; with the space after its last word
-        self.stable_path = np.zeros(0, dtype=np.int64)  # the labels of the frames up to its end
 
     def advance(self, emission: np.ndarray) -> None:
         """Take the next frames, (T, V) natural log-probabilities."""
         self.emission = np.concatenate([self.emission, emission])
         if self._state is None:
-            text = self._greedy(self.emission)
-            self._settle(text, len(_complete(text)))
-        elif len(emission):
+            self._stable = _complete(self._greedy(self.emission))
+        else:
             self._state.advance(self.decoder.adapted(emission))
-            self._weigh(self.decoder.open_hypotheses(self._state, rescored=True))
+            self._stable = _complete(self.decoder.alphabet.decode(self._state.stable_prefix()))
 
     @property
     def stable(self) -> str:
         """The words that no later frame can change."""
         return _readable(self._stable)
+
+    @property
+    def stable_words(self) -> tuple[str, ...]:
+        """The words of `stable`."""
+        return tuple(map(join_bytes, split_words(self._stable)))
 
     def unstable(self, tail: np.ndarray) -> str:
         """The words after `stable` in the best text.
@@ -68,49 +66,29 @@ class OpenText:
             tail: (T, V) of the next frames, which may still change.
         """
         if self._state is None:
-            return _readable(self._greedy(np.concatenate([self.emission, tail]))[len(self._stable) :])
-        state = self._state.copy()
-        state.advance(self.decoder.adapted(tail))
-        best = self._first_match(self.decoder.open_hypotheses(state, rescored=False))
-        return _readable(best.text[_end_of(best.text, len(self.stable_words)) :]) if best else ""
+            text = self._greedy(np.concatenate([self.emission, tail]))
+        else:
+            state = self._state.copy()
+            state.advance(self.decoder.adapted(tail))
+            hypotheses = state.finish()  # of a lexicon, perhaps none has only its words
+            text = self.decoder.alphabet.decode(hypotheses[0].tokens) if hypotheses else self._stable
+        return _readable(text[len(self._stable) :])
 
-    def _weigh(self, hypotheses: list[BeamHypothesis]) -> None:
-        """Make the words stable on which hypotheses, the best first, agree."""
-        best = self._first_match(hypotheses)
-        if best is None:
-            return
-        scores = np.array([each.score for each in hypotheses]) / self.decoder.options.confidence.confidence_temperature
-        weights = np.exp(scores - np.logaddexp.reduce(scores))
-        beginnings = [tuple(map(join_bytes, split_words(_complete(each.text)))) for each in hypotheses]
-        number = len(self.stable_words)
-        for length in range(number + 1, len(split_words(_complete(best.text))) + 1):
-            agree = [beginning[:length] == best.words[:length] for beginning in beginnings]
-            age = (len(best.text) - _end_of(best.text, length)) / SETTLED
-            if weights[agree].sum() < max(LIKELY, SURE - (SURE - LIKELY) * age):
-                break
-            number = length
-        self._settle(best.text, _end_of(best.text, number))
-
-    def _settle(self, text: str, end: int) -> None:
-        """Make the first `end` characters of a text stable, where they fit the emission best."""
-        if end == len(self._stable):
-            return
-        self._stable = text[:end]
-        self.stable_words = tuple(map(join_bytes, split_words(self._stable)))
+    def stable_path(self) -> np.ndarray:
+        """(T,) the labels of the frames up to the end of the stable words."""
+        length = len(self._certain)
+        if not length:
+            return np.zeros(0, dtype=np.int64)
         if self._state is None:
             places = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1]
         else:
-            places = place_tokens(self.emission, self.decoder.spell(text), self.decoder.spellings)
-        length = len(self._certain)
-        path = np.full(places.spans[length - 1][1] if length else 0, BLANK)
-        for label, (start, stop) in zip(places.labels, places.label_spans, strict=True):
-            path[start:stop] = label
-        self.stable_path = path
-
-    def _first_match(self, hypotheses: list[BeamHypothesis]) -> BeamHypothesis | None:
-        """The best hypothesis that begins with the stable words."""
-        number = len(self.stable_words)
-        return next((each for each in hypotheses if each.words[:number] == self.stable_words), None)
+            hypotheses = self._state.finish()
+            tokens = hypotheses[0].tokens if hypotheses else self._state.stable_prefix()
+            places = place_tokens(self.emission, tokens, self.decoder.spellings)
+        path = np.full(places.spans[length - 1][1], BLANK)
+        for label, (start, end) in zip(places.labels, places.label_spans, strict=True):
+            path[start:end] = label
+        return path
 
     def place_stable(self, timeline: Timeline) -> Transcript:
         """The stable words as the transcript of the first frames."""
@@ -144,7 +122,7 @@ def finish_text(
     )
     if transcript is not None:
         return transcript
-    path = opened.stable_path
+    path = opened.stable_path()
     emission = np.maximum(emission, _IMPOSSIBLE)  # the stable words must fit
     forced = emission.copy()
     forced[: len(path)] = -np.inf
@@ -167,12 +145,6 @@ def _complete(text: str) -> str:
     """The beginning of a spelled text whose words no later character can change, with the space after them."""
     spans = list(find_words(text))
     return text[: spans[-1][0]] if spans and not text[-1].isspace() else text
-
-
-def _end_of(text: str, number: int) -> int:
-    """The end of so many words of a spelled text, with the space after them."""
-    starts = [start for start, _ in find_words(text)]
-    return starts[number] if number < len(starts) else len(text)
 
 
 def _readable(spelled: str) -> str:
