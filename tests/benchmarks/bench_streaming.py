@@ -1,11 +1,12 @@
 """Word errors and latency of live recognition against its look-ahead, and its cost.
 
     python tests/benchmarks/bench_streaming.py data/test-clean.jsonl --limit 60
-    python tests/benchmarks/bench_streaming.py data/test-clean.jsonl --limit 60 --look-ahead 1 --step 0.3 0.5 1
+    python tests/benchmarks/bench_streaming.py data/test-clean.jsonl --look-ahead 1 --step 0.5 1 --window 3 5
 
 Each utterance is a stream of its own, in blocks of 0.1 s, and 2 s of silence follow it. One thread; with several,
 processor time counts all of them. For each setting:
 
+left        context, the rest of the window: each look-ahead costs the same
 WER         of the final text; `whole` is `transcribe` of the same recordings
 stable      mean seconds from the end of a word to the update in which it is stable
 final       mean seconds from the end of a word to the update in which it is final
@@ -62,7 +63,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60, help="utterances, spread over the manifest (default: 60)")
     parser.add_argument("--look-ahead", type=float, nargs="+", default=[0.3, 0.6, 1.0, 2.0])
     parser.add_argument("--step", type=float, nargs="+", default=[asr.StreamOptions.step])
-    parser.add_argument("--left-context", type=float, nargs="+", default=[asr.StreamOptions.left_context])
+    parser.add_argument(
+        "--window", type=float, nargs="+", default=[5.0], help="left context and look-ahead, in seconds"
+    )
     parser.add_argument("--endpoint-silence", type=float, nargs="+", default=[asr.StreamOptions.endpoint_silence])
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
     args = parser.parse_args()
@@ -79,8 +82,10 @@ def main() -> None:
     texts = [recognizer.transcribe(waveform, RATE).text for waveform in waveforms]
     cost = (time.process_time() - start) / (sum(map(len, waveforms)) / RATE)
     print(f"{'whole':27}{100 * error_rate(utterances, texts, recognizer):7.2f}{'':39}{cost:7.3f}", flush=True)
-    settings = itertools.product(args.look_ahead, args.step, args.left_context, args.endpoint_silence)
-    for look_ahead, step, left_context, endpoint_silence in settings:
+    for look_ahead, step, window, endpoint_silence in itertools.product(
+        args.look_ahead, args.step, args.window, args.endpoint_silence
+    ):
+        left_context = max(window - look_ahead, 0.0)
         options = asr.StreamOptions(
             look_ahead=look_ahead, step=step, left_context=left_context, endpoint_silence=endpoint_silence
         )
