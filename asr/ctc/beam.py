@@ -40,7 +40,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -260,30 +260,7 @@ class BeamSearch:
         self.label_model = label_model
         self._set_rules(words, lexicon, lm, lm_units)
 
-        # The empty prefix, alone in the beam.
-        num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
-        self._first_nodes = np.zeros(records.ROOT + 1, dtype=records.NODE)
-        self._num_nodes = records.ROOT + 1 + 16 * num_prefixes
-        if spellings is not None:  # a frame may make a node for each character of four times as many texts
-            self._num_nodes += (4 * num_prefixes + 1) * int(spellings.lengths.max())
-        root = self._first_nodes[records.ROOT]
-        root["label"], root["closing_state"], root["lm_state"] = -1, -1, lm.start_state if lm is not None else 0
-        self._first_beam = np.zeros(num_prefixes, dtype=records.ACTIVE)
-        self._first_beam["node"][0], self._first_beam["nonblank"][0] = records.ROOT, -np.inf
-        if label_model is not None:
-            row, state = label_model.start()
-            if row.shape != (num_labels,):
-                raise InputError(f"the label_model's rows must be ({num_labels},); got shape {row.shape}")
-            needed = self._num_nodes * (4 * num_labels + state.nbytes)
-            if needed > MOST_ROW_BYTES:
-                raise InputError(
-                    f"beam_width must be lower with this label_model, {self.options.beam_width} need {needed >> 20} MB "
-                    f"where {MOST_ROW_BYTES >> 20} may be: its {num_labels} labels and its state for each prefix"
-                )
-            self._first_rows = np.zeros((self._num_nodes, num_labels), dtype=np.float32)
-            self._first_model_states = np.zeros((self._num_nodes, *state.shape), dtype=state.dtype)
-            self._first_rows[records.ROOT], self._first_model_states[records.ROOT] = row, state
-            root["lm_state"] = records.HAS_ROW
+        self._set_start()
 
     def decode(self, emission: np.ndarray, *, num_best: int = 1, within: float = math.inf) -> list[BeamHypothesis]:
         """The n best texts of an emission, best first.
@@ -314,6 +291,16 @@ class BeamSearch:
             self._run([state._ending() for state in states])
             results += [state.finish(num_best=num_best, within=within) for state in states]
         return results
+
+    def pruned(self, **changes: Any) -> BeamSearch:
+        """The same search with other options of pruning, such as beam_width; it shares the arrays of this one."""
+        other = object.__new__(BeamSearch)  # not `copy`, which would write the addresses of this search
+        other.__dict__.update(self.__dict__, options=replace(self.options, **changes))
+        other._rules, other._arrays = self._rules.copy(), dict(self._arrays)
+        other._set_pruning()
+        other._set_addresses()
+        other._set_start()
+        return other
 
     def start(self) -> BeamState:
         """A search that has seen no frame yet, for an emission that comes in pieces."""
@@ -364,15 +351,10 @@ class BeamSearch:
         labels["gain_outside"] = words_gain + starts
 
         rules = np.zeros(1, dtype=records.RULES)
-        rules["num_labels"], rules["blank"], rules["beam_width"] = self.num_labels, self.blank, options.beam_width
-        rules["open_tokens"] = np.iinfo(np.int64).max if options.open_tokens is None else options.open_tokens
-        rules["token_threshold"] = -np.inf if options.token_threshold is None else options.token_threshold
-        rules["score_threshold"] = np.inf if options.score_threshold is None else options.score_threshold
-        rules["skipped_above"] = np.inf if options.blank_threshold is None else math.log(options.blank_threshold)
+        rules["num_labels"], rules["blank"] = self.num_labels, self.blank
         rules["has_lexicon"], rules["only_lexicon"] = lexicon is not None, options.only_lexicon
         rules["has_words"] = lm_units != records.NO_LM or lexicon is not None or options.word_bonus != 0
         rules["has_hotwords"] = self._hotwords.weights.size > 0
-        rules["num_guests"] = (options.beam_width + 1) // 2 if self._hotwords.weights.size else 0
         rules["words_gain"] = words_gain
         rules["largest_gain"] = words_gain + max(hotword_records["step"].max(), hotword_records["fail_step"].max())
         rules["lm_weight"], rules["word_bonus"] = options.lm_weight, options.word_bonus
@@ -393,7 +375,49 @@ class BeamSearch:
         rules["lm_units"] = lm_units
         self._rules, self._arrays = rules, arrays
         self._lm = None if lm is None else contiguous(lm)
+        self._set_pruning()
         self._set_addresses()
+
+    def _set_pruning(self) -> None:
+        """Write the options of pruning into the rules."""
+        options, rules = self.options, self._rules
+        rules["beam_width"] = options.beam_width
+        rules["num_guests"] = (options.beam_width + 1) // 2 if self._hotwords.weights.size else 0
+        rules["open_tokens"] = np.iinfo(np.int64).max if options.open_tokens is None else options.open_tokens
+        rules["token_threshold"] = -np.inf if options.token_threshold is None else options.token_threshold
+        rules["score_threshold"] = np.inf if options.score_threshold is None else options.score_threshold
+        rules["skipped_above"] = np.inf if options.blank_threshold is None else math.log(options.blank_threshold)
+
+    def _set_start(self) -> None:
+        """Make the empty prefix, alone in the beam.
+
+        Raises:
+            InputError: the label model's rows have another shape, or need too much memory.
+        """
+        label_model, num_labels, spellings = self.label_model, self.num_labels, self.spellings
+        num_prefixes = int(self._rules[0]["beam_width"] + self._rules[0]["num_guests"])
+        self._first_nodes = np.zeros(records.ROOT + 1, dtype=records.NODE)
+        self._num_nodes = records.ROOT + 1 + 16 * num_prefixes
+        if spellings is not None:  # a frame may make a node for each character of four times as many texts
+            self._num_nodes += (4 * num_prefixes + 1) * int(spellings.lengths.max())
+        root = self._first_nodes[records.ROOT]
+        root["label"], root["closing_state"], root["lm_state"] = -1, -1, 0 if self._lm is None else self._lm.start_state
+        self._first_beam = np.zeros(num_prefixes, dtype=records.ACTIVE)
+        self._first_beam["node"][0], self._first_beam["nonblank"][0] = records.ROOT, -np.inf
+        if label_model is not None:
+            row, state = label_model.start()
+            if row.shape != (num_labels,):
+                raise InputError(f"the label_model's rows must be ({num_labels},); got shape {row.shape}")
+            needed = self._num_nodes * (4 * num_labels + state.nbytes)
+            if needed > MOST_ROW_BYTES:
+                raise InputError(
+                    f"beam_width must be lower with this label_model, {self.options.beam_width} need {needed >> 20} MB "
+                    f"where {MOST_ROW_BYTES >> 20} may be: its {num_labels} labels and its state for each prefix"
+                )
+            self._first_rows = np.zeros((self._num_nodes, num_labels), dtype=np.float32)
+            self._first_model_states = np.zeros((self._num_nodes, *state.shape), dtype=state.dtype)
+            self._first_rows[records.ROOT], self._first_model_states[records.ROOT] = row, state
+            root["lm_state"] = records.HAS_ROW
 
     def _set_addresses(self) -> None:
         """Write the addresses of the arrays into the rules; they are valid as long as the arrays exist."""
@@ -505,6 +529,16 @@ class BeamState:
         for name, values in self._arrays.items():
             self._set(name, values)
         self._state_at = self._state.ctypes.data
+
+    def copy(self) -> BeamState:
+        """A search that goes on from here by itself."""
+        other = object.__new__(BeamState)
+        changing = {"_agreed": self._agreed[:], "_state": self._state.copy()}
+        changing["_arrays"] = {name: values.copy() for name, values in self._arrays.items()}
+        if self._search.label_model is not None:
+            changing["_model_states"] = self._model_states.copy()
+        other.__setstate__({**self.__dict__, **changing})
+        return other
 
     def advance(self, emission: np.ndarray) -> None:
         """Take the next frames: (T, V) as for `BeamSearch.decode`. Results do not depend on the pieces."""

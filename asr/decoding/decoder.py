@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.decoding.beam_search import file_versions, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
+from asr.decoding.open_text import LIVE_BEAM, LIVE_OPEN_TOKENS, OpenText
 from asr.decoding.options import DecodingOptions
 from asr.decoding.places import Places, make_spellings, place_path, place_tokens
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
@@ -98,6 +99,50 @@ class Decoder:
         lists = self.hypotheses(emissions)
         return [self._transcript(*parts) for parts in zip(lists, emissions, timelines, strict=True)]
 
+    def decode_beginning(
+        self,
+        log_probs: Any,
+        words: Sequence[str],
+        *,
+        frame_seconds: float = 1.0,
+        duration_seconds: float | None = None,
+    ) -> Transcript | None:
+        """As `decode`, of the hypotheses that begin with these words; None if there is none."""
+        emission = checked_log_probs(log_probs, num_labels=self.labels.size)
+        timeline, beginning = _make_timeline(len(emission), frame_seconds, duration_seconds), tuple(words)
+        if self._search is None:
+            transcript = self._greedy(emission, timeline)
+            begins = tuple(word.text for word in transcript.words[: len(beginning)]) == beginning
+            return transcript if begins else None
+        (hypotheses,) = self.hypotheses([emission])
+        hypotheses = [each for each in hypotheses if each.words[: len(beginning)] == beginning]
+        return self._transcript(hypotheses, emission, timeline) if hypotheses else None
+
+    def place_tokens(self, emission: np.ndarray, tokens: Sequence[int], *, frame_seconds: float = 1.0) -> Transcript:
+        """The transcript with these tokens, characters of the alphabet, where they fit the emission (T, V) best."""
+        text = self.alphabet.decode(tokens)
+        hypothesis = replace(_empty(emission), tokens=np.array(tokens, dtype=np.int64), text=text)
+        hypothesis = replace(hypothesis, words=tuple(map(join_bytes, split_words(text))))
+        return self._transcript([hypothesis], emission, _make_timeline(len(emission), frame_seconds, None))
+
+    def start(self) -> OpenText:
+        """The text of an utterance whose frames come in pieces."""
+        return OpenText(self)
+
+    @cached_property
+    def live_search(self) -> BeamSearch | None:
+        """A narrower search for the text of open utterances; None for greedy decoding."""
+        if self._search is None:
+            return None
+        options = self._search.options
+        open_tokens = min(LIVE_OPEN_TOKENS, options.open_tokens or LIVE_OPEN_TOKENS)
+        return self._search.pruned(beam_width=min(LIVE_BEAM, options.beam_width), open_tokens=open_tokens)
+
+    def adapted(self, emission: np.ndarray) -> np.ndarray:
+        """The emission (T, V) as the search takes it, without a part of the prior."""
+        options = self.options
+        return without_prior(emission, options.prior, options.prior_weight) if options.prior_weight else emission
+
     def hypotheses(self, emissions: Sequence[np.ndarray]) -> list[list[BeamHypothesis]]:
         """The hypotheses of each emission, the best first, rescored if `rescore_lm` is set; not for greedy decoding.
 
@@ -130,9 +175,8 @@ class Decoder:
         if options.num_best == 1 and self._rescorer is None:  # only confidences need the others
             within = _NEGLIGIBLE * options.confidence.confidence_temperature
         count = max(options.num_best, options.rescoring.rescore_count if self._rescorer else _NUM_WEIGHED)
-        if options.prior_weight:
-            emissions = [without_prior(emission, options.prior, options.prior_weight) for emission in emissions]
-        lists = self._search.decode_many(emissions, num_best=count, within=within)
+        adapted = list(map(self.adapted, emissions))
+        lists = self._search.decode_many(adapted, num_best=count, within=within)
         return [
             merge_duplicates(list(map(self._spell, hypotheses))) if hypotheses else [_empty(emission)]
             for emission, hypotheses in zip(emissions, lists, strict=True)

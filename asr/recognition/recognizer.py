@@ -218,6 +218,17 @@ class Recognizer:
                 emission[:, BLANK] = 0.0
         return emissions
 
+    def all_log_probs(self, waveforms: Sequence[Waveform]) -> list[Emission]:
+        """`batch_log_probs` of any number of waveforms; those of similar length share a batch."""
+        by_length = sorted(range(len(waveforms)), key=lambda index: -len(waveforms[index]))
+        emissions: dict[int, Emission] = {}
+        while by_length:
+            longest = len(waveforms[by_length[0]]) / self.model.sample_rate
+            size = max(1, min(self.batch_size, int(BATCH_SECONDS / max(longest, 1e-3))))
+            batch, by_length = by_length[:size], by_length[size:]
+            emissions.update(zip(batch, self.batch_log_probs([waveforms[index] for index in batch]), strict=True))
+        return [emissions[index] for index in range(len(waveforms))]
+
     def long_log_probs(
         self,
         source: Source,
@@ -272,16 +283,9 @@ class Recognizer:
         for window in growing_groups(
             pieces, lambda piece: len(piece.waveform) / rate, first=SHORTEST_PIECE, most=WINDOW_SECONDS
         ):
-            by_length = sorted(range(len(window)), key=lambda index: -len(window[index].waveform))
-            emissions: dict[int, Emission] = {}
-            while by_length:
-                longest = len(window[by_length[0]].waveform) / self.model.sample_rate
-                size = max(1, min(self.batch_size, int(BATCH_SECONDS / max(longest, 1e-3))))
-                batch, by_length = by_length[:size], by_length[size:]
-                waveforms = [window[index].waveform for index in batch]
-                emissions.update(zip(batch, self.batch_log_probs(waveforms), strict=True))
-            for index, piece in enumerate(window):
-                yield piece, emissions.pop(index)
+            emissions = self.all_log_probs([piece.waveform for piece in window])
+            for piece in window:
+                yield piece, emissions.pop(0)
 
     def _decoded(
         self, stretches: Iterator[Stretch], progress: Callable[[float], None] | None = None

@@ -1,16 +1,48 @@
-"""Live recognition: sound in blocks of any size, as it arrives, to text that grows and becomes final."""
+"""Live recognition: sound in blocks of any size, as it arrives, to text that grows and becomes final.
+
+    blocks ─▶ sound ─▶ every step: a window of it ─▶ log_probs ─▶ frames with enough sound after them ─▶ stable words
+              at the   left context, new sound                    the frames after them              ─▶ unstable words
+              model's  and look-ahead
+              rate          a pause, or 30 s ─▶ the whole segment once more, as in a recording ─▶ final words
+
+A bidirectional model needs sound on both sides of a frame. So it computes overlapping windows, of which only the frames
+with `look_ahead` seconds of sound after them are kept, as latency-controlled BLSTMs do (Zhang et al. 2016, "Highway
+long short-term memory RNNs for distant speech recognition"). Where windows end depends on the number of samples alone,
+not on the blocks in which they come.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from asr.audio.live_sound import LiveSound
+from asr.decoding.open_text import finish_text
+from asr.errors import InputError
 from asr.options import check_options, option
-from asr.text.segments import TextSegment
+from asr.recognition.pieces import CONTEXT
+from asr.recognition.stretches import Emission, quietest_frame
+from asr.text.alphabet import BLANK
+from asr.text.segments import TextSegment, find_segments
+from asr.text.transcript import Timeline, join_transcripts
 
 if TYPE_CHECKING:
+    from asr.audio.waveform import Waveform
     from asr.recognition.recognizer import Recognizer
+
+# After this many seconds a shorter pause ends a segment, and after the longest ones its quietest frame.
+LONG_SEGMENT, SHORT_PAUSE, LONGEST_SEGMENT = 20.0, 0.32, 30.0
+MARGIN = 0.4  # seconds of frames that are kept before the first speech
+UNCERTAIN = 0.32  # seconds of the latest frames that may become speech; they are no pause yet
+# Where nobody speaks and nothing is louder than before, the model waits for so many seconds of sound.
+REST = 5.0
+_LOUDER = 1.5  # of powers
+_PART = 0.1  # seconds, of which the loudest counts
+
+_Work = Generator["Waveform", Emission, None]  # yields what the model has to compute, and is sent the log_probs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +53,9 @@ class StreamOptions:
         1.0, "wait for this many seconds of sound after a frame before its labels are fixed", least=0, most=10
     )
     step: float = option(0.5, "compute after this many seconds of new sound", least=0.04, most=10)
+    left_context: float = option(
+        4.0, "let the model see this many seconds of sound before the new frames", least=0, most=30
+    )
     endpoint_silence: float = option(0.8, "end a segment after this many seconds without speech", least=0.1, most=10)
 
     def __post_init__(self) -> None:
@@ -34,9 +69,8 @@ class StreamUpdate:
     Args:
         segments: sentences, or what was spoken between pauses, that became final since the update before; they never
             change. Their times are seconds from the start of the stream. They replace the open utterance that earlier
-            updates showed.
-        stable: the first words of the open utterance; later updates only add to them, and the final segments begin with
-            them. Empty if nobody speaks.
+            updates showed, and begin with its stable words.
+        stable: the first words of the open utterance; later updates only add to them. Empty if nobody speaks.
         unstable: the words after them, which may change.
     """
 
@@ -66,6 +100,25 @@ class Stream:
 
     def __init__(self, recognizer: Recognizer, options: StreamOptions | None = None):
         self.options = options or StreamOptions()
+        self.recognizer = recognizer
+        model = recognizer.model
+        self._sound = LiveSound(model.sample_rate)
+        self._finished = False
+        # Frames are counted from the start of the stream.
+        self._samples = np.zeros(0, np.float32)  # from frame `_first` on
+        self._first = 0
+        self._new: list[Waveform] = []  # samples after these
+        self._num_samples = 0  # of all
+        self._due = self._step = self._frames(self.options.step) * model.samples_per_frame
+        # The open utterance begins at frame `_start`; its emission is in `_opened`, that of later frames in `_tail`.
+        self._start = 0
+        self._opened = recognizer.decoder.start()
+        self._tail = self._opened.emission
+        self._heard = False
+        self._silence: float | None = None  # power of what was found to be silence
+        self._computed = 0  # samples
+        self._update: StreamUpdate | None = StreamUpdate()  # None after a change
+        self._segments: list[TextSegment] = []
 
     def accept(self, samples: Any, sample_rate: int | None = None) -> StreamUpdate:
         """What is known after these samples.
@@ -76,7 +129,8 @@ class Stream:
         Raises:
             InputError: samples or rate are not as above, or the stream is finished; the stream stays as it was.
         """
-        raise NotImplementedError
+        (update,) = accept_together([self], [samples], sample_rate)
+        return update
 
     def finish(self) -> StreamUpdate:
         """The rest: all segments that were open; the stream accepts no more.
@@ -84,7 +138,156 @@ class Stream:
         Raises:
             InputError: the stream is finished.
         """
-        raise NotImplementedError
+        self._refuse_if_finished()
+        self._finished = True
+        _compute(self.recognizer, [self._take_last()])
+        return self._result()
+
+    def _refuse_if_finished(self) -> None:
+        if self._finished:
+            raise InputError("the stream must be open, but it is finished: open another one with Recognizer.stream")
+
+    def _frames(self, seconds: float) -> int:
+        return round(seconds / self.recognizer.model.frame_seconds)
+
+    @property
+    def _fixed(self) -> int:
+        """The frame after those whose labels are fixed."""
+        return self._start + len(self._opened.emission)
+
+    def _result(self) -> StreamUpdate:
+        if self._update is None:
+            stable = self._opened.stable if self._heard else ""
+            unstable = self._opened.unstable(self._tail) if self._heard else ""
+            self._update = StreamUpdate(stable=stable, unstable=unstable)
+        update = StreamUpdate(
+            segments=tuple(self._segments), stable=self._update.stable, unstable=self._update.unstable
+        )
+        self._segments = []
+        return update
+
+    def _take(self, waveform: Waveform) -> _Work:
+        """Take samples at the model's rate."""
+        while len(waveform):
+            part, waveform = np.split(waveform, [self._due - self._num_samples])
+            self._new.append(part)
+            self._num_samples += len(part)
+            if self._num_samples == self._due:
+                self._due += self._step
+                yield from self._advance()
+
+    def _take_last(self) -> _Work:
+        yield from self._take(self._sound.finish())
+        if self._num_samples:
+            yield from self._advance(last=True)
+        self._samples, self._new = self._samples[:0], []
+
+    def _advance(self, *, last: bool = False) -> _Work:
+        """Compute the window that ends now, and end utterances."""
+        self._samples = np.concatenate([self._samples, *self._new])
+        self._new = []
+        if not last and self._rests():
+            return
+        options, per_frame = self.options, self.recognizer.model.samples_per_frame
+        context = self._start - self._frames(CONTEXT)
+        first = max(context, self._fixed - self._frames(options.left_context), self._first)
+        window = self._samples[(first - self._first) * per_frame :]
+        emission = yield window
+        fixed, end = self._fixed, first + len(emission)
+        now = end if last else min(self._num_samples // per_frame, end)
+        upto = now if last else max(fixed, now - self._frames(options.look_ahead))
+        self._opened.advance(emission[fixed - first : upto - first])
+        self._tail = emission[upto - first : now - first]
+        self._update = None
+        if not self._has_speech():
+            self._note_silence(fixed)
+        yield from self._end_utterances(last=last)
+        self._heard = self._has_speech()
+        if not self._heard:
+            self._restart(max(self._start, self._fixed - self._frames(MARGIN)))
+        kept = max(self._start - self._frames(CONTEXT), self._first)
+        self._samples, self._first = self._samples[(kept - self._first) * per_frame :], kept
+        self._computed = self._num_samples
+
+    def _has_speech(self) -> bool:
+        labels = np.concatenate([self._opened.emission, self._tail]).argmax(axis=1)
+        return bool((labels != BLANK).any()) or bool(self._opened.stable)
+
+    def _restart(self, start: int) -> None:
+        """Begin an utterance at a frame up to which all are final."""
+        emission = np.concatenate([self._opened.emission, self._tail])[start - self._start :]
+        num_fixed = max(self._fixed - start, 0)
+        self._opened, self._tail, self._start = self.recognizer.decoder.start(), emission[num_fixed:], start
+        self._opened.advance(emission[:num_fixed])
+
+    def _end_utterances(self, *, last: bool) -> _Work:
+        """Make all segments final that are complete."""
+        while (cut := self._find_end(last=last)) is not None:
+            yield from self._finish_utterance(cut)
+            self._restart(cut)
+        if last and self._has_speech():
+            end = self._fixed
+            yield from self._finish_utterance(end, last=True)
+            self._restart(end)
+
+    def _find_end(self, *, last: bool) -> int | None:
+        """The frame at which the open utterance ends, in a pause; None if it goes on."""
+        options, emission = self.options, np.concatenate([self._opened.emission, self._tail])
+        silent = emission.argmax(axis=1) == BLANK
+        borders = np.flatnonzero(np.diff(silent, prepend=False, append=False))
+        uncertain = 0 if last else min(self._frames(UNCERTAIN), len(self._tail))
+        for start, end in zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True):
+            end = min(end, len(emission) - uncertain)
+            is_long = end >= self._frames(LONG_SEGMENT)
+            needed = min(options.endpoint_silence, SHORT_PAUSE) if is_long else options.endpoint_silence
+            if start and end - start >= self._frames(needed) and start >= self._opened.stable_end():
+                return self._start + (start + end) // 2
+        if len(self._opened.emission) >= self._frames(LONGEST_SEGMENT):
+            earliest = max(self._opened.stable_end(), self._frames(LONG_SEGMENT))
+            rest = self._opened.emission[earliest:]
+            return self._start + earliest + (quietest_frame(rest, rest)[0] if len(rest) else 0)
+        return None
+
+    def _finish_utterance(self, cut: int, *, last: bool = False) -> _Work:
+        """Make the segments of the open utterance up to a frame final, from log_probs of all of its sound."""
+        model = self.recognizer.model
+        per_frame, context = model.samples_per_frame, self._frames(CONTEXT)
+        first = max(self._start - context, self._first)
+        emission = yield self._samples[: (cut + context - self._first) * per_frame][(first - self._first) * per_frame :]
+        duration = max(self._num_samples - self._start * per_frame, 0) / model.sample_rate if last else None
+        transcript = finish_text(
+            self._opened,
+            emission[self._start - first : cut - first],
+            frame_seconds=model.frame_seconds,
+            duration_seconds=duration,
+        )
+        end = self._start * model.frame_seconds + transcript.duration_seconds
+        timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=end)
+        words = join_transcripts([transcript], [self._start], timeline=timeline).words
+        self._segments += find_segments(transcript.text, words)
+
+    def _rests(self) -> bool:
+        """Whether the model need not compute yet: nobody speaks, and nothing is louder than the silence before."""
+        if self._heard or self._silence is None:
+            return False
+        if self._num_samples - self._computed >= REST * self.recognizer.model.sample_rate:
+            return False
+        return self._loudness(self._fixed) <= _LOUDER * self._silence
+
+    def _note_silence(self, start: int) -> None:
+        """Remember how loud the frames were that have become final, from `start` on, in which nobody speaks."""
+        if start < self._fixed:
+            power = self._loudness(start, self._fixed)
+            self._silence = power if self._silence is None else min(power, 4 * self._silence + 1e-10)
+
+    def _loudness(self, start: int, end: int | None = None) -> float:
+        """The power of the loudest part of the sound from one frame to another."""
+        model = self.recognizer.model
+        size = int(_PART * model.sample_rate)
+        begin = (start - self._first) * model.samples_per_frame
+        samples = self._samples[begin : None if end is None else (end - self._first) * model.samples_per_frame]
+        parts = np.split(samples, range(size, len(samples), size))
+        return max(float(np.var(part)) for part in parts)
 
 
 def accept_together(
@@ -93,9 +296,20 @@ def accept_together(
     """`Stream.accept` of several streams of one recogniser, each with its block; the model computes them in batches.
 
     Raises:
-        InputError: as `Stream.accept`, before any stream has changed.
+        InputError: as `Stream.accept`, before any stream has changed; or the streams are of several recognisers, or one
+            is there twice, or there are more or fewer blocks.
     """
-    raise NotImplementedError
+    if len(streams) != len(blocks) or len(set(map(id, streams))) < len(streams):
+        raise InputError(f"each stream must be there once, with its block; got {len(streams)} and {len(blocks)} blocks")
+    if len({id(stream.recognizer) for stream in streams}) > 1:
+        raise InputError("the streams must be of one recogniser; got streams of several")
+    for stream in streams:
+        stream._refuse_if_finished()
+    checked = [stream._sound.checked(block, sample_rate) for stream, block in zip(streams, blocks, strict=True)]
+    works = [stream._take(stream._sound.read(*pair)) for stream, pair in zip(streams, checked, strict=True)]
+    if streams:
+        _compute(streams[0].recognizer, works)
+    return [stream._result() for stream in streams]
 
 
 def stream_blocks(stream: Stream, blocks: Iterable[Any], sample_rate: int | None = None) -> Iterator[StreamUpdate]:
@@ -103,3 +317,19 @@ def stream_blocks(stream: Stream, blocks: Iterable[Any], sample_rate: int | None
     for block in blocks:
         yield stream.accept(block, sample_rate)
     yield stream.finish()
+
+
+def _compute(recognizer: Recognizer, works: Sequence[_Work]) -> None:
+    """Run works to their ends; in each round the model computes the windows of all of them together."""
+    waiting = [(work, window) for work in works if (window := next(work, None)) is not None]
+    while waiting:
+        emissions = recognizer.all_log_probs([window for _, window in waiting])
+        answers = [(work, _send(work, emission)) for (work, _), emission in zip(waiting, emissions, strict=True)]
+        waiting = [(work, window) for work, window in answers if window is not None]
+
+
+def _send(work: _Work, emission: Emission) -> Waveform | None:
+    try:
+        return work.send(emission)
+    except StopIteration:
+        return None

@@ -1,0 +1,131 @@
+"""The text of an utterance that is still spoken: its stable words, the words that may change, and its end.
+
+frames ─▶ narrow search ─▶ prefix that all hypotheses share ─▶ stable words
+                           best hypothesis ─▶ the words after them
+end of the utterance ─▶ whole search, rescoring ─▶ best hypothesis that begins with the stable words
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr.ctc.greedy import best_path
+from asr.decoding.places import place_path, place_tokens
+from asr.text.alphabet import BLANK, join_bytes
+from asr.text.transcript import Timeline, Transcript, find_words, join_transcripts, split_words
+
+if TYPE_CHECKING:
+    from asr.decoding.decoder import Decoder
+
+LIVE_BEAM = 100  # prefixes; the final text has the whole beam
+LIVE_OPEN_TOKENS = 15  # about a second of speech: hypotheses that differ for longer are dropped, so words become stable
+
+
+class OpenText:
+    """What is known of an utterance after some frames. Use it from one thread at a time.
+
+    Args:
+        decoder: decodes the emission greedily, or by a search that is narrower than for a final text.
+    """
+
+    def __init__(self, decoder: Decoder):
+        self.emission = np.zeros((0, decoder.labels.size), dtype=np.float32)
+        self.decoder = decoder
+        self._state = decoder.live_search.start() if decoder.live_search else None
+        self._stable = ""  # spelled; with the space after its last word
+
+    def advance(self, emission: np.ndarray) -> None:
+        """Take the next frames, (T, V) natural log-probabilities."""
+        self.emission = np.concatenate([self.emission, emission])
+        if self._state is None:
+            self._stable = _complete(self._greedy(self.emission))
+        else:
+            self._state.advance(self.decoder.adapted(emission))
+            self._stable = _complete(self.decoder.alphabet.decode(self._state.stable_prefix()))
+
+    @property
+    def stable(self) -> str:
+        """The words that no later frame can change."""
+        return _readable(self._stable)
+
+    @property
+    def stable_words(self) -> tuple[str, ...]:
+        """The words of `stable`."""
+        return tuple(map(join_bytes, split_words(self._stable)))
+
+    def unstable(self, tail: np.ndarray) -> str:
+        """The words after `stable` in the best text.
+
+        Args:
+            tail: (T, V) of the next frames, which may still change.
+        """
+        if self._state is None:
+            text = self._greedy(np.concatenate([self.emission, tail]))
+        else:
+            state = self._state.copy()
+            state.advance(self.decoder.adapted(tail))
+            hypotheses = state.finish()  # of a lexicon, perhaps none has only its words
+            text = self.decoder.alphabet.decode(hypotheses[0].tokens) if hypotheses else self._stable
+        return _readable(text[len(self._stable) :])
+
+    def stable_end(self) -> int:
+        """The frame after the last character of the stable words; 0 without any."""
+        length = len(self._stable.rstrip())
+        if not length:
+            return 0
+        if self._state is None:
+            spans = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1].spans
+        else:
+            hypotheses = self._state.finish()
+            tokens = hypotheses[0].tokens if hypotheses else self._state.stable_prefix()
+            spans = place_tokens(self.emission, tokens, self.decoder.spellings).spans
+        return spans[length - 1][1]
+
+    def place_stable(self, end: int, *, frame_seconds: float) -> Transcript:
+        """The stable words as the transcript of the frames up to `end`."""
+        characters = self.decoder.alphabet.characters
+        tokens = [characters.index(character) + 1 for character in self._stable.rstrip()]
+        return self.decoder.place_tokens(self.emission[:end], tokens, frame_seconds=frame_seconds)
+
+    def _greedy(self, emission: np.ndarray) -> str:
+        return place_path(best_path(emission, blank=BLANK), self.decoder.labels)[0]
+
+
+def finish_text(
+    opened: OpenText, emission: np.ndarray, *, frame_seconds: float, duration_seconds: float | None
+) -> Transcript:
+    """The transcript of an utterance that has ended; it begins with the stable words.
+
+    It is what the decoder finds in the whole utterance, but without the hypotheses that begin otherwise. If all of them
+    do, the frames up to the end of the stable words get these words, and the rest is decoded by itself.
+
+    Args:
+        opened: of the same utterance; it may have seen frames after its end.
+        emission: (T, V) of the utterance, computed from all of its sound, so better than what `opened` has seen.
+        frame_seconds, duration_seconds: as for `decode`.
+    """
+    decoder = opened.decoder
+    transcript = decoder.decode_beginning(
+        emission, opened.stable_words, frame_seconds=frame_seconds, duration_seconds=duration_seconds
+    )
+    if transcript is not None:
+        return transcript
+    end = opened.stable_end()
+    if duration_seconds is not None:
+        duration_seconds -= end * frame_seconds
+    rest = decoder.decode(emission[end:], frame_seconds=frame_seconds, duration_seconds=duration_seconds)
+    timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=end * frame_seconds + rest.duration_seconds)
+    stable = opened.place_stable(end, frame_seconds=frame_seconds)
+    return join_transcripts([stable, rest], [0, end], timeline=timeline)
+
+
+def _complete(text: str) -> str:
+    """The beginning of a spelled text whose words no later character can change: up to the last space or Han character."""
+    spans = list(find_words(text))
+    return text[: spans[-1][0]] if spans and not text[-1].isspace() else text
+
+
+def _readable(spelled: str) -> str:
+    return " ".join(join_bytes(spelled).split())
