@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from asr.cli.arguments import Parser, add_options, given_values
@@ -75,6 +77,8 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the exit status."""
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is accepted yet
     options = read_options(args, os.environ)
     note = noter(args, prog=PROG)
     for name in unknown_variables(os.environ):

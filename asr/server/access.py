@@ -82,7 +82,7 @@ class Access:
         try:
             self._check(scope)
             if self.num_live >= self._options.live:
-                raise RequestError(429, f"at most {self._options.live} live speakers are heard at a time", **_later(10))
+                raise _too_many(f"at most {self._options.live} live speakers are heard at a time", 10.0)
         except RequestError as error:
             await WebSocket(scope, receive, send).send_denial_response(error_response(error))
             return
@@ -95,20 +95,17 @@ class Access:
     def _check(self, scope: Scope) -> None:
         """Raises: RequestError: another site's page sends the request, the token is wrong, or the upload too large."""
         headers, is_live = Headers(scope=scope), scope["type"] == "websocket"
-        origin = headers.get("origin")
-        if origin and (is_live or scope["method"] not in ("GET", "HEAD")):
-            if origin.partition("://")[2].lower() != headers.get("host", "").lower():
-                raise RequestError(403, "pages of other sites may not use this server", code="foreign_origin")
-        token = self._options.token
-        if token and (is_live or scope["path"] not in _OPEN):
-            given = _given_token(headers)
-            if not any(hmac.compare_digest(text.encode(), known.encode()) for text, known in zip(given, _forms(token))):
-                raise RequestError(
-                    401,
-                    "a valid token must be given, as Authorization: Bearer TOKEN",
-                    code="invalid_api_key",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+        is_action = is_live or scope["method"] not in ("GET", "HEAD")
+        if is_action and "origin" in headers and not _is_own(headers["origin"], headers.get("host", "")):
+            raise RequestError(403, "pages of other sites may not use this server", code="foreign_origin")
+        needs_token = self._options.token and (is_live or scope["path"] not in _OPEN)
+        if needs_token and not _has_token(headers, self._options.token or ""):
+            raise RequestError(
+                401,
+                "a valid token must be given, as Authorization: Bearer TOKEN",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._options.max_upload_bytes + _FORM_BYTES:
             raise too_large(self._options)
@@ -121,8 +118,7 @@ class Access:
             RequestError: there is none.
         """
         if self.num_requests >= self._options.queue:
-            message = f"at most {self._options.queue} requests are accepted at a time; try again later"
-            raise RequestError(429, message, **_later(self._seconds_owed()))
+            raise _too_many(f"at most {self._options.queue} requests are accepted at a time", self._seconds_owed())
         self.num_requests += 1
         try:
             yield
@@ -206,20 +202,24 @@ def too_large(options: ServeOptions) -> RequestError:
     )
 
 
-def _later(seconds: float) -> dict[str, object]:
-    """The code and the headers of an error that goes away."""
+def _too_many(message: str, seconds: float) -> RequestError:
+    """The error for a request that may succeed after some seconds."""
     wait = max(1, min(math.ceil(seconds), 600))
-    return {"code": "rate_limit_exceeded", "headers": {"Retry-After": str(wait)}}
+    return RequestError(
+        429, f"{message}; try again later", code="rate_limit_exceeded", headers={"Retry-After": str(wait)}
+    )
 
 
-def _forms(token: str) -> tuple[str, str]:
-    """The token as a header and as a WebSocket protocol have it."""
-    return token, urlsafe_b64encode(token.encode()).decode().rstrip("=")
+def _is_own(origin: str, host: str) -> bool:
+    """Whether a page of this server sends the request."""
+    return origin.partition("://")[2].lower() == host.lower()
 
 
-def _given_token(headers: Headers) -> tuple[str, str]:
-    """What stands where the token should: in the header, and in the protocols; empty if nothing does."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    protocols = (entry.strip() for entry in headers.get("sec-websocket-protocol", "").split(","))
-    carried = next((entry for entry in protocols if entry.startswith(TOKEN_PROTOCOL)), "")
-    return token.strip() if scheme.lower() == "bearer" else "", carried.removeprefix(TOKEN_PROTOCOL)
+def _has_token(headers: Headers, token: str) -> bool:
+    """Whether the token stands in the header, or in a WebSocket protocol; compared in constant time."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return hmac.compare_digest(given.strip().encode(), token.encode())
+    expected = TOKEN_PROTOCOL + urlsafe_b64encode(token.encode()).decode().rstrip("=")
+    protocols = headers.get("sec-websocket-protocol", "").split(",")
+    return any(hmac.compare_digest(entry.strip().encode(), expected.encode()) for entry in protocols)

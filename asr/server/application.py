@@ -61,16 +61,12 @@ class Application:
         self.access = Access(
             self._routes(), options=options, metrics=self.metrics, seconds_owed=self.workers.seconds_owed
         )
+        lanes = self.workers.lanes
         self.metrics.gauges = {
             "asr_requests": ("Requests that are accepted and not answered.", lambda: self.access.num_requests),
             "asr_live_speakers": ("Live speakers.", lambda: self.access.num_live),
-            **{
-                f"asr_waiting_{name}": (
-                    f"Recordings that wait in the lane of {name} ones.",
-                    lambda lane=lane: lane.waiting,
-                )
-                for name, lane in self.workers.lanes.items()
-            },
+            "asr_waiting_short": ("Recordings of up to a minute that wait.", lambda: lanes["short"].waiting),
+            "asr_waiting_long": ("Longer recordings that wait.", lambda: lanes["long"].waiting),
         }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -133,7 +133,7 @@ class _Speaker:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _result(self, segments: Sequence[TextSegment]) -> dict[str, Any]:
-        words = [
+        words: list[dict[str, Any]] = [
             {
                 "conf": round(word.confidence, 4),
                 "end": milliseconds(self._begin + word.end) / 1000,

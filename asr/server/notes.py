@@ -1,4 +1,4 @@
-"""Warnings of a library, given to the request that caused them; `warnings.catch_warnings` would mix those of threads."""
+"""Warnings, given to the request that caused them: `warnings.catch_warnings` would mix those of several threads."""
 
 from __future__ import annotations
 

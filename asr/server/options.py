@@ -45,9 +45,7 @@ class ServeOptions:
     max_connections: int = option(512, "hold at most N connections; answer 503 to the others", least=1, most=100_000)
     max_upload_bytes: int = option(100 * 2**20, "refuse uploads of more than N bytes", least=1)
     max_seconds: float = option(3600.0, "refuse recordings of more than this many seconds", above=0, most=10**6)
-    max_live_seconds: float = option(
-        4 * 3600.0, "end live speech after this many seconds of sound", above=0, most=10**6
-    )
+    max_live_seconds: float = option(4 * 3600.0, "end live speech after this many seconds", above=0, most=10**6)
     patience: float = option(30.0, "give up on a client that is silent for this many seconds", above=0, most=3600)
     upload_seconds: float = option(300.0, "give up on an upload after this many seconds", above=0, most=86400)
     stop_seconds: float | None = option(

@@ -129,7 +129,9 @@ class Lane:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return []
-            hotwords, batch, rest, seconds = self._waiting[0].hotwords, [], [], 0.0
+            hotwords, seconds = self._waiting[0].hotwords, 0.0
+            batch: list[Job] = []
+            rest: list[Job] = []
             for job in self._waiting:
                 fits = not batch or (len(batch) < self._batch_size and seconds + job.sound.seconds <= BATCH_SECONDS)
                 if job.hotwords == hotwords and fits:
