@@ -54,7 +54,7 @@ class Access:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and count it."""
-        begin, exchange = time.perf_counter(), _Exchange(receive, send, self._options)
+        begin, exchange = time.perf_counter(), _Exchange(scope, receive, send, self._options)
         path = scope["path"] if scope["path"] in PATHS else "other"
         try:
             try:
@@ -133,8 +133,9 @@ class _ClientSilent(Exception):
 class _Exchange:
     """The messages of one request, with the limits of size and time, and what is known of the answer."""
 
-    def __init__(self, receive: Receive, send: Send, options: ServeOptions):
+    def __init__(self, scope: Scope, receive: Receive, send: Send, options: ServeOptions):
         self._receive, self._send, self._options = receive, send, options
+        self._holds_back = "expect" in Headers(scope=scope)  # the client sends its upload only when it is asked to
         self._deadline = time.monotonic() + options.upload_seconds
         self._size, self._has_body = 0, True
         self.status = 0  # of the answer, once it is begun
@@ -144,6 +145,7 @@ class _Exchange:
         """The next part of the upload; after it, the end of the connection."""
         if not self._has_body:
             return await self._receive()
+        self._holds_back = False
         left = self._deadline - time.monotonic()
         try:
             async with asyncio.timeout(max(0.0, min(self._options.patience, left))):
@@ -164,7 +166,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             if self._has_body and message["status"] >= 400:
-                await self._drain()
+                if not self._holds_back:
+                    await self._drain()
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             self.status = message["status"]
         try:

@@ -17,7 +17,6 @@ from asr.server.live import LARGEST_MESSAGE
 from asr.server.notes import collecting
 from asr.server.options import ServeOptions
 
-_HEAD_SECONDS = 10.0  # for the first line and the headers of a request
 _HEAD_BYTES = 2**15
 _FAREWELL_SECONDS = 5.0  # for the last words of live speakers
 _QUIET_SECONDS = 0.2  # for requests that are on their way
@@ -25,6 +24,8 @@ _QUIET_SECONDS = 0.2  # for requests that are on their way
 
 class _Protocol(H11Protocol):
     """HTTP, with a limit on the time for the head of a request; uvicorn has none."""
+
+    head_seconds = 30.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -35,7 +36,7 @@ class _Protocol(H11Protocol):
         self._expect_head()
 
     def _expect_head(self) -> None:
-        self.loop.call_later(_HEAD_SECONDS, self._close_unless_begun, self.cycle)
+        self.loop.call_later(self.head_seconds, self._close_unless_begun, self.cycle)
 
     def _close_unless_begun(self, before: Any) -> None:
         is_http = self in self.connections  # not upgraded to a WebSocket, nor closed
@@ -109,7 +110,7 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
 
     config = uvicorn.Config(
         run,
-        http=_Protocol,
+        http=type("_Patient", (_Protocol,), {"head_seconds": options.patience}),
         lifespan="off",
         log_config=None,
         access_log=False,
