@@ -112,8 +112,8 @@ def read_options(args: argparse.Namespace, environment: Mapping[str, str]) -> Se
     flags = {**given_values(args, ServeOptions), **given_values(args, DecodingOptions)}
     for name in ("device", "threads"):  # flags of every command, which have defaults
         flag = args.flags[name]
-        if any(argument == flag or argument.startswith(f"{flag}=") for argument in args.arguments):
-            flags[name] = getattr(args, name)
+        if not any(argument == flag or argument.startswith(f"{flag}=") for argument in args.arguments):
+            del flags[name]
     return make_options(read_config(config) if config else {}, read_environment(environment), flags)
 
 

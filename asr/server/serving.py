@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from asr.errors import ConfigError
 from asr.server.application import Application
 from asr.server.live import LARGEST_MESSAGE
 from asr.server.notes import collecting
@@ -85,14 +88,16 @@ def listen(options: ServeOptions) -> socket.socket:
     """The socket on which the server will answer.
 
     Raises:
+        ConfigError: the host has no address.
         OSError: the address is in use, or not one of this machine.
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=options.max_connections)
+    except socket.gaierror as error:
+        raise ConfigError(f"host must be an address, not {options.host!r}: {error.strerror}", "host") from None
     except OSError as error:
-        error.filename = f"{options.host}:{options.port}"
-        raise
+        raise OSError(error.errno, os.strerror(error.errno or 0), f"{options.host}:{options.port}") from None
 
 
 def serve(application: Application, listener: socket.socket, *, ready: Callable[[], object]) -> bool:
@@ -113,6 +118,7 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
         http=type("_Patient", (_Protocol,), {"head_seconds": options.patience}),
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         limit_concurrency=options.max_connections,
@@ -131,6 +137,7 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
             ready()
         await serving
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else clients fill the log
     with collecting():
         asyncio.run(main())
         is_done = not server.force_exit and application.access.num_cancelled == 0

@@ -95,8 +95,8 @@ def test_a_stream_has_deltas_that_join_to_the_text(client, recognizer):
 
 
 def test_a_prompt_is_hotwords(client, recognizer):
-    expected = recognizer.with_decoding({"hotwords": ("MERCHANT", "UNDERSTOOD:20")}).transcribe(MERCHANT).text
-    prompt = "merchant, understood:20"
+    expected = recognizer.with_decoding({"hotwords": ("TENTERY:30", "MERY")}).transcribe(MERCHANT).text
+    prompt = "tentery:30, mery"
     answer = client.audio.transcriptions.create(file=MERCHANT, model="an4", prompt=prompt)
     assert answer.text == expected != recognizer.transcribe(MERCHANT).text
     keywords = client.audio.transcriptions.create(file=MERCHANT, model="an4", keywords=prompt.split(", "))
@@ -108,7 +108,7 @@ def test_a_prompt_is_hotwords(client, recognizer):
     [
         ("", ()),
         ("This is about ZyntriQix, Digique Plus.", ("This is about ZyntriQix", "Digique Plus")),
-        ("a\nb; c. d? \"e\"", ("a", "b", "c", "d", "e")),
+        ('a\nb; c. d? "e"', ("a", "b", "c", "d", "e")),
         ("U.S. 3.14", ("U.S", "3.14")),
         ("KUBERNETES:8, Topic: cars, a:b:2.5, :7, x:nan", ("KUBERNETES:8", "Topic cars", "a b:2.5", "x nan")),
         ("@/etc/passwd, @@x, a@b", ("/etc/passwd", "x", "a@b")),
@@ -126,7 +126,7 @@ def test_no_file_that_a_prompt_names_is_read(client, tmp_path):
         file=MERCHANT, model="an4", prompt=f"@{secret}, understood", response_format="verbose_json"
     )
     (warning,) = answer.warnings
-    assert "left out" in warning and "'/' " in warning.replace("'/',", "'/' ")
+    assert "left out" in warning and str(secret) in warning
     assert hotwords_of(f"@{secret}") == (str(secret),)
 
 
@@ -141,7 +141,9 @@ def test_requests_that_arrive_together_are_neither_lost_nor_crossed(client, serv
     with ThreadPoolExecutor(12) as pool:
         assert list(pool.map(ask, range(24))) == expected
     figures = httpx.get(f"{server.url}/metrics").text
-    batches = {int(float(size)): int(count) for size, count in re.findall(r'recordings_bucket{le="([\d.]+)"} (\d+)', figures)}
+    batches = {
+        int(float(size)): int(count) for size, count in re.findall(r'recordings_bucket{le="([\d.]+)"} (\d+)', figures)
+    }
     assert batches[1] < batches[16]  # some were recognised together
 
 
@@ -184,7 +186,11 @@ def test_damage_is_told(client):
         ({"model": "tiny"}, 404, "model must be an4 or whisper-1, not 'tiny'"),
         ({"language": "de"}, 400, "language must be en, the language of this model, not 'de'"),
         ({"languages[]": "fr"}, 400, "language must be en"),
-        ({"response_format": "diarized_json"}, 400, "response_format must be one of json, text, srt, vtt, verbose_json"),
+        (
+            {"response_format": "diarized_json"},
+            400,
+            "response_format must be one of json, text, srt, vtt, verbose_json",
+        ),
         ({"timestamp_granularities[]": "word"}, 400, "needs response_format verbose_json, not json"),
         (
             {"timestamp_granularities[]": "phone", "response_format": "verbose_json"},
