@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -68,14 +67,11 @@ class Access:
                 if exchange.status:
                     raise
                 await error_response(error)(scope, exchange.receive, exchange.send)
-        except (ClientDisconnect, _ClientSilent):
-            self._metrics.cut()
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise
         finally:
-            if exchange.status:
-                self._metrics.request(path, exchange.status, time.perf_counter() - begin)
+            self._metrics.request(path, exchange.status, time.perf_counter() - begin)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a live speaker in, or refuse with an HTTP error before the handshake."""
@@ -126,10 +122,6 @@ class Access:
             self.num_requests -= 1
 
 
-class _ClientSilent(Exception):
-    """A client does not read its answer."""
-
-
 class _Exchange:
     """The messages of one request, with the limits of size and time, and what is known of the answer."""
 
@@ -139,7 +131,6 @@ class _Exchange:
         self._deadline = time.monotonic() + options.upload_seconds
         self._size, self._has_body = 0, True
         self.status = 0  # of the answer, once it is begun
-        self.complete = False
 
     async def receive(self) -> Message:
         """The next part of the upload; after it, the end of the connection."""
@@ -170,13 +161,7 @@ class _Exchange:
                     await self._drain()
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             self.status = message["status"]
-        try:
-            async with asyncio.timeout(self._options.patience):
-                await self._send(message)
-        except TimeoutError:
-            raise _ClientSilent from None
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.complete = True
+        await self._send(message)
 
     async def _drain(self) -> None:
         """Read some of the rest of a refused upload, since many clients only listen after they have sent all."""

@@ -100,7 +100,12 @@ class Application:
                 Route(TRANSCRIPTIONS, self._transcribe, methods=["POST"]),
                 WebSocketRoute("/", self._hear),
             ],
-            exception_handlers={RequestError: _refuse, HTTPException: _refuse_http, Exception: _fail},
+            exception_handlers={
+                RequestError: _refuse,
+                HTTPException: _refuse_http,
+                ClientDisconnect: _part,
+                Exception: _fail,
+            },
         )
 
     async def _health(self, request: Request) -> Response:
@@ -272,6 +277,11 @@ def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return error_response(RequestError(error.status_code, message, headers=error.headers))
+
+
+def _part(request: Request, error: Exception) -> Response:
+    """To a client that left; nobody gets it, but it is counted, by the number that nginx uses."""
+    return Response(status_code=499)
 
 
 def _fail(request: Request, error: Exception) -> Response:

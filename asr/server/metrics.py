@@ -47,20 +47,17 @@ class Metrics:
         self._request_seconds = _Histogram(_SECONDS)
         self._batch_seconds = _Histogram(_SECONDS)
         self._batch_sizes = _Histogram(_SIZES)
-        self._cut = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Count an answer; `path` is one of the server's own, so that clients cannot fill the memory."""
+        """Count an answer; `path` is one of the server's own, so that clients cannot fill the memory.
+
+        The status is 499 for a client that left before its answer, 0 where the answer failed.
+        """
         with self._lock:
             self._requests[path, status] = self._requests.get((path, status), 0) + 1
             if path.startswith("/v1/audio") and status == 200:
                 self._request_seconds.add(seconds)
-
-    def cut(self) -> None:
-        """Count a client that left before its answer."""
-        with self._lock:
-            self._cut += 1
 
     def sound(self, kind: str, seconds: float) -> None:
         """Count sound that was recognised, of a "file" or "live"."""
@@ -79,11 +76,9 @@ class Metrics:
             return "\n".join([*self._lines(), ""])
 
     def _lines(self) -> Iterator[str]:
-        yield from _head("asr_requests_total", "counter", "Answers by path and status.")
+        yield from _head("asr_requests_total", "counter", "Answers by path and status; 499: the client left before.")
         for (path, status), count in sorted(self._requests.items()):
             yield f'asr_requests_total{{path="{path}",status="{status}"}} {count}'
-        yield from _head("asr_requests_cut_total", "counter", "Clients that left before their answer.")
-        yield f"asr_requests_cut_total {self._cut}"
         yield from _head("asr_sound_seconds_total", "counter", "Seconds of sound that were recognised.")
         for kind, seconds in self._sound_seconds.items():
             yield f'asr_sound_seconds_total{{kind="{kind}"}} {seconds:.3f}'

@@ -26,9 +26,10 @@ _QUIET_SECONDS = 0.2  # for requests that are on their way
 
 
 class _Protocol(H11Protocol):
-    """HTTP, with a limit on the time for the head of a request; uvicorn has none."""
+    """HTTP with limits on the time for the head of a request, and for reading an answer; uvicorn has none."""
 
-    head_seconds = 30.0
+    patience = 30.0  # seconds
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -38,8 +39,17 @@ class _Protocol(H11Protocol):
         super().on_response_complete()
         self._expect_head()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+        super().resume_writing()
+
     def _expect_head(self) -> None:
-        self.loop.call_later(self.head_seconds, self._close_unless_begun, self.cycle)
+        self.loop.call_later(self.patience, self._close_unless_begun, self.cycle)
 
     def _close_unless_begun(self, before: Any) -> None:
         is_http = self in self.connections  # not upgraded to a WebSocket, nor closed
@@ -115,7 +125,7 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
 
     config = uvicorn.Config(
         run,
-        http=type("_Patient", (_Protocol,), {"head_seconds": options.patience}),
+        http=type("_Patient", (_Protocol,), {"patience": options.patience}),
         lifespan="off",
         log_config=None,
         log_level="error",

@@ -197,3 +197,28 @@ def test_other_paths_and_methods(strict):
     )
     answer = httpx.get(f"{strict.url}/../../etc/passwd", headers=headers)
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+def test_a_client_that_does_not_read(strict):
+    begin = time.monotonic()
+    with raw(strict, "") as connection:
+        connection.settimeout(0.2)
+        with pytest.raises(OSError):  # first there is no more room, then the server ends the connection
+            while time.monotonic() < begin + 20:
+                try:
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+                except TimeoutError:
+                    continue
+    assert time.monotonic() < begin + 15
+
+
+def test_a_client_that_leaves_is_counted(strict):
+    def cut() -> bool:
+        figures = httpx.get(f"{strict.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+        return 'asr_requests_total{path="/v1/audio/transcriptions",status="499"}' in figures
+
+    raw(strict, upload_head(1000), PART).close()
+    deadline = time.monotonic() + 10
+    while not cut():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

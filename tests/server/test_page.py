@@ -121,8 +121,8 @@ def test_a_file_and_what_can_be_saved(server: Server, browse, recognizer):
     assert [word["start"] for segment in document["segments"] for word in segment["words"]] == pytest.approx(
         [word.start for word in transcript.words], abs=0.001
     )
-    cues = list(read_cues(saved("srt"), "merchant.srt"))
-    assert " ".join(line for cue in cues for line in cue.lines).split() == transcript.text.split()
+    cues = list(read_cues(saved("srt"), Path("merchant.srt")))
+    assert [word for cue in cues for line in cue.lines for word in line] == transcript.text.split()
     assert not problems
 
 
