@@ -14,6 +14,7 @@ from pathlib import Path
 from re import DOTALL, findall
 from typing import Any, BinaryIO, TypeVar
 
+from python_multipart.exceptions import FormParserError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -103,6 +104,7 @@ class Application:
             exception_handlers={
                 RequestError: _refuse,
                 HTTPException: _refuse_http,
+                FormParserError: _refuse_form,
                 ClientDisconnect: _part,
                 Exception: _fail,
             },
@@ -277,6 +279,11 @@ def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return error_response(RequestError(error.status_code, message, headers=error.headers))
+
+
+def _refuse_form(request: Request, error: Exception) -> Response:
+    """A body that is no form; later releases of Starlette refuse it by themselves."""
+    return error_response(RequestError(400, f"the form cannot be read: {error}"))
 
 
 def _part(request: Request, error: Exception) -> Response:
