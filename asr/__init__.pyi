@@ -26,8 +26,8 @@ from .recognition.many_recordings import TranscribeOptions as TranscribeOptions
 from .recognition.many_recordings import transcribe_files as transcribe_files
 from .recognition.recognizer import Recognizer as Recognizer
 from .recognition.recognizer import load as load
+from .recognition.stream_options import StreamOptions as StreamOptions
 from .recognition.streaming import Stream as Stream
-from .recognition.streaming import StreamOptions as StreamOptions
 from .recognition.streaming import StreamUpdate as StreamUpdate
 from .text.alphabet import Alphabet as Alphabet
 from .text.metrics import cer as cer

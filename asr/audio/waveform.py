@@ -145,7 +145,7 @@ def duration_seconds(source: Source, *, track: int | None = None, raw: RawFormat
             file.close()
             return seconds
         blocks = file_blocks(file, raw, name, track=track)
-    seconds = math.fsum(len(block) / rate for rate, block in _mono_blocks(blocks, None, name))
+    seconds = math.fsum(len(block) / rate for rate, block in mono_blocks(blocks, None, name))
     if not seconds:
         raise _error("must hold sound; it holds no samples", name)
     return seconds
@@ -240,7 +240,7 @@ def _waveform_blocks(
 ) -> Generator[Waveform, None, None]:
     name = _name(source)
     total = 0
-    with closing(_mono_blocks(decoded, channel, name)) as blocks:
+    with closing(mono_blocks(decoded, channel, name)) as blocks:
         # The sounds of a joined file may differ in rate; one resampler for each run of the same rate.
         for rate, run in groupby(blocks, key=itemgetter(0)):
             for block in _resampled(map(itemgetter(1), run), rate, sample_rate):
@@ -250,7 +250,7 @@ def _waveform_blocks(
         raise _error("must hold sound; it holds no samples", name)
 
 
-def _mono_blocks(decoded: RatedBlocks, channel: int | None, name: str | None) -> RatedBlocks:
+def mono_blocks(decoded: RatedBlocks, channel: int | None, name: str | None) -> RatedBlocks:
     """The decoded blocks mixed to one channel, with every sample and header field checked."""
     position, mixer = 0, Mixer(name)
     with closing(decoded):

@@ -9,10 +9,11 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from asr.cli.arguments import Parser, add_options, add_sound_flags, at_least, given_options, given_values, sound_flags
 from asr.cli.command import DATA_WRONG, noter, run_command, say, signal_behind, write_result
+from asr.cli.live import find_live_blocks, transcribe_live
 from asr.cli.progress import SoundBar, clock
 from asr.cli.recognizer import add_recognizer_flags, shown_decoding
 from asr.data.manifest import is_manifest
@@ -23,7 +24,11 @@ from asr.output.formats import spoken, to_explanation
 from asr.output.subtitles import SubtitleOptions, check_cues
 from asr.recognition.many_recordings import FORMATS, FileResult, TranscribeOptions, format_result, transcribe_recordings
 from asr.recognition.recordings import find_recordings, is_folder
+from asr.recognition.stream_options import StreamOptions
 from asr.text.segments import TextSegment
+
+if TYPE_CHECKING:
+    from asr.audio.libsndfile import RatedBlocks
 
 PROG = "asr-transcribe"
 NUM_EXPLAINED = 5
@@ -78,6 +83,13 @@ output:
   fsspec opens URLs: s3:// needs the package s3fs, https:// aiohttp and
   requests; a URL without the suffix of a sound file is a folder.
 
+live sound:
+  A WAV that comes through a pipe is transcribed while it comes, and so are
+  the microphone (--live) and samples without a header (--raw-rate). A line
+  is printed when a pause ends a segment. On a terminal, the last line shows
+  the open one; its dim words may change. Ctrl-C ends the sound; what was
+  heard is printed. Other formats in a pipe are read to their end first.
+
 several processes:
   --nproc N starts N, each with its own copy of the model, its part of the
   processor, and where there are several GPUs, one of them. Lines keep their
@@ -99,6 +111,9 @@ examples:
   asr-transcribe archive/ --output texts/ --nproc 8 --resume
   asr-transcribe s3://bucket/calls --output texts/ --nproc 8 --resume
   sox talk.wav -t wav - trim 0 10 | asr-transcribe -
+  asr-transcribe --live
+  arecord -f S16_LE -r 16000 | asr-transcribe -
+  ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | asr-transcribe - --raw-rate 16000
   asr-transcribe recordings/ | grep -i hello
 """
 
@@ -170,6 +185,14 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         default=TranscribeOptions.channels,
         help="separate: transcribe each channel of a call, as speakers CHANNEL_0, CHANNEL_1 (default: %(default)s)",
     )
+    parser.add_argument("--live", action="store_true", help="transcribe the microphone until Ctrl-C, in place of PATH")
+    parser.add_argument(
+        "--raw-rate",
+        type=at_least(1),
+        metavar="HZ",
+        help="standard input is samples without a header: this rate, 16 bits signed little-endian (s16le), one channel",
+    )
+    add_options(parser, StreamOptions, title="live sound")
     parser.add_argument(
         "--model",
         metavar="NAME|DIR",
@@ -196,7 +219,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.check_subtitles:
         return check_subtitles(args.check_subtitles, given_options(args, SubtitleOptions))
-    if not args.paths:
+    if args.live and args.paths:
+        raise ConfigError("--live transcribes the microphone: leave out PATH")
+    if args.raw_rate and args.paths != ["-"]:
+        raise ConfigError("--raw-rate is for samples on standard input: give - as the only PATH")
+    if not args.paths and not args.live:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
     formats = tuple(dict.fromkeys(args.formats or ["txt"]))
     decoding = given_values(args, DecodingOptions)
@@ -207,7 +234,25 @@ def run(args: argparse.Namespace) -> int:
             decoding = {"num_best": NUM_EXPLAINED, **decoding}
     elif decoding.get("num_best", 1) > 1 and "json" not in formats:
         raise ConfigError("--num-best needs an output with several hypotheses: add --format json, or --explain")
+    is_plain = formats == ("txt",) and args.nproc == 1 and args.channels == TranscribeOptions.channels
+    is_plain = is_plain and not (args.output or args.explain or args.plot or args.rttm or args.resume or args.track)
+    if (args.live or args.raw_rate) and not is_plain:
+        raise ConfigError("live sound becomes text on standard output: leave out flags of files, formats and speakers")
+    if is_plain and (args.live or args.paths == ["-"]) and (blocks := find_live_blocks(args)):
+        return _transcribe_live(args, blocks)
     return _transcribe(args, formats, decoding)
+
+
+def _transcribe_live(args: argparse.Namespace, blocks: RatedBlocks) -> int:
+    """Print the sentences of live sound as they become final; the exit status."""
+    if not transcribe_live(args, blocks, lambda segment: write_result(_line(args, segment))) and not args.verbose:
+        write_result("\n")
+    return 0
+
+
+def _line(args: argparse.Namespace, segment: TextSegment) -> str:
+    times = f"[{clock(segment.start)} --> {clock(segment.end)}]  " if args.verbose else ""
+    return f"{times}{spoken(segment.text, segment.speaker)}\n"
 
 
 def check_subtitles(path: Path, options: SubtitleOptions) -> int:
@@ -248,8 +293,7 @@ def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Ma
     def show(path: str, segment: TextSegment) -> None:
         nonlocal num_printed
         num_printed += 1
-        times = f"[{clock(segment.start)} --> {clock(segment.end)}]  " if args.verbose else ""
-        write_result(f"{_label(path) if several else ''}{times}{spoken(segment.text, segment.speaker)}\n")
+        write_result(f"{_label(path) if several else ''}{_line(args, segment)}")
 
     num_failed = num_skipped = num_done = 0
     note = noter(args, prog=PROG)

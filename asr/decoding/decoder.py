@@ -14,7 +14,7 @@ from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
 from asr.decoding.beam_search import file_versions, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
-from asr.decoding.open_text import LIVE_BEAM, LIVE_OPEN_TOKENS, OpenText
+from asr.decoding.open_text import LIVE_BEAM, LIVE_THRESHOLD, OpenText
 from asr.decoding.options import DecodingOptions
 from asr.decoding.places import Places, make_spellings, place_path, place_tokens
 from asr.decoding.rescoring import LEAST_SCORE, Rescorer, merge_duplicates, rescoring_bonus
@@ -104,26 +104,38 @@ class Decoder:
         log_probs: Any,
         words: Sequence[str],
         *,
+        searched: np.ndarray | None = None,
         frame_seconds: float = 1.0,
         duration_seconds: float | None = None,
     ) -> Transcript | None:
-        """As `decode`, of the hypotheses that begin with these words; None if there is none."""
+        """As `decode`, with the best hypothesis that begins with these words first; None if there is none.
+
+        Hypotheses are searched in the emission `searched`, if it is given; their times and confidences are of
+        `log_probs`.
+        """
         emission = checked_log_probs(log_probs, num_labels=self.labels.size)
         timeline, beginning = _make_timeline(len(emission), frame_seconds, duration_seconds), tuple(words)
         if self._search is None:
             transcript = self._greedy(emission, timeline)
+            if searched is not None:
+                spelled, _ = place_path(best_path(searched, blank=BLANK), self.labels)
+                transcript = self.place_text(emission, spelled, timeline)
             begins = tuple(word.text for word in transcript.words[: len(beginning)]) == beginning
             return transcript if begins else None
-        (hypotheses,) = self.hypotheses([emission])
-        hypotheses = [each for each in hypotheses if each.words[: len(beginning)] == beginning]
-        return self._transcript(hypotheses, emission, timeline) if hypotheses else None
+        (hypotheses,) = self.hypotheses([emission if searched is None else searched])
+        best = next((each for each in hypotheses if each.words[: len(beginning)] == beginning), None)
+        if best is None:
+            return None
+        others = [each for each in hypotheses if each is not best]  # confidences need them
+        return self._transcript([best, *others], emission, timeline)
 
-    def place_tokens(self, emission: np.ndarray, tokens: Sequence[int], *, frame_seconds: float = 1.0) -> Transcript:
-        """The transcript with these tokens, characters of the alphabet, where they fit the emission (T, V) best."""
-        text = self.alphabet.decode(tokens)
-        hypothesis = replace(_empty(emission), tokens=np.array(tokens, dtype=np.int64), text=text)
-        hypothesis = replace(hypothesis, words=tuple(map(join_bytes, split_words(text))))
-        return self._transcript([hypothesis], emission, _make_timeline(len(emission), frame_seconds, None))
+    def place_text(self, emission: np.ndarray, spelled: str, timeline: Timeline) -> Transcript:
+        """The transcript with this text, in characters of the alphabet, where it fits the emission (T, V) best."""
+        labels = {character: label for label, character in enumerate(self.alphabet.characters, start=1)}
+        tokens = np.array([labels[character] for character in spelled], dtype=np.int64)
+        words = tuple(map(join_bytes, split_words(spelled)))
+        hypothesis = replace(_empty(emission), tokens=tokens, text=spelled, words=words)
+        return self._transcript([hypothesis], emission, timeline)
 
     def start(self) -> OpenText:
         """The text of an utterance whose frames come in pieces."""
@@ -135,8 +147,8 @@ class Decoder:
         if self._search is None:
             return None
         options = self._search.options
-        open_tokens = min(LIVE_OPEN_TOKENS, options.open_tokens or LIVE_OPEN_TOKENS)
-        return self._search.pruned(beam_width=min(LIVE_BEAM, options.beam_width), open_tokens=open_tokens)
+        threshold = min(LIVE_THRESHOLD, options.score_threshold or LIVE_THRESHOLD)
+        return self._search.pruned(beam_width=min(LIVE_BEAM, options.beam_width), score_threshold=threshold)
 
     def adapted(self, emission: np.ndarray) -> np.ndarray:
         """The emission (T, V) as the search takes it, without a part of the prior."""

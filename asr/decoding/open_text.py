@@ -7,6 +7,7 @@ end of the utterance ─▶ whole search, rescoring ─▶ best hypothesis that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from asr.decoding.decoder import Decoder
 
 LIVE_BEAM = 100  # prefixes; the final text has the whole beam
-LIVE_OPEN_TOKENS = 15  # about a second of speech: hypotheses that differ for longer are dropped, so words become stable
+# Nats behind the best at which a prefix is dropped: words on which the others agree are stable. With less, words are
+# stable earlier, and more of them are wrong.
+LIVE_THRESHOLD = 8.0
+_IMPOSSIBLE = -100.0  # nats
 
 
 class OpenText:
@@ -70,24 +74,30 @@ class OpenText:
             text = self.decoder.alphabet.decode(hypotheses[0].tokens) if hypotheses else self._stable
         return _readable(text[len(self._stable) :])
 
-    def stable_end(self) -> int:
-        """The frame after the last character of the stable words; 0 without any."""
-        length = len(self._stable.rstrip())
+    def stable_path(self) -> np.ndarray:
+        """(T,) the labels of the frames up to the end of the stable words."""
+        length = len(self._certain)
         if not length:
-            return 0
+            return np.zeros(0, dtype=np.int64)
         if self._state is None:
-            spans = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1].spans
+            places = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1]
         else:
             hypotheses = self._state.finish()
             tokens = hypotheses[0].tokens if hypotheses else self._state.stable_prefix()
-            spans = place_tokens(self.emission, tokens, self.decoder.spellings).spans
-        return spans[length - 1][1]
+            places = place_tokens(self.emission, tokens, self.decoder.spellings)
+        path = np.full(places.spans[length - 1][1], BLANK)
+        for label, (start, end) in zip(places.labels, places.label_spans, strict=True):
+            path[start:end] = label
+        return path
 
-    def place_stable(self, end: int, *, frame_seconds: float) -> Transcript:
-        """The stable words as the transcript of the frames up to `end`."""
-        characters = self.decoder.alphabet.characters
-        tokens = [characters.index(character) + 1 for character in self._stable.rstrip()]
-        return self.decoder.place_tokens(self.emission[:end], tokens, frame_seconds=frame_seconds)
+    def place_stable(self, timeline: Timeline) -> Transcript:
+        """The stable words as the transcript of the first frames."""
+        return self.decoder.place_text(self.emission[: timeline.num_frames], self._certain, timeline)
+
+    @property
+    def _certain(self) -> str:
+        """The stable words, and the space after them if it is a label of its own."""
+        return self._stable if self.decoder.spellings is None else self._stable.rstrip()
 
     def _greedy(self, emission: np.ndarray) -> str:
         return place_path(best_path(emission, blank=BLANK), self.decoder.labels)[0]
@@ -99,30 +109,40 @@ def finish_text(
     """The transcript of an utterance that has ended; it begins with the stable words.
 
     It is what the decoder finds in the whole utterance, but without the hypotheses that begin otherwise. If all of them
-    do, the frames up to the end of the stable words get these words, and the rest is decoded by itself.
+    do, the frames of the stable words get the labels of these words, and the decoder searches again.
 
     Args:
         opened: of the same utterance; it may have seen frames after its end.
         emission: (T, V) of the utterance, computed from all of its sound, so better than what `opened` has seen.
         frame_seconds, duration_seconds: as for `decode`.
     """
-    decoder = opened.decoder
+    decoder, words = opened.decoder, opened.stable_words
     transcript = decoder.decode_beginning(
-        emission, opened.stable_words, frame_seconds=frame_seconds, duration_seconds=duration_seconds
+        emission, words, frame_seconds=frame_seconds, duration_seconds=duration_seconds
     )
     if transcript is not None:
         return transcript
-    end = opened.stable_end()
+    path = opened.stable_path()
+    emission = np.maximum(emission, _IMPOSSIBLE)  # the stable words must fit
+    forced = emission.copy()
+    forced[: len(path)] = -np.inf
+    forced[np.arange(len(path)), path] = 0.0
+    transcript = decoder.decode_beginning(
+        emission, words, searched=forced, frame_seconds=frame_seconds, duration_seconds=duration_seconds
+    )
+    if transcript is not None:
+        return transcript
+    # The first label after them went on with the last of them: decode the rest by itself.
     if duration_seconds is not None:
-        duration_seconds -= end * frame_seconds
-    rest = decoder.decode(emission[end:], frame_seconds=frame_seconds, duration_seconds=duration_seconds)
-    timeline = Timeline(frame_seconds=frame_seconds, duration_seconds=end * frame_seconds + rest.duration_seconds)
-    stable = opened.place_stable(end, frame_seconds=frame_seconds)
-    return join_transcripts([stable, rest], [0, end], timeline=timeline)
+        duration_seconds -= len(path) * frame_seconds
+    rest = decoder.decode(emission[len(path) :], frame_seconds=frame_seconds, duration_seconds=duration_seconds)
+    beginning = Timeline(frame_seconds=frame_seconds, duration_seconds=len(path) * frame_seconds)
+    timeline = replace(beginning, duration_seconds=beginning.duration_seconds + rest.duration_seconds)
+    return join_transcripts([opened.place_stable(beginning), rest], [0, len(path)], timeline=timeline)
 
 
 def _complete(text: str) -> str:
-    """The beginning of a spelled text whose words no later character can change: up to the last space or Han character."""
+    """The beginning of a spelled text whose words no later character can change, with the space after them."""
     spans = list(find_words(text))
     return text[: spans[-1][0]] if spans and not text[-1].isspace() else text
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -172,6 +173,20 @@ class SystemMicrophone:
 
         with self._sounddevice.InputStream(samplerate=RATE, channels=1, dtype="float32", callback=keep):
             yield blocks
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Blocks (N,) float32 at `RATE`, without end, all sound since the block before."""
+        recorded: SimpleQueue[np.ndarray] = SimpleQueue()
+
+        def keep(block: np.ndarray, *_: object) -> None:
+            recorded.put(block[:, 0].copy())
+
+        with self._sounddevice.InputStream(samplerate=RATE, channels=1, dtype="float32", callback=keep):
+            while True:
+                blocks = [recorded.get()]
+                while not recorded.empty():
+                    blocks.append(recorded.get())
+                yield np.concatenate(blocks)
 
     def play(self, samples: np.ndarray) -> None:
         self._sounddevice.play(samples, RATE, blocking=True)

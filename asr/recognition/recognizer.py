@@ -27,7 +27,8 @@ from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, InputError
 from asr.recognition.pieces import SHORTEST_PIECE, WINDOW_SECONDS, Piece, SourceOrUtterance, growing_groups, read_pieces
-from asr.recognition.streaming import Stream, StreamOptions
+from asr.recognition.stream_options import StreamOptions
+from asr.recognition.streaming import Stream
 from asr.recognition.stretches import (
     Emission,
     Stretch,

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.audio.live_sound import LiveSound
+from asr.audio.silence_level import SilenceLevel
 from asr.decoding.open_text import finish_text
 from asr.errors import InputError
-from asr.options import check_options, option
 from asr.recognition.pieces import CONTEXT
+from asr.recognition.stream_options import StreamOptions
 from asr.recognition.stretches import Emission, quietest_frame
-from asr.text.alphabet import BLANK
 from asr.text.segments import TextSegment, find_segments
+from asr.text.subwords import Subwords
 from asr.text.transcript import Timeline, join_transcripts
 
 if TYPE_CHECKING:
@@ -39,27 +40,8 @@ MARGIN = 0.4  # seconds of frames that are kept before the first speech
 UNCERTAIN = 0.32  # seconds of the latest frames that may become speech; they are no pause yet
 # Where nobody speaks and nothing is louder than before, the model waits for so many seconds of sound.
 REST = 5.0
-_LOUDER = 1.5  # of powers
-_PART = 0.1  # seconds, of which the loudest counts
 
 _Work = Generator["Waveform", Emission, None]  # yields what the model has to compute, and is sent the log_probs
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamOptions:
-    """How live sound becomes text."""
-
-    look_ahead: float = option(
-        1.0, "wait for this many seconds of sound after a frame before its labels are fixed", least=0, most=10
-    )
-    step: float = option(0.5, "compute after this many seconds of new sound", least=0.04, most=10)
-    left_context: float = option(
-        4.0, "let the model see this many seconds of sound before the new frames", least=0, most=30
-    )
-    endpoint_silence: float = option(0.8, "end a segment after this many seconds without speech", least=0.1, most=10)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +86,9 @@ class Stream:
         model = recognizer.model
         self._sound = LiveSound(model.sample_rate)
         self._finished = False
+        labels = model.alphabet
+        texts = labels.pieces if isinstance(labels, Subwords) else labels.characters
+        self._silent_labels = np.array([True, *(text.isspace() for text in texts)])
         # Frames are counted from the start of the stream.
         self._samples = np.zeros(0, np.float32)  # from frame `_first` on
         self._first = 0
@@ -115,7 +100,7 @@ class Stream:
         self._opened = recognizer.decoder.start()
         self._tail = self._opened.emission
         self._heard = False
-        self._silence: float | None = None  # power of what was found to be silence
+        self._silence = SilenceLevel(model.sample_rate)
         self._computed = 0  # samples
         self._update: StreamUpdate | None = StreamUpdate()  # None after a change
         self._segments: list[TextSegment] = []
@@ -189,10 +174,8 @@ class Stream:
         if not last and self._rests():
             return
         options, per_frame = self.options, self.recognizer.model.samples_per_frame
-        context = self._start - self._frames(CONTEXT)
-        first = max(context, self._fixed - self._frames(options.left_context), self._first)
-        window = self._samples[(first - self._first) * per_frame :]
-        emission = yield window
+        first = max(self._fixed - self._frames(options.left_context), self._first)
+        emission = yield self._between(first)
         fixed, end = self._fixed, first + len(emission)
         now = end if last else min(self._num_samples // per_frame, end)
         upto = now if last else max(fixed, now - self._frames(options.look_ahead))
@@ -200,18 +183,23 @@ class Stream:
         self._tail = emission[upto - first : now - first]
         self._update = None
         if not self._has_speech():
-            self._note_silence(fixed)
+            self._silence.note(self._between(fixed, self._fixed))
         yield from self._end_utterances(last=last)
         self._heard = self._has_speech()
         if not self._heard:
             self._restart(max(self._start, self._fixed - self._frames(MARGIN)))
-        kept = max(self._start - self._frames(CONTEXT), self._first)
-        self._samples, self._first = self._samples[(kept - self._first) * per_frame :], kept
+        needed = min(self._start - self._frames(CONTEXT), self._fixed - self._frames(options.left_context))
+        kept = max(needed, self._first)
+        self._samples, self._first = self._between(kept), kept
         self._computed = self._num_samples
 
     def _has_speech(self) -> bool:
-        labels = np.concatenate([self._opened.emission, self._tail]).argmax(axis=1)
-        return bool((labels != BLANK).any()) or bool(self._opened.stable)
+        emission = np.concatenate([self._opened.emission, self._tail])
+        return not self._are_silent(emission).all() or bool(self._opened.stable)
+
+    def _are_silent(self, emission: Emission) -> np.ndarray:
+        """(T,) whether the best label of each frame is Φ or a space."""
+        return self._silent_labels[emission.argmax(axis=1)]
 
     def _restart(self, start: int) -> None:
         """Begin an utterance at a frame up to which all are final."""
@@ -233,17 +221,16 @@ class Stream:
     def _find_end(self, *, last: bool) -> int | None:
         """The frame at which the open utterance ends, in a pause; None if it goes on."""
         options, emission = self.options, np.concatenate([self._opened.emission, self._tail])
-        silent = emission.argmax(axis=1) == BLANK
-        borders = np.flatnonzero(np.diff(silent, prepend=False, append=False))
+        borders = np.flatnonzero(np.diff(self._are_silent(emission), prepend=False, append=False))
         uncertain = 0 if last else min(self._frames(UNCERTAIN), len(self._tail))
         for start, end in zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True):
             end = min(end, len(emission) - uncertain)
             is_long = end >= self._frames(LONG_SEGMENT)
             needed = min(options.endpoint_silence, SHORT_PAUSE) if is_long else options.endpoint_silence
-            if start and end - start >= self._frames(needed) and start >= self._opened.stable_end():
+            if start and end - start >= self._frames(needed) and start >= len(self._opened.stable_path()):
                 return self._start + (start + end) // 2
         if len(self._opened.emission) >= self._frames(LONGEST_SEGMENT):
-            earliest = max(self._opened.stable_end(), self._frames(LONG_SEGMENT))
+            earliest = max(len(self._opened.stable_path()), self._frames(LONG_SEGMENT))
             rest = self._opened.emission[earliest:]
             return self._start + earliest + (quietest_frame(rest, rest)[0] if len(rest) else 0)
         return None
@@ -251,15 +238,15 @@ class Stream:
     def _finish_utterance(self, cut: int, *, last: bool = False) -> _Work:
         """Make the segments of the open utterance up to a frame final, from log_probs of all of its sound."""
         model = self.recognizer.model
-        per_frame, context = model.samples_per_frame, self._frames(CONTEXT)
+        context = self._frames(CONTEXT)
         first = max(self._start - context, self._first)
-        emission = yield self._samples[: (cut + context - self._first) * per_frame][(first - self._first) * per_frame :]
-        duration = max(self._num_samples - self._start * per_frame, 0) / model.sample_rate if last else None
+        emission = yield self._between(first, cut + context)
+        rest = max(self._num_samples - self._start * model.samples_per_frame, 0) / model.sample_rate
         transcript = finish_text(
             self._opened,
             emission[self._start - first : cut - first],
             frame_seconds=model.frame_seconds,
-            duration_seconds=duration,
+            duration_seconds=rest if last else None,
         )
         end = self._start * model.frame_seconds + transcript.duration_seconds
         timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=end)
@@ -268,26 +255,18 @@ class Stream:
 
     def _rests(self) -> bool:
         """Whether the model need not compute yet: nobody speaks, and nothing is louder than the silence before."""
-        if self._heard or self._silence is None:
-            return False
-        if self._num_samples - self._computed >= REST * self.recognizer.model.sample_rate:
-            return False
-        return self._loudness(self._fixed) <= _LOUDER * self._silence
+        waited = self._num_samples - self._computed
+        return (
+            not self._heard
+            and waited < REST * self.recognizer.model.sample_rate
+            and self._silence.covers(self._between(self._fixed))
+        )
 
-    def _note_silence(self, start: int) -> None:
-        """Remember how loud the frames were that have become final, from `start` on, in which nobody speaks."""
-        if start < self._fixed:
-            power = self._loudness(start, self._fixed)
-            self._silence = power if self._silence is None else min(power, 4 * self._silence + 1e-10)
-
-    def _loudness(self, start: int, end: int | None = None) -> float:
-        """The power of the loudest part of the sound from one frame to another."""
-        model = self.recognizer.model
-        size = int(_PART * model.sample_rate)
-        begin = (start - self._first) * model.samples_per_frame
-        samples = self._samples[begin : None if end is None else (end - self._first) * model.samples_per_frame]
-        parts = np.split(samples, range(size, len(samples), size))
-        return max(float(np.var(part)) for part in parts)
+    def _between(self, start: int, end: int | None = None) -> Waveform:
+        """The samples from one frame to another; None: to the last sample."""
+        per_frame = self.recognizer.model.samples_per_frame
+        stop = None if end is None else (end - self._first) * per_frame
+        return self._samples[(start - self._first) * per_frame : stop]
 
 
 def accept_together(

@@ -643,6 +643,34 @@ def test_a_search_and_its_state_can_be_copied_and_sent_to_other_processes(rng):
     assert [summary(h) for h in state.finish(num_best=8)] == expected
 
 
+def test_a_copied_search_goes_on_by_itself(rng):
+    emission = random_emission(rng, 60, 5, peaked=5)
+    search = full_search(rng)
+    state = search.start()
+    state.advance(emission[:30])
+    half = [summary(h) for h in state.finish(num_best=8)]
+    other = state.copy()
+    other.advance(emission[30:])
+    assert [summary(h) for h in state.finish(num_best=8)] == half
+    expected = [summary(h) for h in search.decode(emission, num_best=8)]
+    assert [summary(h) for h in other.finish(num_best=8)] == expected
+    state.advance(emission[30:])
+    assert [summary(h) for h in state.finish(num_best=8)] == expected
+
+
+@pytest.mark.parametrize("changes", [{"beam_width": 3}, {"open_tokens": 4, "score_threshold": 5.0}])
+def test_a_search_pruned_otherwise_is_one_made_so(changes):
+    emission = random_emission(np.random.default_rng(2), 80, 5, peaked=5)
+    search = full_search(np.random.default_rng(3))
+    before = [summary(h) for h in search.decode(emission, num_best=8)]
+    pruned, made = search.pruned(**changes), full_search(np.random.default_rng(3), **changes)
+    expected = [summary(h) for h in made.decode(emission, num_best=8)]
+    assert [summary(h) for h in pruned.decode(emission, num_best=8)] == expected != before
+    assert [summary(h) for h in search.decode(emission, num_best=8)] == before
+    with pytest.raises(ConfigError, match="beam_width must be between 1 and 10000, not 0"):
+        search.pruned(beam_width=0)
+
+
 def test_a_batch_on_threads_gives_what_each_gives_alone(rng):
     search = full_search(rng)
     batch = [random_emission(rng, num_frames, 5, peaked=5) for num_frames in (0, 1, 90, 33, 200, 5)]
