@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable
@@ -106,6 +107,7 @@ class Application:
                 HTTPException: _refuse_http,
                 FormParserError: _refuse_form,
                 ClientDisconnect: _part,
+                OSError: _lack_room,
                 Exception: _fail,
             },
         )
@@ -284,6 +286,12 @@ def _refuse_http(request: Request, error: Exception) -> Response:
 def _refuse_form(request: Request, error: Exception) -> Response:
     """A body that is no form; later releases of Starlette refuse it by themselves."""
     return error_response(RequestError(400, f"the form cannot be read: {error}"))
+
+
+def _lack_room(request: Request, error: Exception) -> Response:
+    """The disk is full, or the process may open no more files."""
+    logging.getLogger("uvicorn.error").error("an upload cannot be stored: %s", error)
+    return error_response(RequestError(503, "the server has no room for the file; try again later"))
 
 
 def _part(request: Request, error: Exception) -> Response:

@@ -41,6 +41,7 @@ def read_sound(file: BinaryIO, sample_rate: int, *, max_seconds: float) -> Sound
 
     Raises:
         InputError: it is not sound, or longer than `max_seconds`.
+        OSError: there is no room for the samples.
     """
     num_samples, limit = 0, int(max_seconds * sample_rate)
     unnamed = _Unnamed(file)
@@ -52,6 +53,8 @@ def read_sound(file: BinaryIO, sample_rate: int, *, max_seconds: float) -> Sound
                     raise InputError(f"must be at most {max_seconds:g} s long; it is longer")
                 copy.write(block.tobytes())
         except DataError as error:
+            if isinstance(error.__cause__, OSError):  # of the copy of the file, not of its content
+                raise error.__cause__ from None
             raise InputError(str(error).removeprefix(_NAME)) from error
         copy.flush()
         samples = np.memmap(copy, dtype=np.float32, mode="r", shape=(num_samples,))

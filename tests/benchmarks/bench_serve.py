@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_serve.py FOLDER --model english --requests 200 --clients 20 --threads 2
 
-load      --requests recordings of --seconds, cut from the sounds of FOLDER, from --clients clients at once; every text must
-          be that of asr-transcribe for the same file. Seconds and processor seconds beside those of asr-transcribe
+load      --requests recordings of --seconds, cut from the sounds of FOLDER, from --clients clients at once; every text
+          must be that of asr-transcribe for the same file. Seconds and processor seconds beside those of asr-transcribe
           for all files, without its start
 faults    --faults broken, huge, slow and cut requests; memory before, after as many, and after twice as many
 stop      SIGTERM while --clients clients ask: every request that the server had begun to read is answered

@@ -53,7 +53,7 @@ def test_the_file_of_options():
 
 
 def test_the_table_of_limits_has_the_defaults():
-    table = DOCUMENT.read_text(encoding="utf-8").partition("## Limits")[2].partition("\n\nSIGTERM")[0]
+    table = DOCUMENT.read_text(encoding="utf-8").partition("## Limits")[2].partition("\n\nUploads")[0]
     rows = dict(re.findall(r"^\| `--([\w-]+)` \| ([\d.]+|none)", table, re.MULTILINE))
     defaults = {name: getattr(ServeOptions(), name.replace("-", "_")) for name in rows}
     units = {"max-upload-bytes": 2**20, "max-live-seconds": 3600}
