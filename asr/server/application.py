@@ -92,7 +92,7 @@ class Application:
         self._hearing.shutdown()
 
     def _routes(self) -> Starlette:
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/", show_page),
                 Route("/healthz", self._health),
@@ -111,6 +111,8 @@ class Application:
                 Exception: _fail,
             },
         )
+        application.router.redirect_slashes = False  # its redirections would trust the client's Host
+        return application
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "closing" if self.closing.is_set() else "ok", "model": self.model_names[0]})

@@ -195,6 +195,7 @@ def test_other_paths_and_methods(strict):
     assert httpx.get(f"{strict.url}/v1/audio/transcriptions", headers=headers).json()["error"]["message"] == (
         "GET /v1/audio/transcriptions: Method Not Allowed"
     )
+    assert httpx.get(f"{strict.url}/v1/models/", headers={**headers, "Host": "evil.example"}).status_code == 404
     answer = httpx.get(f"{strict.url}/../../etc/passwd", headers=headers)
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
 
