@@ -122,7 +122,7 @@ def finish_text(
     )
     if transcript is not None:
         return transcript
-    path = opened.stable_path()
+    path = opened.stable_path()[: len(emission)]
     emission = np.maximum(emission, _IMPOSSIBLE)  # the stable words must fit
     forced = emission.copy()
     forced[: len(path)] = -np.inf

@@ -18,7 +18,7 @@ class StreamOptions:
     left_context: float = option(
         4.0, "let the model see this many seconds of sound before the new frames", least=0, most=30
     )
-    endpoint_silence: float = option(0.8, "end a segment after this many seconds without speech", least=0.1, most=10)
+    endpoint_silence: float = option(0.5, "end a segment after this many seconds without speech", least=0.1, most=10)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -94,7 +94,7 @@ class Stream:
         self._first = 0
         self._new: list[Waveform] = []  # samples after these
         self._num_samples = 0  # of all
-        self._due = self._step = self._frames(self.options.step) * model.samples_per_frame
+        self._due = self._step = max(1, self._frames(self.options.step)) * model.samples_per_frame
         # The open utterance begins at frame `_start`; its emission is in `_opened`, that of later frames in `_tail`.
         self._start = 0
         self._opened = recognizer.decoder.start()
