@@ -13,6 +13,7 @@ from asr.errors import visible
 
 COMMANDS = {
     "asr-transcribe": "turn recordings into text, subtitles or tables",
+    "asr-serve": "answer clients of OpenAI's and Vosk's servers, and browsers",
     "asr-align": "find when each word of a known text is spoken",
     "asr-train": "train an acoustic model, or fine-tune one on your recordings",
     "asr-evaluate": "measure error rates, compare models, tune decoding",

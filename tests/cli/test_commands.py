@@ -53,7 +53,7 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     "line",
     [
-        *("asr-transcribe", "asr-align", "asr-train", "asr-evaluate", "asr-export"),
+        *("asr-transcribe", "asr-serve", "asr-align", "asr-train", "asr-evaluate", "asr-export"),
         *("asr-data prepare", "asr-data import", "asr-data check", "asr-data shard"),
         *("asr-lm train", "asr-lm train --kind ngram", "asr-lm perplexity", "asr-lm score", "asr-lm sample"),
     ],

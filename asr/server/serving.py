@@ -1,0 +1,156 @@
+"""Serve an application on a socket, until a signal; then finish what was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from asr.errors import ConfigError
+from asr.server.application import Application
+from asr.server.live import LARGEST_MESSAGE
+from asr.server.notes import collecting
+from asr.server.options import ServeOptions
+
+_HEAD_BYTES = 2**15
+_FAREWELL_SECONDS = 5.0  # for the last words of live speakers
+_QUIET_SECONDS = 0.2  # for requests that are on their way
+
+
+class _Protocol(H11Protocol):
+    """HTTP with limits on the time for the head of a request, and for reading an answer; uvicorn has none."""
+
+    patience = 30.0  # seconds
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+        super().resume_writing()
+
+    def _expect_head(self) -> None:
+        self.loop.call_later(self.patience, self._close_unless_begun, self.cycle)
+
+    def _close_unless_begun(self, before: Any) -> None:
+        is_http = self in self.connections  # not upgraded to a WebSocket, nor closed
+        if is_http and self.cycle is before and (before is None or before.response_complete):
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals that end it in peace, and a farewell to live speakers."""
+
+    def __init__(self, config: uvicorn.Config, application: Application):
+        super().__init__(config)
+        self._application = application
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the first signal, and at once at the second."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, let live speakers end, and answer the rest."""
+        for server in self.servers:
+            server.close()
+        self._application.closing.set()
+        await asyncio.sleep(_QUIET_SECONDS)
+        for _ in range(int(_FAREWELL_SECONDS / 0.05)):
+            if not self._application.access.num_live or self.force_exit:
+                break
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+
+def listen(options: ServeOptions) -> socket.socket:
+    """The socket on which the server will answer.
+
+    Raises:
+        ConfigError: the host has no address.
+        OSError: the address is in use, or not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=options.max_connections)
+    except socket.gaierror as error:
+        raise ConfigError(f"host must be an address, not {options.host!r}: {error.strerror}", "host") from None
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), f"{options.host}:{options.port}") from None
+
+
+def serve(application: Application, listener: socket.socket, *, ready: Callable[[], object]) -> bool:
+    """Answer requests until SIGTERM or SIGINT, and then those that were accepted.
+
+    Args:
+        ready: called when requests are answered.
+    Returns:
+        Whether every accepted request was answered; a second signal, or `stop_seconds`, may prevent it.
+    """
+    options = application.options
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        await application(scope, receive, send)
+
+    config = uvicorn.Config(
+        run,
+        http=type("_Patient", (_Protocol,), {"patience": options.patience}),
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=options.max_connections,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        ws_max_size=LARGEST_MESSAGE,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=options.stop_seconds,  # type: ignore[arg-type]
+    )
+    server = _Server(config, application)
+
+    async def main() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if server.started:
+            ready()
+        await serving
+
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else clients fill the log
+    with collecting():
+        asyncio.run(main())
+        is_done = not server.force_exit and application.access.num_cancelled == 0
+        if is_done:
+            application.close()
+    return is_done

@@ -1,0 +1,66 @@
+"""Uploads as samples: those of `read_audio`, within limits, from a file whose name means nothing."""
+
+from __future__ import annotations
+
+import io
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from asr.audio.waveform import read_audio
+from asr.errors import InputError
+from asr.server.notes import collecting
+from asr.server.sound import read_sound
+from tests.server.conftest import MERCHANT
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000])
+def test_the_samples_are_those_of_read_audio(rate):
+    with MERCHANT.open("rb") as file:
+        sound = read_sound(file, rate, max_seconds=60)
+    expected = read_audio(MERCHANT, sample_rate=rate)
+    np.testing.assert_array_equal(sound.samples, expected)
+    assert (sound.samples.dtype, sound.notes) == (np.float32, ())
+    assert sound.seconds == len(expected) / rate
+
+
+def test_the_limit_is_that_of_the_decoded_sound():
+    seconds = len(read_audio(MERCHANT)) / 16_000
+    assert read_sound(io.BytesIO(MERCHANT.read_bytes()), 16_000, max_seconds=seconds).seconds == seconds
+    with pytest.raises(InputError, match=r"^must be at most 4\.7 s long; it is longer$"):
+        read_sound(io.BytesIO(MERCHANT.read_bytes()), 16_000, max_seconds=4.7)
+
+
+def test_the_name_of_the_file_means_nothing():
+    file = io.BytesIO(b"junk")
+    file.name = "/etc/passwd"
+    with pytest.raises(InputError, match=r"^must be sound") as caught:
+        read_sound(file, 16_000, max_seconds=60)
+    assert "passwd" not in str(caught.value)
+
+
+def test_damage_is_noted():
+    with collecting():
+        sound = read_sound(io.BytesIO(MERCHANT.read_bytes()[:40_000]), 16_000, max_seconds=60)
+    (note,) = sound.notes
+    assert note.startswith("truncated or damaged: ")
+
+
+@contextmanager
+def file_sizes(most: int) -> Iterator[None]:
+    """No file of this process may be longer."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("most", [50_000, 150_000])  # less than the upload; less than its samples
+def test_a_full_disk_is_no_fault_of_the_sound(most):
+    with file_sizes(most), pytest.raises(OSError, match="File too large"):
+        read_sound(io.BytesIO(MERCHANT.read_bytes()), 16_000, max_seconds=60)
