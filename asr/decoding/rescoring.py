@@ -15,13 +15,13 @@ A language model of words gives every unknown word the probability of <unk>, whe
 the source model would be subtracted for each letter: words joined without spaces would win. So unknown words have a
 penalty for each letter, `unknown_letter_score`, also in the search; with it, the source model's log-probability leaves
 out their letters. The words that only the search's lexicon has share the probability of <unk> in equal parts: a whole
-one for each would favour the rarest words.
+one for each would favour the rarest words. Words of hotwords are expected, and keep all of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -64,6 +64,7 @@ class Rescorer:
         options: the weights.
         source: the source language model, over characters; it must have all characters of the acoustic model.
         lexicon: the words of the search's lexicon; if empty, no word is unknown to the search.
+        expected: words of hotwords.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Rescorer:
         options: DecodingOptions,
         *,
         source: NgramModel | None = None,
-        lexicon: Set[str] = frozenset(),
+        lexicon: frozenset[str] = frozenset(),
+        expected: Iterable[str] = (),
     ):
         self.model, self.options, self.source = model, options, source
         self.lexicon = lexicon if options.search.unknown_letter_score else frozenset()
-        self.shared = lexicon.difference(model.vocabulary.entries) if model.config.unit == "word" else frozenset()
+        of_words = model.config.unit == "word"
+        self.shared = lexicon.difference(model.vocabulary.entries, expected) if of_words else frozenset()
 
     def rescore(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
         """The hypotheses of each utterance with their new scores, the best first; equal ones keep their order.

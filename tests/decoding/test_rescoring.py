@@ -134,7 +134,7 @@ def test_the_source_model_is_not_taken_off_letters_that_have_a_price(source):
 def test_words_that_only_the_lexicon_has_share_the_unknown_word():
     """The probabilities of PEAR, PAIR, and the four others sum to one, and other words keep all of <unk>'s."""
     model, lexicon = biased_model(favourite=1), frozenset({"PEAR", "PIPE", "RARE", "PIE", "PEER"})
-    rescorer = Rescorer(model, weights(), lexicon=lexicon)
+    rescorer = Rescorer(model, weights(), lexicon=lexicon | {"REAP"}, expected=["REAP"])
 
     def log_prob(word):
         (plain,), (shared,) = (
@@ -142,7 +142,7 @@ def test_words_that_only_the_lexicon_has_share_the_unknown_word():
         )
         return plain.rnn_score, shared.rnn_score
 
-    for word in ("PEAR", "PAIR", "APE"):
+    for word in ("PEAR", "PAIR", "APE", "REAP"):
         plain, shared = log_prob(word)
         assert shared == plain
     for word in ("PIPE", "RARE", "PIE", "PEER"):
@@ -191,13 +191,15 @@ def test_a_hotword_is_no_unknown_word(pear_model, source, tmp_path, rng):
         rescore_within=99.0,
     )
 
-    def hypothesis(options: DecodingOptions):
-        return next(each for each in Decoder(FRUIT, options).decode(emission(rng)).hypotheses if each.text == "PEAR")
+    def hypothesis(options: DecodingOptions, text: str = "PEAR"):
+        return next(each for each in Decoder(FRUIT, options).decode(emission(rng)).hypotheses if each.text == text)
 
     unknown, expected = hypothesis(options), hypothesis(replace_options(options, hotwords=("PEAR",)))
     assert unknown.word_score == pytest.approx(-5.0 - 4 * 0.1) and expected.word_score == 0.0
     assert unknown.source == pytest.approx(math.log(0.05), abs=1e-6)
     assert expected.source == pytest.approx(4 * math.log(0.2) + math.log(0.05), abs=1e-6)
+    two = replace_options(options, hotwords=("PER", "PIR"))  # unknown to both models; neither shares <unk>
+    assert hypothesis(two, "PER").rnn == hypothesis(options, "PER").rnn
 
 
 def test_the_model_of_the_search_may_count_less_when_hypotheses_are_rescored():
