@@ -281,7 +281,8 @@ class Decoder:
         runtime = "onnx" if device == "cpu" and dtype is None else "torch"
         folder = find_language_model(options.rescore_lm)
         model = load_language_model(folder, runtime=runtime, device=device, dtype=dtype)
-        return Rescorer(model, self.options, source=source, lexicon=lexicon)
+        expected = [word for hotword in self._hotwords for word in hotword.text.split()]
+        return Rescorer(model, self.options, source=source, lexicon=lexicon, expected=expected)
 
 
 def without_prior(emission: np.ndarray, prior: Sequence[float], weight: float) -> np.ndarray:

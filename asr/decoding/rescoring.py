@@ -14,12 +14,14 @@ end-to-end automatic speech recognition").
 A language model of words gives every unknown word the probability of <unk>, whether it has three letters or thirty, but
 the source model would be subtracted for each letter: words joined without spaces would win. So unknown words have a
 penalty for each letter, `unknown_letter_score`, also in the search; with it, the source model's log-probability leaves
-out their letters.
+out their letters. The words that only the search's lexicon has share the probability of <unk> in equal parts: a whole
+one for each would favour the rarest words. Words of hotwords are expected, and keep all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -61,7 +63,8 @@ class Rescorer:
         model: over words or characters.
         options: the weights.
         source: the source language model, over characters; it must have all characters of the acoustic model.
-        lexicon: the words of the search's lexicon; if empty, no word is unknown.
+        lexicon: the words of the search's lexicon; if empty, no word is unknown to the search.
+        expected: words of hotwords.
     """
 
     def __init__(
@@ -70,10 +73,13 @@ class Rescorer:
         options: DecodingOptions,
         *,
         source: NgramModel | None = None,
-        lexicon: Set[str] = frozenset(),
+        lexicon: frozenset[str] = frozenset(),
+        expected: Iterable[str] = (),
     ):
         self.model, self.options, self.source = model, options, source
         self.lexicon = lexicon if options.search.unknown_letter_score else frozenset()
+        of_words = model.config.unit == "word"
+        self.shared = lexicon.difference(model.vocabulary.entries, expected) if of_words else frozenset()
 
     def rescore(self, lists: Sequence[Sequence[BeamHypothesis]]) -> list[list[BeamHypothesis]]:
         """The hypotheses of each utterance with their new scores, the best first; equal ones keep their order.
@@ -99,10 +105,17 @@ class Rescorer:
             counted = list(map(self._has_source, texts)) if self.lexicon else None
             sources = iter(self.source.score_together(texts, counted=counted).tolist())
         scored = (
-            [replace(hypothesis, rnn_score=next(log_probs), source_score=next(sources)) for hypothesis in hypotheses]
+            [
+                replace(hypothesis, rnn_score=next(log_probs) + self._shares(hypothesis), source_score=next(sources))
+                for hypothesis in hypotheses
+            ]
             for hypotheses in lists
         )
         return [rerank(hypotheses, self.options) for hypotheses in scored]
+
+    def _shares(self, hypothesis: BeamHypothesis) -> float:
+        """log of the shares of <unk>'s probability that words of a hypothesis have: one of as many as share it."""
+        return -math.log(max(len(self.shared), 1)) * sum(word in self.shared for word in hypothesis.words)
 
     def _has_source(self, text: str) -> list[bool]:
         """For each character of a text, whether it is outside unknown words."""

@@ -192,7 +192,7 @@ def make_ngram(args: argparse.Namespace, manifests: Mapping[str, Path], *, note:
             characters=english.LETTERS,
             note=note,
         )
-        config = NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 4, 8), max_words=60_000)
+        config = NgramTrainingConfig(train=(str(text),), order=3, prune=(0, 4, 6), max_words=60_000)
         train_ngram(config, ngram, note=note)
     return ngram
 

@@ -131,6 +131,36 @@ def test_the_source_model_is_not_taken_off_letters_that_have_a_price(source):
     assert priced[2].source_score == free[2].source_score == pytest.approx(math.log(0.05), abs=1e-6)
 
 
+def test_words_that_only_the_lexicon_has_share_the_unknown_word():
+    """The probabilities of PEAR, PAIR, and the four others sum to one, and other words keep all of <unk>'s."""
+    model, lexicon = biased_model(favourite=1), frozenset({"PEAR", "PIPE", "RARE", "PIE", "PEER"})
+    rescorer = Rescorer(model, weights(), lexicon=lexicon | {"REAP"}, expected=["REAP"])
+
+    def log_prob(word):
+        (plain,), (shared,) = (
+            each.rescore([[make_hypothesis(word, -1.0)]])[0] for each in (Rescorer(model, weights()), rescorer)
+        )
+        return plain.rnn_score, shared.rnn_score
+
+    for word in ("PEAR", "PAIR", "APE", "REAP"):
+        plain, shared = log_prob(word)
+        assert shared == plain
+    for word in ("PIPE", "RARE", "PIE", "PEER"):
+        plain, shared = log_prob(word)
+        assert shared == pytest.approx(plain - math.log(4))
+    twice = rescorer.rescore([[make_hypothesis("PIE PEAR PIE", -1.0)]])[0][0]
+    plain = Rescorer(model, weights()).rescore([[make_hypothesis("PIE PEAR PIE", -1.0)]])[0][0]
+    assert twice.rnn_score == pytest.approx(plain.rnn_score - 2 * math.log(4))
+    assert twice.score == pytest.approx(plain.score - 0.8 * 2 * math.log(4))
+
+
+def test_a_model_of_characters_spells_the_words_of_the_lexicon():
+    model = biased_model(unit="character", entries=tuple(" AEIPR"), favourite=2)
+    lists = [[make_hypothesis("PIE", -1.0)]]
+    with_lexicon = Rescorer(model, weights(), lexicon=frozenset({"PIE", "PEAR"})).rescore(lists)
+    assert with_lexicon[0][0].rnn_score == Rescorer(model, weights()).rescore(lists)[0][0].rnn_score
+
+
 def test_a_folder_from_before_letters_had_a_price_decodes_as_it_did():
     values = to_values(DecodingOptions(rescoring=RescoringOptions(source_weight=0.5)))
     del values["unknown_letter_score"]
@@ -161,13 +191,15 @@ def test_a_hotword_is_no_unknown_word(pear_model, source, tmp_path, rng):
         rescore_within=99.0,
     )
 
-    def hypothesis(options: DecodingOptions):
-        return next(each for each in Decoder(FRUIT, options).decode(emission(rng)).hypotheses if each.text == "PEAR")
+    def hypothesis(options: DecodingOptions, text: str = "PEAR"):
+        return next(each for each in Decoder(FRUIT, options).decode(emission(rng)).hypotheses if each.text == text)
 
     unknown, expected = hypothesis(options), hypothesis(replace_options(options, hotwords=("PEAR",)))
     assert unknown.word_score == pytest.approx(-5.0 - 4 * 0.1) and expected.word_score == 0.0
     assert unknown.source == pytest.approx(math.log(0.05), abs=1e-6)
     assert expected.source == pytest.approx(4 * math.log(0.2) + math.log(0.05), abs=1e-6)
+    two = replace_options(options, hotwords=("PER", "PIR"))  # unknown to both models; neither shares <unk>
+    assert hypothesis(two, "PER").rnn == hypothesis(options, "PER").rnn
 
 
 def test_the_model_of_the_search_may_count_less_when_hypotheses_are_rescored():

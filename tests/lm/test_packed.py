@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -30,6 +32,17 @@ def _zipf(size: int) -> np.ndarray:
 def path(model, tmp_path):
     path = tmp_path / "lm.safetensors"
     model.write(path)
+    assert "ranks" in load_file(path)
+    return path
+
+
+@pytest.fixture
+def path_with_states(model, tmp_path, monkeypatch):
+    """The same model as earlier releases wrote it."""
+    monkeypatch.setattr(packed, "_ranks", lambda tables: None)
+    path = tmp_path / "before" / "lm.safetensors"
+    path.parent.mkdir()
+    model.write(path)
     return path
 
 
@@ -53,9 +66,59 @@ def test_all_but_the_rounding_comes_back_exactly(model, path):
         assert np.asarray(getattr(read, name)).dtype == np.asarray(array).dtype, name
 
 
-def test_it_is_a_fraction_of_the_size(model, path):
+def test_files_of_earlier_releases_give_the_same_model(path, path_with_states):
+    read, before = NgramModel.read(path), NgramModel.read(path_with_states)
+    assert read.words == before.words
+    for name, array in before.tables._asdict().items():
+        np.testing.assert_array_equal(getattr(read.tables, name), array, err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:modified Kneser-Ney cannot estimate:asr.AsrWarning")
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_models_of_each_order(order, tmp_path):
+    """Also one whose longest n-grams are all pruned, so that the contexts are all n-grams."""
+    text = [list("abcab"), list("abd"), list("cab")]
+    for prune in ((0,), (0, 1), (0, 0, 9)):
+        model = estimate_ngram(text, order=order, prune=prune[:order])
+        model.write(tmp_path / "lm.safetensors")
+        read = NgramModel.read(tmp_path / "lm.safetensors")
+        assert "ranks" in load_file(tmp_path / "lm.safetensors")
+        for sentence in itertools.product("abcd", repeat=3):
+            np.testing.assert_allclose(read.score(sentence), model.score(sentence), rtol=1e-3, atol=5e-3)
+
+
+def _arpa(path, *sections):
+    """An ARPA file of n-grams of each length."""
+    lines = ["\\data\\", *(f"ngram {n}={len(section)}" for n, section in enumerate(sections, start=1)), ""]
+    for n, section in enumerate(sections, start=1):
+        lines += [f"\\{n}-grams:", *section, ""]
+    path.write_text("\n".join([*lines, "\\end\\", ""]))
+    return NgramModel.read(path)
+
+
+SINGLE = [f"-0.9\t{word}\t-0.1" for word in ("<unk>", "<s>", "</s>", "a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("sections", "ranked"),
+    [
+        pytest.param((SINGLE, ["-0.5\ta b\t-0.2"], ["-0.3\ta b c"]), False, id="no b c, the suffix of a b c"),
+        pytest.param((SINGLE, ["-0.5\ta b\t-0.2"], []), True, id="back-offs of the longest"),
+        pytest.param(([line[:-5] for line in SINGLE],), True, id="single words"),
+    ],
+)
+def test_arpa_files(tmp_path, sections, ranked):
+    model = _arpa(tmp_path / "lm.arpa", *sections)
+    model.write(tmp_path / "lm.safetensors")
+    assert ("ranks" in load_file(tmp_path / "lm.safetensors")) == ranked
+    read = NgramModel.read(tmp_path / "lm.safetensors")
+    for sentence in itertools.product("abc", repeat=4):
+        np.testing.assert_allclose(read.score(sentence), model.score(sentence), rtol=1e-3, atol=5e-3)
+
+
+def test_it_is_a_fraction_of_the_size(model, path, path_with_states):
     arrays = sum(array.nbytes for array in model.tables if isinstance(array, np.ndarray))
-    assert path.stat().st_size < arrays / 2
+    assert path.stat().st_size < path_with_states.stat().st_size < arrays / 2
 
 
 def test_what_half_precision_cannot_hold_is_rounded(model, tmp_path):
@@ -87,34 +150,27 @@ def _renamed(before, after):
     return change
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(_changed("words", -1, 10_000), id="a word that is none"),
-        pytest.param(_changed("words", -1, -1), id="a negative word"),
-        pytest.param(_changed("words", 3, 7), id="single words out of order"),
-        pytest.param(_changed("next_states", -1, 1 << 20), id="a state outside"),
-        pytest.param(_changed("next_states", 5, -3), id="a negative state"),
-        pytest.param(_changed("back_off_states", 20, 20), id="a context that backs off to itself"),
-        pytest.param(_changed("num_children", 0, 5), id="too few single words"),
-        pytest.param(_changed("num_children", 3, 1 << 30), id="too many children"),
-        pytest.param(_changed("num_children", 3, -1), id="fewer children than none"),
-        pytest.param(_changed("log_probs", 4, np.nan), id="a probability that is none"),
-        pytest.param(_changed("log_probs", 4, 5.0), id="a probability above 1"),
-        pytest.param(_changed("back_offs", 4, -np.inf), id="a back-off that is not finite"),
-        pytest.param(_changed("numbers", 0, 1 << 20), id="a start outside"),
-        pytest.param(_changed("numbers", 1, 99), id="an end that is no word"),
-        pytest.param(lambda arrays: arrays.update(words=arrays["words"][:-1]), id="a word too few"),
-        pytest.param(lambda arrays: arrays.update(numbers=arrays["numbers"][:1]), id="a number too few"),
-        pytest.param(lambda arrays: arrays.update(back_offs=arrays["back_offs"][:0]), id="no contexts"),
-        pytest.param(
-            lambda arrays: arrays.update(names=np.frombuffer(b"<unk>\n<s>\n<s>", np.uint8)), id="words that are alike"
-        ),
-        pytest.param(_renamed(b"<unk>", b"<ukn>"), id="another first word"),
-        pytest.param(_renamed(b"\na\n", b"\na b\n"), id="a word of two"),
-    ],
-)
-def test_contradictions_are_found(path, damage):
+IN_BOTH = [
+    pytest.param(_changed("num_children", 0, 5), id="too few single words"),
+    pytest.param(_changed("num_children", 3, 1 << 30), id="too many children"),
+    pytest.param(_changed("num_children", 3, -1), id="fewer children than none"),
+    pytest.param(_changed("log_probs", 4, np.nan), id="a probability that is none"),
+    pytest.param(_changed("log_probs", 4, 5.0), id="a probability above 1"),
+    pytest.param(_changed("back_offs", 4, -np.inf), id="a back-off that is not finite"),
+    pytest.param(_changed("numbers", 0, 1 << 20), id="a start outside"),
+    pytest.param(_changed("numbers", 0, -1), id="a negative start"),
+    pytest.param(_changed("numbers", 1, 99), id="an end that is no word"),
+    pytest.param(lambda arrays: arrays.update(numbers=arrays["numbers"][:1]), id="a number too few"),
+    pytest.param(lambda arrays: arrays.update(back_offs=arrays["back_offs"][:0]), id="no contexts"),
+    pytest.param(
+        lambda arrays: arrays.update(names=np.frombuffer(b"<unk>\n<s>\n<s>", np.uint8)), id="words that are alike"
+    ),
+    pytest.param(_renamed(b"<unk>", b"<ukn>"), id="another first word"),
+    pytest.param(_renamed(b"\na\n", b"\na b\n"), id="a word of two"),
+]
+
+
+def _assert_damaged(path, damage):
     arrays = load_file(path)
     damage(arrays)
     save_file(arrays, path)
@@ -122,21 +178,57 @@ def test_contradictions_are_found(path, damage):
         NgramModel.read(path)
 
 
-def test_children_out_of_order_are_found(model, path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *IN_BOTH,
+        pytest.param(_changed("ranks", -1, 10_000), id="a rank that is none"),
+        pytest.param(_changed("ranks", -1, -1), id="a negative rank"),
+        pytest.param(lambda arrays: arrays.update(ranks=arrays["ranks"][:-1]), id="a rank too few"),
+        pytest.param(lambda arrays: arrays["num_children"].sort(), id="n-grams not ordered by length"),
+    ],
+)
+def test_contradictions_are_found(path, damage):
+    _assert_damaged(path, damage)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *IN_BOTH,
+        pytest.param(_changed("words", -1, 10_000), id="a word that is none"),
+        pytest.param(_changed("words", -1, -1), id="a negative word"),
+        pytest.param(_changed("words", 3, 7), id="single words out of order"),
+        pytest.param(_changed("next_states", -1, 1 << 20), id="a state outside"),
+        pytest.param(_changed("next_states", 5, -3), id="a negative state"),
+        pytest.param(_changed("back_off_states", 20, 20), id="a context that backs off to itself"),
+        pytest.param(lambda arrays: arrays.update(words=arrays["words"][:-1]), id="a word too few"),
+    ],
+)
+def test_contradictions_in_files_of_earlier_releases_are_found(path_with_states, damage):
+    _assert_damaged(path_with_states, damage)
+
+
+def test_children_out_of_order_are_found(model, path, path_with_states):
     """Two words of one context change places: a binary search would miss both."""
-    arrays = load_file(path)
     first = model.tables.first_children[int(np.argmax(np.diff(model.tables.first_children)[1:] > 1)) + 1]
-    arrays["words"][[first - 1, first]] = arrays["words"][[first, first - 1]]
-    save_file(arrays, path)
-    with pytest.raises(DataError, match="are inconsistent"):
-        NgramModel.read(path)
+
+    def swap(name):
+        def damage(arrays):
+            arrays[name][[first - 1, first]] = arrays[name][[first, first - 1]]
+
+        return damage
+
+    _assert_damaged(path, swap("ranks"))
+    _assert_damaged(path_with_states, swap("words"))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda arrays: arrays.pop("back_offs"), "not an n-gram model: it has no back_offs"),
-        (lambda arrays: arrays.update(words=arrays["words"][None]), r"not an n-gram model: words has shape \(1,"),
+        (lambda arrays: arrays.pop("ranks"), "not an n-gram model: it has no words"),
+        (lambda arrays: arrays.update(ranks=arrays["ranks"][None]), r"not an n-gram model: ranks has shape \(1,"),
         (
             lambda arrays: arrays.update(log_probs=np.zeros(4, np.int32)),
             "not an n-gram model: log_probs has int32 numbers",
