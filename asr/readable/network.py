@@ -7,10 +7,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
-from asr.readable.features import ReadableConfig
+from asr.files.model_config import read_model_config
+from asr.files.model_folder import read_weights, stored_weights, write_model_folder
+from asr.readable.features import KIND, ReadableConfig
+from asr.readable.graph import make_graph
 from asr.readable.marked_text import CASES, MARKS
 
 
@@ -65,3 +70,33 @@ class MarkNetwork(nn.Module):
     def case_scores(self, hidden: Tensor, before: Tensor) -> Tensor:
         """Scores of the case of each word (B, T, 3), given the number of the mark before it (B, T) int64."""
         return self.cases(torch.tanh(self.inner(hidden) + self.before(before)))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> MarkNetwork:
+        """The network in a folder.
+
+        Raises:
+            DataError: as for `punctuator.Punctuator.load`.
+        """
+        config = read_model_config(folder, ReadableConfig, kind=KIND)
+        network = cls(config)
+        tensors = read_weights(folder, shapes=make_graph(config).shapes)
+        network.load_state_dict({_torch_name(name): torch.from_numpy(values) for name, values in tensors.items()})
+        return network.eval()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder, with 8 bits a weight of the matrices."""
+        state = {_stored_name(name): values.numpy() for name, values in self.state_dict().items()}
+        write_model_folder(folder, self.config, stored_weights(state, "int8"), kind=KIND)
+
+
+def _stored_name(name: str) -> str:
+    """layers.0.bias_hh_l0_reverse -> layers.0.backward.bias_hh_l0, which `asr.compute.recurrence` expects."""
+    if not name.endswith("_reverse"):
+        return name
+    layer, _, tensor = name.removesuffix("_reverse").rpartition(".")
+    return f"{layer}.backward.{tensor}"
+
+
+def _torch_name(name: str) -> str:
+    return f"{name.replace('.backward.', '.')}_reverse" if ".backward." in name else name

@@ -14,8 +14,7 @@ import torch
 from asr.cli.arguments import Parser, at_least
 from asr.cli.command import noter, run_command, set_threads, write_result
 from asr.corpora.overlap import Withheld
-from asr.files.model_folder import stored_weights, write_model_folder
-from asr.readable.features import KIND, ReadableConfig
+from asr.readable.features import ReadableConfig
 from recipes.english_lm.run import transcripts
 from recipes.readable_en.texts import (
     Text,
@@ -91,8 +90,7 @@ def run(args: argparse.Namespace) -> int:
     log_probs, marks = map(np.concatenate, zip(*(mark_scores(network, encoder, texts[name]) for name in DEV), strict=True))
     with torch.no_grad():
         network.marks.bias += torch.tensor(tuned_bias(log_probs, marks), dtype=torch.float32)
-    state = {name: values.numpy() for name, values in network.state_dict().items()}
-    write_model_folder(args.output / NAME, config, stored_weights(state, "int8"), kind=KIND)
+    network.save(args.output / NAME)
     for name in (*DEV, *TEST):
         log_probs, marks = mark_scores(network, encoder, texts[name])
         scores = "  ".join(f"{mark} {score:.3f}" for mark, score in f1_of(log_probs.argmax(1), marks).items())

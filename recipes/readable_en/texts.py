@@ -76,8 +76,8 @@ def mixed_forms(forms: dict[str, Counter[str]]) -> dict[str, str]:
 
 def true_case(word: str, forms: dict[str, Counter[str]]) -> int:
     """The case of a word; capitals for emphasis count as lower case, but not those of USA."""
-    case, written = case_of(word), forms[word.lower()]
-    if case != UPPER:
+    case, written = case_of(word), forms.get(word.lower())
+    if case != UPPER or written is None:
         return case
     shares = Counter[int]()
     for form, count in written.items():

@@ -35,11 +35,10 @@ class Batch:
 
 def batches(text: Text, rng: np.random.Generator, *, augment: bool) -> Iterator[Batch]:
     """The text once, in sequences of `LENGTH` words in random order; with pauses, and with errors if `augment`."""
-    offset = int(rng.integers(LENGTH)) if augment else 0
-    starts = np.arange(offset, len(text.words) - LENGTH - 1, LENGTH)
+    starts = np.arange(int(rng.integers(LENGTH)) if augment else 0, len(text.words), LENGTH)
     if augment:
         starts = rng.permutation(starts)
-    for first in range(0, len(starts) - BATCH + 1, BATCH):
+    for first in range(0, len(starts), BATCH):
         yield _batch(text, starts[first : first + BATCH].tolist(), rng, augment=augment)
 
 
@@ -54,7 +53,7 @@ def _batch(text: Text, starts: list[int], rng: np.random.Generator, *, augment: 
         columns = part.words, part.marks, part.cases
         if augment and rng.random() < ERRORS:
             columns = with_errors(part, text.words, rng, share=ERROR_SHARE)
-        size = len(columns[0])
+        size = len(columns[0])  # the last sequence of a text, and one with errors, are shorter
         words[row, :size], marks[row, :size], cases[row, :size] = columns
         before[row, 1:size] = columns[1][:-1]
         if start:
@@ -147,8 +146,9 @@ def mark_scores(network: MarkNetwork, encoder: Encoder, text: Text) -> tuple[np.
     scores, marks = [], []
     for batch in batches(text, np.random.default_rng(0), augment=False):
         logits, _ = network(encoder(network, batch.words), batch.pauses)
-        scores.append(logits.log_softmax(-1).reshape(-1, len(MARKS)).numpy())
-        marks.append(batch.marks.reshape(-1).numpy())
+        own = batch.marks >= 0
+        scores.append(logits.log_softmax(-1)[own].numpy())
+        marks.append(batch.marks[own].numpy())
     return np.concatenate(scores), np.concatenate(marks)
 
 
