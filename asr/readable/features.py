@@ -1,4 +1,4 @@
-"""What the network of marks and case sees of each word: its number in a vocabulary, its characters, the pause after it."""
+"""What the network of marks and case sees of a word: its number in a vocabulary, its characters, the pause after it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The network of marks and case in torch, for training; `asr.readable.punctuator` computes it in onnxruntime.
 
-    word ──▶ embedding ─────┐
-    characters ──▶ mean ────┴─ + ─▶ ┐                                      ┌▶ mark after each word
-    pause after the word ─────────▶ ┴▶ bidirectional LSTM ▶ the same again ┴▶ case, which also knows the mark before
+word ──▶ embedding ─────┐
+characters ──▶ mean ────┴─ + ─▶ ┐                                      ┌▶ mark after each word
+pause after the word ─────────▶ ┴▶ bidirectional LSTM ▶ the same again ┴▶ case, which also knows the mark before
 """
 
 from __future__ import annotations

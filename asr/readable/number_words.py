@@ -1,6 +1,6 @@
 """Values of English number words: cardinals, ordinals, years, decimals and digits, from a place in a list of words.
 
-Each function reads the words from `start` on and gives a value and the place after it, or None. Words are in lower case.
+Each function reads the words from `start` on, in lower case, and gives a value and the place after it, or None.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-DIGITS = dict(zip("zero one two three four five six seven eight nine".split(), range(10), strict=True))
+_UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEENS = (
-    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()  # fmt: skip
+    *("ten", "eleven", "twelve", "thirteen", "fourteen"),
+    *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+DIGITS = {word: number for number, word in enumerate(_UNITS)}
 _BELOW_TWENTY = {**DIGITS, **{word: number for number, word in enumerate(_TEENS, start=10)}}
 _WHOLE_TENS = {word: 10 * number for number, word in enumerate(_TENS, start=2)}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}

@@ -25,6 +25,7 @@ from asr.options import check_options, group, option, shown
 from asr.output.formats import SUBTITLES, WRITERS, format_text, to_json
 from asr.output.pictures import check_picture
 from asr.output.subtitles import SubtitleOptions
+from asr.readable.style import Style
 from asr.recognition.output_folder import claim, names_in
 from asr.recognition.recordings import Recording, find_recordings
 from asr.recognition.speakers import Turn, channels_of, join_by_recording, read_rttm, turns_of, with_speakers
@@ -63,6 +64,7 @@ class TranscribeOptions:
         model, device, precision, runtime, batch_size, decoding: as for `asr.load`.
         threads: processor threads; None means the default of the runtime.
         subtitles: limits and form of srt, vtt and ass.
+        style: as for `Recognizer.transcribe`.
     Raises:
         ConfigError: an option is out of its limits, or two contradict each other.
     """
@@ -85,6 +87,7 @@ class TranscribeOptions:
     threads: int | None = option(None, least=1)
     decoding: DecodingOptions | Mapping[str, Any] | None = None
     subtitles: SubtitleOptions = group(SubtitleOptions())
+    style: Style = "readable"
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -364,6 +367,7 @@ def work(
     *,
     worker: Callable[[Recognizer], Worker] | None = None,
     progress: Callable[[float], None] | None,
+    settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Iterator[tuple[int, Any]]:
     """The result or error of each source with its number: in order, unless several processes write files.
@@ -373,16 +377,18 @@ def work(
         recognizer: None means several processes, with one each.
         worker: what gives the results, made from a recogniser; importable by its name. None: the recogniser itself.
         progress: called with seconds of sound.
+        settings: further arguments of the worker of any process.
         more: further arguments of the worker of this process.
     """
     worker = worker or _same
+    settings = {**options.sound, **(settings or {})}
     if recognizer is not None:
-        return enumerate(worker(recognizer).results(sources, **options.sound, progress=progress, **more))
+        return enumerate(worker(recognizer).results(sources, **settings, progress=progress, **more))
     from asr.processes import in_order
     from asr.recognition.workers import transcribe_in_processes
 
     make = partial(_make_worker, options, worker)
-    numbered = transcribe_in_processes(make, sources, processes=options.nproc, **options.sound, progress=progress)
+    numbered = transcribe_in_processes(make, sources, processes=options.nproc, **settings, progress=progress)
     return numbered if options.output is not None else enumerate(in_order(numbered))
 
 
@@ -410,7 +416,7 @@ def _transcripts(
             progress(seconds * len(sounds) / len(sources))
 
     more: dict[str, Any] = {"on_segment": show} if at_once else {}
-    numbered = work(sources, recognizer, options, progress=advance, **more)
+    numbered = work(sources, recognizer, options, progress=advance, settings={"style": options.style}, **more)
     for number, transcript in join_by_recording(numbered, owners):
         if isinstance(transcript, Transcript):
             if own := turns_of(turns, sounds[number].name):

@@ -82,12 +82,16 @@ def run(args: argparse.Namespace) -> int:
 
     def epoch(rng: np.random.Generator) -> Iterator[Batch]:
         return alternate(
-            batches(texts["novels"], rng, augment=True), batches(shuffled(texts["everyday"], rng), rng, augment=True), rng
+            batches(texts["novels"], rng, augment=True),
+            batches(shuffled(texts["everyday"], rng), rng, augment=True),
+            rng,
         )
 
     checkpoint = args.output / "checkpoint.pt"
     network = train(config, encoder, epoch, checkpoint, num_steps=args.batches, seed=SEED, note=note)
-    log_probs, marks = map(np.concatenate, zip(*(mark_scores(network, encoder, texts[name]) for name in DEV), strict=True))
+    log_probs, marks = map(
+        np.concatenate, zip(*(mark_scores(network, encoder, texts[name]) for name in DEV), strict=True)
+    )
     with torch.no_grad():
         network.marks.bias += torch.tensor(tuned_bias(log_probs, marks), dtype=torch.float32)
     network.save(args.output / NAME)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from asr.ctc import alignment
 from asr.ctc.alignment import Alignment, align, align_batch
 from asr.ctc.collapse import collapse, minimum_frames
 from asr.errors import InputError
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 from tests.oracles import load_or_skip
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from tests.ctc.enumeration import labelling_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from asr.ctc.greedy import best_path
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.trie import WordTrie
 from asr.errors import ConfigError, InputError
+from tests.ctc.enumeration import labelling_probabilities
 
 WIDE = 1000  # more prefixes than the tiny cases have
 

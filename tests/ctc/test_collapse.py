@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.ctc.enumeration import merge_and_drop
 
 from asr.ctc.collapse import collapse, minimum_frames
 from asr.errors import InputError
+from tests.ctc.enumeration import merge_and_drop
 
 BLANK, HAO, BANG = 0, 1, 2  # Φ 好 棒
 

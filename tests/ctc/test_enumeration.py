@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 
 

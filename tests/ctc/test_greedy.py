@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 
 from asr.ctc.greedy import best_path
 from asr.errors import InputError
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 
 
 @pytest.fixture

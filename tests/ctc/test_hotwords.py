@@ -5,13 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from tests.ctc.enumeration import labelling_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.ctc.beam import BeamOptions, BeamSearch
 from asr.ctc.hotwords import DELIMITER, HOTWORD_NODE, PART, STANDALONE, HotwordMatch, Hotwords, spot, spot_end
 from asr.errors import InputError
+from tests.ctc.enumeration import labelling_probabilities
 
 LETTERS = "-ab 好"  # labels 0 .. 4, Φ first
 KINDS = np.array([PART, PART, PART, DELIMITER, STANDALONE])

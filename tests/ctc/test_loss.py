@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 from torch import Tensor
 
 from asr.ctc.loss import ctc_loss
 from asr.errors import InputError
+from tests.ctc.enumeration import labelling_probabilities, merge_and_drop
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.ctc.enumeration import labelling_probabilities
 
 from asr.ctc.alignment import align
 from asr.ctc.beam import BeamHypothesis, BeamOptions, BeamSearch
@@ -23,6 +22,7 @@ from asr.ctc.trie import WordTrie
 from asr.errors import InputError
 from asr.lm.arpa import read_arpa
 from asr.lm.ngram import NgramModel
+from tests.ctc.enumeration import labelling_probabilities
 
 
 def logarithm(probabilities: list[list[float]]) -> np.ndarray:

@@ -7,16 +7,16 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.ctc.enumeration import merge_and_drop
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ctc.test_beam import random_emission
-from tests.ctc.test_subwords import spell, vocabularies
 
 from asr.ctc.alignment import align
 from asr.ctc.spellings import Spellings
 from asr.ctc.subword_alignment import align_text
 from asr.errors import InputError
+from tests.ctc.enumeration import merge_and_drop
+from tests.ctc.test_beam import random_emission
+from tests.ctc.test_subwords import spell, vocabularies
 
 
 @pytest.fixture

@@ -10,16 +10,27 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from tests.ctc.enumeration import labelling_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ctc.test_beam import HAN, SPACE, SPELLINGS, WORDS, A, B, random_bigrams, random_emission, split_words, summary
 
 from asr.ctc.beam import BeamOptions, BeamSearch, warm_up
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.spellings import Spellings
 from asr.ctc.trie import WordTrie
 from asr.errors import InputError
+from tests.ctc.enumeration import labelling_probabilities
+from tests.ctc.test_beam import (
+    HAN,
+    SPACE,
+    SPELLINGS,
+    WORDS,
+    A,
+    B,
+    random_bigrams,
+    random_emission,
+    split_words,
+    summary,
+)
 
 WIDE = 1_500  # more texts than the tiny cases have
 
