@@ -57,7 +57,7 @@ class Punctuator:
         gaps = np.full(len(words), np.nan) if pauses is None else np.asarray(pauses, dtype=np.float64)
         numbers, grams = encode([*before, *(word.lower() for word in words)], self.config)
         features = pause_features(np.concatenate([np.full(len(before), np.nan), gaps]))
-        marks, cases = self._session.run(None, {"words": numbers, "grams": grams, "pauses": features})
+        marks, cases = self.scores(numbers, grams, features)
         own_marks = marks[len(before) :].argmax(axis=1)
         last = context[-1].mark if context else PERIOD
         marks_before = np.concatenate([[last], own_marks[:-1]])
@@ -68,13 +68,18 @@ class Punctuator:
             for word, case, mark in zip(words, own_cases, own_marks, strict=True)
         ]
 
+    def scores(self, numbers: np.ndarray, grams: np.ndarray, pauses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of marks (T, 5), and of cases after each mark before (T, 5, 3), from the arrays of `features`."""
+        return self._session.run(None, {"words": numbers, "grams": grams, "pauses": pauses})
+
     def written(self, word: str, case: int) -> str:
         """A word in a case of `CASES`; capitals inside are those of the vocabulary: McDonald."""
         plain = word.lower()
         if case == UPPER:
             return word.upper()
         if case == CAPITALISED or plain in _I:
-            return self.config.mixed.get(plain, plain[:1].upper() + plain[1:])
+            first = 1 + plain.startswith("'")
+            return self.config.mixed.get(plain, plain[:first].upper() + plain[first:])
         return plain
 
 
