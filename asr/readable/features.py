@@ -24,7 +24,7 @@ class NetworkOptions:
 
     embedding_size: int = option(112, "width of the embeddings of words and of their characters", least=1, most=4096)
     buckets: int = option(8192, "rows that the groups of characters share", least=1, most=1 << 20)
-    hidden_size: int = option(192, "units of each direction of each layer", least=1, most=4096)
+    hidden_size: int = option(128, "units of each direction of each layer", least=1, most=4096)
     num_layers: int = option(2, "bidirectional layers", least=1, most=16)
     case_size: int = option(64, "units between the layers and the case", least=1, most=4096)
     dropout: float = option(0.2, "dropout before each layer and after the last", least=0, below=1)

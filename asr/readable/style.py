@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from string import ascii_uppercase
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from asr.readable.writing import Part, write_words
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 from asr.text.subwords import Subwords
 
+if TYPE_CHECKING:  # this loads NumPy, which the options do not need
+    from asr.readable.writing import Part
+
 Style = Literal["raw", "readable"]
 
-Writer = Callable[[Iterable[Part]], Iterable[Part]]
+Writer = Callable[[Iterable["Part"]], Iterable["Part"]]
 
 
 def writer_of(
@@ -28,7 +30,8 @@ def writer_of(
     """
     if style == "raw" or not is_english(alphabet, text):
         return lambda parts: parts
-    from asr.readable.punctuator import english_punctuator  # loads onnxruntime
+    from asr.readable.punctuator import english_punctuator
+    from asr.readable.writing import write_words
 
     return partial(write_words, punctuator=english_punctuator(), hotwords=hotwords)
 

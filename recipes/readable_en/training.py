@@ -17,7 +17,7 @@ from asr.readable.marked_text import MARKS, PERIOD
 from asr.readable.network import MarkNetwork
 from recipes.readable_en.texts import UNKNOWN_CASE, Text, simulated_pauses, with_errors
 
-LENGTH, BATCH = 96, 32  # words of a sequence, sequences of a batch
+LENGTH, BATCH = 96, 16  # words of a sequence, sequences of a batch
 LEARNING_RATE, WARMUP = 2e-3, 200
 ERRORS, ERROR_SHARE = 0.3, 0.08  # share of sequences with errors, and of the words in these
 
