@@ -14,6 +14,7 @@ import torch
 from asr.cli.arguments import Parser, at_least
 from asr.cli.command import noter, run_command, set_threads, write_result
 from asr.corpora.overlap import Withheld
+from asr.files.writing import write_whole
 from asr.readable.features import ReadableConfig
 from recipes.english_lm.run import transcripts
 from recipes.readable_en.texts import (
@@ -24,6 +25,7 @@ from recipes.readable_en.texts import (
     mixed_forms,
     read_lines,
     shuffled,
+    to_line,
     to_text,
     vocabulary,
 )
@@ -118,6 +120,8 @@ def prepare(
             "novels_test": list(read_lines(folder / "novels_test.txt.xz", sentences=False, withheld=nothing)),
             "everyday_test": held_out[1::2],
         }
+        for name in TEST:
+            write_whole(path.parent / f"{name}.txt", "".join(f"{to_line(line)}\n" for line in lines[name]))
         forms = count_forms(chain(lines["novels"], lines["everyday"]))
         numbers: dict[str, int] = {}
         texts = {name: to_text(lines[name], forms, numbers) for name in SETS}

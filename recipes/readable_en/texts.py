@@ -13,7 +13,7 @@ import numpy as np
 from asr.corpora.overlap import Withheld
 from asr.lm.corpus import read_lines as read_text_lines
 from asr.readable.features import character_grams
-from asr.readable.marked_text import CAPITALISED, LOWER, UPPER, MarkedWord, case_of, marked_words
+from asr.readable.marked_text import CAPITALISED, LOWER, MARKS, UPPER, MarkedWord, case_of, marked_words
 from asr.text.numbers import spell_numbers
 
 VOCABULARY, LEAST_MIXED = 16000, 5
@@ -42,6 +42,11 @@ def read_lines(path: Path, *, sentences: bool, withheld: Withheld) -> Iterator[l
         words = [word for word in marked_words(spell_numbers(line)) if word.text.isascii()]
         if words and not withheld.shares(" ".join(word.text for word in words).upper()):
             yield words
+
+
+def to_line(words: Iterable[MarkedWord]) -> str:
+    """The words with their marks, as a written text."""
+    return " ".join(word.text + MARKS[word.mark] for word in words)
 
 
 def is_held_out(number: int) -> bool:
