@@ -53,6 +53,8 @@ def read_cardinal(words: Sequence[str], start: int) -> Value | None:
     total, end, last_scale = 0, start, 10**15
     while group := _below_thousand(words, end + (total > 0 and _at(words, end) == "and")):
         scale = SCALES.get(_at(words, group.end), 1)
+        if scale > last_scale and total + group.number < 10**6:  # one thousand one hundred fifty million
+            return Value((total + group.number) * scale, group.end + 1)
         if scale >= last_scale or (scale > 1 and group.number >= 1000):
             return Value(total, end) if total else None
         total, end, last_scale = total + group.number * scale, group.end + (scale > 1), scale

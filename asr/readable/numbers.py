@@ -51,7 +51,7 @@ _BEFORE_CODES = (
     *("suite", "apartment", "channel", "pin", "platform", "line"),
 )
 _BEFORE_DATES = ("on", "by", "until", "till", "since", "of", "from", "to", "before", "after")
-_BEFORE_DECADES = ("the", "early", "late", "mid", "his", "her", "their", "my", "our")
+_BEFORE_DECADES = ("the", "early", "late", "mid", "his", "her", "their", "my", "our", "and")
 _DAYTIMES = ("morning", "afternoon", "evening", "night")
 
 
@@ -150,7 +150,7 @@ def _clock_phrase(words: Sequence[str], start: int) -> list[Token] | None:
     is_word = word in ("half", "quarter")
     if (place > start and not is_word) or _at(words, hour.end) in (*_AFTER_AMOUNTS, "miles", "years"):
         return None
-    if relation == "to" and (word == "half" or (not is_word and _at(words, start - 1) not in ("at", "until", "by"))):
+    if relation == "to" and (word == "half" or (not is_word and _at(words, start - 1) != "at")):
         return None
     total = (hour.number * 60 + (minutes if relation == "past" else -minutes)) % 720
     return [Token(f"{total // 60 or 12}:{total % 60:02d}", hour.end), *_half_of_day(words, hour.end)]
