@@ -60,7 +60,7 @@ def test_years_come_back(number: int) -> None:
 
 
 def test_each_token_has_its_words() -> None:
-    words = "ON MAY FIFTH NINETEEN TWENTY THREE FIVE MILLION DOLLARS".split()
+    words = ["ON", "MAY", "FIFTH", "NINETEEN", "TWENTY", "THREE", "FIVE", "MILLION", "DOLLARS"]
     assert find_numbers(words) == [
         Written(1, 2, "May"),
         Written(2, 3, "5,"),
@@ -68,14 +68,14 @@ def test_each_token_has_its_words() -> None:
         Written(6, 7, "$5"),
         Written(7, 9, "million"),
     ]
-    assert find_numbers("at ten thirty p m".split()) == [Written(1, 3, "10:30"), Written(3, 5, "p.m.")]
-    assert find_numbers("the twenty-first of twenty-one's".split()) == [Written(1, 2, "21st"), Written(3, 4, "21's")]
+    assert find_numbers(["at", "ten", "thirty", "p", "m"]) == [Written(1, 3, "10:30"), Written(3, 5, "p.m.")]
+    assert find_numbers(["the", "twenty-first", "of", "twenty-one's"]) == [Written(1, 2, "21st"), Written(3, 4, "21's")]
 
 
 def test_a_mark_ends_a_number() -> None:
-    words = "in nineteen twenty three hundred men".split()
+    words = ["in", "nineteen", "twenty", "three", "hundred", "men"]
     assert [number.text for number in find_numbers(words, [False, False, True, False, False, False])] == ["1920", "300"]
-    words = "two thousand five hundred".split()
+    words = ["two", "thousand", "five", "hundred"]
     assert [number.text for number in find_numbers(words, [False, True, False, False])] == ["2,500"]
 
 

@@ -14,7 +14,7 @@ from asr.readable.marked_text import CAPITALISED, LOWER, MARKS, UPPER, MarkedWor
 from asr.readable.punctuator import ENGLISH, Punctuator, english_punctuator
 from asr.readable.writing import write_text
 
-WORDS = "the merchant understood what the boy had said".split()
+WORDS = ["the", "merchant", "understood", "what", "the", "boy", "had", "said"]
 NAN = float("nan")
 
 

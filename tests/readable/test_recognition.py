@@ -14,7 +14,8 @@ from asr.cli.transcribe import main
 from asr.text.segments import find_segments
 
 SOUND = Path(__file__).parents[1] / "audio" / "merchant.flac"
-RAW, READABLE = "BUT THE MERCHANT UNDERSTOOD WHAT THE BOY HAD SAID", "But the merchant understood what the boy had said."
+RAW = "BUT THE MERCHANT UNDERSTOOD WHAT THE BOY HAD SAID"
+READABLE = "But the merchant understood what the boy had said."
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, with_rea
 TIMELINE = Timeline(frame_seconds=0.1, duration_seconds=1000.0)
 TEXT = (
     "Mister Smith came to London in nineteen twenty three, and he paid twenty five dollars. What did he say? Nothing! "
-    "The doctor met Doctor Jones at half past seven, on May fifth nineteen ninety nine. I saw two boys and twelve girls."
+    "The doctor met Doctor Jones at half past seven, on May fifth nineteen ninety nine. I saw two boys and twelve "
+    "girls."
 )
 WRITTEN = (
     "Mr. Smith came to London in 1923, and he paid $25. What did he say? Nothing! The doctor met Dr. Jones at 7:30, "
@@ -26,11 +27,9 @@ WRITTEN = (
 
 @dataclass
 class Planted:
-    """A punctuator that knows the text; it counts how many words it sees around each."""
+    """A punctuator that knows the text."""
 
     text: str = TEXT
-    heard: list[tuple[int, int]] = field(default_factory=list)
-    place: int = 0
 
     def mark(
         self, words: Sequence[str], pauses: np.ndarray | None = None, *, context: Sequence[MarkedWord] = ()
@@ -39,21 +38,21 @@ class Planted:
         spoken = [word.text.upper() for word in whole]
         start = next(
             start
-            for start in range(self.place, len(whole))
-            if spoken[start : start + len(words)] == list(words) and list(context) == whole[:start][-len(context) :]
-            or not context and start == 0
-        )  # fmt: skip
-        self.heard.append((start, len(words)))
+            for start in range(len(whole))
+            if spoken[start : start + len(words)] == list(words)
+            and whole[max(start - len(context), 0) : start] == list(context)
+        )
         assert pauses is None or (len(pauses) == len(words) and (pauses >= 0).all())
         return whole[start : start + len(words)]
 
 
 def words_of(text: str, *, step: int = 4) -> list[Word]:
-    return [
-        Word(text=word.text.upper(), start_frame=step * place, end_frame=step * place + 3, confidence=0.5 + place / 1000,
-             timeline=TIMELINE)
-        for place, word in enumerate(marked_words(text))
-    ]  # fmt: skip
+    words = []
+    for place, word in enumerate(marked_words(text)):
+        start, confidence = step * place, 0.5 + place / 1000
+        frames = {"start_frame": start, "end_frame": start + 3, "timeline": TIMELINE}
+        words.append(Word(text=word.text.upper(), confidence=confidence, **frames))  # type: ignore[arg-type]
+    return words
 
 
 def parts_of(words: Sequence[Word], sizes: Sequence[int]) -> list[tuple[str, Sequence[Word], float]]:
