@@ -60,7 +60,7 @@ def make_parser() -> Parser:
     parser.add_argument("--text", type=Path, required=True, metavar="DIR", help="the folder of texts")
     parser.add_argument("--withhold", type=Path, nargs="*", default=[], metavar="FILE", help="texts of later tests")
     parser.add_argument("--output", type=Path, default=Path("runs/readable_en"), metavar="DIR", help="runs/readable_en")
-    parser.add_argument("--batches", type=at_least(1), default=4500, metavar="N", help="of training (default: 4500)")
+    parser.add_argument("--batches", type=at_least(1), default=4400, metavar="N", help="of training (default: 4400)")
     return parser
 
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         np.concatenate, zip(*(mark_scores(network, encoder, texts[name]) for name in DEV), strict=True)
     )
     with torch.no_grad():
-        network.marks.bias += torch.tensor(tuned_bias(log_probs, marks), dtype=torch.float32)
+        network.marks.bias.add_(torch.tensor(tuned_bias(log_probs, marks), dtype=torch.float32))
     network.save(args.output / NAME)
     for name in (*DEV, *TEST):
         log_probs, marks = mark_scores(network, encoder, texts[name])

@@ -92,7 +92,10 @@ def true_case(word: str, forms: dict[str, Counter[str]]) -> int:
 
 def to_text(lines: Iterable[list[MarkedWord]], forms: dict[str, Counter[str]], numbers: dict[str, int]) -> Text:
     """The lines as arrays; `numbers` gets each new word."""
-    words, marks, cases, starts = [], [], [], []
+    words: list[int] = []
+    marks: list[int] = []
+    cases: list[int] = []
+    starts: list[int] = []
     for line in lines:
         starts.append(len(words))
         for word in line:

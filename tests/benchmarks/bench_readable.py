@@ -4,9 +4,9 @@
     python tests/benchmarks/bench_readable.py --speech test.jsonl --start
 
 A text has a paragraph a line, with its marks and capitals, which are taken away and written again; the recipe writes
-those that its training leaves out. A line of --speech is {"audio": path, "text": as it is written}. Texts have no pauses.
-In speech, errors of the recogniser count too: a mark must follow the same word. The rules put a period at the end of a
-paragraph, and in speech at each pause of half a second; and capitals after periods and in I.
+those that its training leaves out. A line of --speech is {"audio": path, "text": as it is written}. Texts have no
+pauses. In speech, errors of the recogniser count too: a mark must follow the same word. The rules put a period at the
+end of a paragraph, and in speech at each pause of half a second; and capitals after periods and in I.
 
 , . ? !  F1 of each mark
 all      F1 of all marks together
