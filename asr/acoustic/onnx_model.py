@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from asr.acoustic.config import Configured, ModelConfig, read_config
 from asr.acoustic.graph import acoustic_graph
-from asr.compute.onnx_session import session_of
+from asr.compute.onnx_session import open_graph
 from asr.compute.runtime import Precision
 from asr.files.model_folder import read_weights
 from asr.text.alphabet import Alphabet
@@ -21,11 +20,11 @@ class OnnxModel(Configured):
 
     Args:
         config: its parts.
-        session: computes the graph of the model.
+        compute: computes the graph of the model; see `asr.compute.onnx_session.open_graph`.
     """
 
-    def __init__(self, config: ModelConfig, session: Any):
-        self.config, self._session = config, session
+    def __init__(self, config: ModelConfig, compute: Callable[[dict[str, np.ndarray]], list[np.ndarray]]):
+        self.config, self._compute = config, compute
         self.alphabet = Alphabet(config.characters)
 
     @classmethod
@@ -37,7 +36,7 @@ class OnnxModel(Configured):
         """
         config = read_config(folder)
         graph = acoustic_graph(config)
-        return cls(config, session_of(graph, read_weights(folder, shapes=graph.shapes)))
+        return cls(config, open_graph(graph, read_weights(folder, shapes=graph.shapes)))
 
     def prepare(self, device: str, precision: Precision) -> tuple[str, None]:
         """See `CTCModel.prepare`; `asr.compute.runtime.choose_runtime` has checked both."""
@@ -49,5 +48,5 @@ class OnnxModel(Configured):
         padded = np.zeros((len(waveforms), lengths.max()), dtype=np.float32)
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        log_probs, frames = self._session.run(None, {"samples": padded, "lengths": lengths})
+        log_probs, frames = self._compute({"samples": padded, "lengths": lengths})
         return [emission[:count].copy() for emission, count in zip(log_probs, frames.tolist(), strict=True)]

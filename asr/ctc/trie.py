@@ -26,6 +26,7 @@ class Trie:
         ends: (S,) int64, the node where each sequence ends.
         parents: (N,) int64, -1 for node 0.
         labels: (N,) int64, the last label of each node, -1 for node 0.
+        depths: (N,) int64, the length of each prefix.
     Raises:
         InputError: a sequence is empty, holds anything but labels 0 or above, or occurs twice.
     """
@@ -50,6 +51,7 @@ class Trie:
             labels.append(edges % num_labels)
             num_nodes += len(edges)
         self.parents, self.labels = np.concatenate(parents), np.concatenate(labels)
+        self.depths = np.repeat(np.arange(len(labels)), [len(level) for level in labels])
 
         first = np.full(num_nodes, -1)
         first[self.ends[::-1]] = np.arange(len(lengths))[::-1]
@@ -106,10 +108,7 @@ class WordTrie:
         self.records = trie.records(LEXICON_NODE)  # word: the number of the word that ends there, or -1
         self.records["word"] = -1
         self.records["word"][trie.ends] = numbers
-        depths = [0]  # of each node, the number of labels on the way to it
-        for parent in trie.parents[1:].tolist():
-            depths.append(depths[parent] + 1)
-        self.records["depth"][:-1] = depths
+        self.records["depth"][:-1] = trie.depths
         self._trie = trie
 
     def best_ahead(self, scores: np.ndarray) -> np.ndarray:

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files.reading import open_regular
@@ -101,7 +100,7 @@ def local_path(name: str) -> str | None:
     if not is_url(name):
         return name
     parts = urlsplit(name)
-    return url2pathname(parts.path) if parts.scheme.lower() == "file" else None
+    return unquote(parts.path) if parts.scheme.lower() == "file" else None
 
 
 @contextmanager

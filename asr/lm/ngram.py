@@ -120,6 +120,11 @@ class NgramModel:
         return {word: number for number, word in enumerate(self.words)}
 
     @cached_property
+    def real_words(self) -> list[str]:
+        """Its words without <unk>, <s> and </s>."""
+        return [word for word in self.words[1:] if word not in (START, END)]
+
+    @cached_property
     def space(self) -> str:
         """The space in a model of characters: `SPACE`, or `|` (flashlight, Hugging Face), or `▁`."""
         return next((word for word in (SPACE, "|", "▁") if word in self.vocabulary), SPACE)

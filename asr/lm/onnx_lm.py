@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from asr.compute.onnx_graph import Graph, Value
-from asr.compute.onnx_session import session_of
+from asr.compute.onnx_session import open_graph
 from asr.compute.recurrence import recurrent_layer
 from asr.files.model_config import read_model_config
 from asr.files.model_folder import read_weights
@@ -31,7 +31,7 @@ class OnnxLanguageModel(TokenScores):
         self.config = config
         self.vocabulary = Vocabulary(config.unit, config.entries)
         graphs = _graphs(config.network, self.vocabulary.size)
-        self._advance, self._score = (session_of(graph, tensors) for graph in graphs)
+        self._advance, self._score = (open_graph(graph, tensors) for graph in graphs)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> OnnxLanguageModel:
@@ -52,13 +52,14 @@ class OnnxLanguageModel(TokenScores):
 
     def advance(self, tokens: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `TokenScores.advance`."""
-        return self._advance.run(None, {"tokens": tokens, "state": state})
+        hidden, state = self._advance({"tokens": tokens, "state": state})
+        return hidden, state
 
     def target_scores(self, hidden: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """See `TokenScores.target_scores`."""
         if not len(targets):
             return np.zeros(0)
-        (scores,) = self._score.run(None, {"hidden": hidden, "targets": targets})
+        (scores,) = self._score({"hidden": hidden, "targets": targets})
         return scores.astype(np.float64)
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Greedy transcription of an ONNX export by us and by onnx-asr: the same texts, and the ratio of their times.
 
-    pip install 'asr[onnx]' onnx onnx-asr
+    pip install '.[test]' onnx-asr
     PYTHONPATH=. python tests/benchmarks/bench_onnx.py SOUNDS
 
 SOUNDS is a folder with sound files. The models are made here: they have the inputs and outputs of NeMo's exports, and

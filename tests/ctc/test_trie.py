@@ -24,6 +24,7 @@ def test_the_nodes_are_the_prefixes(sequences):
             assert prefixes.setdefault(sequence[:length], node) == node
             assert (trie.labels[node], trie.parents[node]) == (sequence[length - 1], prefixes[sequence[: length - 1]])
     assert sorted(prefixes.values()) == list(range(len(trie.labels)))
+    assert [trie.depths[node] for node in prefixes.values()] == [len(prefix) for prefix in prefixes]
     assert trie.ends.tolist() == [prefixes[sequence] for sequence in sequences]
     for prefix, node in prefixes.items():
         for label in range(-1, 7):

@@ -12,7 +12,7 @@ import torch
 
 from asr.ctc.collapse import collapse
 from asr.decoding import beam_search as search
-from asr.decoding.beam_search import spell
+from asr.decoding.beam_search import spell, spell_words
 from asr.decoding.confidence import calibrated, evidence, of_utterance
 from asr.decoding.decoder import Decoder, decode
 from asr.decoding.options import DecodingOptions, LanguageOptions
@@ -258,6 +258,25 @@ def test_a_bad_lexicon_is_refused(tmp_path, content, message):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         decode(GOOD, ENGLISH, DecodingOptions.of(beam_width=2, lexicon=str(path)))
+
+
+@pytest.mark.parametrize("alphabet", [ENGLISH, Alphabet(("A", "B", "C", " ")), Alphabet(tuple("ABC'"))])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["AB"],
+        ["AB", "C", "BA"],
+        ["ab", "C"],
+        ["A\u00a0B", "C"],
+        ["A\u0301", "B"],
+        ["C\u2019B", "", "A"],
+        ["Z", "A"],
+    ],
+)
+def test_words_are_spelled_together_as_one_by_one(alphabet, words):
+    apart = [spell(word, alphabet) if len(word.split()) == 1 else () for word in words]
+    assert spell_words(words, alphabet) == apart
 
 
 @pytest.mark.parametrize("spelling", ["cab", "CAB", "Cab"])

@@ -21,8 +21,9 @@ from asr.recognition import recognizer as recognizers
 from asr.recognition.pieces import LONGEST_PIECE, read_pieces
 from asr.recognition.recognizer import Recognizer
 from asr.recognition.stretches import quietest_frame
-from asr.text.metrics import word_errors
+from asr.text.metrics import character_errors, word_errors
 from asr.text.segments import find_segments
+from tests import tones
 from tests.tones import speak
 
 RATE = 8000
@@ -154,14 +155,17 @@ def test_long_sound_loses_and_doubles_nothing_at_its_seams(recognizer, rng):
 
 
 def test_sound_without_a_pause_is_cut_without_harm(recognizer, rng):
-    """One tone for a minute and a half: a cut costs a letter at most, however the pieces fall."""
-    tone = (0.3 * np.sin(2 * np.pi * 900 * np.arange(90 * RATE) / RATE)).astype(np.float32)
-    transcript = recognizer.transcribe((tone, RATE))
-    emission = recognizer.log_probs((tone, RATE))
+    """A minute and a half of tones without quiet between them: a cut costs a few letters at most."""
+    letters = [str(letter) for letter in rng.choice(list(tones.PITCH), 500)]
+    frequencies = np.repeat([tones.PITCH[letter] for letter in letters], round(0.18 * RATE))
+    sound = (0.3 * np.sin(2 * np.pi * np.cumsum(frequencies) / RATE)).astype(np.float32)
+    text = recognizer.transcribe((sound, RATE)).text
+    emission = recognizer.log_probs((sound, RATE))
     whole = recognizer.model.alphabet.decode(collapse(emission.argmax(axis=1), blank=0)).strip()
-    num_cuts = len(list(read_pieces([(tone, RATE)], recognizer.model))) - 1
+    num_cuts = len(list(read_pieces([(sound, RATE)], recognizer.model))) - 1
     assert num_cuts > 0
-    assert abs(len(transcript.text) - len(whole)) <= num_cuts
+    assert len(whole.replace(" ", "")) > 250  # most of the letters, one for a run of equal ones
+    assert character_errors(whole, text).errors <= 4 * num_cuts  # a piece has 60
 
 
 def test_pieces_cover_every_frame_once(recognizer, rng):
