@@ -36,11 +36,18 @@ class Value(NamedTuple):
     end: int
 
 
+class Token(NamedTuple):
+    """A token of a written number, and the place after the last word for which it stands."""
+
+    text: str
+    end: int
+
+
 def read_below_hundred(words: Sequence[str], start: int) -> Value | None:
     """1 .. 99: five, fifteen, fifty, fifty five."""
-    word = _at(words, start)
+    word = word_at(words, start)
     if tens := _WHOLE_TENS.get(word):
-        ones = DIGITS.get(_at(words, start + 1), 0)
+        ones = DIGITS.get(word_at(words, start + 1), 0)
         return Value(tens + ones, start + 1 + bool(ones))
     number = _BELOW_TWENTY.get(word)
     return Value(number, start + 1) if number else None
@@ -48,11 +55,11 @@ def read_below_hundred(words: Sequence[str], start: int) -> Value | None:
 
 def read_cardinal(words: Sequence[str], start: int) -> Value | None:
     """A whole number: zero, three hundred and five, nineteen hundred, two million three hundred thousand six."""
-    if _at(words, start) == "zero":
+    if word_at(words, start) == "zero":
         return Value(0, start + 1)
     total, end, last_scale = 0, start, 10**15
-    while group := _below_thousand(words, end + (total > 0 and _at(words, end) == "and")):
-        scale = SCALES.get(_at(words, group.end), 1)
+    while group := _below_thousand(words, end + (total > 0 and word_at(words, end) == "and")):
+        scale = SCALES.get(word_at(words, group.end), 1)
         if scale > last_scale and total + group.number < 10**6:  # one thousand one hundred fifty million
             return Value((total + group.number) * scale, group.end + 1)
         if scale >= last_scale or (scale > 1 and group.number >= 1000):
@@ -66,11 +73,11 @@ def read_cardinal(words: Sequence[str], start: int) -> Value | None:
 def _below_thousand(words: Sequence[str], start: int) -> Value | None:
     """1 .. 999, and 1100, 1200 … 9900 in hundreds."""
     value = read_below_hundred(words, start)
-    if value is None or _at(words, value.end) != "hundred":
+    if value is None or word_at(words, value.end) != "hundred":
         return value
     number, end = 100 * value.number, value.end + 1
-    rest = read_below_hundred(words, end + (_at(words, end) == "and"))
-    if rest is None or _at(words, rest.end) == "hundred":
+    rest = read_below_hundred(words, end + (word_at(words, end) == "and"))
+    if rest is None or word_at(words, rest.end) == "hundred":
         return Value(number, end)
     return Value(number + rest.number, rest.end)
 
@@ -96,23 +103,23 @@ def read_year(words: Sequence[str], start: int) -> Value | None:
         return None
     if century.number > 20 and century.number % 10:  # twenty five thirty
         return None
-    if _at(words, century.end) == "oh":
-        ones = DIGITS.get(_at(words, century.end + 1))
+    if word_at(words, century.end) == "oh":
+        ones = DIGITS.get(word_at(words, century.end + 1))
         return Value(100 * century.number + ones, century.end + 2) if ones else None
     rest = read_below_hundred(words, century.end)
-    if rest is None or rest.number < 10 or _at(words, rest.end) in ("hundred", *SCALES):
+    if rest is None or rest.number < 10 or word_at(words, rest.end) in ("hundred", *SCALES):
         return None
     return Value(100 * century.number + rest.number, rest.end)
 
 
 def read_decade(words: Sequence[str], start: int) -> Value | None:
     """eighties, nineteen twenties, twenty tens."""
-    if decade := _DECADES.get(_at(words, start)):
+    if decade := _DECADES.get(word_at(words, start)):
         return Value(decade, start + 1)
     century = read_below_hundred(words, start)
     if century is None or not 10 <= century.number <= 20:
         return None
-    last = _at(words, century.end)
+    last = word_at(words, century.end)
     if last in ("tens", "hundreds"):
         return Value(100 * century.number + 10 * (last == "tens"), century.end + 1)
     return Value(100 * century.number + _DECADES[last], century.end + 1) if last in _DECADES else None
@@ -121,7 +128,7 @@ def read_decade(words: Sequence[str], start: int) -> Value | None:
 def read_digits(words: Sequence[str], start: int) -> tuple[str, int]:
     """The digits of words that each say one, oh among them, and the place after them; perhaps none."""
     end = start
-    while _at(words, end) in DIGITS or _at(words, end) == "oh":
+    while word_at(words, end) in DIGITS or word_at(words, end) == "oh":
         end += 1
     return "".join(str(DIGITS.get(word, 0)) for word in words[start:end]), end
 
@@ -132,9 +139,9 @@ def read_decimal(words: Sequence[str], start: int) -> tuple[str, int] | None:
     if whole is None:
         return None
     text, end = str(whole.number), whole.end
-    while _at(words, end) == "point":
+    while word_at(words, end) == "point":
         fraction, after = read_digits(words, end + 1)
-        if not fraction or _at(words, after) == "hundred":
+        if not fraction or word_at(words, after) == "hundred":
             if (number := read_cardinal(words, end + 1)) is None:
                 break
             fraction, after = str(number.number), number.end
@@ -142,5 +149,6 @@ def read_decimal(words: Sequence[str], start: int) -> tuple[str, int] | None:
     return (text, end) if "." in text else None
 
 
-def _at(words: Sequence[str], place: int) -> str:
-    return words[place] if place < len(words) else ""
+def word_at(words: Sequence[str], place: int) -> str:
+    """The word in a place; empty before the first and after the last."""
+    return words[place] if 0 <= place < len(words) else ""
