@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from asr.compute.onnx_session import session_of
+from asr.compute.onnx_session import open_graph
 from asr.files.model_config import EMBEDDED, read_model_config
 from asr.files.model_folder import read_weights
 from asr.readable.features import KIND, ReadableConfig, encode, pause_features
@@ -29,7 +29,7 @@ class Punctuator:
 
     def __init__(self, config: ReadableConfig, tensors: dict[str, np.ndarray]):
         self.config = config
-        self._session = session_of(make_graph(config), tensors)
+        self._compute = open_graph(make_graph(config), tensors)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Punctuator:
@@ -70,7 +70,8 @@ class Punctuator:
 
     def scores(self, numbers: np.ndarray, grams: np.ndarray, pauses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores of marks (T, 5), and of cases after each mark before (T, 5, 3), from the arrays of `features`."""
-        return self._session.run(None, {"words": numbers, "grams": grams, "pauses": pauses})
+        marks, cases = self._compute({"words": numbers, "grams": grams, "pauses": pauses})
+        return marks, cases
 
     def written(self, word: str, case: int) -> str:
         """A word in a case of `CASES`; capitals inside are those of the vocabulary: McDonald."""

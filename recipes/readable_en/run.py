@@ -60,7 +60,7 @@ def make_parser() -> Parser:
     parser.add_argument("--text", type=Path, required=True, metavar="DIR", help="the folder of texts")
     parser.add_argument("--withhold", type=Path, nargs="*", default=[], metavar="FILE", help="texts of later tests")
     parser.add_argument("--output", type=Path, default=Path("runs/readable_en"), metavar="DIR", help="runs/readable_en")
-    parser.add_argument("--batches", type=at_least(1), default=4400, metavar="N", help="of training (default: 4400)")
+    parser.add_argument("--batches", type=at_least(1), default=3600, metavar="N", help="of training (default: 3600)")
     return parser
 
 

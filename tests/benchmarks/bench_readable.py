@@ -146,23 +146,32 @@ def speech(path: Path) -> None:
     transcripts = [recognizer.transcribe(item["audio"], style="raw") for item in items]
     raw_seconds = cpu() - start
     start = cpu()
-    written = [marked_again(transcript.words, True) for transcript in transcripts]
+    written = [marked_again(texts_of(each.words), pauses_of(each.words)) for each in transcripts]
     own_seconds = cpu() - start
     report("speech, rules", list(aligned(references, [paused(transcript.words) for transcript in transcripts])))
-    silent = [marked_again(transcript.words, False) for transcript in transcripts]
+    silent = [marked_again(texts_of(each.words)) for each in transcripts]
     report("speech, without pauses", list(aligned(references, silent)))
     report("speech, readable-en", list(aligned(references, written)))
-    report("true words, readable-en", list(zip_lines(references, [by_network([line])[0] for line in references])))
-    print(f"{100 * own_seconds / raw_seconds:.2f} % of the processor time of recognition")
+    true = [marked_again([word.text for word in reference]) for reference in references]
+    report("true words, readable-en", list(zip_lines(references, true)))
+    print(f"{own_seconds:.2f} s of the processor, beside {raw_seconds:.1f} s of recognition")
 
 
-def marked_again(words: Sequence[Word], with_pauses: bool) -> list[MarkedWord]:
-    gaps = [after.start - before.end for before, after in pairwise(words)]
-    pauses = np.array([*gaps, 2.0][: len(words)]) if with_pauses else None
-    marked = english_punctuator().mark([word.text for word in words], pauses)
+def marked_again(words: Sequence[str], pauses: np.ndarray | None = None) -> list[MarkedWord]:
+    """The words of a recording, which ends with a sentence."""
+    marked = english_punctuator().mark(words, pauses)
     if marked and marked[-1].mark in (0, COMMA):
         marked[-1] = MarkedWord(marked[-1].text, PERIOD)
     return marked
+
+
+def pauses_of(words: Sequence[Word]) -> np.ndarray:
+    gaps = [after.start - before.end for before, after in pairwise(words)]
+    return np.array([*gaps, 2.0][: len(words)])
+
+
+def texts_of(words: Sequence[Word]) -> list[str]:
+    return [word.text for word in words]
 
 
 def paused(words: Sequence[Word]) -> list[MarkedWord]:
