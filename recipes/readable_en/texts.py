@@ -153,6 +153,6 @@ def with_errors(
     cases[replaced] = UNKNOWN_CASE
     dropped = (draw >= share / 2) & (draw < share)
     dropped[0] = False
-    for place in np.flatnonzero(dropped):
+    for place in np.flatnonzero(dropped)[::-1]:
         marks[place - 1] = max(marks[place - 1], marks[place])
     return words[~dropped], marks[~dropped], cases[~dropped]
