@@ -47,6 +47,7 @@ _FLAGS = (
     "threads",
     "channels",
     "rttm",
+    "style",
 )
 
 _SHORT = (
@@ -54,6 +55,7 @@ _SHORT = (
     "formats",
     "output",
     "verbose",
+    "style",
     "resume",
     "model",
     "nproc",
@@ -161,6 +163,13 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
     )
     parser.add_argument(
         "--verbose", action="store_true", help="print each sentence with its times, also when --output writes files"
+    )
+    parser.add_argument(
+        "--style",
+        choices=get_args(get_type_hints(TranscribeOptions)["style"]),
+        default=TranscribeOptions.style,
+        help="readable: marks, capitals and figures, for English in A to Z and apostrophes; raw: as the model emits it "
+        "(default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
     parser.add_argument(

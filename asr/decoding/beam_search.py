@@ -352,6 +352,15 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
         warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
 
 
+def hotword_spellings(entries: Iterable[str]) -> dict[tuple[str, ...], str]:
+    """The hotwords as the user spells them, by their words in lower case.
+
+    Raises:
+        InputError, DataError: an entry or file of hotwords is not as it must be.
+    """
+    return {tuple(text.lower().replace("’", "'").split()): text for text, _, _ in _parse_hotwords(entries)}
+
+
 def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
     """Text and weight of each hotword, and its file and line for messages; a file is read for `@file`."""
     for entry in entries:

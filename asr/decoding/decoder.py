@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.ctc.beam import BeamHypothesis, BeamSearch
 from asr.ctc.greedy import best_path
-from asr.decoding.beam_search import file_versions, make_search, named_files, read_source
+from asr.decoding.beam_search import file_versions, hotword_spellings, make_search, named_files, read_source
 from asr.decoding.confidence import agreements, calibrated, evidence, of_utterance, of_words, word_shares
 from asr.decoding.open_text import LIVE_BEAM, LIVE_THRESHOLD, OpenText
 from asr.decoding.options import DecodingOptions
@@ -39,6 +39,8 @@ class Decoder:
         options: None means the defaults, greedy decoding.
         device: where a recurrent language model computes; see `asr.compute.device.find_device`.
         dtype: torch format of its matrix products in rescoring; None is float32, on the processor in onnxruntime.
+    Attributes:
+        hotword_spellings: the hotwords as the user spells them, by their words in lower case.
     Raises:
         DataError: a language model, the lexicon or a file of hotwords cannot be read, or a line of the lexicon is not
             one word in the alphabet.
@@ -66,12 +68,14 @@ class Decoder:
             raise ConfigError(
                 f"prior must have a probability for each of the {labels.size} labels; got {len(self.options.prior)}"
             )
+        self.hotword_spellings: dict[tuple[str, ...], str] = {}
         self._search: BeamSearch | None = None
         self._rescorer: Rescorer | None = None
         if not self.options.greedy:
             self._search, self._hotwords, lexicon = make_search(
                 self.alphabet, self.options, device=device, spellings=self.spellings
             )
+            self.hotword_spellings = hotword_spellings(self.options.language.hotwords)
             if self.options.rescoring.rescore_lm:
                 self._rescorer = self._make_rescorer(lexicon, device, dtype)
 

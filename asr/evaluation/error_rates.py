@@ -196,7 +196,7 @@ def evaluate(
             yield waveform, recognizer.model.sample_rate
 
     start = time.perf_counter()
-    for result in recognizer.results(waveforms()):
+    for result in recognizer.results(waveforms(), style="raw"):
         utterance = pending.popleft()
         if isinstance(result, Transcript):
             transcripts.append((utterance, result))

@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 EMBEDDED = Path(__file__).parents[1] / "models"  # the embedded models
 
-Kind = Literal["acoustic model", "language model"]
+Kind = Literal["acoustic model", "language model", "readable model"]
 Config = TypeVar("Config")
 
 

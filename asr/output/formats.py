@@ -42,17 +42,21 @@ def to_json(transcript: Transcript) -> str:
 
     Keys: text, segments (id, start, end, text, words, confidence: the mean of its words, speaker if known), words
     (text, start, end, confidence, speaker if known), hypotheses (text, score; if known acoustic, lm, rnn, source,
-    word_score, hotword_score and hotwords (text, start, end)), duration, model, options. A score is acoustic +
+    word_score, hotword_score and hotwords (text, start, end)), duration, model, options. A readable transcript also has
+    raw_text and raw_words, as the model emitted them, and each word its `spoken` words. A score is acoustic +
     lm_weight * lm + word_score + hotword_score with the weights of options. With rnn, it is acoustic +
     rescore_lm_weight (if null, lm_weight) * lm + rescore_weight * rnn - source_weight * source + word_score +
     hotword_score. A long recording, decoded in stretches, has the parts that all stretches have.
     """
+    readable = transcript.is_readable
     document = {
         "text": transcript.text,
+        **({"raw_text": transcript.raw_text} if readable else {}),
         "segments": [
             _segment(number, segment) for number, segment in enumerate(find_segments(transcript.text, transcript.words))
         ],
         "words": list(map(_timed, transcript.words)),
+        **({"raw_words": list(map(_timed, transcript.raw_words))} if readable else {}),
         "hypotheses": [_hypothesis(hypothesis, transcript.timeline) for hypothesis in transcript.hypotheses],
         "duration": milliseconds(transcript.duration_seconds) / 1000,
         "model": transcript.model,
@@ -94,11 +98,12 @@ def to_ass(transcript: Transcript, options: SubtitleOptions | None = None) -> st
 def to_ctm(transcript: Transcript) -> str:
     """One line a word: `<utterance> <channel> <start> <duration> <word> <confidence>`, times in seconds.
 
-    The utterance is the name of the transcript with _ for white space, or `audio` without a name; the channel is 1.
+    The utterance is the name of the transcript with _ for white space, or `audio` without a name; the channel is 1. The
+    words are as the model emits them, because the format is for scoring.
 
     Source: NIST SCTK, "CTM Format"; Kaldi writes the same.
     """
-    return _ctm(transcript.name, transcript.words)
+    return _ctm(transcript.name, transcript.raw_words)
 
 
 def to_tsv(transcript: Transcript) -> str:
@@ -284,6 +289,7 @@ def _timed(word: Word | Segment) -> dict[str, object]:
         "end": milliseconds(word.end) / 1000,
         "confidence": round(word.confidence, 4),
         **({"speaker": word.speaker} if isinstance(word, Word) and word.speaker else {}),
+        **({"spoken": " ".join(each.text for each in word.spoken)} if isinstance(word, Word) and word.spoken else {}),
     }
 
 

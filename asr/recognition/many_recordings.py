@@ -24,6 +24,7 @@ from asr.options import check_options, group, shown
 from asr.output.formats import SUBTITLES, WRITERS, format_text, to_json
 from asr.output.pictures import check_picture
 from asr.output.subtitles import SubtitleOptions
+from asr.readable.style import Style
 from asr.recognition.output_folder import claim, names_in
 from asr.recognition.recordings import Recording, find_recordings
 from asr.recognition.speakers import Turn, channels_of, join_by_recording, read_rttm, turns_of, with_speakers
@@ -59,6 +60,7 @@ class TranscribeOptions(WorkOptions):
         rttm: file with the turns of the speakers of the recordings, by their names; see `read_rttm`.
         decoding: as for `asr.load`.
         subtitles: limits and form of srt, vtt and ass.
+        style: as for `Recognizer.transcribe`.
     Raises:
         ConfigError: an option is out of its limits, or two contradict each other.
     """
@@ -71,6 +73,7 @@ class TranscribeOptions(WorkOptions):
     rttm: str | os.PathLike[str] | None = None
     decoding: DecodingOptions | Mapping[str, Any] | None = None
     subtitles: SubtitleOptions = group(SubtitleOptions())
+    style: Style = "readable"
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -345,6 +348,7 @@ def work(
     *,
     worker: Callable[[Recognizer], Worker] | None = None,
     progress: Callable[[float], None] | None,
+    settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Iterator[tuple[int, Any]]:
     """The result or error of each source with its number: in order, unless several processes write files.
@@ -354,16 +358,18 @@ def work(
         recognizer: None means several processes, with one each.
         worker: what gives the results, made from a recogniser; importable by its name. None: the recogniser itself.
         progress: called with seconds of sound.
+        settings: further arguments of the worker of any process.
         more: further arguments of the worker of this process.
     """
     worker = worker or _same
+    settings = {**options.sound, **(settings or {})}
     if recognizer is not None:
-        return enumerate(worker(recognizer).results(sources, **options.sound, progress=progress, **more))
+        return enumerate(worker(recognizer).results(sources, **settings, progress=progress, **more))
     from asr.processes import in_order
     from asr.recognition.workers import transcribe_in_processes
 
     make = partial(_make_worker, options, worker)
-    numbered = transcribe_in_processes(make, sources, processes=options.nproc, **options.sound, progress=progress)
+    numbered = transcribe_in_processes(make, sources, processes=options.nproc, **settings, progress=progress)
     return numbered if options.output is not None else enumerate(in_order(numbered))
 
 
@@ -391,7 +397,7 @@ def _transcripts(
             progress(seconds * len(sounds) / len(sources))
 
     more: dict[str, Any] = {"on_segment": show} if at_once else {}
-    numbered = work(sources, recognizer, options, progress=advance, **more)
+    numbered = work(sources, recognizer, options, progress=advance, settings={"style": options.style}, **more)
     for number, transcript in join_by_recording(numbered, owners):
         if isinstance(transcript, Transcript):
             if own := turns_of(turns, sounds[number].name):

@@ -26,6 +26,7 @@ from asr.audio.waveform import Source, Waveform, stream_audio
 from asr.decoding.decoder import Decoder
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, InputError
+from asr.readable.style import Style, writer_of
 from asr.recognition.pieces import SHORTEST_PIECE, WINDOW_SECONDS, Piece, SourceOrUtterance, growing_groups, read_pieces
 from asr.recognition.stream_options import StreamOptions
 from asr.recognition.streaming import Stream
@@ -40,7 +41,7 @@ from asr.recognition.stretches import (
 )
 from asr.text.alphabet import BLANK
 from asr.text.segments import TextSegment, stream_segments
-from asr.text.transcript import Transcript
+from asr.text.transcript import Transcript, Word, with_readable_words
 
 if TYPE_CHECKING:
     from asr.compute.runtime import Precision, Runtime
@@ -101,6 +102,7 @@ class Recognizer:
         channel: int | None = None,
         track: int | None = None,
         max_input_bytes: int = MAX_INPUT_BYTES,
+        style: Style = "readable",
     ) -> Transcript:
         """The transcript of one recording of any length.
 
@@ -110,11 +112,13 @@ class Recognizer:
             channel: number of the channel, from 0; None averages all.
             track: number of the sound track, from 0; None means the track flagged as default.
             max_input_bytes: most bytes of standard input, a pipe, a file object or a URL.
+            style: "readable" has marks, capitals and figures, if the model emits English words in A to Z and
+                apostrophes; "raw" is what the model emits.
         Raises:
             DataError, InputError: the source cannot be read.
         """
-        sound = _with_rate(source, sample_rate)
-        (transcript,) = self.transcribe_many([sound], channel=channel, track=track, max_input_bytes=max_input_bytes)
+        options: dict[str, Any] = {"channel": channel, "track": track, "max_input_bytes": max_input_bytes}
+        (transcript,) = self.transcribe_many([_with_rate(source, sample_rate)], **options, style=style)
         return transcript
 
     def segments(
@@ -125,6 +129,7 @@ class Recognizer:
         channel: int | None = None,
         track: int | None = None,
         max_input_bytes: int = MAX_INPUT_BYTES,
+        style: Style = "readable",
     ) -> Iterator[TextSegment]:
         """The sentences of one recording, or what is spoken between pauses, each as soon as it is final.
 
@@ -132,7 +137,7 @@ class Recognizer:
                 print(segment.start, segment.end, segment.text)
 
         Args:
-            source, sample_rate, channel, track, max_input_bytes: as for `transcribe`.
+            source, sample_rate, channel, track, max_input_bytes, style: as for `transcribe`.
         Raises:
             DataError, InputError: the source cannot be read; raised after the segments before the error.
         """
@@ -140,7 +145,8 @@ class Recognizer:
         pieces = read_pieces([_with_rate(source, sample_rate)], self.model, **sound)
         stretches = cut_stretches(0, self._emissions(pieces), self.model)
         parts: list[tuple[Stretch, Transcript | None]] = []
-        yield from stream_segments(placed_parts(self._decoded(stretches), parts, self.model))
+        write = writer_of(style, self.model.alphabet, self.model.text, self.decoder.hotword_spellings)
+        yield from stream_segments(write(placed_parts(self._decoded(stretches), parts, self.model)))
         if error := parts[-1][0].error:
             raise error
 
@@ -163,13 +169,15 @@ class Recognizer:
         channel: int | None = None,
         track: int | None = None,
         max_input_bytes: int = MAX_INPUT_BYTES,
+        style: Style = "readable",
     ) -> Iterator[Transcript]:
         """Transcripts of many recordings, in order, with ten minutes of sound in memory.
 
         Raises:
             DataError, InputError: a source cannot be read; raised after the transcripts of the sources before it.
         """
-        for result in self.results(sources, channel=channel, track=track, max_input_bytes=max_input_bytes):
+        options: dict[str, Any] = {"channel": channel, "track": track, "max_input_bytes": max_input_bytes}
+        for result in self.results(sources, **options, style=style):
             if isinstance(result, AsrError):
                 raise result
             yield result
@@ -180,6 +188,7 @@ class Recognizer:
         *,
         progress: Callable[[float], None] | None = None,
         on_segment: Callable[[int, TextSegment], None] | None = None,
+        style: Style = "readable",
         **sound: Any,
     ) -> Iterator[Transcript | AsrError]:
         """As `transcribe_many`, but an unreadable source gives its error in its place, and the next sources follow.
@@ -189,17 +198,23 @@ class Recognizer:
             progress: called with the seconds of sound whose text has become final.
             on_segment: called with the number of the source, from 0, and each segment as soon as it is final; all
                 segments of a transcript come before it.
+            style: as for `transcribe`.
             sound: channel, track and max_input_bytes as for `transcribe`.
         """
         pieces = read_pieces(sources, self.model, **sound)
         by_source = groupby(self._emissions(pieces), key=lambda pair: pair[0].source)
         stretches = chain.from_iterable(cut_stretches(number, group, self.model) for number, group in by_source)
+        write = writer_of(style, self.model.alphabet, self.model.text, self.decoder.hotword_spellings)
         for number, group in groupby(self._decoded(stretches, progress), key=lambda pair: pair[0].source):
             parts: list[tuple[Stretch, Transcript | None]] = []
-            for segment in stream_segments(placed_parts(group, parts, self.model)):
+            words: list[Word] = []
+            for segment in stream_segments(write(placed_parts(group, parts, self.model))):
+                words += segment.words
                 if on_segment:
                     on_segment(number, segment)
-            yield join_stretches(parts, self.model)
+            transcript = join_stretches(parts, self.model)
+            is_written = isinstance(transcript, Transcript) and any(word.spoken for word in words)
+            yield with_readable_words(transcript, words) if is_written else transcript  # type: ignore[arg-type]
 
     def log_probs(self, source: Source, *, channel: int | None = None, track: int | None = None) -> Emission:
         """(T, V) float32 natural log-probabilities of one recording of any length, without cutting it.

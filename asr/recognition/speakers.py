@@ -90,12 +90,13 @@ def join_channels(transcripts: Sequence[Transcript]) -> Transcript:
         segments += find_segments(transcript.text, words)
     segments.sort(key=lambda segment: segment.start)
     text = join_texts(segment.text for segment in segments)
+    raw_text = join_texts(transcript.raw_text for transcript in transcripts)
     score = sum(transcript.hypotheses[0].score for transcript in transcripts)
     return replace(
         transcripts[0],
         text=text,
         words=tuple(word for segment in segments for word in segment.words),
-        hypotheses=(Hypothesis(text=text, score=score, tokens=(), spans=()),),
+        hypotheses=(Hypothesis(text=raw_text, score=score, tokens=(), spans=()),),
     )
 
 

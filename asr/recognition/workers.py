@@ -54,7 +54,7 @@ def transcribe_in_processes(
         sources: as for the `results` of the worker, without open files, which cannot be sent to another process.
         processes: how many, at most; the calling script needs its `if __name__ == "__main__"`.
         progress: called with the seconds of sound of each finished chunk.
-        sound: channel, track and max_input_bytes as for `Recognizer.transcribe`.
+        sound: channel, track, max_input_bytes and style as for `Recognizer.transcribe`.
     Raises:
         AsrError, OSError: raised by `make`.
         WorkerDied: a process did not survive `make`.

@@ -299,7 +299,7 @@ def _range(match: re.Match[str]) -> str:
 
 
 def _is_year(digits: str) -> bool:
-    return len(digits) == 4 and "1010" <= digits <= "2099"
+    return len(digits) == 4 and digits.isdecimal() and "1010" <= digits <= "2099"
 
 
 def _alone(digits: str) -> str:

@@ -10,6 +10,7 @@ from statistics import fmean
 from asr.text.transcript import Word, join_texts
 
 PAUSE = 0.5  # seconds without a word, which end a segment
+READABLE_PAUSE = 2.0  # the same in a text with marks, whose sentences end at these
 LONGEST_SEGMENT, SHORTEST_PART = 15.0, 5.0  # seconds; a longer one is cut at its longest pause, not before the fifth
 
 _SENTENCE_END = re.compile(r"[.!?…。！？]+[\"'”’»)\]]*$")
@@ -52,9 +53,10 @@ class TextSegment:
 def find_segments(text: str, words: Sequence[Word]) -> list[TextSegment]:
     """The segments of a text with its words: in order, each word in one of them.
 
-    A segment ends at the end of a sentence, at a pause of half a second, and where the speaker changes. A segment of
-    more than 15 seconds ends at the longest pause after its fifth second. Later words change nothing: the segments of
-    a beginning are those of the whole, except for the last.
+    A segment ends at the end of a sentence, at a pause of half a second (of two seconds in readable text, whose
+    sentences have marks), and where the speaker changes. A segment of more than 15 seconds ends at the longest pause
+    after its fifth second. Later words change nothing: the segments of a beginning are those of the whole, except for
+    the last.
 
     Args:
         text: with the words in order.
@@ -91,7 +93,8 @@ def stream_segments(parts: Iterable[tuple[str, Sequence[Word], float]]) -> Itera
     for part_text, part_words, end in parts:
         text, words = join_texts([text, part_text]), (*words, *part_words)
         segments = find_segments(text, words)
-        is_open = bool(segments) and end - segments[-1].end < PAUSE  # the next part may continue the last one
+        # The next part may continue the last segment.
+        is_open = bool(segments) and end - segments[-1].end < _pause_after(segments[-1].words[-1])
         yield from segments[:-1] if is_open else segments
         text, words = (segments[-1].text, segments[-1].words) if is_open else ("", ())
     yield from find_segments(text, words)
@@ -109,6 +112,11 @@ def _last_of_turn(words: Sequence[Word], first: int) -> int:
     return next(changes, len(words)) - 1
 
 
+def _pause_after(word: Word) -> float:
+    """Seconds without a word that end a segment after this word."""
+    return READABLE_PAUSE if word.spoken else PAUSE
+
+
 def _last_word(words: Sequence[Word], first: int) -> int:
     """The last word of the segment that begins with the word `first`."""
     start = words[first].start
@@ -116,7 +124,7 @@ def _last_word(words: Sequence[Word], first: int) -> int:
     for index in range(first, len(words) - 1):
         word, following = words[index], words[index + 1]
         gap = following.start - word.end
-        if gap >= PAUSE or word.speaker != following.speaker or is_sentence_end(word.text, following.text):
+        if gap >= _pause_after(word) or word.speaker != following.speaker or is_sentence_end(word.text, following.text):
             return index
         if gap >= longest or word.end < start + SHORTEST_PART:
             best, longest = index, gap

@@ -65,6 +65,8 @@ class Word:
         confidence: 0 .. 1.
         timeline: of the recording.
         speaker: a name; empty if unknown.
+        spoken: of a readable word, the words that the model emitted: $25 is TWENTY FIVE DOLLARS. Empty if it is one of
+            them itself.
     Raises:
         InputError: a value is not as above.
     """
@@ -75,6 +77,7 @@ class Word:
     confidence: float
     timeline: Timeline = field(repr=False)
     speaker: str = ""
+    spoken: tuple[Word, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.text.split() != [self.text]:
@@ -152,7 +155,7 @@ class Transcript:
     """The text of a recording, its words with their times, and the hypotheses.
 
     Args:
-        text: the words in order, with the spaces of the language between them.
+        text: the words in order, with the spaces of the language between them; readable, or as the model emits them.
         words: in order of time, without overlap, within the recording; `find_words` defines words. Those of different
             speakers may overlap.
         hypotheses: best first; at least one, with an empty text if nothing was said.
@@ -203,6 +206,25 @@ class Transcript:
         """Length of the recording."""
         return self.timeline.duration_seconds
 
+    @property
+    def raw_text(self) -> str:
+        """The text as the model emitted it; the same as `text`, unless this is readable."""
+        return join_texts(word.text for word in self.raw_words) if self.is_readable else self.text
+
+    @property
+    def raw_words(self) -> tuple[Word, ...]:
+        """The words as the model emitted them, with the speakers of `words`."""
+        return tuple(
+            replace(spoken, speaker=word.speaker) if spoken is not word else word
+            for word in self.words
+            for spoken in word.spoken or (word,)
+        )
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the words are readable ones, with the spoken words of each."""
+        return any(word.spoken for word in self.words)
+
 
 def find_words(text: str) -> Iterator[tuple[int, int]]:
     """The [start, end) of each word of a text, in characters. Words are separated by spaces.
@@ -247,8 +269,7 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
                 f"all pieces must have frames of {timeline.frame_seconds} s; one has {piece.timeline.frame_seconds} s"
             )
         for word in piece.words:
-            start_frame, end_frame = word.start_frame + offset, word.end_frame + offset
-            words.append(replace(word, start_frame=start_frame, end_frame=end_frame, timeline=timeline))
+            words.append(_moved(word, offset, timeline))
         tokens += piece.hypotheses[0].tokens
         spans += ((start + offset, end + offset) for start, end in piece.hypotheses[0].spans)
         for hotword in piece.hypotheses[0].hotwords:
@@ -277,6 +298,28 @@ def join_transcripts(transcripts: Sequence[Transcript], offsets: Sequence[int], 
         model=first.model if first else "",
         options=first.options if first else {},
     )
+
+
+def _moved(word: Word, offset: int, timeline: Timeline) -> Word:
+    """The word so many frames later, on another timeline."""
+    return replace(
+        word,
+        start_frame=word.start_frame + offset,
+        end_frame=word.end_frame + offset,
+        timeline=timeline,
+        spoken=tuple(_moved(spoken, offset, timeline) for spoken in word.spoken),
+    )
+
+
+def with_readable_words(transcript: Transcript, words: Iterable[Word]) -> Transcript:
+    """The transcript with readable words in place of those that the model emitted.
+
+    Args:
+        transcript: as from the decoder; its hypotheses stay.
+        words: for all its words, in frames of the same recording.
+    """
+    written = tuple(_moved(word, 0, transcript.timeline) for word in words)
+    return replace(transcript, text=" ".join(word.text for word in written), words=written)
 
 
 def _sum(scores: Sequence[float | None]) -> float | None:

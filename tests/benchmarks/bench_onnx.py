@@ -75,7 +75,7 @@ def report(name: str, folder: Path, sounds: list[np.ndarray], rounds: int) -> No
     theirs: Any = onnx_asr.load_model("nemo-conformer-ctc", folder, sess_options=options)
     ours = asr.load(folder, device="cpu", decoding={"beam_width": 1})
     recognizers: dict[str, Callable[[np.ndarray], str]] = {
-        "asr": lambda sound: ours.transcribe((sound, SAMPLE_RATE)).text,
+        "asr": lambda sound: ours.transcribe((sound, SAMPLE_RATE)).raw_text,
         "onnx-asr": lambda sound: " ".join(theirs.recognize(sound, sample_rate=SAMPLE_RATE).split()),
     }
     texts = {who: [recognize(sound) for sound in sounds] for who, recognize in recognizers.items()}

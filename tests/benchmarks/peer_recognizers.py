@@ -38,7 +38,7 @@ def load_asr(model: str, decoding: str) -> Recognize:
     recognizer = asr.load(model or None, device="cpu", decoding=DECODINGS[decoding])
 
     def recognize(sound: bytes) -> str:
-        return recognizer.transcribe((np.frombuffer(sound, dtype="<i2"), SAMPLE_RATE)).text
+        return recognizer.transcribe((np.frombuffer(sound, dtype="<i2"), SAMPLE_RATE)).raw_text
 
     return recognize
 

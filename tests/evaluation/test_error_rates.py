@@ -27,7 +27,8 @@ class Parrot:
         self.texts = texts
         self.heard: list[np.ndarray] = []
 
-    def results(self, sources):
+    def results(self, sources, *, style):
+        assert style == "raw"  # what the model emits is scored
         for text, (waveform, rate) in zip(self.texts, sources, strict=True):
             assert rate == RATE
             self.heard.append(waveform)

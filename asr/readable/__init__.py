@@ -1,0 +1,1 @@
+"""Readable text from what a model emits: marks, capitals, and numbers in digits."""

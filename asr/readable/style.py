@@ -1,0 +1,45 @@
+"""Which models have a readable style, and the function that writes their words in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Literal
+
+from asr.text.alphabet import Alphabet
+from asr.text.normalization import TextOptions
+from asr.text.subwords import Subwords
+
+if TYPE_CHECKING:  # this loads NumPy, which the options do not need
+    from asr.readable.writing import Part
+
+Style = Literal["raw", "readable"]
+
+Writer = Callable[[Iterable["Part"]], Iterable["Part"]]
+
+
+def writer_of(
+    style: Style, alphabet: Alphabet | Subwords, text: TextOptions, hotwords: Mapping[tuple[str, ...], str]
+) -> Writer:
+    """What writes the words of a model in a style; raw words stay, and those of models that are not `is_english`.
+
+    Args:
+        alphabet, text: of the model.
+        hotwords: the user's spelling of words, by the words in lower case.
+    """
+    if style == "raw" or not is_english(alphabet, text):
+        return lambda parts: parts
+    from asr.readable.punctuator import english_punctuator
+    from asr.readable.writing import write_words
+
+    return partial(write_words, punctuator=english_punctuator(), hotwords=hotwords)
+
+
+def is_english(alphabet: Alphabet | Subwords, text: TextOptions) -> bool:
+    """Whether a model writes English sentences in A to Z and apostrophes only.
+
+    A model without an apostrophe, such as `an4`, is for words and letters, not for sentences.
+    """
+    characters = set(alphabet.alphabet.characters if isinstance(alphabet, Subwords) else alphabet.characters)
+    return text.language == "en" and characters - {" ", "-"} == {*ascii_uppercase, "'"}
