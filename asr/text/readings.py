@@ -79,7 +79,7 @@ def _numbers(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int,
         while at < len(places) and places[at][0] < spans[index][1]:
             start, end, reading = places[at]
             pieces += [text[position:start], reading]
-            position = max(position, end)
+            position = end
             while index + 1 < len(spans) and spans[index][1] < end:
                 index += 1
             at += 1

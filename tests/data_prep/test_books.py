@@ -111,6 +111,7 @@ def test_a_standard_ebook_gives_the_paragraphs_of_the_body_matter_in_reading_ord
     "text, problem",
     [
         (TEI[:300], r"must be XML, but is not"),
+        (5000 * "<p>" + 5000 * "</p>", r"must have elements at most 100 deep, but has deeper ones"),
         ("<html/>", r"must be TEI with a titleStmt and a body, but is not"),
         (TEI.replace("<body>", "<group>").replace("</body>", "</group>"), r"must be TEI with a titleStmt and a body"),
         (TEI.replace("<p>", "<q>").replace("</p>", "</q>"), r"must have a title and paragraphs, but has not"),

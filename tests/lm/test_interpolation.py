@@ -100,6 +100,14 @@ def test_one_model_with_all_the_weight_is_itself() -> None:
         assert np.allclose(alone.score(sentence.split()), general.score(sentence.split()), atol=1e-4)
 
 
+def test_the_beginning_is_never_predicted_whatever_a_file_says(tmp_path) -> None:
+    (tmp_path / "a.arpa").write_text(
+        "\\data\\\nngram 1=4\n\n\\1-grams:\n-0.5\t<unk>\n0\t<s>\n-0.5\t</s>\n-0.5\tcat\n\n\\end\\\n"
+    )
+    mixed = interpolate([NgramModel.read(tmp_path / "a.arpa"), estimate(GENERAL)], [0.5, 0.5])
+    assert mixed.tables.log_probs[1 + mixed.vocabulary[START]] == pytest.approx(-99 * np.log(10))
+
+
 def test_the_perplexity_of_a_sum_is_that_of_the_new_model_where_nothing_backs_off() -> None:
     models = [estimate(GENERAL), estimate(SPECIAL)]
     sentences = [sentence.split() for sentence in GENERAL + SPECIAL]

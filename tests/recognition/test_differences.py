@@ -86,23 +86,11 @@ def test_a_passage_in_the_place_of_another_is_misheard():
 
 
 def test_a_passage_in_the_place_of_a_shorter_one_is_misheard_too():
-    text = [
-        "THE",
-        "CAT",
-        "SAT",
-        "XYLOPHONE",
-        "ZUCCHINI",
-        "QUAGMIRE",
-        "JUKEBOXES",
-        "WIZARDRY",
-        "BUZZWORDS",
-        "ON",
-        "THE",
-        "MAT",
-    ]
-    heard = ["THE", "CAT", "SAT", "ARENA", "LENTIL", "TEAROOM", "MOTEL", "RETINA", "ON", "THE", "MAT"]
+    first, last = ["THE", "CAT", "SAT"], ["ON", "THE", "MAT"]
+    text = [*first, "XYLOPHONE", "ZUCCHINI", "QUAGMIRE", "JUKEBOXES", "WIZARDRY", "BUZZWORDS", *last]
+    heard = [*first, "ARENA", "LENTIL", "TEAROOM", "MOTEL", "RETINA", *last]
     assert find_differences(text, heard) == find_differences(heard, text) == []
-    assert find_differences(text, [*heard[:3], *heard[-3:]]) == [Difference(3, 9, 3, 3)]
+    assert find_differences(text, first + last) == [Difference(3, 9, 3, 3)]
 
 
 def test_few_words_are_no_passage():

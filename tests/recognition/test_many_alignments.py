@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -168,6 +169,15 @@ def test_a_text_of_another_recording_is_doubted(run, corpus, options):
     status, out, errors = run(corpus, "--output", options.output.with_name("strict"), "--strict")
     assert status == 1 and not (options.output.with_name("strict") / "b.ctm").exists()
     assert errors[-2].startswith(f"asr-align: error: {corpus}/b.wav: mean score 0.0")
+
+
+def test_a_resumed_run_joins_the_same_manifest(corpus, options):
+    options = replace(options, format="manifest")
+    results = list(align_files(corpus, options))
+    joined = gzip.decompress((options.output / JOINED).read_bytes())
+    results[0].files[0].unlink()  # this recording is now the last one
+    assert [result.skipped for result in align_files(corpus, options)] == [True] * (len(results) - 1) + [False]
+    assert gzip.decompress((options.output / JOINED).read_bytes()) == joined
 
 
 def test_the_manifest_of_a_sound_that_training_cannot_read_is_refused(run, corpus, options):
