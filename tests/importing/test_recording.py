@@ -162,6 +162,10 @@ def test_blocks_of_the_system_are_recorded(monkeypatch) -> None:
         pass
     assert np.concatenate(blocks).tolist() == [0.5] * 4 + [1.0] * 2
 
+    sound = SystemMicrophone().blocks()  # the same, as it is recorded
+    assert next(sound).tolist() == [0.5] * 4
+    sound.close()
+
 
 def test_the_command_needs_a_terminal(tmp_path: Path, capsys) -> None:
     assert main(["record", "--output", str(tmp_path / "a")]) == 2
