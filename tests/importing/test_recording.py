@@ -162,6 +162,10 @@ def test_blocks_of_the_system_are_recorded(monkeypatch) -> None:
         pass
     assert np.concatenate(blocks).tolist() == [0.5] * 4 + [1.0] * 2
 
+    sound = SystemMicrophone().blocks()  # the same, as it is recorded
+    assert next(sound).tolist() == [0.5] * 4
+    sound.close()
+
 
 def test_a_microphone_that_fails_is_one_sentence(monkeypatch) -> None:
     class Failure(Exception):
