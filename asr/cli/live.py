@@ -50,7 +50,7 @@ def transcribe_live(args: argparse.Namespace, blocks: RatedBlocks, show: Callabl
     line = OpenLine(shown=show_progress(args))
     if not line.shown and not hasattr(args, "step"):
         options = replace(options, step=UNSEEN_STEP)
-    stream = recognizer.stream(options)
+    stream = recognizer.stream(options, style=args.style)
     num_shown = 0
 
     def tell(update: StreamUpdate) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
@@ -13,10 +13,12 @@ from asr.text.subwords import Subwords
 
 if TYPE_CHECKING:  # this loads NumPy, which the options do not need
     from asr.readable.writing import Part
+    from asr.text.transcript import Word
 
 Style = Literal["raw", "readable"]
 
 Writer = Callable[[Iterable["Part"]], Iterable["Part"]]
+LiveWriter = Callable[[Sequence["Word"], float], "list[Word]"]  # words of a segment, and its end in seconds
 
 
 def writer_of(
@@ -34,6 +36,18 @@ def writer_of(
     from asr.readable.writing import write_words
 
     return partial(write_words, punctuator=english_punctuator(), hotwords=hotwords)
+
+
+def live_writer_of(
+    style: Style, alphabet: Alphabet | Subwords, text: TextOptions, hotwords: Mapping[tuple[str, ...], str]
+) -> LiveWriter | None:
+    """As `writer_of`, for the segments of a live stream, each as soon as it ends; None where the words stay."""
+    if style == "raw" or not is_english(alphabet, text):
+        return None
+    from asr.readable.punctuator import english_punctuator
+    from asr.readable.writing import write_live_words
+
+    return partial(write_live_words, context=[], punctuator=english_punctuator(), hotwords=hotwords)
 
 
 def is_english(alphabet: Alphabet | Subwords, text: TextOptions) -> bool:

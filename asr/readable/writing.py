@@ -54,6 +54,24 @@ def write_words(
     yield " ".join(word.text for word in written), written, end
 
 
+def write_live_words(
+    words: Sequence[Word],
+    end: float,
+    context: list[MarkedWord],
+    punctuator: Punctuator,
+    hotwords: Mapping[tuple[str, ...], str],
+) -> list[Word]:
+    """Readable words for a segment of live sound, all of them final at once: what follows is not known yet.
+
+    Args:
+        end: of the segment, in seconds.
+        context: of the segments before; this one is added.
+        hotwords: as for `write_words`.
+    """
+    written, _ = _written(words, context, len(words), end, punctuator, hotwords)
+    return written
+
+
 def write_text(text: str, punctuator: Punctuator) -> str:
     """A text of spoken words, of which no times are known, in readable words."""
     marked = _ended(punctuator.mark(text.split()))

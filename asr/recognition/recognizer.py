@@ -150,7 +150,7 @@ class Recognizer:
         if error := parts[-1][0].error:
             raise error
 
-    def stream(self, options: StreamOptions | None = None) -> Stream:
+    def stream(self, options: StreamOptions | None = None, *, style: Style = "readable") -> Stream:
         """A stream of live sound, which gives text as it is spoken; one for each speaker.
 
             stream = recognizer.stream()
@@ -159,8 +159,9 @@ class Recognizer:
 
         Args:
             options: None means the defaults.
+            style: as for `transcribe`.
         """
-        return Stream(self, options)
+        return Stream(self, options, style=style)
 
     def transcribe_many(
         self,

@@ -23,6 +23,7 @@ from asr.audio.live_sound import LiveSound
 from asr.audio.silence_level import SilenceLevel
 from asr.decoding.open_text import finish_text
 from asr.errors import InputError
+from asr.readable.style import Style, live_writer_of
 from asr.recognition.pieces import CONTEXT
 from asr.recognition.stream_options import StreamOptions
 from asr.recognition.stretches import Emission, quietest_frame
@@ -51,8 +52,9 @@ class StreamUpdate:
     Args:
         segments: sentences, or what was spoken between pauses, that became final since the update before; they never
             change. Their times are seconds from the start of the stream. They replace the open utterance that earlier
-            updates showed, and begin with its stable words.
-        stable: the first words of the open utterance; later updates only add to them. Empty if nobody speaks.
+            updates showed, and begin with its stable words; in readable style, with marks, capitals and figures.
+        stable: the first words of the open utterance; later updates only add to them. Empty if nobody speaks. In
+            readable style they are in lower case.
         unstable: the words after them, which may change.
     """
 
@@ -80,10 +82,11 @@ class Stream:
     sound.
     """
 
-    def __init__(self, recognizer: Recognizer, options: StreamOptions | None = None):
+    def __init__(self, recognizer: Recognizer, options: StreamOptions | None = None, *, style: Style = "readable"):
         self.options = options or StreamOptions()
         self.recognizer = recognizer
         model = recognizer.model
+        self._write = live_writer_of(style, model.alphabet, model.text, recognizer.decoder.hotword_spellings)
         self._sound = LiveSound(model.sample_rate)
         self._finished = False
         labels = model.alphabet
@@ -144,6 +147,8 @@ class Stream:
         if self._update is None:
             stable = self._opened.stable if self._heard else ""
             unstable = self._opened.unstable(self._tail) if self._heard else ""
+            if self._write:
+                stable, unstable = stable.lower(), unstable.lower()
             self._update = StreamUpdate(stable=stable, unstable=unstable)
         update = StreamUpdate(
             segments=tuple(self._segments), stable=self._update.stable, unstable=self._update.unstable
@@ -251,7 +256,11 @@ class Stream:
         end = self._start * model.frame_seconds + transcript.duration_seconds
         timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=end)
         words = join_transcripts([transcript], [self._start], timeline=timeline).words
-        self._segments += find_segments(transcript.text, words)
+        if self._write:
+            written = self._write(words, end)
+            self._segments += find_segments(" ".join(word.text for word in written), written)
+        else:
+            self._segments += find_segments(transcript.text, words)
 
     def _rests(self) -> bool:
         """Whether the model need not compute yet: nobody speaks, and nothing is louder than the silence before."""

@@ -88,3 +88,17 @@ def test_several_processes_have_the_style_too(tmp_path: Path) -> None:
 def test_there_are_two_styles() -> None:
     with pytest.raises(asr.ConfigError, match="style must be"):
         asr.TranscribeOptions(style="pretty")  # type: ignore[arg-type]
+
+
+def test_live_sound_is_readable_when_a_segment_ends(english: asr.Recognizer) -> None:
+    waveform = read_audio(SOUND, sample_rate=16000)
+    for style, text, open_text in (("readable", READABLE, RAW.lower()), ("raw", RAW, RAW)):
+        stream = english.stream(style=style)  # type: ignore[arg-type]
+        update = stream.accept(waveform)
+        assert update.text and open_text.startswith(update.text[:9])
+        (segment,) = stream.finish().segments
+        assert segment.text == text
+        assert [(word.start, word.end) for word in segment.words] == [
+            (word.start, word.end)
+            for word in english.transcribe(SOUND, style=style).words  # type: ignore[arg-type]
+        ]

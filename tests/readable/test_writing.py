@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asr.readable.marked_text import MarkedWord, marked_words
-from asr.readable.writing import AHEAD, SILENCE, write_text, write_words
+from asr.readable.writing import AHEAD, SILENCE, write_live_words, write_text, write_words
 from asr.text.segments import find_segments, stream_segments
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, with_readable_words
 
@@ -130,3 +130,16 @@ def test_the_raw_transcript_is_inside_the_readable_one() -> None:
 def test_nothing_was_said() -> None:
     assert [part[0] for part in write_words([("", [], 3.0), ("", [], 9.0)], Planted())] == ["", "", ""]  # type: ignore[arg-type]
     assert write_text("", Planted()) == ""  # type: ignore[arg-type]
+
+
+def test_live_segments_are_written_at_once_with_the_words_before_them_in_view() -> None:
+    words, context, place = words_of(TEXT), [], 0
+    texts = []
+    for size in (5, 12, 9, len(words)):
+        segment = words[place : place + size]
+        place += len(segment)
+        written = write_live_words(segment, segment[-1].end + 0.3, context, Planted(), {})
+        assert [word for each in written for word in each.spoken] == segment
+        texts += [word.text for word in written]
+    assert " ".join(texts) == WRITTEN
+    assert write_live_words([], 300.0, context, Planted(), {}) == []
