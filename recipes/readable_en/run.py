@@ -37,7 +37,9 @@ SEED = 1
 FIELDS = ("words", "marks", "cases", "starts")
 DEV, TEST = ("novels_dev", "everyday_dev"), ("novels_test", "everyday_test")
 SETS = ("novels", "everyday", *DEV, *TEST)
-CORPUS = "English books out of copyright; Common Voice and Tatoeba sentences, dialogues and speeches"
+CORPUS = (
+    "English books out of copyright; Common Voice and Tatoeba sentences, dialogues, speeches; embeddings of english-lm"
+)
 LICENCE = (
     "public domain (books, speeches), CC0 (Common Voice), CC BY 4.0 (NLU-Evaluation-Data, Taskmaster-4), 3.0 "
     "(CLINC150), 2.0 FR (Tatoeba), the terms of the ANC (MASC)"

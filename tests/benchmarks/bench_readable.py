@@ -98,18 +98,22 @@ def capitals(words: Sequence[MarkedWord]) -> list[MarkedWord]:
 
 
 def with_truecase(lines: Sequence[Sequence[MarkedWord]]) -> list[list[MarkedWord]] | None:
-    """Our marks with the case of the package truecase; None without it."""
+    """Our marks with the case of the package truecase, sentence by sentence; None without it."""
     try:
-        from truecase import get_true_case
+        from truecase import get_truecaser
     except ImportError:
         return None
-    cased = []
-    for line in by_network(lines):
-        text = " ".join(word.text.lower() + MARKS[word.mark] for word in line)
-        tokens = [token.strip(",.?!") for token in get_true_case(text).split()]
-        tokens = tokens if len(tokens) == len(line) else [word.text.lower() for word in line]
-        cased.append([MarkedWord(token, word.mark) for token, word in zip(tokens, line, strict=True)])
-    return cased
+    caser = get_truecaser()
+    marked = [word for line in by_network(lines) for word in line]
+    cased: list[MarkedWord] = []
+    sentence: list[MarkedWord] = []
+    for place, word in enumerate(marked):
+        sentence.append(word)
+        if word.mark == PERIOD or place + 1 == len(marked):
+            tokens = caser.get_true_case_from_tokens([each.text.lower() for each in sentence])
+            cased += [MarkedWord(token, each.mark) for token, each in zip(tokens, sentence, strict=True)]
+            sentence = []
+    return cut(cased, lines)
 
 
 def cut(words: list[MarkedWord], lines: Sequence[Sequence[MarkedWord]]) -> list[list[MarkedWord]]:
