@@ -106,15 +106,11 @@ examples:
   asr-transcribe talk.mp3 --verbose
   asr-transcribe talk.mp3 --format srt > talk.srt
   asr-transcribe talk.mp3 --format ass --highlight-words > talk.ass
-  asr-transcribe --check-subtitles talk.srt --reading-speed 17
   asr-transcribe talk.wav --plot talk.png
   asr-transcribe talk.wav --explain --hotwords OCTOBER
   asr-transcribe recordings/ --format txt,json --output transcripts/
-  asr-transcribe archive/ --output texts/ --nproc 8 --resume
   asr-transcribe s3://bucket/calls --output texts/ --nproc 8 --resume
-  sox talk.wav -t wav - trim 0 10 | asr-transcribe -
   asr-transcribe --live
-  arecord -f S16_LE -r 16000 | asr-transcribe -
   ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | asr-transcribe - --raw-rate 16000
   asr-transcribe recordings/ | grep -i hello
 """
@@ -168,8 +164,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         "--style",
         choices=get_args(get_type_hints(TranscribeOptions)["style"]),
         default=TranscribeOptions.style,
-        help="readable: marks, capitals and figures, for English in A to Z and apostrophes; raw: as the model emits it "
-        "(default: %(default)s)",
+        help="write marks, capitals and figures (English), or not",
     )
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
     parser.add_argument(

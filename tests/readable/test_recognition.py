@@ -97,7 +97,7 @@ def test_live_sound_is_readable_when_a_segment_ends(english: asr.Recognizer) -> 
         update = stream.accept(waveform)
         assert update.text and open_text.startswith(update.text[:9])
         (segment,) = stream.finish().segments
-        assert segment.text == text
+        assert segment.text.rstrip(".,") == text.rstrip(".")  # whether the sentence goes on is not known yet
         assert [(word.start, word.end) for word in segment.words] == [
             (word.start, word.end)
             for word in english.transcribe(SOUND, style=style).words  # type: ignore[arg-type]
