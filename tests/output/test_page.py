@@ -6,12 +6,21 @@ import base64
 import html
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+import soundfile
+
+import asr
 from asr.output.formats import transcript_cues
 from asr.output.page import to_page
 from asr.output.subtitles import SubtitleOptions
+from tests.browser import browsing, needs_chromium
 from tests.output.test_formats import EMPTY, speak
 
 EVIL = "</script><img"
@@ -84,3 +93,42 @@ def test_speakers_are_names_without_a_time():
 
 def test_of_nothing_said_there_is_a_page():
     assert not [tag for tag, _ in read(to_page(EMPTY, b"")).tags if tag == "li"]
+
+
+@pytest.fixture(scope="module")
+def browse() -> Iterator[Any]:
+    with browsing() as open_page:
+        yield open_page
+
+
+@needs_chromium
+def test_a_browser_plays_lights_words_and_saves_what_was_edited(browse, tmp_path):
+    transcript = replace(speak("ONE TWO THREE FOUR", frames_a_word=25), name="numbers")
+    seconds = transcript.words[-1].end + 1
+    soundfile.write(tmp_path / "sound.mp3", np.zeros(round(seconds * 16_000)), 16_000, format="MP3")
+    (tmp_path / "numbers.html").write_text(to_page(transcript, (tmp_path / "sound.mp3").read_bytes()))
+    page, problems = browse((tmp_path / "numbers.html").as_uri())
+    words = page.locator(".w")
+    assert words.all_inner_texts() == ["ONE", "TWO", "THREE", "FOUR"]
+    third = transcript.words[2]
+    words.nth(2).click()
+    page.wait_for_function("document.querySelector('.w.now')")
+    assert page.locator(".w.now").all_inner_texts() == ["THREE"]
+    assert page.evaluate("sound.currentTime") == pytest.approx(third.start, abs=0.01)
+    page.keyboard.press("Control+Backspace")
+    assert page.evaluate("sound.currentTime") == pytest.approx(max(third.start - 3, 0), abs=0.01)
+
+    def saved(button: str) -> str:
+        with page.expect_download() as download:
+            page.click(f"#{button}")
+        return Path(download.value.path()).read_text(encoding="utf-8")
+
+    assert saved("srt") == asr.to_srt(transcript)
+    words.nth(3).click()
+    page.keyboard.press("End")
+    page.keyboard.type(" five")
+    assert saved("text") == "ONE TWO THREE FOUR five\n"
+    assert "FOUR five" in saved("srt")
+    edited = saved("page")
+    assert "FOUR five" in edited and 'class="w now"' not in edited
+    assert not problems

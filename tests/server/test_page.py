@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,10 +14,8 @@ import pytest
 import soundfile
 
 from asr.importing.subtitles import read_cues
+from tests.browser import browsing, needs_chromium
 from tests.server.conftest import MERCHANT, Server, serving
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
 
 class Tags(HTMLParser):
@@ -55,30 +52,12 @@ def test_every_control_has_a_name(server: Server):
 @pytest.fixture(scope="module")
 def browse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Opens pages in Chromium, whose microphone plays the recording once."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Chromium driver is installed")
     sound = tmp_path_factory.mktemp("microphone") / "merchant.wav"
     samples, rate = soundfile.read(MERCHANT, dtype="int16")
     soundfile.write(sound, samples, rate)
-    flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=[*flags, f"--use-file-for-fake-audio-capture={sound}%noloop"]
-        )
-
-        def open_page(url: str, **options: Any) -> tuple[Any, list[str]]:
-            page, problems = browser.new_page(**options), []
-            page.set_default_timeout(60_000)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("console", lambda message: message.type == "error" and problems.append(message.text))
-            page.on(
-                "request",
-                lambda request: request.url.startswith((url, "blob:", "data:")) or problems.append(request.url),
-            )
-            page.goto(url)
-            return page, problems
-
+    flags = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    with browsing(*flags, f"--use-file-for-fake-audio-capture={sound}%noloop") as open_page:
         yield open_page
-        browser.close()
 
 
 @needs_chromium
