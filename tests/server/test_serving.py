@@ -137,6 +137,9 @@ def test_an_address_of_another_machine():
 
 
 def test_what_a_client_does_not_read_is_dropped_by_the_system():
-    with listen(ServeOptions(port=0, patience=2.5)) as listener:
-        with socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
+    with (
+        listen(ServeOptions(port=0, patience=2.5)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
