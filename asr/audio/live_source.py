@@ -21,6 +21,7 @@ from asr.audio.waveform import mono_blocks
 from asr.errors import DataError
 
 _BYTES = 1 << 16  # that a block has at most: what a pipe holds
+_FORMAT_BYTES = 40  # of a `fmt ` chunk that matter
 _EXTENSIBLE = 0xFFFE  # the tag is then the beginning of a longer one
 _KINDS = {
     (1, 8): "u1",
@@ -91,17 +92,24 @@ def _stored_wav(pipe: io.BufferedReader, name: str | None) -> RatedBlocks:
         mark, size = struct.unpack("<4sI", head)
         if mark in _FORMS:
             pipe.read(4)  # WAVE
-        elif mark == b"fmt " and (stored := _format(pipe.read(size + size % 2))):
+        elif mark == b"fmt " and (stored := _format(pipe.read(min(size, _FORMAT_BYTES)))):
             rate, channels, kind = stored
+            _skip(pipe, size + size % 2 - min(size, _FORMAT_BYTES))
         elif mark == b"data" and kind:
             length = None if size == 0 or size >= _OPEN else size
             for block in _samples(pipe, length, kind=kind, channels=channels):
                 yield rate, block
             pipe.read(size % 2)
         elif is_chunk(mark):
-            pipe.read(size + size % 2)
+            _skip(pipe, size + size % 2)
         else:
             raise DataError(f"a chunk of a WAV file must come after its samples; {mark!r} is none", path=name)
+
+
+def _skip(pipe: io.BufferedReader, size: int) -> None:
+    """Read past so many bytes; a stated size may be gigabytes, so never at once."""
+    while size > 0 and (data := pipe.read(min(size, _BYTES))):
+        size -= len(data)
 
 
 def _format(chunk: bytes) -> tuple[int, int, str] | None:

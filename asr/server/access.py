@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import math
+import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -91,6 +93,12 @@ class Access:
     def _check(self, scope: Scope) -> None:
         """Raises: RequestError: another site's page sends the request, the token is wrong, or the upload too large."""
         headers, is_live = Headers(scope=scope), scope["type"] == "websocket"
+        if not _may_be_called(headers.get("host", ""), self._options):
+            raise RequestError(
+                403,
+                "the header Host must be localhost or an address; other names must be allowed with --hosts",
+                code="foreign_host",
+            )
         is_action = is_live or scope["method"] not in ("GET", "HEAD")
         if is_action and "origin" in headers and not _is_own(headers["origin"], headers.get("host", "")):
             raise RequestError(403, "pages of other sites may not use this server", code="foreign_origin")
@@ -200,7 +208,35 @@ def _too_many(message: str, seconds: float) -> RequestError:
 
 def _is_own(origin: str, host: str) -> bool:
     """Whether a page of this server sends the request."""
-    return origin.partition("://")[2].lower() == host.lower()
+    return host != "" and origin.partition("://")[2].lower() == host.lower()
+
+
+def _may_be_called(name: str, options: ServeOptions) -> bool:
+    """Whether no other site's page sends the request under its own name, which its owner points at this machine.
+
+    Such a page (DNS rebinding) has the right Origin, but no token, and its name is never an address. Programs that are
+    no browsers may leave Host out.
+    """
+    if options.token or not _is_this_machine(options.host) or not name:
+        return True
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::\d*)?", name.lower())
+    host = match[1].strip("[]").rstrip(".") if match else ""
+    return _is_address(host) or _is_this_machine(host) or host in map(str.lower, options.hosts)
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether only this machine can reach a server on a host; `localhost` is never another machine, by RFC 6761."""
+    if _is_address(host):
+        return ip_address(host).is_loopback
+    return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_token(headers: Headers, token: str) -> bool:

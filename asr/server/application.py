@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable
@@ -28,15 +29,15 @@ from asr.recognition.recognizer import Recognizer
 from asr.server import metrics, transcriptions
 from asr.server.access import TRANSCRIPTIONS, Access, error_response
 from asr.server.errors import RequestError
+from asr.server.forms import read_form
 from asr.server.live import hear_live
 from asr.server.options import ServeOptions
 from asr.server.sound import Sound, read_sound
 from asr.server.transcriptions import TranscriptionRequest
 from asr.server.workers import Job, Workers
 from asr.text.segments import TextSegment
-from asr.text.transcript import Transcript, join_texts
+from asr.text.transcript import join_texts
 
-_MOST_FIELDS, _FIELD_BYTES = 1_100, 2**16
 _THREADS = 2  # for live speech, and as many to decode uploads
 Value = TypeVar("Value")
 
@@ -138,12 +139,10 @@ class Application:
 
     async def _transcribe(self, request: Request) -> Response:
         """Read a request, recognise its sound, and answer."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-            raise RequestError(415, "the request must be a form: Content-Type: multipart/form-data")
-        async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES) as form:
+        async with read_form(request) as form:
             wanted = transcriptions.read_request(form, models=self.model_names, language=self.language)
             notes = await self._expect(wanted.hotwords)
-            sound = await self._read(wanted.file.file)
+            sound = await self._read(wanted.file.file, request)
         job = Job(sound=sound, hotwords=wanted.hotwords)
         if wanted.stream:
             return StreamingResponse(
@@ -171,20 +170,31 @@ class Application:
             raise RequestError(400, f"prompt: {error}", param="prompt") from error
         return notes
 
-    async def _read(self, file: BinaryIO) -> Sound:
+    async def _read(self, file: BinaryIO, request: Request) -> Sound:
         """The samples of an upload.
 
         Raises:
             RequestError: it is not sound, or too long.
+            ClientDisconnect: nobody waits for them; the thread is free for others at its next block.
         """
+        is_left = threading.Event()
 
         def read() -> Sound:
-            return read_sound(file, self.recognizer.model.sample_rate, max_seconds=self.options.max_seconds)
+            options = self.options
+            return read_sound(
+                file,
+                self.recognizer.model.sample_rate,
+                max_seconds=options.max_seconds,
+                work_seconds=options.upload_seconds,
+                is_left=is_left.is_set,
+            )
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoding, read)
+            return await _unless_gone(asyncio.get_running_loop().run_in_executor(self._decoding, read), request)
         except AsrError as error:
             raise RequestError(400, f"file {error}", param="file", code="invalid_file") from error
+        finally:
+            is_left.set()
 
     async def _events(self, job: Job, wanted: TranscriptionRequest) -> AsyncIterator[bytes]:
         """The server-sent events of a transcription: a delta for each segment, and the whole text."""
@@ -218,7 +228,7 @@ def _tell(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any], value: Any
         loop.call_soon_threadsafe(queue.put_nowait, value)
 
 
-async def _unless_gone(result: Awaitable[Transcript], request: Request) -> Transcript:
+async def _unless_gone(result: Awaitable[Value], request: Request) -> Value:
     """The result, unless the client goes first.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -89,10 +90,16 @@ class _Speaker:
         self._stream: Stream | None = None
         self._num_samples = 0
         self._begin = 0.0  # seconds of sound before the stream
+        self._came = time.monotonic()
 
     @property
     def seconds(self) -> float:
         return self._num_samples / self._config.sample_rate
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the sound, or the time that it took to come, has reached its limit."""
+        return max(self.seconds, time.monotonic() - self._came) > self._options.max_live_seconds
 
     async def configure(self, values: Any) -> None:
         """Take a configuration; it comes before the sound."""
@@ -192,12 +199,12 @@ async def _converse(websocket: WebSocket, speaker: _Speaker, options: ServeOptio
         WebSocketDisconnect: the client has gone.
     """
     while True:
+        if speaker.is_over:
+            raise _Ended(_TOO_MUCH, f"live speech must end within {options.max_live_seconds:g} s")
         message = await _next_message(websocket, options, closing)
         text = message.get("text")
         if text is None:
             await _send(websocket, options, await speaker.hear(message["bytes"]))
-            if speaker.seconds > options.max_live_seconds:
-                raise _Ended(_TOO_MUCH, f"live speech must end within {options.max_live_seconds:g} s")
             continue
         order = _order(text)
         if "config" in order:

@@ -33,6 +33,9 @@ class ServeOptions:
     host: str = option("127.0.0.1", "listen on this address; 0.0.0.0: on all, so that other machines reach the server")
     port: int = option(8000, "listen on this port; 0: on any free one", least=0, most=65535)
     token: str | None = option(None, "require this bearer token; better in the environment, as users see flags")
+    hosts: tuple[str, ...] = option(
+        (), "answer under these names too, such as a proxy passes on; needed on 127.0.0.1 without a token"
+    )
     model: str | None = option(None, "an embedded model, or the folder of a model, ours or anybody's")
     aliases: tuple[str, ...] = option(("whisper-1",), "accept these names of models too, for clients that fix a name")
     device: str = "auto"
@@ -47,7 +50,9 @@ class ServeOptions:
     max_seconds: float = option(3600.0, "refuse recordings of more than this many seconds", above=0, most=10**6)
     max_live_seconds: float = option(4 * 3600.0, "end live speech after this many seconds", above=0, most=10**6)
     patience: float = option(30.0, "give up on a client that is silent for this many seconds", above=0, most=3600)
-    upload_seconds: float = option(300.0, "give up on an upload after this many seconds", above=0, most=86400)
+    upload_seconds: float = option(
+        300.0, "give up on an upload, or on decoding it, after this many seconds", above=0, most=86400
+    )
     stop_seconds: float | None = option(
         None, "after SIGTERM, drop requests that are not answered within this many seconds; none: answer all", above=0
     )

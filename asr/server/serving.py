@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from asr.errors import ConfigError
 from asr.server.application import Application
@@ -21,6 +22,8 @@ from asr.server.notes import collecting
 from asr.server.options import ServeOptions
 
 _HEAD_BYTES = 2**15
+_ACCEPTED_AT_ONCE = 128  # connections, before those beyond the limit are closed again
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FAREWELL_SECONDS = 5.0  # for the last words of live speakers
 _QUIET_SECONDS = 0.2  # for requests that are on their way
 
@@ -33,6 +36,9 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.limit_concurrency and len(self.connections) > self.limit_concurrency:  # each holds a file descriptor
+            transport.write(_TOO_MANY)
+            transport.close()
         self._expect_head()
 
     def on_response_complete(self) -> None:
@@ -55,6 +61,31 @@ class _Protocol(H11Protocol):
         is_http = self in self.connections  # not upgraded to a WebSocket, nor closed
         if is_http and self.cycle is before and (before is None or before.response_complete):
             self.transport.close()
+
+
+class _LiveProtocol(WebSocketsSansIOProtocol):
+    """WebSockets to a client that must read: uvicorn's answers to pings would wait for it in memory without limit."""
+
+    patience = 30.0  # seconds
+    _stalled: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()
+        self._stalled = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        if not self.writable.is_set():
+            self.transport.pause_reading()
+        return message
 
 
 class _Server(uvicorn.Server):
@@ -103,11 +134,19 @@ def listen(options: ServeOptions) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server((options.host, options.port), family=family, backlog=options.max_connections)
+        listener = socket.create_server((options.host, options.port), family=family, backlog=options.max_connections)
     except socket.gaierror as error:
         raise ConfigError(f"host must be an address, not {options.host!r}: {error.strerror}", "host") from None
     except OSError as error:
         raise OSError(error.errno, os.strerror(error.errno or 0), f"{options.host}:{options.port}") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # ms; else an answer that nobody reads keeps its closed connection for ever
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(options.patience * 1000))
+    return listener
+
+
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    """Whether a message is worth the log; a broken text over a WebSocket would fill it with tracebacks."""
+    return not record.getMessage().startswith("Invalid UTF-8")
 
 
 def serve(application: Application, listener: socket.socket, *, ready: Callable[[], object]) -> bool:
@@ -126,6 +165,8 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
     config = uvicorn.Config(
         run,
         http=type("_Patient", (_Protocol,), {"patience": options.patience}),
+        ws=type("_PatientLive", (_LiveProtocol,), {"patience": options.patience}),
+        backlog=_ACCEPTED_AT_ONCE,
         lifespan="off",
         log_config=None,
         log_level="error",
@@ -148,6 +189,7 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
         await serving
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else clients fill the log
+    logging.getLogger("uvicorn.error").addFilter(_is_own_fault)
     with collecting():
         asyncio.run(main())
         is_done = not server.force_exit and application.access.num_cancelled == 0

@@ -30,7 +30,8 @@ _WITHOUT_EFFECT = ("temperature", "chunking_strategy")
 _LISTS = ("timestamp_granularities", "include", "keywords", "languages")
 _FIELDS = ("file", "model", "language", "prompt", "response_format", "stream", *_LISTS, *_WITHOUT_EFFECT)
 _PROMPT_CHARACTERS, _MOST_PHRASES = 8_192, 500
-_BETWEEN_PHRASES = re.compile(r"[,;\n\r，、；。]+|[.!?]+(?=\s|$)")
+# A match begins at the first mark of a run only: trying each would take quadratic time.
+_BETWEEN_PHRASES = re.compile(r"[,;\n\r，、；。]+|(?<![.!?])[.!?]+(?=\s|$)")
 _TEXTS = {"text": to_txt, "srt": to_srt, "vtt": to_vtt}
 
 

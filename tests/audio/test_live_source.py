@@ -122,3 +122,21 @@ def test_only_pipes_may_still_be_written(tmp_path):
     assert not is_pipe(io.BytesIO(b""))
     with piped(b"a", [1]) as pipe:
         assert is_pipe(pipe)
+
+
+def test_stated_sizes_of_chunks_are_not_taken_as_memory(samples, tmp_path):
+    class Largest(io.BufferedReader):
+        size = 0
+
+        def read(self, size=-1):
+            self.size = max(self.size, size)
+            return super().read(size)
+
+    content = wav(tmp_path / "a.wav", samples)
+    for mark in (b"LIST", b"fmt "):
+        body = content[20:36] if mark == b"fmt " else b""
+        chunk = mark + struct.pack("<I", 0xFFFF_FFF0) + body
+        pipe = Largest(io.BytesIO(content[:12] + chunk + bytes(10**6)))
+        with pytest.raises(DataError, match="holds no samples"):
+            list(wav_blocks(pipe))
+        assert 0 < pipe.size <= 2**16

@@ -223,3 +223,65 @@ def test_a_client_that_leaves_is_counted(strict):
     while not cut():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def few() -> Iterator[Server]:
+    with serving("--max-connections", "4", "--patience", "3", "--hosts", "Speech.example") as server:
+        yield server
+        assert not any("Traceback" in line for line in server.log), "".join(server.log)
+
+
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "[", "a b", "[::1"])
+def test_names_that_others_point_at_this_machine_are_refused(few, name):
+    host = name.format(port=few.port)
+    answer = post(few, excerpts(1)[0], Host=host, Origin=f"http://{host}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")
+    assert httpx.get(f"{few.url}/v1/models", headers={"Host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:80", "LOCALHOST.", "127.0.0.1", "[::1]:80", "10.1.2.3", "speech.example"])
+def test_names_of_this_machine(few, host):
+    assert httpx.get(f"{few.url}/v1/models", headers={"Host": host}).status_code == 200
+
+
+def test_a_program_may_leave_its_host_out_but_no_page(few):
+    head = "POST /v1/audio/transcriptions HTTP/1.0\nContent-Length: 0\n"
+    assert answer_of(raw(few, head + "\n"))[0] == 415
+    assert answer_of(raw(few, head + "Origin: null\n\n"))[0] == 403
+
+
+def test_a_token_protects_under_any_name(strict):
+    assert post(strict, excerpts(1)[0], Host="evil.example", Origin="http://evil.example").status_code == 200
+
+
+def test_connections_beyond_the_limit_are_closed_at_once(few):
+    begin = time.monotonic()
+    connections = [raw(few, "") for _ in range(12)]
+    for connection in connections[4:]:
+        assert connection.recv(100).startswith(b"HTTP/1.1 503 ")
+    assert time.monotonic() - begin < 2
+    for connection in connections:
+        connection.close()
+    time.sleep(0.2)
+    assert httpx.get(f"{few.url}/healthz").status_code == 200
+
+
+def field(name: str, text: bytes) -> bytes:
+    return b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), text)
+
+
+def test_only_the_file_may_be_large(few):
+    content = field("keywords", b"a" * 60_000) * 3 + b"--x--\r\n"
+    answer = httpx.post(f"{few.url}/v1/audio/transcriptions", content=content, headers={"Content-Type": FORM})
+    assert answer.status_code == 400
+    assert "its fields must have at most 131072 bytes in all" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "utf-16", "latin-1", '""'])
+def test_forms_in_other_charsets(few, charset):
+    content = field("prompt", b"a") + PART + excerpts(1)[0] + b"\r\n--x--\r\n"
+    for name, status in ((charset, 415), ("UTF-8", 200)):
+        headers = {"Content-Type": f"{FORM}; charset={name}"}
+        answer = httpx.post(f"{few.url}/v1/audio/transcriptions", content=content, headers=headers, timeout=30)
+        assert answer.status_code == status

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import socket
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -230,3 +233,55 @@ def test_a_speaker_gets_the_last_words_of_a_server_that_stops(speech):
         text, code = connected(server.live_url, talk)
         assert text and code == 1012
         assert server.process.wait(30) == 0
+
+
+def test_a_trickle_of_sound_does_not_keep_its_place():
+    async def trickle(websocket: Any) -> ConnectionClosed:
+        with pytest.raises(ConnectionClosed) as caught:
+            for _ in range(100):
+                await websocket.send(b"")
+                await websocket.recv()
+                await asyncio.sleep(0.1)
+        return caught.value
+
+    with serving("--max-live-seconds", "1") as server:
+        end = connected(server.live_url, trickle)
+    assert end.rcvd.code == 1008
+    assert end.rcvd.reason == "live speech must end within 1 s"
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def test_a_text_that_is_no_utf_8_leaves_the_log_alone():
+    with serving() as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+            connection.sendall(UPGRADE)
+            assert connection.recv(2**12).startswith(b"HTTP/1.1 101")
+            connection.sendall(b"\x81\x82\0\0\0\0\xff\xfe")
+            while block := connection.recv(2**12):
+                assert block[:4] == b"\x88\x02\x03\xef"  # closed with 1007
+        server.stop()
+    assert len(server.log) == 1
+
+
+def resident_bytes(process_id: int) -> int:
+    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_pings_whose_answers_nobody_reads():
+    pings = (b"\x89\xfd\0\0\0\0" + b"a" * 125) * 1_000
+    with serving("--patience", "2") as server:
+        before, begin = resident_bytes(server.process.pid), time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+            connection.sendall(UPGRADE)
+            assert connection.recv(12) == b"HTTP/1.1 101"
+            with pytest.raises(ConnectionError):
+                for _ in range(1_000):
+                    connection.sendall(pings)
+        assert time.monotonic() - begin < 15
+        assert resident_bytes(server.process.pid) - before < 30 * 2**20
+        assert "asr_live_speakers 0" in httpx.get(f"{server.url}/metrics").text

@@ -31,7 +31,7 @@ def test_no_option_has_two_meanings():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("port = 'x'", "port must be int, not 'x'"),
+        ("port = 'x'", "port must be a whole number, not 'x'"),
         ("port = 70000", "port must be between 0 and 65535, not 70000"),
         ("prot = 1", "unknown option 'prot'; known are"),
         ("[decoding]\nbeam_width = 2", "unknown option 'decoding'"),

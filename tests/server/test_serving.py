@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from asr.server.options import ServeOptions
+from asr.server.serving import listen
 from tests.server.conftest import MERCHANT, Server, excerpts, serving, texts
 
 
@@ -132,3 +134,12 @@ def test_an_address_of_another_machine():
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert result.stderr == "asr-serve: error: 192.0.2.1:8000: Cannot assign requested address\n"
+
+
+def test_what_a_client_does_not_read_is_dropped_by_the_system():
+    with (
+        listen(ServeOptions(port=0, patience=2.5)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500

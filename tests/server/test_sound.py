@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import soundfile
 
 from asr.audio.waveform import read_audio
 from asr.errors import InputError
@@ -64,3 +65,24 @@ def file_sizes(most: int) -> Iterator[None]:
 def test_a_full_disk_is_no_fault_of_the_sound(most):
     with file_sizes(most), pytest.raises(OSError, match="File too large"):
         read_sound(io.BytesIO(MERCHANT.read_bytes()), 16_000, max_seconds=60)
+
+
+def test_sound_that_takes_long_to_decode():
+    sound = MERCHANT.read_bytes()
+    with pytest.raises(InputError, match=r"^must be decoded within 0 s; it takes longer$"):
+        read_sound(io.BytesIO(sound), 16_000, max_seconds=60, work_seconds=0)
+
+
+def test_sound_that_nobody_wants_any_more():
+    asked = []
+
+    def is_left() -> bool:
+        asked.append(True)
+        return len(asked) == 2
+
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(200 * 16_000, np.int16), 16_000, format="FLAC")
+    file.seek(0)
+    with pytest.raises(InputError):
+        read_sound(file, 16_000, max_seconds=3600, is_left=is_left)
+    assert len(asked) == 2

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -117,6 +118,15 @@ def test_a_prompt_is_hotwords(client, recognizer):
 )
 def test_phrases_of_a_prompt(prompt, hotwords):
     assert hotwords_of(prompt) == hotwords
+
+
+@pytest.mark.parametrize("prompt", ["." * 60_000 + "x", "?!" * 30_000 + "x", " " * 60_000 + ":", "1" * 60_000])
+def test_the_time_for_a_prompt_is_linear(prompt):
+    begin = time.process_time()
+    with pytest.raises(RequestError, match="prompt must have at most 8192 characters and 500 phrases; it has 600"):
+        hotwords_of(prompt)
+    hotwords_of(prompt[-8_000:])
+    assert time.process_time() - begin < 0.2
 
 
 def test_no_file_that_a_prompt_names_is_read(client, tmp_path):
