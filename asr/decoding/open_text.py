@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.ctc.greedy import best_path
-from asr.decoding.places import place_path, place_tokens
+from asr.decoding.places import Places, place_path, place_tokens
 from asr.text.alphabet import BLANK, join_bytes
 from asr.text.transcript import Timeline, Transcript, find_words, join_transcripts, split_words
 
@@ -74,21 +74,29 @@ class OpenText:
             text = self.decoder.alphabet.decode(hypotheses[0].tokens) if hypotheses else self._stable
         return _readable(text[len(self._stable) :])
 
+    def num_stable_frames(self) -> int:
+        """The frame after the last stable word, whose space may come much later in a pause."""
+        length = len(self._stable.rstrip())
+        return self._places().spans[length - 1][1] if length else 0
+
     def stable_path(self) -> np.ndarray:
-        """(T,) the labels of the frames up to the end of the stable words."""
+        """(T,) the labels of the frames up to the end of the stable words and of the space after them."""
         length = len(self._certain)
         if not length:
             return np.zeros(0, dtype=np.int64)
-        if self._state is None:
-            places = place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1]
-        else:
-            hypotheses = self._state.finish()
-            tokens = hypotheses[0].tokens if hypotheses else self._state.stable_prefix()
-            places = place_tokens(self.emission, tokens, self.decoder.spellings)
+        places = self._places()
         path = np.full(places.spans[length - 1][1], BLANK)
         for label, (start, end) in zip(places.labels, places.label_spans, strict=True):
             path[start:end] = label
         return path
+
+    def _places(self) -> Places:
+        """Where the characters of the best text are, of which the stable words are the first."""
+        if self._state is None:
+            return place_path(best_path(self.emission, blank=BLANK), self.decoder.labels)[1]
+        hypotheses = self._state.finish()
+        tokens = hypotheses[0].tokens if hypotheses else self._state.stable_prefix()
+        return place_tokens(self.emission, tokens, self.decoder.spellings)
 
     def place_stable(self, timeline: Timeline) -> Transcript:
         """The stable words as the transcript of the first frames."""

@@ -232,10 +232,10 @@ class Stream:
             end = min(end, len(emission) - uncertain)
             is_long = end >= self._frames(LONG_SEGMENT)
             needed = min(options.endpoint_silence, SHORT_PAUSE) if is_long else options.endpoint_silence
-            if start and end - start >= self._frames(needed) and start >= len(self._opened.stable_path()):
+            if start and end - start >= self._frames(needed) and start >= self._opened.num_stable_frames():
                 return self._start + (start + end) // 2
         if len(self._opened.emission) >= self._frames(LONGEST_SEGMENT):
-            earliest = max(len(self._opened.stable_path()), self._frames(LONG_SEGMENT))
+            earliest = max(self._opened.num_stable_frames(), self._frames(LONG_SEGMENT))
             rest = self._opened.emission[earliest:]
             return self._start + earliest + (quietest_frame(rest, rest)[0] if len(rest) else 0)
         return None

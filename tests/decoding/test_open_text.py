@@ -45,6 +45,13 @@ def test_words_by_hand(options):
     assert (opened.stable + " " + opened.unstable(emission_of("A-", ENGLISH))).split()[:1] == ["AB"]
 
 
+def test_stable_frames_end_with_the_word_though_its_space_comes_late_in_the_pause():
+    opened = Decoder(ENGLISH, GREEDY).start()
+    assert opened.num_stable_frames() == 0
+    opened.advance(emission_of("-AB------ ---", ENGLISH, peak=0.999))
+    assert (opened.stable, opened.num_stable_frames(), len(opened.stable_path())) == ("AB", 3, 10)
+
+
 @pytest.mark.parametrize("labels", [ENGLISH, CHINESE, PIECES], ids=["english", "chinese", "pieces"])
 @pytest.mark.parametrize("options", [GREEDY, BEAM], ids=["greedy", "beam"])
 @settings(max_examples=25, deadline=None)
