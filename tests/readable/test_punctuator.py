@@ -117,7 +117,7 @@ def test_it_is_small() -> None:
     [
         "But the merchant understood what the boy had said.",
         "Where are you going? I am going home.",
-        "My name is John, and I live in London with my friend Mary.",
+        "My name is John, and I live in London with my sister.",
         "When he came back, she was gone.",
         "President Roosevelt spoke to the people of the United States.",
     ],
