@@ -164,7 +164,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         "--style",
         choices=get_args(get_type_hints(TranscribeOptions)["style"]),
         default=TranscribeOptions.style,
-        help="write marks, capitals and figures (English), or not",
+        help="raw: no marks and figures (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
     parser.add_argument(
@@ -230,6 +230,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.paths and not args.live:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
     formats = tuple(dict.fromkeys(args.formats or ["txt"]))
+    if args.output and args.output.suffix.lower()[1:] in FORMATS and not args.output.exists():
+        redirection = shlex.join(["--format", args.output.suffix.lower()[1:]]) + " > " + shlex.quote(str(args.output))
+        raise ConfigError(f"--output must be a folder, not {args.output}; for one file write {redirection}")
     decoding = given_values(args, DecodingOptions)
     if args.explain:
         if args.formats or args.output:
