@@ -41,7 +41,8 @@ def open_sound(
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             kinds = 'a path, "-", a binary file object or (samples, rate)'
-            raise InputError(f"a sound must be {kinds}; got {type(source).__name__}")
+            advice = ": wrap them in io.BytesIO" if isinstance(source, bytes | bytearray) else ""
+            raise InputError(f"a sound must be {kinds}; got {type(source).__name__}{advice}")
         return copied(source, name, max_bytes=max_bytes)
     if source == "-":
         return copied(sys.stdin.buffer, name, max_bytes=max_bytes)

@@ -100,6 +100,7 @@ def make_parser() -> Parser:
     parser.add_argument("file", nargs="?", metavar="TEXT", help="a file with the spoken text, or - for stdin")
     parser.add_argument("--text", metavar="WORDS", help="spoken text, instead of a file")
     parser.add_argument(
+        "-f",
         "--format",
         type=_format,
         default="ctm",
@@ -112,6 +113,7 @@ def make_parser() -> Parser:
         help="the smallest unit with times (default: sentence in srt and vtt, else word)",
     )
     parser.add_argument(
+        "-o",
         "--output",
         type=Path,
         metavar="FILE|DIR",
@@ -267,10 +269,11 @@ def _read_text(args: argparse.Namespace) -> str:
 
 
 def _report(dropped: Counter[str], untimed: Sequence[str]) -> None:
-    """Warn of characters outside the alphabet, and of words without a time."""
+    """Warn of characters outside the alphabet, and of words without a time, but not of dashes, which nobody says."""
     if dropped:
         counts = (f"{character!r} ({count})" for character, count in dropped.most_common())
         say(f"warning: left out characters that the model lacks: {_first(counts)}", prog=PROG)
+    untimed = [word for word in untimed if any(map(str.isalnum, word))]
     if untimed:
         say(f"warning: words without a time ({len(untimed)}): {_first(untimed)}", prog=PROG)
 

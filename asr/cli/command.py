@@ -59,13 +59,8 @@ def run_command(
         except SystemExit as exit_:  # argparse: --help, --version, wrong usage
             status = exit_.code if isinstance(exit_.code, int) else 0
         except BaseException as error:
-            signal_ = signal_behind(error)
-            if signal_ is None:
+            if (status := _status_of_signal(error, prog)) == 0:
                 raise
-            is_interrupt = isinstance(signal_, KeyboardInterrupt)
-            notes = getattr(signal_, "__notes__", [])
-            say(": ".join(["interrupted" if is_interrupt else "terminated", *notes]), prog=prog)
-            status = INTERRUPTED if is_interrupt else TERMINATED
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has ended; nothing more may be written, even at exit
@@ -139,6 +134,27 @@ def signal_behind(error: BaseException) -> BaseException | None:
     while not isinstance(cause, KeyboardInterrupt | _Terminated | None):
         cause = cause.__context__
     return cause
+
+
+def add_note_to_signal(error: BaseException, note: Callable[[], str]) -> None:
+    """Add a sentence to what the command says of the signal behind the error, if there is one."""
+    if signal_ := signal_behind(error):
+        signal_.add_note(note())
+
+
+def _status_of_signal(error: BaseException, prog: str) -> int:
+    """Name the signal behind the error; the exit status, or 0 if there is none.
+
+    A variable of the signal in a frame of its own traceback would be a cycle. As nothing is collected at exit, files
+    and resamplers of the interrupted work would never be closed, and the library of the resamplers complains.
+    """
+    signal_ = signal_behind(error)
+    if signal_ is None:
+        return 0
+    is_interrupt = isinstance(signal_, KeyboardInterrupt)
+    notes = getattr(signal_, "__notes__", [])
+    say(": ".join(["interrupted" if is_interrupt else "terminated", *notes]), prog=prog)
+    return INTERRUPTED if is_interrupt else TERMINATED
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from asr.cli.arguments import Parser, add_options, add_sound_flags, at_least, given_options, given_values, sound_flags
-from asr.cli.command import DATA_WRONG, noter, run_command, say, signal_behind, write_result
+from asr.cli.command import DATA_WRONG, add_note_to_signal, noter, run_command, say, write_result
 from asr.cli.live import find_live_blocks, transcribe_live
 from asr.cli.progress import SoundBar, clock
 from asr.cli.recognizer import add_recognizer_flags, shown_decoding
@@ -164,7 +164,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         "--style",
         choices=get_args(get_type_hints(TranscribeOptions)["style"]),
         default=TranscribeOptions.style,
-        help="write marks, capitals and figures (English), or not",
+        help="raw: no marks and figures (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="skip recordings that have all their files in --output")
     parser.add_argument(
@@ -230,6 +230,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.paths and not args.live:
         raise ConfigError("give at least one PATH: a sound file, a folder, or - for standard input")
     formats = tuple(dict.fromkeys(args.formats or ["txt"]))
+    if args.output and args.output.suffix.lower()[1:] in FORMATS and not args.output.exists():
+        redirection = shlex.join(["--format", args.output.suffix.lower()[1:]]) + " > " + shlex.quote(str(args.output))
+        raise ConfigError(f"--output must be a folder, not {args.output}; for one file write {redirection}")
     decoding = given_values(args, DecodingOptions)
     if args.explain:
         if args.formats or args.output:
@@ -321,9 +324,8 @@ def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Ma
                     num_done += result.error is None
                     num_printed = 0
         except BaseException as error:
-            if signal := signal_behind(error):
-                advice = _how_to_go_on(args, several=several)
-                signal.add_note(f"{num_done} of {len(recordings)} recordings are done{bar.summary}{advice}")
+            done = f"{num_done} of {len(recordings)} recordings are done"
+            add_note_to_signal(error, lambda: f"{done}{bar.summary}{_how_to_go_on(args, several=several)}")
             raise
     if num_failed and len(recordings) - num_skipped > 1:
         say(f"{num_failed} of {len(recordings) - num_skipped} could not be transcribed", prog=PROG)

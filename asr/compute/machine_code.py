@@ -24,10 +24,12 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -179,13 +181,37 @@ class Kernels:
         try:
             for kernel in self._functions():
                 signature = (numba.int64,) * kernel.py_func.__code__.co_argcount
-                kernel.compile(signature)
+                with _signals_afterwards():
+                    kernel.compile(signature)
                 symbol = kernel.overloads[signature].fndesc.llvm_func_name
                 code = _machine_code(kernel.inspect_llvm(signature), symbol)
                 objects[kernel.__name__] = _Object(symbol, len(signature), code)
         finally:
             config.OPT = level
         return objects
+
+
+@contextmanager
+def _signals_afterwards() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block.
+
+    LLVM calls functions of llvmlite through ctypes. An exception in one of them, such as KeyboardInterrupt, is printed
+    and lost, and the program continues.
+    """
+    waiting: list[Callable[[], object]] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # no other thread runs handlers, or may change them
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number, handler in handlers.items():
+        signal.signal(number, lambda *arguments, handler=handler: waiting.append(lambda: handler(*arguments)))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for call in waiting:
+        call()
 
 
 def _machine_code(source: str, symbol: str) -> bytes:

@@ -111,6 +111,7 @@ def _reached(name: str) -> Iterator[None]:
     except AsrError:
         raise
     except ImportError as error:
-        raise ConfigError(f"{name} cannot be reached: {error}") from error
+        advice = ": pip install aiohttp requests" if name.lower().startswith(("http://", "https://")) else ""
+        raise ConfigError(f"{name} cannot be reached: {error}{advice}") from error
     except Exception as error:  # each kind of store has its own errors; an unknown kind is a ValueError
         raise DataError(f"cannot be read: {str(error) or type(error).__name__}", path=name) from error

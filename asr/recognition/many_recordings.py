@@ -409,7 +409,7 @@ def _transcripts(
 
 def _named(error: AsrError, path: str | None) -> AsrError:
     """The error with the recording that it is about."""
-    return error if isinstance(error, DataError) else DataError(str(error), path=path)
+    return error if isinstance(error, DataError) else DataError(str(error).removeprefix(f"{path} "), path=path)
 
 
 def _make_worker(options: Options, worker: Callable[[Recognizer], Worker], number: int) -> Worker:

@@ -291,7 +291,8 @@ def _refuse(request: Request, error: Exception) -> Response:
 def _refuse_http(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path, another method, a form that cannot be read."""
     assert isinstance(error, HTTPException)
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    allowed = (error.headers or {}).get("Allow")
+    message = f"{request.method} {request.url.path}: {error.detail}{f', use {allowed}' if allowed else ''}"
     return error_response(RequestError(error.status_code, message, headers=error.headers))
 
 

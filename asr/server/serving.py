@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -138,7 +139,8 @@ def listen(options: ServeOptions) -> socket.socket:
     except socket.gaierror as error:
         raise ConfigError(f"host must be an address, not {options.host!r}: {error.strerror}", "host") from None
     except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), f"{options.host}:{options.port}") from None
+        advice = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(error.errno, os.strerror(error.errno or 0) + advice, f"{options.host}:{options.port}") from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # ms; else an answer that nobody reads keeps its closed connection for ever
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(options.patience * 1000))
     return listener

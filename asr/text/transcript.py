@@ -170,11 +170,11 @@ class Transcript:
 
     text: str
     words: tuple[Word, ...]
-    hypotheses: tuple[Hypothesis, ...]
+    hypotheses: tuple[Hypothesis, ...] = field(repr=False)
     timeline: Timeline
     name: str = ""
     model: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not self.hypotheses:

@@ -16,7 +16,7 @@ import pytest
 
 from asr.audio import source as sound_source
 from asr.audio.source import open_sound
-from asr.errors import DataError
+from asr.errors import DataError, InputError
 from tests.audio.test_waveform import no_temporary_file_stays  # noqa: F401
 
 ENDLESS = """
@@ -113,3 +113,8 @@ def test_a_disk_that_is_full_is_said_and_nothing_stays(monkeypatch: pytest.Monke
     with pytest.raises(DataError, match=r"a: its copy in .* cannot be written: No space left on device"):
         open_sound(io.BytesIO(b"sound"), "a")
     assert copy.closed
+
+
+def test_bytes_are_refused_with_advice():
+    with pytest.raises(InputError, match=r"a sound must be .*; got bytes: wrap them in io\.BytesIO$"):
+        open_sound(b"RIFF", None)

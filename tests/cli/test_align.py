@@ -122,7 +122,6 @@ def test_what_the_model_does_not_know_is_reported_or_refused(align, sounds):
     assert document["sentences"][0]["text"] == document["text"] == "Cab — ééàé — ac?"
     assert errors == [
         "asr-align: warning: left out characters that the model lacks: 'É' (3), 'À' (1)",
-        "asr-align: warning: words without a time (2): —, —",
     ]
     assert align(*arguments, "--quiet") == (0, out, [])
     status, out, errors = align(*arguments, "--unknown", "refuse")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -8,10 +9,11 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 
 import pytest
 
-from asr.cli.command import run_command, say, write_result
+from asr.cli.command import add_note_to_signal, run_command, say, write_result
 from asr.errors import AsrError, AsrWarning, ConfigError, DataError, InputError
 from asr.files.writing import write_whole
 
@@ -229,3 +231,32 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(lambda: write_whole(tmp_path / "file" / "x.txt", "text")) == 1
     assert capsys.readouterr().err == f"prog: error: {tmp_path / 'file'}: File exists\n"
+
+
+@pytest.mark.parametrize("cleaned_up", [True, False])
+def test_an_interrupt_leaves_no_object_of_the_work_behind(cleaned_up, capsys):
+    """Nothing is collected at exit, and soxr complains of each resampler that is alive then."""
+
+    class Resampler:
+        pass
+
+    alive = weakref.WeakSet()
+
+    def work() -> int:
+        resampler = Resampler()
+        alive.add(resampler)
+        try:
+            raise KeyboardInterrupt
+        except BaseException as error:
+            if cleaned_up:
+                add_note_to_signal(error, lambda: "1 of 2")
+            raise
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(work) == 130
+        assert not alive
+    finally:
+        gc.enable()
+    assert capsys.readouterr().err == ("prog: interrupted: 1 of 2\n" if cleaned_up else "prog: interrupted\n")

@@ -456,6 +456,20 @@ def test_a_folder_is_several_recordings_for_the_formats_too(transcribe, sounds):
     assert (status, errors) == (2, ["asr-transcribe: error: srt of several recordings needs --output DIR"])
 
 
+def test_output_that_looks_like_a_file_is_refused(transcribe, sounds, tmp_path):
+    status, _, errors = transcribe(sounds / "b.wav", "-o", tmp_path / "b.srt")
+    assert (status, errors) == (
+        2,
+        [
+            f"asr-transcribe: error: --output must be a folder, not {tmp_path / 'b.srt'}; for one file write "
+            f"--format srt > {tmp_path / 'b.srt'}"
+        ],
+    )
+    assert not (tmp_path / "b.srt").exists()
+    (tmp_path / "b.srt").mkdir()
+    assert transcribe(sounds / "b.wav", "-o", tmp_path / "b.srt")[0] == 0
+
+
 def test_output_must_be_a_folder(transcribe, sounds):
     status, lines, errors = transcribe(sounds, "--output", sounds / "notes.txt")
     assert (status, lines) == (2, [])

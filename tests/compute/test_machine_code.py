@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -334,3 +335,28 @@ def test_the_beam_search_is_ready_without_numba():
 def test_llvmlite_is_loaded_when_something_is_compiled_or_run():
     code = "import sys, asr.ctc.beam, asr.ctc.alignment, asr.decoding.decoder; sys.exit('llvmlite' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_compilation(folder, number):
+    """In a callback of LLVM it would be printed and lost."""
+    script = f"""
+import signal
+from llvmlite.binding.executionengine import ExecutionEngine
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+def signalled(*arguments):
+    signal.raise_signal({int(number)})
+    return find(*arguments)
+
+signal.signal({int(number)}, interrupt)
+find = ExecutionEngine._find_module_ptr
+ExecutionEngine._find_module_ptr = signalled  # in the callback
+kernels.load()
+print("the signal was lost")
+"""
+    done = subprocess.run(**arguments(folder, script), capture_output=True, text=True)
+    assert done.stdout == "" and done.stderr.endswith("KeyboardInterrupt\n")
+    assert "Exception ignored" not in done.stderr

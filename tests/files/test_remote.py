@@ -137,3 +137,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fsspec.open", lacking)
     with pytest.raises(ConfigError, match=r"s3://bucket/a\.wav cannot be reached: Install s3fs to access S3"):
         read_audio("s3://bucket/a.wav")
+
+
+def test_of_a_web_address_the_missing_packages_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise ImportError("HTTPFileSystem requires more")
+
+    monkeypatch.setattr("fsspec.open", lacking)
+    with pytest.raises(ConfigError, match=r"https://host/a\.wav cannot be reached: .*: pip install aiohttp requests$"):
+        read_audio("https://host/a.wav")

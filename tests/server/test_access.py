@@ -193,7 +193,7 @@ def test_broken_forms(strict, content, headers, status, message):
 def test_other_paths_and_methods(strict):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert httpx.get(f"{strict.url}/v1/audio/transcriptions", headers=headers).json()["error"]["message"] == (
-        "GET /v1/audio/transcriptions: Method Not Allowed"
+        "GET /v1/audio/transcriptions: Method Not Allowed, use POST"
     )
     assert httpx.get(f"{strict.url}/v1/models/", headers={**headers, "Host": "evil.example"}).status_code == 404
     answer = httpx.get(f"{strict.url}/../../etc/passwd", headers=headers)

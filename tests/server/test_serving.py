@@ -126,7 +126,9 @@ def test_a_port_in_use_is_one_sentence(server):
     command = [sys.executable, "-m", "asr.cli.serve", "--port", str(server.port)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"asr-serve: error: 127.0.0.1:{server.port}: Address already in use\n"
+    assert (
+        result.stderr == f"asr-serve: error: 127.0.0.1:{server.port}: Address already in use; choose another --port\n"
+    )
 
 
 def test_an_address_of_another_machine():

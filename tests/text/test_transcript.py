@@ -193,3 +193,9 @@ def test_transcripts_that_contradict_themselves_are_refused():
 def test_transcripts_are_frozen():
     with pytest.raises(FrozenInstanceError):
         make_transcript("").text = "A"
+
+
+def test_a_printed_transcript_shows_its_words_but_not_what_the_search_knew():
+    shown = repr(make_transcript("A B", ("A", 0, 4), ("B", 5, 9), model="m", options={"lm": "file"}))
+    assert "text='A B'" in shown and "model='m'" in shown
+    assert "hypotheses" not in shown and "lm" not in shown
