@@ -132,6 +132,9 @@ def _tokens(
     tokens, place = [], 0
     while place < len(marked):
         end, text = spans.get(place, (place + 1, _plain(marked, place)))
+        before = marked[place - 1] if place else context[-1] if context else None
+        if before and MARKS[before.mark] in ("?", "!"):  # without its quotes, "What?" he asked has a capital
+            text = text[0].upper() + text[1:]
         mark = MARKS[marked[end - 1].mark]
         tokens.append((text if text.endswith(mark) else text + mark, place, end))
         place = end

@@ -135,6 +135,7 @@ def listen(options: ServeOptions) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
+        socket.getaddrinfo(options.host, options.port, family)  # create_server hides what is wrong with a name
         listener = socket.create_server((options.host, options.port), family=family, backlog=options.max_connections)
     except socket.gaierror as error:
         raise ConfigError(f"host must be an address, not {options.host!r}: {error.strerror}", "host") from None

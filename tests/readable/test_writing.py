@@ -143,3 +143,13 @@ def test_live_segments_are_written_at_once_with_the_words_before_them_in_view() 
         texts += [word.text for word in written]
     assert " ".join(texts) == WRITTEN
     assert write_live_words([], 300.0, context, Planted(), {}) == []
+
+
+def test_a_capital_follows_a_question() -> None:
+    assert write_text("WHAT HE ASKED", Planted("What? he asked.")) == "What? He asked."
+    words = words_of("What? he asked.")
+    context: list[MarkedWord] = []
+    parts = [
+        write_live_words(part, part[-1].end, context, Planted("What? he asked."), {}) for part in (words[:1], words[1:])
+    ]
+    assert [word.text for part in parts for word in part] == ["What?", "He", "asked."]

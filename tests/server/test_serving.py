@@ -131,6 +131,14 @@ def test_a_port_in_use_is_one_sentence(server):
     )
 
 
+def test_a_host_without_an_address():
+    command = [sys.executable, "-m", "asr.cli.serve", "--host", "no.such.invalid"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("asr-serve: error: --host must be an address, not 'no.such.invalid': ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_an_address_of_another_machine():
     command = [sys.executable, "-m", "asr.cli.serve", "--host", "192.0.2.1"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
