@@ -106,8 +106,8 @@ def make_search(
         spellings=spellings,
     )
     characters = ("", *alphabet.characters)  # faster than `Alphabet.decode`, which checks each label
-    spelled = (" " if label is None else characters[label] for spelling in lexicon for label in (*spelling, None))
-    known = frozenset(join_bytes("".join(spelled)).split())
+    spelled = " ".join("".join(map(characters.__getitem__, spelling)) for spelling in lexicon)
+    known = frozenset(join_bytes(spelled).split())
     if known:
         known |= {word for hotword in expected for word in hotword.text.split()}
     return search, expected, known

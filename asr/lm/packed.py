@@ -92,11 +92,9 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], NgramTab
 
 def is_vocabulary(words: Sequence[str]) -> bool:
     """Whether the words can belong to a model: <unk> first, one word each, none twice."""
-    return (
-        words[0] == UNKNOWN
-        and len(set(words)) == len(words)
-        and all(word.encode().split() == [word.encode()] for word in words)
-    )
+    encoded = "\n".join(words).encode()
+    tokens = encoded.split()
+    return words[0] == UNKNOWN and len(set(words)) == len(words) == len(tokens) and tokens == encoded.split(b"\n")
 
 
 def _half(logarithms: np.ndarray) -> np.ndarray:
