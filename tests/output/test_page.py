@@ -112,7 +112,7 @@ def test_a_browser_plays_lights_words_and_saves_what_was_edited(browse, tmp_path
     assert words.all_inner_texts() == ["ONE", "TWO", "THREE", "FOUR"]
     third = transcript.words[2]
     words.nth(2).click()
-    page.wait_for_function("document.querySelector('.w.now')")
+    page.wait_for_selector(".w.now")
     assert page.locator(".w.now").all_inner_texts() == ["THREE"]
     assert page.evaluate("sound.currentTime") == pytest.approx(third.start, abs=0.01)
     page.keyboard.press("Control+Backspace")
