@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +38,21 @@ def open_session(model: Path, *, gpu: int | None = None) -> Any:
 def open_graph(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
     """A function that computes the outputs of a graph from its inputs.
 
-    onnxruntime prepares the graph in a thread of its own, while the caller loads other things.
-
     Args:
         graph: a graph of ours.
         tensors: of a model folder; see `Graph.shapes`.
     """
-    pool = ThreadPoolExecutor(1)
-    session = pool.submit(_graph_session, graph, graph.arrays(tensors))
-    pool.shutdown(wait=False)
-    return lambda inputs: session.result().run(None, inputs)
-
-
-def _graph_session(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Any:
     import onnxruntime
 
+    arrays = graph.arrays(tensors)
     options = _options()
     # Without a layout of their own for convolutions: to choose it takes half of the time, and these graphs have two.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     names = [name for name, array in arrays.items() if is_external(array)]
     options.add_external_initializers(names, [onnxruntime.OrtValue.ortvalue_from_numpy(arrays[name]) for name in names])
     content = graph.to_bytes(arrays, external=True)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])  # it copies the arrays
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])  # it copies the arrays
+    return partial(session.run, None)
 
 
 def _options() -> Any:
