@@ -255,12 +255,11 @@ class Stream:
         )
         end = self._start * model.frame_seconds + transcript.duration_seconds
         timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=end)
-        words = join_transcripts([transcript], [self._start], timeline=timeline).words
+        text, words = transcript.text, join_transcripts([transcript], [self._start], timeline=timeline).words
         if self._write:
-            written = self._write(words, end)
-            self._segments += find_segments(" ".join(word.text for word in written), written)
-        else:
-            self._segments += find_segments(transcript.text, words)
+            words = tuple(self._write(words, end))
+            text = " ".join(word.text for word in words)
+        self._segments += find_segments(text, words)
 
     def _rests(self) -> bool:
         """Whether the model need not compute yet: nobody speaks, and nothing is louder than the silence before."""
