@@ -132,7 +132,7 @@ class NgramModel:
     @cached_property
     def over_characters(self) -> bool:
         """Whether its words are characters: one code point each, except <unk>, <s>, </s> and the space."""
-        return all(len(word) == 1 for word in self.words[1:] if word not in (START, END, self.space))
+        return all(len(word) == 1 for word in self.real_words if word != self.space)
 
     def split(self, text: str) -> list[str]:
         """The words of a text, or its characters in a model of characters."""
