@@ -62,7 +62,7 @@ def make_parser() -> Parser:
     parser.add_argument("--text", type=Path, required=True, metavar="DIR", help="the folder of texts")
     parser.add_argument("--withhold", type=Path, nargs="*", default=[], metavar="FILE", help="texts of later tests")
     parser.add_argument("--output", type=Path, default=Path("runs/readable_en"), metavar="DIR", help="runs/readable_en")
-    parser.add_argument("--batches", type=at_least(1), default=8000, metavar="N", help="of training (default: 8000)")
+    parser.add_argument("--batches", type=at_least(1), default=24000, metavar="N", help="of training (default: 24000)")
     return parser
 
 
