@@ -63,6 +63,10 @@ class EncoderOptions:
         """Input frames per output frame."""
         return math.prod(self.time_strides) * (2 if self.pool_after_layer else 1)
 
+    def layer_frames(self, layer: int) -> int:
+        """Frames of a recurrent layer's output, the layer counted from 1, in an output frame."""
+        return 2 if layer < self.pool_after_layer else 1
+
     def output_length(self, length: Length) -> Length:
         """Number of output frames for `length` input frames; an int, or int64 of any shape (see `Length`).
 

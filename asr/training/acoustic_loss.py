@@ -1,5 +1,8 @@
 """The loss of an acoustic model: CTC of the characters, also on a middle layer, and of the phones.
 
+With `data.chunked`, the model computes the utterances of some batches in chunks, as in a stream; the losses are of the
+joined frames.
+
 Source of the loss on a middle layer: Lee and Watanabe 2021, "Intermediate loss regularization for CTC-based speech
 recognition".
 """
@@ -19,6 +22,7 @@ from asr.ctc.loss import ctc_loss
 from asr.text.alphabet import BLANK
 from asr.training.augmentation import draw_masks, hide
 from asr.training.batches import Batch, pad_labels
+from asr.training.chunks import Chunks, ChunkSizes, draw_sizes
 from asr.training.config import TrainingConfig
 from asr.training.distributed import total
 from asr.training.examples import compact
@@ -54,7 +58,7 @@ class AcousticLoss:
         """The loss of this process's rows, divided by the number of characters of all processes'."""
         ids = tuple(example.id for example in batch.examples)
         with naming(ids):
-            sums = self.sums(batch, generator) if batch.examples else self._no_sums()
+            sums = self.sums(batch, generator, self._draw_sizes(generator)) if batch.examples else self._no_sums()
         characters, phones, frames = total(sums.characters, sums.phones, sums.frames)
         loss = sums.loss / max(characters, 1)
         figures = {"loss": loss.item()}
@@ -76,13 +80,10 @@ class AcousticLoss:
             notes=self._new_notes(),
         )
 
-    def sums(self, batch: Batch, generator: torch.Generator) -> RowSums:
-        """Losses and counts of a batch."""
+    def sums(self, batch: Batch, generator: torch.Generator, sizes: ChunkSizes | None = None) -> RowSums:
+        """Losses and counts of a batch, computed in chunks of these sizes; None: of whole utterances."""
         model = self.model
-        with autocast(self.precision, self.device):
-            features, feature_lengths = model.features(batch.inputs.to(self.device), batch.lengths)
-            features = self._masked(features, feature_lengths, batch, generator)
-            log_probs, lengths, layers = model.encoder.forward_with_layers(features, feature_lengths.to(self.device))
+        log_probs, lengths, layers = self._encoded(batch, generator, sizes)
         targets, target_lengths = batch.targets()
         losses = self.ctc(log_probs, targets, lengths, target_lengths)
         loss, characters = sum_possible(losses, target_lengths)
@@ -127,14 +128,63 @@ class AcousticLoss:
         zero = torch.zeros((), device=self.device)
         return RowSums(loss=zero.clone().requires_grad_(), middle_loss=zero, phone_loss=zero)
 
-    def _masked(self, features: Tensor, lengths: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The features with masks, which depend on the utterance and the step but not on process and row."""
+    def _encoded(
+        self, batch: Batch, generator: torch.Generator, sizes: ChunkSizes | None
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """The result of `Encoder.forward_with_layers` for the masked features of a batch."""
+        model, encoder = self.model, self.model.encoder
+        chunks = self._chunks(batch, sizes) if sizes else None
+        inputs, lengths = batch.inputs, batch.lengths
+        if chunks:
+            per_frame = encoder.options.time_reduction if inputs.ndim == 3 else model.config.samples_per_frame
+            inputs, lengths = chunks.cut(inputs, lengths, per_frame=per_frame)
+        with autocast(self.precision, self.device):
+            features, feature_lengths = model.features(inputs.to(self.device), lengths)
+            features = self._masked(features, batch, generator, chunks)
+            log_probs, lengths, layers = encoder.forward_with_layers(features, feature_lengths.to(self.device))
+        if not chunks:
+            return log_probs, lengths, layers
+        joined_layers = [
+            chunks.join(hidden, layer_lengths, per_frame=encoder.options.layer_frames(number))
+            for number, (hidden, layer_lengths) in enumerate(layers, start=1)
+        ]
+        return *chunks.join(log_probs, lengths, per_frame=1), joined_layers
+
+    def _draw_sizes(self, generator: torch.Generator) -> ChunkSizes | None:
+        """The sizes of this step's chunks, in all processes the same."""
+        share = self.config.data.chunked
+        return draw_sizes(share, seed=seed_of(generator.initial_seed(), crc32(b"chunks"))) if share else None
+
+    def _chunks(self, batch: Batch, sizes: ChunkSizes) -> Chunks:
+        """The chunks of the batch's utterances."""
+        config = self.model.config
+        chunk, left_context, look_ahead = (
+            max(1, round(seconds * config.sample_rate / config.samples_per_frame))
+            for seconds in (sizes.chunk, sizes.left_context, sizes.look_ahead)
+        )
+        # Some frontends give fewer frames of a row than fit into it; look-ahead stands in for them.
+        look_ahead += chunk - min(chunk, config.output_length(chunk * config.samples_per_frame))
+        num_frames = config.encoder.output_length(self._feature_lengths(batch))
+        return Chunks(num_frames, chunk=chunk, left_context=left_context, look_ahead=look_ahead)
+
+    def _feature_lengths(self, batch: Batch) -> Tensor:
+        """(B,) frames of features of each whole utterance."""
+        return batch.lengths if batch.inputs.ndim == 3 else self.model.config.frontend.num_frames(batch.lengths)
+
+    def _masked(self, features: Tensor, batch: Batch, generator: torch.Generator, chunks: Chunks | None) -> Tensor:
+        """The features with masks, which depend on the utterance and the step but not on process, row and chunk."""
+        lengths = self._feature_lengths(batch)
+        whole = features.new_empty((1, int(lengths.max()), features.shape[2]), device="meta")
         masks = []
         for row, example in enumerate(batch.examples):
             draws = torch.Generator().manual_seed(seed_of(generator.initial_seed(), crc32(example.id.encode())))
-            here = slice(row, row + 1)
-            masks.append(draw_masks(features[here], lengths[here], self.config.augment, draws))
-        return hide(features, *(torch.cat(rows) for rows in zip(*masks, strict=True)))  # one call: a GPU waits for each
+            masks.append(draw_masks(whole, lengths[row : row + 1], self.config.augment, draws))
+        frames, bins = (torch.cat(rows) for rows in zip(*masks, strict=True))
+        if chunks:
+            frames, _ = chunks.cut(frames, lengths, per_frame=self.model.encoder.options.time_reduction)
+            bins = bins[chunks.utterances]
+        frames = nn.functional.pad(frames, (0, features.shape[1] - frames.shape[1]))
+        return hide(features, frames, bins)  # one call: a GPU waits for each
 
     def _phone_sums(self, batch: Batch, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, int, list[str]]:
         """CTC loss and number of phones of the utterances in the lexicon; ids of those without an alignment."""

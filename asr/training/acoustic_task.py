@@ -27,6 +27,7 @@ from asr.text.metrics import ErrorCounts, character_errors, word_errors
 from asr.training.acoustic_loss import AcousticLoss, sum_possible
 from asr.training.augmentation import read_sounds
 from asr.training.batches import Batch, make_batch, plain_batches, prefetch, with_sounds
+from asr.training.chunks import COSTLIEST
 from asr.training.config import TrainingConfig
 from asr.training.distributed import gather, own, total
 from asr.training.examples import (
@@ -132,7 +133,8 @@ class AcousticTask:
         batch = make_batch(*(self.cache or self.augmentation)(next(self._recordings(0, [[largest]]))))
         if batch.examples:
             with naming([example.id for example in batch.examples]):
-                sums = self.objective.sums(batch, torch.Generator().manual_seed(0))
+                sizes = COSTLIEST if self.config.data.chunked else None
+                sums = self.objective.sums(batch, torch.Generator().manual_seed(0), sizes)
                 (sums.loss + sums.middle_loss + sums.phone_loss).backward()
             self.modules.zero_grad(set_to_none=True)
         self.modules.eval()

@@ -70,6 +70,9 @@ class DataOptions:
     join_probability: float = option(
         0.0, "probability that an utterance is joined with another one; drawn each epoch", least=0, below=1
     )
+    chunked: float = option(
+        0.0, "share of batches in chunks of random lengths, as in live recognition; 0: none", least=0, most=1
+    )
     max_seconds: float = option(30.0, "leave out longer training utterances, and count them", above=0)
     shards_together: int = option(4, "mix the utterances of N shards, and prefetch N more into memory", least=1)
     feature_cache: str | None = option(
@@ -222,9 +225,16 @@ class LanguageTrainingConfig:
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     loop: LanguageLoopOptions = field(default_factory=LanguageLoopOptions)
+    init: str = option("", "start from this model folder, with its vocabulary, instead of random weights")
     deterministic: bool = option(False, "compute the same losses on the same GPU, bit for bit, but slower")
     name: str = option("", "name of the model")
     description: str = option("", "purpose of the model, in a sentence")
+
+    def __post_init__(self) -> None:
+        if self.init and self.vocabulary != VocabularyOptions():
+            raise ConfigError(
+                "a training from a model has its vocabulary: leave out vocabulary.*", "vocabulary", "init"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from asr.text.alphabet import Alphabet
 from asr.training.config import DataOptions
 from asr.training.lexicon import Lexicon
 
+MOST_NAMED = 5  # characters or words in a note
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
@@ -147,8 +149,9 @@ def usable_examples(
 def note_dropped(dropped: Counter[str], what: str, note: Callable[[str], None]) -> None:
     """Note the characters that were left out of the targets of a set."""
     if dropped:
-        counts = ", ".join(f"{character!r} {count} times" for character, count in dropped.most_common())
-        note(f"characters outside the alphabet were left out of {what} targets: {counts}")
+        counts = ", ".join(f"{character!r} ({count})" for character, count in dropped.most_common(MOST_NAMED))
+        more = f", … ({len(dropped)} different ones)" if len(dropped) > MOST_NAMED else ""
+        note(f"characters outside the alphabet were left out of {what} targets: {counts}{more}")
 
 
 def note_unknown_words(lexicon: Lexicon, examples: Sequence[Example], note: Callable[[str], None]) -> None:
@@ -156,9 +159,9 @@ def note_unknown_words(lexicon: Lexicon, examples: Sequence[Example], note: Call
     unknown = Counter(word for example in examples for word in lexicon.unknown(example.text))
     if unknown:
         without = sum(example.phones is None for example in examples)
-        words = ", ".join(word for word, _ in unknown.most_common(5))
+        words = ", ".join(word for word, _ in unknown.most_common(MOST_NAMED))
         note(
-            f"{len(unknown)} words have no pronunciation ({words}{', …' * (len(unknown) > 5)}): "
+            f"{len(unknown)} words have no pronunciation ({words}{', …' * (len(unknown) > MOST_NAMED)}): "
             f"{without} of {len(examples)} utterances train without phones"
         )
 
