@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.data.manifest import Utterance, open_manifest, write_lines, write_manifest
+from asr.data.manifest import Utterance, check_can_write, open_manifest, write_lines, write_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files.writing import write_whole
@@ -46,7 +46,8 @@ class AlignOptions(WorkOptions):
         strict: a recording whose text is doubted (`AlignedText.doubt`) is an error, and gets no file.
         alignment: how each text is aligned.
     Raises:
-        ConfigError: an option is out of its limits, or two contradict each other.
+        ConfigError: an option is out of its limits, two contradict each other, or a manifest needs Lhotse, which is
+            not installed.
     """
 
     output: str | os.PathLike[str]
@@ -60,6 +61,8 @@ class AlignOptions(WorkOptions):
         if self.format not in CORPUS_FORMATS:
             raise ConfigError(f"format must be one of {', '.join(CORPUS_FORMATS)}, not {self.format!r}", "format")
         check_level(self.format, self.level)
+        if self.format == MANIFEST:
+            check_can_write()
         if Path(self.output).exists() and not Path(self.output).is_dir():
             raise ConfigError(f"output must be a folder for several recordings; {self.output} is a file", "output")
 

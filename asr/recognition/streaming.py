@@ -14,7 +14,7 @@ not on the blocks in which they come.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,11 +56,14 @@ class StreamUpdate:
         stable: the first words of the open utterance; later updates only add to them. Empty if nobody speaks. In
             readable style they are in lower case.
         unstable: the words after them, which may change.
+        utterance_ends: after how many of `segments` each utterance ended: in a pause of `endpoint_silence`, in a
+            shorter one after 20 s, at the quietest frame after 30 s, or at the end of the stream.
     """
 
     segments: tuple[TextSegment, ...] = ()
     stable: str = ""
     unstable: str = ""
+    utterance_ends: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -107,6 +110,17 @@ class Stream:
         self._computed = 0  # samples
         self._update: StreamUpdate | None = StreamUpdate()  # None after a change
         self._segments: list[TextSegment] = []
+        self._ends: list[int] = []
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether segments get marks, capitals and figures, which the stable words before them lack."""
+        return self._write is not None
+
+    @property
+    def open_since(self) -> float:
+        """Where the open utterance begins, with the silence before it: seconds from the start of the stream."""
+        return self._start * self.recognizer.model.frame_seconds
 
     def accept(self, samples: Any, sample_rate: int | None = None) -> StreamUpdate:
         """What is known after these samples.
@@ -150,10 +164,8 @@ class Stream:
             if self._write:
                 stable, unstable = stable.lower(), unstable.lower()
             self._update = StreamUpdate(stable=stable, unstable=unstable)
-        update = StreamUpdate(
-            segments=tuple(self._segments), stable=self._update.stable, unstable=self._update.unstable
-        )
-        self._segments = []
+        update = replace(self._update, segments=tuple(self._segments), utterance_ends=tuple(self._ends))
+        self._segments, self._ends = [], []
         return update
 
     def _take(self, waveform: Waveform) -> _Work:
@@ -215,16 +227,17 @@ class Stream:
 
     def _end_utterances(self, *, last: bool) -> _Work:
         """Make all segments final that are complete."""
-        while (cut := self._find_end(last=last)) is not None:
-            yield from self._finish_utterance(cut)
+        while (found := self._find_end(last=last)) is not None:
+            cut, silent_until = found
+            yield from self._finish_utterance(cut, silent_until=silent_until)
             self._restart(cut)
         if last and self._has_speech():
             end = self._fixed
-            yield from self._finish_utterance(end, last=True)
+            yield from self._finish_utterance(end, silent_until=end, last=True)
             self._restart(end)
 
-    def _find_end(self, *, last: bool) -> int | None:
-        """The frame at which the open utterance ends, in a pause; None if it goes on."""
+    def _find_end(self, *, last: bool) -> tuple[int, int] | None:
+        """The frame at which the open utterance ends, and that at which the pause ends; None if it goes on."""
         options, emission = self.options, np.concatenate([self._opened.emission, self._tail])
         borders = np.flatnonzero(np.diff(self._are_silent(emission), prepend=False, append=False))
         uncertain = 0 if last else min(self._frames(UNCERTAIN), len(self._tail))
@@ -233,15 +246,21 @@ class Stream:
             is_long = end >= self._frames(LONG_SEGMENT)
             needed = min(options.endpoint_silence, SHORT_PAUSE) if is_long else options.endpoint_silence
             if start and end - start >= self._frames(needed) and start >= self._opened.num_stable_frames():
-                return self._start + (start + end) // 2
+                return self._start + (start + end) // 2, self._start + end
         if len(self._opened.emission) >= self._frames(LONGEST_SEGMENT):
             earliest = max(self._opened.num_stable_frames(), self._frames(LONG_SEGMENT))
             rest = self._opened.emission[earliest:]
-            return self._start + earliest + (quietest_frame(rest, rest)[0] if len(rest) else 0)
+            cut = self._start + earliest + (quietest_frame(rest, rest)[0] if len(rest) else 0)
+            return cut, cut
         return None
 
-    def _finish_utterance(self, cut: int, *, last: bool = False) -> _Work:
-        """Make the segments of the open utterance up to a frame final, from log_probs of all of its sound."""
+    def _finish_utterance(self, cut: int, *, silent_until: int, last: bool = False) -> _Work:
+        """Make the segments of the open utterance up to a frame final, from log_probs of all of its sound.
+
+        Args:
+            silent_until: the frame at which the pause ends that the cut halves.
+            last: whether the sound ends.
+        """
         model = self.recognizer.model
         context = self._frames(CONTEXT)
         first = max(self._start - context, self._first)
@@ -257,9 +276,12 @@ class Stream:
         timeline = Timeline(frame_seconds=model.frame_seconds, duration_seconds=end)
         text, words = transcript.text, join_transcripts([transcript], [self._start], timeline=timeline).words
         if self._write:
-            words = tuple(self._write(words, end))
+            pause_end = max(end, silent_until * model.frame_seconds)
+            words = tuple(self._write(words, pause_end, is_last=last))
             text = " ".join(word.text for word in words)
-        self._segments += find_segments(text, words)
+        if words:
+            self._segments += find_segments(text, words)
+            self._ends.append(len(self._segments))
 
     def _rests(self) -> bool:
         """Whether the model need not compute yet: nobody speaks, and nothing is louder than the silence before."""

@@ -1,6 +1,6 @@
 """Our beam search against flashlight-text's and pyctcdecode's, on the emissions of one model, in one run.
 
-    python -m venv peers/flashlight  && peers/flashlight/bin/pip install flashlight-text
+    python -m venv peers/flashlight  && peers/flashlight/bin/pip install flashlight-text numpy
     python -m venv peers/pyctcdecode && peers/pyctcdecode/bin/pip install pyctcdecode kenlm
     python tests/benchmarks/bench_decode.py --data runs/an4/data --peers peers
 
@@ -172,7 +172,7 @@ def main() -> None:
         bench = Bench(Path(temporary), args)
         try:
             bench.plain()
-            weights = bench.tuning()
+            weights = bench.tuning(bench.contenders)
             bench.lm(weights)
             bench.hotwords()
             bench.subwords()
@@ -227,10 +227,10 @@ class Bench:
                 flush=True,
             )
 
-    def tuning(self) -> dict[str, tuple[float, float]]:
+    def tuning(self, contenders: dict[str, Contender], what: str = "") -> dict[str, tuple[float, float]]:
         """The weights of each decoder with the lowest error on dev; of equal ones the first."""
         best = {}
-        for name, contender in self.contenders.items():
+        for name, contender in contenders.items():
             errors = {
                 (alpha, beta): self.error(
                     "dev",
@@ -240,7 +240,10 @@ class Bench:
                 for beta in BETAS
             }
             best[name] = min(errors, key=errors.__getitem__)
-            print(f"tuning   {name:22} alpha, beta {best[name]}, dev WER {100 * errors[best[name]]:.2f} %", flush=True)
+            print(
+                f"tuning   {name + what:22} alpha, beta {best[name]}, dev WER {100 * errors[best[name]]:.2f} %",
+                flush=True,
+            )
         return best
 
     def lm(self, weights: dict[str, tuple[float, float]]) -> None:
@@ -302,16 +305,18 @@ class Bench:
         frequent = [piece for piece, _ in counts.most_common() if len(piece) > 1]
         pieces = [*letters, *frequent[: 500 - len(letters)]]
         labels = [[letters.index(letter) + 1 for letter in piece] for piece in pieces]
-        emissions = {f"test/{number}": part for number, part in enumerate(_over_pieces(self.test, labels))}
+        over_pieces = _over_pieces(list(self.emissions.values()), labels)
+        emissions = dict(zip(self.emissions, over_pieces, strict=True))
         stored = self.folder / "subwords.npz"
         np.savez(stored, characters=pieces, words=self.words, arpa=str(self.folder / "3-gram.arpa"), **emissions)  # type: ignore[arg-type]
         contenders = {name: self.contenders[name].beside(stored) for name in ("asr", "pyctcdecode")}
+        weights = self.tuning(contenders, " over pieces")
         for width in WIDTHS:
             seconds: Rounds = {name: [] for name in contenders}
             texts = {}
             for _ in range(self.rounds):
                 for name, contender in contenders.items():
-                    elapsed, texts[name] = contender.run("test", width, lm=True, weights=(0.5, 1.5), pruned=True)
+                    elapsed, texts[name] = contender.run("test", width, lm=True, weights=weights[name], pruned=True)
                     seconds[name].append(elapsed)
             for name in contenders:
                 error = self.error("test", texts[name])

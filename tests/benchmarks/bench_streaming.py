@@ -79,7 +79,7 @@ def main() -> None:
     print(f"{'look-ahead step left pause':27}{'WER %':>7}{'stable':>8}{'final':>8}{'partial':>14}", end="")
     print(f"{'changed':>9}{'RTF':>7}{'streams':>9}{'longest':>9}")
     start = time.process_time()
-    texts = [recognizer.transcribe(waveform, RATE).text for waveform in waveforms]
+    texts = [recognizer.transcribe(waveform, RATE, style="raw").text for waveform in waveforms]
     cost = (time.process_time() - start) / (sum(map(len, waveforms)) / RATE)
     print(f"{'whole':27}{100 * error_rate(utterances, texts, recognizer):7.2f}{'':39}{cost:7.3f}", flush=True)
     for look_ahead, step, window, endpoint_silence in itertools.product(
@@ -106,7 +106,9 @@ def error_rate(utterances: Sequence[Utterance], texts: Sequence[str], recognizer
 def measure(recognizer: Recognizer, options: asr.StreamOptions, waveforms: Sequence[np.ndarray]) -> Measures:
     measures = Measures()
     for waveform in waveforms:
-        listen(recognizer.stream(options), np.concatenate([waveform, np.zeros(SILENCE, np.float32)]), measures)
+        listen(
+            recognizer.stream(options, style="raw"), np.concatenate([waveform, np.zeros(SILENCE, np.float32)]), measures
+        )
     return measures
 
 

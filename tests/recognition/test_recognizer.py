@@ -237,7 +237,7 @@ def test_a_bad_file_among_many_is_its_error_and_the_rest_go_on(recognizer, rng, 
     soundfile.write(good, speak("AB", rng), RATE)
     bad.write_bytes(b"this is not sound")
     results = list(recognizer.results([good, bad, tmp_path / "none.wav", good]))
-    assert [type(result).__name__ for result in results] == ["Transcript", "DataError", "DataError", "Transcript"]
+    assert [type(result).__name__ for result in results] == ["Transcript", "NotSound", "DataError", "Transcript"]
     assert str(bad) in str(results[1])
     assert results[0].text == results[3].text == "AB"
     with pytest.raises(DataError, match=r"bad\.wav"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import asr
+from asr.audio.waveform import read_audio
 from asr.errors import ConfigError, InputError
 from asr.recognition import streaming
 from asr.recognition.recognizer import Recognizer
@@ -108,6 +110,27 @@ def test_blocks_of_any_size_give_the_same_and_stable_words_stay(recognizer, wave
     assert segments_of(updates) == segments_of(whole)
 
 
+def test_utterances_end_in_pauses_and_begin_after_them(recognizer, waveform):
+    stream = recognizer.stream()
+    parts: list[list[str]] = []
+    for block in np.array_split(waveform, 60):
+        open_before = stream.open_since
+        update = stream.accept(block, RATE)
+        first = 0
+        for end in update.utterance_ends:
+            parts.append([word.text for segment in update.segments[first:end] for word in segment.words])
+            assert open_before <= update.segments[first].start
+            first = end
+        assert first == len(update.segments)
+        if update.segments:
+            assert stream.open_since >= update.segments[-1].end
+    last = stream.finish()
+    assert last.utterance_ends == ((len(last.segments),) if last.segments else ())
+    parts += [[word.text for segment in last.segments for word in segment.words]] if last.segments else []
+    assert [" ".join(words) for words in parts] == SENTENCES
+    assert not stream.is_readable
+
+
 def test_words_become_stable_before_they_are_final(recognizer, waveform):
     updates = hear(recognizer.stream(), cut(waveform, [800] * (len(waveform) // 800)))
     assert {"AA", "ABC"} <= {update.stable.split()[0] for update in updates if update.stable}
@@ -136,7 +159,7 @@ def test_no_samples_change_nothing(recognizer, waveform):
     stream = recognizer.stream()
     assert stream.accept(np.zeros(0, np.float32)) == asr.StreamUpdate()
     assert stream.accept([], RATE) == asr.StreamUpdate()
-    before = replace(stream.accept(waveform[: RATE * 3], RATE), segments=())
+    before = replace(stream.accept(waveform[: RATE * 3], RATE), segments=(), utterance_ends=())
     assert stream.accept(waveform[:0]) == before == stream.accept(waveform[:0].astype(np.int16), RATE)
     assert before.text
 
@@ -306,6 +329,41 @@ def test_less_look_ahead_makes_words_stable_earlier(recognizer, waveform):
         updates = [stream.accept(block, RATE) for block in cut(waveform, [800] * (len(waveform) // 800))]
         firsts.append(next(number for number, update in enumerate(updates) if update.stable))
     assert 15 <= firsts[1] - firsts[0] <= 24
+
+
+@pytest.fixture(scope="module")
+def english() -> Recognizer:
+    return asr.load("english", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def merchant() -> np.ndarray:
+    return read_audio(Path(__file__).parent.parent / "audio" / "merchant.flac", sample_rate=16_000)
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.5])
+def test_readable_text_ends_as_in_a_recording(english, merchant, pause):
+    sound = np.concatenate([merchant, np.zeros(int(16_000 * pause), np.float32)])
+    updates = hear_readable(english, sound)
+    assert (
+        text_of(updates)
+        == "But the merchant understood what the boy had said."
+        == english.transcribe(sound, 16_000).text
+    )
+    assert bool(updates[-1].segments) == (pause == 0)  # a pause ends the utterance before the end of the sound does
+
+
+def test_a_sentence_goes_on_after_a_cut_without_a_pause(english, merchant, monkeypatch):
+    monkeypatch.setattr(streaming, "LONG_SEGMENT", 0.5)
+    monkeypatch.setattr(streaming, "SHORT_PAUSE", 5.0)
+    monkeypatch.setattr(streaming, "LONGEST_SEGMENT", 1.0)
+    texts = [segment.text for segment in segments_of(hear_readable(english, merchant))]
+    assert len(texts) > 1
+    assert texts[-1].endswith(".") and not any(text.endswith((".", "?", "!")) for text in texts[:-1])
+
+
+def hear_readable(recognizer: Recognizer, sound: np.ndarray) -> list[asr.StreamUpdate]:
+    return list(stream_blocks(recognizer.stream(), np.array_split(sound, 20), 16_000))
 
 
 def test_options_have_limits():
