@@ -84,14 +84,18 @@ def run(args: argparse.Namespace) -> int:
     for name in unknown_variables(os.environ):
         note(f"warning: the environment has {name}, which is no option")
     try:
+        from asr.server.access import is_this_machine
         from asr.server.application import Application
         from asr.server.serving import listen, serve
     except ImportError as error:
         raise ConfigError(f"{PROG} needs packages that are not installed: pip install 'asr[serve]' ({error})") from None
 
     with listen(options) as listener:
-        application = Application(load_recognizer(options), options)
         host, port = listener.getsockname()[:2]
+        if not options.token and not is_this_machine(host):
+            reached = f"everybody who reaches port {port} of {host} can use the server"
+            note(f"warning: {reached}; require a token with {variable_of('token')} or --token")
+        application = Application(load_recognizer(options), options)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         is_done = serve(
             application, listener, ready=lambda: note(f"ready on {address} with the model {application.model_names[0]}")

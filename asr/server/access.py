@@ -26,6 +26,7 @@ PATHS = ("/", "/healthz", "/metrics", "/v1/models", TRANSCRIPTIONS)
 TOKEN_PROTOCOL = "asr.token."
 """Begins the WebSocket protocol that carries the token, in Base64 for URLs: browsers can set no other header."""
 
+_OPENAI_PROTOCOL = "openai-insecure-api-key."  # the same of OpenAI's clients in JavaScript, with the token as it is
 _OPEN = ("/", "/healthz")  # without a token: the page holds nothing, and its requests bring the token
 _FORM_BYTES = 2**16  # of an upload beside its file
 _DRAINED_SECONDS, _DRAINED_BYTES = 2.0, 2**26  # of the rest of a refused upload
@@ -217,14 +218,14 @@ def _may_be_called(name: str, options: ServeOptions) -> bool:
     Such a page (DNS rebinding) has the right Origin, but no token, and its name is never an address. Programs that are
     no browsers may leave Host out.
     """
-    if options.token or not _is_this_machine(options.host) or not name:
+    if options.token or not is_this_machine(options.host) or not name:
         return True
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::\d*)?", name.lower())
     host = match[1].strip("[]").rstrip(".") if match else ""
-    return _is_address(host) or _is_this_machine(host) or host in map(str.lower, options.hosts)
+    return _is_address(host) or is_this_machine(host) or host in map(str.lower, options.hosts)
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
     """Whether only this machine can reach a server on a host; `localhost` is never another machine, by RFC 6761."""
     if _is_address(host):
         return ip_address(host).is_loopback
@@ -244,6 +245,7 @@ def _has_token(headers: Headers, token: str) -> bool:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return hmac.compare_digest(given.strip().encode(), token.encode())
-    expected = TOKEN_PROTOCOL + urlsafe_b64encode(token.encode()).decode().rstrip("=")
-    protocols = headers.get("sec-websocket-protocol", "").split(",")
-    return any(hmac.compare_digest(entry.strip().encode(), expected.encode()) for entry in protocols)
+    encoded = urlsafe_b64encode(token.encode()).decode().rstrip("=")
+    expected = (f"{TOKEN_PROTOCOL}{encoded}".encode(), f"{_OPENAI_PROTOCOL}{token}".encode())
+    protocols = [entry.strip().encode() for entry in headers.get("sec-websocket-protocol", "").split(",")]
+    return any(hmac.compare_digest(entry, right) for entry in protocols for right in expected)

@@ -28,10 +28,12 @@ from asr.errors import AsrError
 from asr.recognition.recognizer import Recognizer
 from asr.server import metrics, transcriptions
 from asr.server.access import TRANSCRIPTIONS, Access, error_response
-from asr.server.errors import RequestError
+from asr.server.connection import Hearing
+from asr.server.errors import RequestError, unknown_model
 from asr.server.forms import read_form
 from asr.server.live import hear_live
 from asr.server.options import ServeOptions
+from asr.server.realtime import hear_realtime
 from asr.server.sound import Sound, read_sound
 from asr.server.transcriptions import TranscriptionRequest
 from asr.server.workers import Job, Workers
@@ -102,6 +104,7 @@ class Application:
                 Route("/v1/models/{name:path}", self._model),
                 Route(TRANSCRIPTIONS, self._transcribe, methods=["POST"]),
                 WebSocketRoute("/", self._hear),
+                WebSocketRoute("/v1/realtime", self._hear_realtime),
             ],
             exception_handlers={
                 RequestError: _refuse,
@@ -127,15 +130,27 @@ class Application:
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self.model_names:
-            message = f"model must be {' or '.join(self.model_names)}, not {name[:80]!r}"
-            raise RequestError(404, message, param="model", code="model_not_found")
+            raise unknown_model(name, self.model_names)
         return JSONResponse(self._described(name))
 
     def _described(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "asr"}
 
     async def _hear(self, websocket: WebSocket) -> None:
-        await hear_live(websocket, self.options, self.workers.vocabularies, self._hearing, self.metrics, self.closing)
+        await hear_live(websocket, self._new_hearing(), self.options, self.closing)
+
+    async def _hear_realtime(self, websocket: WebSocket) -> None:
+        await hear_realtime(
+            websocket,
+            self._new_hearing(),
+            self.options,
+            self.closing,
+            models=self.model_names,
+            language=self.language,
+        )
+
+    def _new_hearing(self) -> Hearing:
+        return Hearing(self.options, self.workers.vocabularies, self._hearing, self.metrics)
 
     async def _transcribe(self, request: Request) -> Response:
         """Read a request, recognise its sound, and answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -36,3 +36,9 @@ class RequestError(Exception):
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def unknown_model(given: Any, models: Sequence[str], *, param: str = "model") -> RequestError:
+    """The error for a name that is none of the model's."""
+    message = f"model must be {' or '.join(models)}, not {str(given)[:80]!r}; asr-serve --aliases accepts other names"
+    return RequestError(404, message, param=param, code="model_not_found")

@@ -18,7 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from asr.errors import ConfigError
 from asr.server.application import Application
-from asr.server.live import LARGEST_MESSAGE
+from asr.server.connection import LARGEST_MESSAGE
 from asr.server.notes import collecting
 from asr.server.options import ServeOptions
 

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from asr.output.formats import to_srt, to_txt, to_vtt
 from asr.output.subtitles import milliseconds
-from asr.server.errors import RequestError
+from asr.server.errors import RequestError, unknown_model
 from asr.text.segments import TextSegment, find_segments
 from asr.text.transcript import Transcript, Word
 
@@ -73,9 +73,8 @@ def read_request(form: FormData, *, models: Sequence[str], language: str) -> Tra
         raise RequestError(400, f"file must be an uploaded sound file; got {came}", param="file")
     model = _text(form, "model")
     if model is not None and model not in models:
-        message = f"model must be {' or '.join(models)}, not {model[:80]!r}"
-        raise RequestError(404, message, param="model", code="model_not_found")
-    _check_language([*_list(form, "languages"), *filter(None, [_text(form, "language")])], language)
+        raise unknown_model(model, models)
+    check_language([*_list(form, "languages"), *filter(None, [_text(form, "language")])], language)
     format_ = _choice(form, "response_format", get_args(Format), default="json")
     granularities = _list(form, "timestamp_granularities")
     for name in granularities:
@@ -219,8 +218,8 @@ def _segment(number: int, segment: TextSegment) -> dict[str, Any]:
     }
 
 
-def _check_language(given: Sequence[str], known: str) -> None:
-    """Raises: RequestError: none of the languages is that of the model."""
+def check_language(given: Sequence[str], known: str) -> None:
+    """Raises: RequestError: none of the languages is that of the model; none given, or none known, is right."""
     primary = {re.split(r"[-_]", tag.strip().lower())[0] for tag in given}
     if primary and known and re.split(r"[-_]", known.lower())[0] not in primary:
         raise RequestError(

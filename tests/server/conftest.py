@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -22,6 +26,10 @@ import asr
 from asr.recognition.recognizer import Recognizer
 
 MERCHANT = Path(__file__).parent.parent / "audio" / "merchant.flac"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 _START_SECONDS = 120.0  # compiles the search where it was never used
 
 
@@ -113,3 +121,24 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
 def texts(recognizer: Recognizer, sounds: Sequence[bytes]) -> list[str]:
     """What `asr-transcribe` says of them."""
     return [recognizer.transcribe(io.BytesIO(sound)).text for sound in sounds]
+
+
+def resident_bytes(process_id: int) -> int:
+    """The memory of a process."""
+    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def seconds_of_a_flood(upgrade: bytes, messages: bytes) -> float:
+    """How long a server bears a client that sends messages a thousand times and reads no answer; it then goes on."""
+    with serving("--patience", "2") as server:
+        before, begin = resident_bytes(server.process.pid), time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+            connection.sendall(upgrade)
+            assert connection.recv(12) == b"HTTP/1.1 101"
+            with pytest.raises(ConnectionError):
+                for _ in range(1_000):
+                    connection.sendall(messages)
+        seconds = time.monotonic() - begin
+        assert resident_bytes(server.process.pid) - before < 30 * 2**20
+        assert "asr_live_speakers 0" in httpx.get(f"{server.url}/metrics").text
+    return seconds

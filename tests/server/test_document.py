@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import soxr
 
+from asr.recognition.streaming import stream_blocks
 from asr.server.options import ServeOptions, make_options
+from asr.text.transcript import join_texts
 from tests.server.conftest import MERCHANT, Server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "server.md"
@@ -34,6 +37,9 @@ def test_examples(server: Server, recognizer, tmp_path: Path, kind: str, code: s
     words = recognizer.transcribe(MERCHANT).text.split()
     if "websockets" in code:
         assert "'partial'" in result.stdout and "'result'" in result.stdout
+    elif "realtime" in code:
+        updates = stream_blocks(recognizer.stream(), [soxr.resample(samples, rate, 24_000)], 24_000)
+        assert result.stdout == join_texts(part.text for update in updates for part in update.segments) + "\n"
     elif kind == "python":
         assert [line.split()[2] for line in result.stdout.splitlines()] == words
     elif kind == "sh":
@@ -44,7 +50,7 @@ def test_examples(server: Server, recognizer, tmp_path: Path, kind: str, code: s
 
 
 def test_there_are_examples_of_each_kind():
-    assert [kind for kind, _ in EXAMPLES] == ["sh", "python", "js", "python"]
+    assert [kind for kind, _ in EXAMPLES] == ["sh", "python", "js", "python", "python"]
 
 
 def test_the_file_of_options():

@@ -139,6 +139,22 @@ def test_a_host_without_an_address():
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "host, environment, is_warned",
+    [
+        ("0.0.0.0", {}, True),
+        ("0.0.0.0", {"ASR_SERVE_TOKEN": "a-token-of-some-length"}, False),
+        ("localhost", {}, False),
+    ],
+)
+def test_a_server_for_everybody_is_warned_about(host, environment, is_warned):
+    with serving("--host", host, **environment) as server:
+        warnings = [line for line in server.log if "warning" in line]
+        reached = f"everybody who reaches port {server.port} of 0.0.0.0 can use the server"
+    expected = f"asr-serve: warning: {reached}; require a token with ASR_SERVE_TOKEN or --token\n"
+    assert warnings == ([expected] if is_warned else [])
+
+
 def test_an_address_of_another_machine():
     command = [sys.executable, "-m", "asr.cli.serve", "--host", "192.0.2.1"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,16 @@ def test_sound_that_takes_long_to_decode():
     sound = MERCHANT.read_bytes()
     with pytest.raises(InputError, match=r"^must be decoded within 0 s; it takes longer$"):
         read_sound(io.BytesIO(sound), 16_000, max_seconds=60, work_seconds=0)
+
+
+def test_a_decoder_that_hangs(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nexec sleep 100\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("asr.audio.ffmpeg.STALL_SECONDS", 0.2)
+    with pytest.raises(InputError, match=r"^must be sound that ffmpeg can decode; it gave nothing for 0\.2 s and was"):
+        read_sound(io.BytesIO(b"junk"), 16_000, max_seconds=60)
 
 
 def test_sound_that_nobody_wants_any_more():

@@ -159,7 +159,9 @@ def test_requests_that_arrive_together_are_neither_lost_nor_crossed(client, serv
 def test_the_models(client):
     assert [model.id for model in client.models.list()] == ["an4", "whisper-1"]
     assert client.models.retrieve("an4").owned_by == "asr"
-    with pytest.raises(openai.NotFoundError, match=r"model must be an4 or whisper-1, not 'gpt-4o'"):
+    with pytest.raises(
+        openai.NotFoundError, match=r"model must be an4 or whisper-1, not 'gpt-4o'; asr-serve --aliases"
+    ):
         client.models.retrieve("gpt-4o")
 
 
@@ -192,7 +194,7 @@ def test_damage_is_told(client):
     [
         ({"file": "/etc/passwd"}, 400, "file must be an uploaded sound file; got text"),
         ({"file": None}, 400, "file must be an uploaded sound file; got nothing"),
-        ({"model": "tiny"}, 404, "model must be an4 or whisper-1, not 'tiny'"),
+        ({"model": "tiny"}, 404, "model must be an4 or whisper-1, not 'tiny'; asr-serve --aliases accepts other names"),
         ({"language": "de"}, 400, "language must be en, the language of this model, not 'de'"),
         ({"languages[]": "fr"}, 400, "language must be en"),
         (
