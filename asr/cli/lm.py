@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from asr.cli.arguments import Parser, add_options, given_options, given_values, progress_bar
 from asr.cli.command import Commands, noter, run_subcommand, say, say_next, set_threads, write_result
-from asr.cli.train import add_run, check_data, configured_values, train_in_folder
+from asr.cli.train import add_run, check_data, configured_values, merged, train_in_folder
 from asr.errors import ConfigError, DataError
 from asr.files.texts import lines_with_ends
-from asr.options import from_json
+from asr.options import from_json, to_json
 
 if TYPE_CHECKING:
     from asr.lm.perplexity import TextScore
@@ -49,7 +49,8 @@ the text:
 
 precedence of options:
   Flags override the --config file, which overrides the defaults. Every run
-  folder has such a file, config.json.
+  folder has such a file, config.json. With --init, the model's vocabulary,
+  text and network options replace the defaults.
 
 the run folder:
   config.json, text/, log.jsonl, tensorboard/, checkpoints/, and at the end
@@ -62,6 +63,8 @@ examples:
   asr-lm train --run runs/chars --data.train a.txt --data.dev dev.txt \\
                --vocabulary.unit character --network.embedding-size 64
   asr-lm train --run runs/lm --resume --nproc 2
+  asr-lm train --run runs/mine --init english-lm --data.train mine.txt \\
+               --data.dev dev.txt --loop.learning-rate 2e-4 --loop.epochs 2
   asr-lm train --kind ngram --train a.txt --order 5 --output lm.arpa.gz
 """
 
@@ -103,7 +106,7 @@ examples:
 """
 
 _SHORT_TRAIN = (
-    *("kind", "run", "config", "resume", "nproc", "data.train", "data.dev", "vocabulary.unit", "loop.epochs"),
+    *("kind", "run", "config", "resume", "nproc", "data.train", "data.dev", "init", "vocabulary.unit", "loop.epochs"),
     *("train", "output", "order", "unit", "device"),
 )
 _SAMPLE_EXAMPLES = """\
@@ -195,10 +198,18 @@ def train(args: argparse.Namespace) -> int:
 
 
 def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
-    """The configuration from flags, file and run folder."""
+    """The configuration from flags, file, run folder and initial model."""
     from asr.training.config import LanguageTrainingConfig
 
     values = configured_values(args, LanguageTrainingConfig)
+    if values.get("init"):
+        from asr.files.model_config import read_model_config
+        from asr.lm.recurrent import KIND, LanguageModelConfig, find_language_model
+
+        folder = find_language_model(values["init"])
+        model = read_model_config(folder, LanguageModelConfig, kind=KIND)
+        parts = {part: to_json(getattr(model, part)) for part in ("text", "network")}
+        values = merged(parts, {**values, "init": str(folder)})
     check_data(values, args.run, what="texts")
     return from_json(LanguageTrainingConfig, values)
 

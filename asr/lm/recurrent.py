@@ -217,7 +217,7 @@ def embedded_language_models() -> dict[str, Path]:
 def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
     """The folder of a language model, given a folder, the name of an embedded one, or None for the default.
 
-    The folder of an acoustic model gives the language model in its subfolder `lm`.
+    The folder of an acoustic model gives the language model in its subfolder `lm`, a run folder the one in `model`.
 
     Raises:
         InputError: it is neither a folder nor the name of an embedded language model.
@@ -228,8 +228,8 @@ def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
     if str(model) in embedded:
         return embedded[str(model)]
     if Path(model).is_dir():
-        inner = Path(model) / "lm"
-        return inner if not holds(model, KIND) and holds(inner, KIND) else Path(model)
+        inner = (Path(model) / name for name in ("lm", "model"))
+        return Path(model) if holds(model, KIND) else next((each for each in inner if holds(each, KIND)), Path(model))
     if Path(model).is_file():
         raise InputError(f"{os.fspath(model)} must be the folder of a recurrent language model, but is a file")
     names = ", ".join(embedded) or "none"

@@ -78,8 +78,9 @@ def train_language_model(
 def provenance(config: LanguageTrainingConfig, task: LanguageTask, figures: dict[str, float]) -> dict[str, object]:
     """The training as the model folder describes it: the names of files, but not their folders."""
     train, dev = (tuple(Path(path).name for path in paths) for paths in (config.data.train, config.data.dev))
+    data, initial = replace(config.data, train=train, dev=dev), Path(config.init).name
     return {
-        "training": to_json(replace(config, data=replace(config.data, train=train, dev=dev))),
+        "training": to_json(replace(config, data=data, init=initial)),
         "tokens": len(task.text.tokens),
         "dev": {name: round(value, 5) for name, value in figures.items()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

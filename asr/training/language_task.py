@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from asr.compute.cells import make_cell
 from asr.compute.device import autocast, choose_precision
-from asr.errors import DataError
+from asr.errors import ConfigError, DataError
+from asr.files.model_config import read_model_config
 from asr.lm.corpus import read_sentences, read_texts
 from asr.lm.perplexity import TextScore
-from asr.lm.recurrent import LanguageModelConfig
+from asr.lm.recurrent import KIND, LanguageModelConfig
 from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import Vocabulary
 from asr.text.normalization import TextOptions
@@ -155,6 +156,8 @@ def prepare_language_task(
             description=config.description,
         )
     )
+    if config.init:
+        model.load_state_dict(LanguageModel.load(config.init).state_dict())
     dev, dev_counts = read_dev(config.data.dev, config.text, vocabulary)
     precision = choose_precision(
         config.loop.precision, device, make_cell=partial(make_cell, config.network.cell), training=True
@@ -186,10 +189,27 @@ def read_text(config: LanguageTrainingConfig, folder: Path, *, note: Callable[[s
         config.data.train,
         folder / TEXT_FOLDER,
         text=config.text,
-        vocabulary=config.vocabulary,
+        vocabulary=initial_vocabulary(config) if config.init else config.vocabulary,
         begun=any((folder / CHECKPOINTS).glob("step-*.pt")),
         note=note,
     )
+
+
+def initial_vocabulary(config: LanguageTrainingConfig) -> Vocabulary:
+    """The vocabulary of the model that a training starts from.
+
+    Raises:
+        ConfigError: the training has other options of text or network than the model, but for the dropout.
+        DataError: the model cannot be read.
+    """
+    model = read_model_config(config.init, LanguageModelConfig, kind=KIND)
+    if model.text != config.text:
+        raise ConfigError(f"init: the text options of {config.init} must be those of this training", "text", "init")
+    if replace(model.network, dropout=config.network.dropout) != config.network:
+        raise ConfigError(
+            f"init: the network of {config.init} must have the shape of this training's", "network", "init"
+        )
+    return Vocabulary(model.unit, model.entries)
 
 
 def read_dev(paths: Sequence[str], text: TextOptions, vocabulary: Vocabulary) -> tuple[list[np.ndarray], TextScore]:

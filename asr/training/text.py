@@ -56,7 +56,7 @@ def prepare_text(
     folder: Path,
     *,
     text: TextOptions,
-    vocabulary: VocabularyOptions,
+    vocabulary: VocabularyOptions | Vocabulary,
     begun: bool,
     note: Callable[[str], None],
 ) -> tuple[Vocabulary, Text]:
@@ -69,7 +69,7 @@ def prepare_text(
         paths: the files.
         folder: for the tokens and their index.
         text: how the files are normalised.
-        vocabulary: how the vocabulary is chosen.
+        vocabulary: how the vocabulary is chosen; or a vocabulary, of which the files need not have all entries.
         begun: whether a training with the tokens in `folder` has begun. If so, changed files are refused; if not,
             files are read again after a change of files or options.
         note: called with one sentence before the files are read.
@@ -91,7 +91,7 @@ def _make_index(
     paths: Sequence[str],
     folder: Path,
     text: TextOptions,
-    vocabulary: VocabularyOptions,
+    vocabulary: VocabularyOptions | Vocabulary,
     *,
     begun: bool,
     note: Callable[[str], None],
@@ -115,7 +115,9 @@ def _make_index(
             "the text has changed since the run began; choose another run folder", path=", ".join(changed or paths)
         )
     note(f"reading {', '.join(paths)}")
-    chosen = build_vocabulary(read_sentences(paths, text), vocabulary)
+    chosen = (
+        vocabulary if isinstance(vocabulary, Vocabulary) else build_vocabulary(read_sentences(paths, text), vocabulary)
+    )
     (folder / INDEX_FILE).unlink(missing_ok=True)  # otherwise a kill would leave the old index beside new tokens
     counts = write_tokens(folder / TOKENS_FILE, read_sentences(paths, text), chosen)
     index = {"source": source, "unit": chosen.unit, "entries": list(chosen.entries), **counts}

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from asr.cli.lm import COMMANDS, main, make_train_parser, read_training_config
-from asr.errors import ConfigError
+from asr.errors import ConfigError, InputError
 from asr.lm.ngram import NgramModel
 from asr.lm.prefix_tree import score_together
 from asr.lm.recurrent import LanguageModelConfig, NetworkOptions
@@ -192,6 +193,16 @@ def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path, monkeyp
             read(f"--run r {given}")
 
 
+def test_an_initial_model_brings_its_shape_and_its_spelling(words, tmp_path):
+    config = read(f"--run r --data.train a --data.dev d --init {words} --network.dropout 0.3")
+    model = LanguageModel.load(words).config
+    assert config.init == words and config.text == model.text
+    assert config.network == replace(model.network, dropout=0.3)
+    assert read("--run r --data.train a --data.dev d --init english-lm").network.hidden_size == 640
+    with pytest.raises(InputError, match="no language model 'nix': give a model folder"):
+        read("--run r --data.train a --data.dev d --init nix")
+
+
 def test_train_leaves_a_model_that_the_other_commands_take(tmp_path, capsys, rng):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"the {rng.choice(['pear', 'apple'])} salad\n" for _ in range(60)))
@@ -202,6 +213,9 @@ def test_train_leaves_a_model_that_the_other_commands_take(tmp_path, capsys, rng
     assert err.count(f"asr-lm train: reading {text}\n") == 1 and " in 2 processes\n" in err
     assert out == f"{tmp_path / 'run' / 'model'}\n" and "epoch 1: dev perplexity" in err
     assert main(["score", "--lm", out.strip(), "the pear salad"]) == 0
+    scored = capsys.readouterr().out
+    assert main(["score", "--lm", str(tmp_path / "run"), "the pear salad"]) == 0  # a run folder stands for its model
+    assert capsys.readouterr().out == scored
     assert main(["train", *arguments, "--network.hidden-size", "9"]) == 2
     assert "holds a run with other options" in capsys.readouterr().err
 

@@ -21,6 +21,7 @@ from asr.lm.prefix_tree import score_together
 from asr.lm.recurrent import NetworkOptions
 from asr.lm.rnn import LanguageModel
 from asr.lm.vocabulary import VocabularyOptions
+from asr.text.normalization import TextOptions
 from asr.training import language
 from asr.training.config import LanguageLoopOptions, LanguageTrainingConfig, NgramTrainingConfig, TextDataOptions
 from asr.training.distributed import joined, rank
@@ -130,6 +131,41 @@ def test_the_state_is_carried_from_chunk_to_chunk_and_begins_anew_with_an_epoch(
         assert found == pytest.approx(expected, abs=1e-5)
         again = task.loss(chunks[0], generator=generator).figures["loss"]
     assert again == pytest.approx(found[0], abs=1e-6)
+
+
+def test_a_training_from_a_model_goes_on_with_its_weights_and_words(config, tmp_path):
+    """On a text in which other animals make other sounds; the words that the model lacks are <unk>."""
+    first = train(config, tmp_path / "first")
+    (tmp_path / "new.txt").write_text("The yak never barks.\n" * 40)
+    data = replace(config.data, train=(str(tmp_path / "new.txt"),))
+    again = replace(config, data=data, init=str(tmp_path / "first" / "model"))
+    still = train(replace(again, loop=replace(config.loop, learning_rate=1e-12, epochs=1)), tmp_path / "still")
+    sentences = ["the cow never moos", "the yak never barks"]
+    np.testing.assert_allclose(score_together(still, sentences), score_together(first, sentences), rtol=1e-5)
+    moved = train(again, tmp_path / "moved")
+    assert moved.config.entries == first.config.entries and "YAK" not in moved.config.entries
+    assert score_together(moved, sentences)[1] > score_together(first, sentences)[1] + 3.0
+    assert moved.config.provenance["training"]["init"] == "model"
+    assert losses(tmp_path / "moved")[0] == pytest.approx(losses(tmp_path / "still")[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": TextOptions(case="lower")}, "the text options of .*model must be those of this training"),
+        ({"network": NetworkOptions(hidden_size=16)}, "the network of .*model must have the shape of this training's"),
+    ],
+)
+def test_a_training_from_a_model_has_its_options(config, tmp_path, change, message):
+    first = replace(config, loop=replace(config.loop, epochs=1))
+    train(first, tmp_path / "first")
+    with pytest.raises(ConfigError, match=message):
+        train(replace(first, init=str(tmp_path / "first" / "model"), **change), tmp_path / "second")
+
+
+def test_a_training_from_a_model_chooses_no_vocabulary(config):
+    with pytest.raises(ConfigError, match="a training from a model has its vocabulary: leave out vocabulary"):
+        replace(config, init="english-lm", vocabulary=VocabularyOptions(unit="character"))
 
 
 @pytest.mark.parametrize("cell", ["rnn-tanh", "gru", "lstm"])
