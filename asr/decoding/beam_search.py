@@ -24,7 +24,7 @@ from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
-from asr.text.normalization import is_han
+from asr.text.normalization import HYPHENS, is_han
 from asr.text.transcript import find_words
 
 if TYPE_CHECKING:
@@ -224,7 +224,12 @@ def named_files(options: DecodingOptions) -> list[str]:
     """The files of decoding options; for a recurrent model's folder, the files in it."""
     folders = list(filter(None, (options.language.fuse_lm, options.rescoring.rescore_lm)))
     names = [name for name in options.files.values() if name not in folders]
-    names += [os.path.join(folder, inner, file) for folder in folders for inner in ("", "lm") for file in _MODEL_FILES]
+    names += [
+        os.path.join(folder, inner, file)
+        for folder in folders
+        for inner in ("", "lm", "model")
+        for file in _MODEL_FILES
+    ]
     return names + [entry[1:] for entry in options.language.hotwords if entry.startswith("@")]
 
 
@@ -338,11 +343,12 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
     problems = []
     num_spelled = 0
     for text, weight, prefix in _parse_hotwords(entries):
-        if spelling := spell(text, alphabet):
+        spoken = _spoken(text, alphabet)
+        if spelling := spell(spoken, alphabet):
             num_spelled += 1
             yield spelling, weight
             continue
-        characters = dict.fromkeys("".join(text.split()))
+        characters = dict.fromkeys("".join(spoken.split()))
         missing = [repr(character) for character in characters if not spell(character, alphabet)]
         problems.append(f"{prefix}{text!r} has {', '.join(missing) or 'no characters'}")
     if problems:
@@ -352,13 +358,21 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
         warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
 
 
-def hotword_spellings(entries: Iterable[str]) -> dict[tuple[str, ...], str]:
-    """The hotwords as the user spells them, by their words in lower case.
+def _spoken(hotword: str, alphabet: Alphabet) -> str:
+    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two."""
+    if any(mark in hotword for mark in HYPHENS) and alphabet.spell(" "):
+        return "".join(" " if mark in HYPHENS and not alphabet.spell(mark) else mark for mark in hotword)
+    return hotword
+
+
+def hotword_spellings(entries: Iterable[str], alphabet: Alphabet) -> dict[tuple[str, ...], str]:
+    """The hotwords as the user spells them, by their words in lower case; Wi-Fi by (wi, fi) if a model has no hyphen.
 
     Raises:
         InputError, DataError: an entry or file of hotwords is not as it must be.
     """
-    return {tuple(text.lower().replace("’", "'").split()): text for text, _, _ in _parse_hotwords(entries)}
+    texts = (text for text, _, _ in _parse_hotwords(entries))
+    return {tuple(_spoken(text, alphabet).lower().replace("’", "'").split()): text for text in texts}
 
 
 def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:

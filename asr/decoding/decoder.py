@@ -75,7 +75,7 @@ class Decoder:
             self._search, self._hotwords, lexicon = make_search(
                 self.alphabet, self.options, device=device, spellings=self.spellings
             )
-            self.hotword_spellings = hotword_spellings(self.options.language.hotwords)
+            self.hotword_spellings = hotword_spellings(self.options.language.hotwords, self.alphabet)
             if self.options.rescoring.rescore_lm:
                 self._rescorer = self._make_rescorer(lexicon, device, dtype)
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from asr.decoding.decoder import Decoder, checked_log_probs
 from asr.decoding.options import BEAM_WIDTH, DecodingOptions
-from asr.errors import InputError
-from asr.text.labels import Labels, LabelSource
+from asr.errors import ConfigError, InputError
+from asr.text.labels import APPEND, Labels, LabelSource
 from asr.text.transcript import Transcript
+
+_OF_PYCTCDECODE = {
+    "kenlm_model_path": "ngram_path",
+    "unigrams": "lexicon",
+    "alpha": "lm_weight",
+    "beta": "word_bonus",
+    "unk_score_offset": "unknown_word_score",
+    "hotword_weight": "hotwords, which takes a weight for each word",
+    "token_min_logp": "token_threshold",
+    "beam_prune_logp": "score_threshold",
+}
 
 
 class LabelDecoder:
@@ -44,7 +56,7 @@ class LabelDecoder:
         Raises:
             InputError: it has another shape or other values.
         """
-        return self.decoder.decode(self._arranged(emission), frame_seconds=frame_seconds)
+        return self._in_columns(self.decoder.decode(self._arranged(emission), frame_seconds=frame_seconds))
 
     def decode_batch(
         self,
@@ -72,16 +84,34 @@ class LabelDecoder:
             arranged = list(pool.map(self._arranged, _cut(emissions, lengths)))
             if self.decoder.options.rescoring.rescore_lm:  # scores all hypotheses together
                 durations = [None] * len(arranged)
-                return self.decoder.decode_many(arranged, frame_seconds=frame_seconds, durations_seconds=durations)
-            return list(pool.map(lambda one: self.decoder.decode(one, frame_seconds=frame_seconds), arranged))
+                decoded = self.decoder.decode_many(arranged, frame_seconds=frame_seconds, durations_seconds=durations)
+            else:
+                decoded = list(pool.map(lambda one: self.decoder.decode(one, frame_seconds=frame_seconds), arranged))
+        return list(map(self._in_columns, decoded))
+
+    def _in_columns(self, transcript: Transcript) -> Transcript:
+        """The transcript with columns of the emission as the tokens of its hypotheses."""
+        columns = [self.labels.blank_column, *self.labels.columns]
+        hypotheses = (
+            replace(hypothesis, tokens=tuple(columns[token] for token in hypothesis.tokens))
+            for hypothesis in transcript.hypotheses
+        )
+        return replace(transcript, hypotheses=tuple(hypotheses))
 
     def _arranged(self, emission: Any) -> np.ndarray:
         """(T, K) log-probabilities of the labels of the decoder."""
         num_columns = self.labels.num_columns
-        if getattr(emission, "ndim", 2) == 3:
+        shape: tuple[int, ...] = tuple(getattr(emission, "shape", ()))
+        if len(shape) == 2 and shape[1] != num_columns:
+            message = f"an emission must be (T, {num_columns}), a column for each label; got shape {shape}"
+            if shape[1] == num_columns + 1:
+                message += f"; if its last column is the blank, which the labels leave out, give blank={APPEND!r}"
+            elif shape[0] == num_columns:
+                message += "; transpose it"
+            raise InputError(message)
+        if len(shape) == 3:
             raise InputError(
-                f"an emission must be (T, {num_columns}), one utterance; got shape {tuple(emission.shape)}; "
-                "decode_batch takes several"
+                f"an emission must be (T, {num_columns}), one utterance; got shape {shape}; decode_batch takes several"
             )
         if self._logits:
             return self.labels.arrange(_normalized(emission, num_labels=num_columns))
@@ -123,6 +153,9 @@ def build_decoder(
             language model.
         DataError: the ARPA file, the lexicon or the file of labels cannot be read.
     """
+    if theirs := next((name for name in _OF_PYCTCDECODE if name in options), None):
+        ours = _OF_PYCTCDECODE[theirs]
+        raise ConfigError(f"{theirs} of pyctcdecode is {ours} here; docs/pyctcdecode.md converts its value", theirs)
     if ngram_path is not None:
         options["lm"] = os.fspath(ngram_path)
     if lexicon is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
@@ -18,7 +18,13 @@ if TYPE_CHECKING:  # this loads NumPy, which the options do not need
 Style = Literal["raw", "readable"]
 
 Writer = Callable[[Iterable["Part"]], Iterable["Part"]]
-LiveWriter = Callable[[Sequence["Word"], float], "list[Word]"]  # words of a segment, and its end in seconds
+
+
+class LiveWriter(Protocol):
+    """What writes the words of a live segment."""
+
+    def __call__(self, words: Sequence[Word], end: float, *, is_last: bool) -> list[Word]:
+        """The written words; `end` is that of the pause after them in seconds, `is_last` if the sound ends there."""
 
 
 def writer_of(

@@ -9,6 +9,7 @@ next part. So the text of a recording does not depend on who asks for it, and no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,11 +18,13 @@ import numpy as np
 from asr.readable.marked_text import COMMA, MARKS, PERIOD, MarkedWord
 from asr.readable.numbers import find_numbers
 from asr.readable.punctuator import Punctuator
+from asr.text.normalization import HYPHENS
 from asr.text.transcript import Word
 
 AHEAD, BEHIND = 8, 32  # words that the network sees after and before a word, at least and at most
 SILENCE = 1.5  # seconds after which the words before are final
 _NUMBER_CONTEXT = 4  # words before a number that show its kind: at seven thirty
+_HYPHENS = re.compile(f"[{HYPHENS}]")
 _TITLES = {"mister": "Mr.", "missus": "Mrs.", "doctor": "Dr."}
 
 Part = tuple[str, Sequence[Word], float]
@@ -60,15 +63,18 @@ def write_live_words(
     context: list[MarkedWord],
     punctuator: Punctuator,
     hotwords: Mapping[tuple[str, ...], str],
+    *,
+    is_last: bool,
 ) -> list[Word]:
     """Readable words for a segment of live sound, all of them final at once: what follows is not known yet.
 
     Args:
-        end: of the segment, in seconds.
+        end: of the pause after the segment, in seconds.
         context: of the segments before; this one is added.
         hotwords: as for `write_words`.
+        is_last: whether the sound ends with the segment, and so with a mark of a sentence.
     """
-    written, _ = _written(words, context, len(words), end, punctuator, hotwords)
+    written, _ = _written(words, context, len(words), end, punctuator, hotwords, is_last=is_last)
     return written
 
 
@@ -161,13 +167,21 @@ def _hotword_tokens(
     while place < len(marked):
         for size in range(min(longest, len(marked) - place), 0, -1):
             spelling = hotwords.get(tuple(lower[place : place + size]))
-            if spelling is None or len(parts := spelling.split()) != size:
+            if spelling is None or sum(sizes := _spoken_sizes(parts := spelling.split(), size)) != size:
                 continue
             before = marked[place - 1].mark if place else context[-1].mark if context else PERIOD
             if before == PERIOD and parts[0].islower():
                 parts[0] = parts[0].capitalize()
-            yield from ((part, place + offset, place + offset + 1) for offset, part in enumerate(parts))
-            place += size
+            for part, part_size in zip(parts, sizes, strict=True):
+                if part_size:  # nobody speaks a hyphen alone
+                    yield part, place, place + part_size
+                place += part_size
             break
         else:
             place += 1
+
+
+def _spoken_sizes(parts: Sequence[str], size: int) -> list[int]:
+    """The number of spoken words of each written one: Wi-Fi has two, or one if the model has hyphens."""
+    sizes = [len(_HYPHENS.sub(" ", part).split()) for part in parts]
+    return sizes if sum(sizes) == size else [1] * len(parts)

@@ -56,8 +56,7 @@ class Labels:
         spoken = [column for column, label in enumerate(labels) if column != self.blank_column and _is_spoken(label)]
         counts = Counter(labels[column] for column in spoken)
         if repeated := ", ".join(repr(label) for label, count in counts.items() if count > 1):
-            names = "the characters of an alphabet" if max(map(len, counts)) == 1 else "labels"
-            raise InputError(f"{names} must differ; repeated: {repeated}")
+            raise InputError(f"labels must differ; repeated: {repeated}")
         pieces = spell_labels([labels[column] for column in spoken])
         self.columns = [column for column, piece in zip(spoken, pieces, strict=True) if piece]
         silent = set(range(len(labels))) - {self.blank_column, *self.columns}
@@ -86,6 +85,8 @@ def _checked_labels(source: object) -> list[str]:
     if isinstance(source, os.PathLike) or (isinstance(source, str) and os.path.isfile(source)):
         labels = read_labels(source)
     if isinstance(labels, Mapping):
+        if all(isinstance(key, int) and isinstance(value, str) for key, value in labels.items()):
+            raise InputError("labels by name must be {label: column}; this is {column: label}: swap keys and values")
         if fault := columns_fault(list(labels.values())):
             raise InputError(f"labels by name {fault}")
         labels = sorted(labels, key=labels.__getitem__)

@@ -14,6 +14,7 @@ from asr.text.numbers import spell_numbers
 
 _CHINESE = frozenset({"zh", "cmn", "yue"})
 HAN = "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # inside [ ] of a pattern
+HYPHENS = "-\u2010\u2011"  # inside [ ] of a pattern, at its start
 _HAN = re.compile(f"[{HAN}]")
 _PLAIN = re.compile("[A-Za-z]+(?: [A-Za-z]+)*")
 _ASCII_MARKS = {code: " " for code in range(33, 127) if not chr(code).isalnum() and chr(code) != "'"}

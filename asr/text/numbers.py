@@ -147,8 +147,7 @@ def _num2words(number: int, kind: str) -> str:
         from num2words import num2words
     except ImportError:
         raise ConfigError(
-            "to spell numbers in words (numbers: spell), num2words must be installed: pip install 'asr[numbers]'",
-            "numbers",
+            f"to spell {number} in words, num2words must be installed: pip install 'asr[numbers]'"
         ) from None
     return num2words(number, lang="en", to=kind)
 

@@ -325,6 +325,24 @@ def test_any_apostrophe_is_that_of_the_alphabet(spelling):
     assert spell(spelling, both) == (2, 4 if "\u2019" in spelling else 3, 1)
 
 
+def test_a_hyphen_is_a_space_where_the_alphabet_has_none():
+    options = DecodingOptions.of(beam_width=8, hotwords=("A-B", "a\u2011cab:3", "B -C", "'-B"))
+    decoder = Decoder(ENGLISH, options)
+    assert [each.text for each in decoder._hotwords] == ["A B", "A CAB", "B C", "' B"]
+    assert decoder.hotword_spellings == {
+        ("a", "b"): "A-B",
+        ("a", "cab"): "a\u2011cab",
+        ("b", "c"): "B -C",
+        ("'", "b"): "'-B",
+    }
+    assert [match.text for match in decoder.decode(ambiguous()).hypotheses[0].hotwords] == ["A CAB"]
+    hyphens = Decoder(Alphabet(("A", "B", " ", "-")), DecodingOptions.of(beam_width=8, hotwords=("a-b",)))
+    assert [each.text for each in hyphens._hotwords] == ["A-B"] and hyphens.hotword_spellings == {("a-b",): "a-b"}
+    for alphabet, hotword, missing in ((Alphabet(("好",)), "好-", "'-'"), (ENGLISH, "É-A", "'É'")):
+        with pytest.raises(InputError, match=f"in the model's alphabet; '{hotword}' has {missing}$"):
+            Decoder(alphabet, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
+
+
 def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
     (tmp_path / "names.txt").write_text("cab:3\nb a\n", encoding="utf-8")
     assert LanguageOptions(hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import asr
-from asr.decoding.label_decoder import LabelDecoder, build_decoder
+from asr.decoding.label_decoder import build_decoder
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.text.alphabet import Alphabet
 from tests.ctc.enumeration import labelling_probabilities
@@ -49,6 +49,9 @@ def test_the_order_and_the_names_of_labels_change_nothing(emission, labels, logi
         assert [(word.start_frame, word.end_frame) for word in transcript.words] == [
             (word.start_frame, word.end_frame) for word in expected.words
         ]
+        for one in (transcript, *decoder.decode_batch([given])):
+            spelled = "".join(names.get(labels[token], labels[token]) for token in one.hypotheses[0].tokens)
+            assert " ".join(spelled.split()) == expected.text
 
 
 def test_a_text_has_the_probability_of_all_labellings_without_what_is_never_said(rng):
@@ -63,18 +66,9 @@ def test_a_text_has_the_probability_of_all_labellings_without_what_is_never_said
         search = decoder.decoder._search
         found = {
             decoder.decoder.alphabet.decode(hypothesis.tokens): math.exp(hypothesis.score)
-            for hypothesis in search.decode(emission_of_letters(decoder, emission + 5.0 * logits), num_best=500)
+            for hypothesis in search.decode(decoder._arranged(emission + 5.0 * logits), num_best=500)
         }
         assert found == pytest.approx(expected)
-
-
-def emission_of_letters(decoder: LabelDecoder, emission: np.ndarray) -> np.ndarray:
-    """What the decoder of letters alone gets to see."""
-    seen = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoder.decoder, "decode", lambda emission, **_: seen.append(emission))
-        decoder.decode(emission)
-    return seen[0]
 
 
 def test_an_unknown_character_leaves_a_gap_and_no_letter():
@@ -171,7 +165,9 @@ def test_options_are_those_of_decoding(emission):
     decoder = build_decoder(["", *CHARACTERS], logits=True, beam_width=4, hotwords={"ABBA": 90.0})
     assert "ABBA" in decoder.decode(emission).text.split()
     assert decoder.decoder.options.search.beam_width == 4
-    with pytest.raises(ConfigError, match="unknown option 'alpha'"):
+    with pytest.raises(ConfigError, match="unknown option 'alphas'"):
+        build_decoder(["", *CHARACTERS], alphas=0.5)
+    with pytest.raises(ConfigError, match=r"^alpha of pyctcdecode is lm_weight here; docs/pyctcdecode\.md converts"):
         build_decoder(["", *CHARACTERS], alpha=0.5)
 
 
@@ -197,7 +193,8 @@ def test_options_are_those_of_decoding(emission):
         (["-", "|", "A"], "got none; give blank='-' if these are the labels of a torchaudio bundle"),
         (["<s>", "<pad>", "</s>", "A"], "got '<pad>' in column 1; give blank='<s>' if this is a dictionary of fairseq"),
         (["<s>", "A"], "got none; give blank='<s>' if this is a dictionary of fairseq"),
-        (["", "A", "A"], "the characters of an alphabet must differ; repeated: 'A'"),
+        (["", "A", "A"], "labels must differ; repeated: 'A'"),
+        ({0: "", 1: "A"}, r"must be \{label: column\}; this is \{column: label\}: swap keys and values"),
     ],
 )
 def test_other_labels_are_refused(labels, message):
@@ -240,10 +237,15 @@ def test_logits_without_a_probability_are_called_what_they_are(row, message):
 
 
 def test_other_emissions_are_refused(emission):
-    with pytest.raises(InputError, match="one column for each of the 4 labels, Φ included; got 5"):
-        build_decoder(["", "A", "B", "C"]).decode(emission)
-    with pytest.raises(InputError, match=r"logits must be \(T, 4\), a column for each label; got shape \(30, 5\)"):
-        build_decoder(["", "A", "B", "C"], logits=True).decode(emission)
+    for shape, remedy in (
+        ((30, 5), "; if its last column is the blank, which the labels leave out, give blank='append'"),
+        ((4, 30), "; transpose it"),
+        ((30, 3), ""),
+    ):
+        message = f"an emission must be (T, 4), a column for each label; got shape {shape}{remedy}"
+        for logits in (False, True):
+            with pytest.raises(InputError, match=f"{re.escape(message)}$"):
+                build_decoder(["", "A", "B", "C"], logits=logits).decode(np.full(shape, -1.0))
     with pytest.raises(InputError, match="log_probs must hold natural log-probabilities"):  # also where <s> goes
         build_decoder(["", "A", "B", "<s>", "C"]).decode(emission + 1)
     with pytest.raises(InputError, match="log_probs must hold natural log-probabilities"):

@@ -220,7 +220,10 @@ def test_frames_in_pieces_give_what_the_whole_gives(rng):
             r"an emission must be \(T, 5\), one utterance; got shape \(2, 3, 5\)",
         ),
         (lambda d: d.decode(np.zeros((3, 5))), "apply log_softmax .*; or build the decoder with logits=True"),
-        (lambda d: d.decode(np.zeros((3, 4))), "one column for each of the 5 labels"),
+        (
+            lambda d: d.decode(np.zeros((3, 4))),
+            r"an emission must be \(T, 5\), a column for each label; got shape \(3, 4\)$",
+        ),
         (lambda d: d.decode_batch(np.zeros((2, 3, 5)), [1]), r"lengths must be \(B,\) whole numbers .*, 2; got shape"),
         (lambda d: d.decode_batch(np.zeros((2, 3, 5)), [1.0, 2.0]), "lengths must be .* in float64"),
         (lambda d: d.decode_batch(np.zeros((2, 3, 5)), [1, 4]), r"lengths must lie in 0 \.\. 3; lengths\[1\] is 4"),

@@ -62,6 +62,8 @@ def test_segments_are_those_of_the_whole(english: asr.Recognizer) -> None:
 def test_hotwords_keep_the_spelling_of_the_user(english: asr.Recognizer) -> None:
     recognizer = english.with_decoding({"hotwords": ["MerChant", "the BOY:3"]})
     assert recognizer.transcribe(SOUND).text == "But the MerChant understood what the BOY had said."
+    recognizer = english.with_decoding({"hotwords": ["The-Boy", "but-the merchant"]})
+    assert recognizer.transcribe(SOUND).text == "But-the merchant understood what The-Boy had said."
 
 
 def test_other_models_and_scores_are_raw(english: asr.Recognizer) -> None:

@@ -115,6 +115,28 @@ def test_hotwords_keep_their_spelling() -> None:
     assert written == "The iPhone of macdonald is new. Quilter saw New YORK. NASA too."
 
 
+def test_hotwords_with_hyphens_are_one_word_of_several_spoken_ones() -> None:
+    text = "The wi fi, of t mobile is up. Wi fi at jean luc picard."
+    hotwords = {("wi", "fi"): "wi-Fi", ("t", "mobile"): "T-Mobile", ("jean", "luc", "picard"): "Jean-Luc Picard"}
+    for sizes in ([30], [2, 3, 25], [1] * 14):
+        parts = list(write_words(parts_of(words_of(text), sizes), Planted(text), hotwords))  # type: ignore[arg-type]
+        written = " ".join(part[0] for part in parts if part[0])
+        assert written == "The wi-Fi, of T-Mobile is up. wi-Fi at Jean-Luc Picard."
+        (wireless, *_) = [word for _, words, _ in parts for word in words if word.text.startswith("wi-Fi,")]
+        assert [word.text for word in wireless.spoken] == ["WI", "FI"]
+
+
+def test_a_hyphen_alone_in_a_hotword_stands_for_no_word() -> None:
+    text = "The wi fi of spider man works."
+    hotwords = {("wi", "fi"): "Wi-Fi -", ("spider", "man"): "Spider - Man"}
+    ((written, words, _), *_) = write_words(parts_of(words_of(text), [30]), Planted(text), hotwords)  # type: ignore[arg-type]
+    assert written == "The Wi-Fi of Spider Man works."
+    assert [len(word.spoken) for word in words] == [1, 2, 1, 1, 1, 1]
+    for hotword in ("man -", "- man"):
+        ((written, *_), *_) = write_words(parts_of(words_of(text), [30]), Planted(text), {("man",): hotword})  # type: ignore[arg-type]
+        assert written == "The wi fi of spider man works."
+
+
 def test_the_raw_transcript_is_inside_the_readable_one() -> None:
     words = words_of(TEXT)
     raw_text = " ".join(word.text for word in words)
@@ -138,11 +160,11 @@ def test_live_segments_are_written_at_once_with_the_words_before_them_in_view() 
     for size in (5, 12, 9, len(words)):
         segment = words[place : place + size]
         place += len(segment)
-        written = write_live_words(segment, segment[-1].end + 0.3, context, Planted(), {})
+        written = write_live_words(segment, segment[-1].end + 0.3, context, Planted(), {}, is_last=False)
         assert [word for each in written for word in each.spoken] == segment
         texts += [word.text for word in written]
     assert " ".join(texts) == WRITTEN
-    assert write_live_words([], 300.0, context, Planted(), {}) == []
+    assert write_live_words([], 300.0, context, Planted(), {}, is_last=True) == []
 
 
 def test_a_capital_follows_a_question() -> None:
@@ -150,6 +172,16 @@ def test_a_capital_follows_a_question() -> None:
     words = words_of("What? he asked.")
     context: list[MarkedWord] = []
     parts = [
-        write_live_words(part, part[-1].end, context, Planted("What? he asked."), {}) for part in (words[:1], words[1:])
+        write_live_words(part, part[-1].end, context, Planted("What? he asked."), {}, is_last=True)
+        for part in (words[:1], words[1:])
     ]
     assert [word.text for part in parts for word in part] == ["What?", "He", "asked."]
+
+
+@pytest.mark.parametrize("text", ["the boy had said,", "the boy had said"])
+def test_a_live_utterance_ends_with_a_sentence_and_a_cut_one_as_it_is(text):
+    for is_last, last in ((True, "said."), (False, text.split()[-1])):
+        context: list[MarkedWord] = []
+        *_, word = write_live_words(words_of(text), 9.0, context, Planted(text), {}, is_last=is_last)
+        assert word.text == last
+        assert context[-1].mark == marked_words(last)[0].mark  # the next segment begins with a capital, or goes on

@@ -46,7 +46,7 @@ def test_silent_labels_count_as_the_blank():
     ("source", "blank", "message"),
     [
         (["", "▁the", "▁the"], None, "labels must differ; repeated: '▁the'"),
-        (["", "A", "A"], None, "the characters of an alphabet must differ; repeated: 'A'"),
+        (["", "A", "A"], None, "labels must differ; repeated: 'A'"),
         (["<s>", "<pad>"], "<pad>", "labels must have at least one label with a character"),
         (BPE, None, "if the list leaves it out, put '' where its column is, or give blank='append' if it is the last"),
         ("A" * 5000, None, "labels must be a list of strings, one for each column; got"),
