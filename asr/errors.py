@@ -7,6 +7,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+# Text in quotes, which apostrophes within words do not begin or end, or in brackets.
+_VERBATIM = r"""(?<!\w)(['"`])(?:\\.|(?!\1)[^\\]|(?<=\w)\1(?=\w))*\1(?!\w)|\[[^][]*\]"""
+
 
 class AsrError(Exception):
     """An error that the caller can correct; the commands print it as one line."""
@@ -29,10 +32,11 @@ class ConfigError(AsrError, ValueError):
         super().__init__(message)
 
     def renamed(self, names: Mapping[str, str]) -> ConfigError:
-        """The error with its options renamed by `names`; values in quotes do not change."""
+        """The error with its options renamed by `names`; text in quotes or brackets, as asr[train], does not change."""
         known = sorted(set(self.options) & set(names), key=len, reverse=True)
         word = rf"(?<![\w.'\"/-])(?:{'|'.join(map(re.escape, known))})(?![\w'\"/-])"
-        message = re.sub(word, lambda match: names[match[0]], str(self)) if known else str(self)
+        parts = f"{_VERBATIM}|{word}"
+        message = re.sub(parts, lambda match: names.get(match[0], match[0]), str(self)) if known else str(self)
         return ConfigError(message, *(names.get(name, name) for name in self.options))
 
 

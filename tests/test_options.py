@@ -200,6 +200,25 @@ def test_a_message_names_options_or_flags(values: Any, message: str, flag: str) 
     assert str(pickle.loads(pickle.dumps(caught.value)).renamed(flags)).startswith(flag)
 
 
+@pytest.mark.parametrize(
+    ("message", "renamed"),
+    [
+        (
+            "numbers needs a package: pip install 'asr[numbers]'",
+            "--numbers needs a package: pip install 'asr[numbers]'",
+        ),
+        ("numbers needs asr[numbers] and numbers[0]", "--numbers needs asr[numbers] and --numbers[0]"),
+        ("numbers: 'the numbers of \\' numbers here'", "--numbers: 'the numbers of \\' numbers here'"),
+        ('numbers: "it\'s numbers here"', '--numbers: "it\'s numbers here"'),
+        ("numbers: 'it's numbers here' numbers", "--numbers: 'it's numbers here' --numbers"),
+        ("Ann's folder's numbers, users' numbers", "Ann's folder's --numbers, users' --numbers"),
+        ("not ('numbers', 'x numbers y'): numbers", "not ('numbers', 'x numbers y'): --numbers"),
+    ],
+)
+def test_what_is_quoted_or_in_brackets_keeps_its_words(message: str, renamed: str) -> None:
+    assert str(ConfigError(message, "numbers").renamed({"numbers": "--numbers"})) == renamed
+
+
 @pytest.mark.parametrize("values", [{"part": {"rate": 10**400}}, {"limit": 10**400}, {"strides": [1, -(10**400)]}])
 def test_numbers_that_no_float_holds_are_refused_and_not_told_in_full(values: Any) -> None:
     with pytest.raises(ConfigError, match=r"must be a number between -2\^53 and 2\^53, not") as caught:

@@ -1,11 +1,12 @@
-"""Where torch is not installed: transcription, alignment, evaluation and language models work, the rest says how.
+"""Where no extra is installed: transcription, alignment, evaluation and language models work, the rest says how.
 
-Each script runs in a process of its own, in which torch cannot be imported.
+Each script runs in a process of its own, in which torch and the packages of the extras cannot be imported.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 import asr
+from asr.extras import EXTRAS
 
 SOUND = "tests/audio/merchant.flac"
 TEXT = "BUT THE MERCHANT UNDERSTOOD WHAT THE BOY HAD SAID"
-NOWHERE = "import sys; sys.modules['torch'] = None; "  # what Python itself does for a module that must not be imported
+# What Python itself does for a module that must not be imported.
+NOWHERE = f"import sys; sys.modules.update(dict.fromkeys({(*EXTRAS, 'pyarrow')!r})); "
 
 COMMANDS = """
 import contextlib, importlib, io, json
@@ -32,7 +35,7 @@ print(json.dumps(results))
 
 
 def run(script: str, *arguments: str) -> str:
-    """What a script prints in a process without torch."""
+    """What a script prints in a process without the packages of the extras."""
     command = [sys.executable, "-c", NOWHERE + script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -40,7 +43,7 @@ def run(script: str, *arguments: str) -> str:
 
 
 def run_commands(*commands: list[str]) -> list[tuple[int, str, str]]:
-    """Exit status, output and errors of commands, in one process without torch."""
+    """Exit status, output and errors of commands, in one process without them."""
     return [tuple(result) for result in json.loads(run(COMMANDS, json.dumps(commands)).splitlines()[-1])]
 
 
@@ -120,6 +123,50 @@ def test_what_needs_torch_names_the_extra_that_brings_it(tmp_path: Path) -> None
     }
     for message, result in zip(expected, run_commands(*expected.values()), strict=True):
         assert result == (2, "", f"{message}\n")
+
+
+def test_what_writes_a_manifest_names_the_extra_before_any_work(tmp_path: Path) -> None:
+    corpus, output = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    shutil.copy(SOUND, corpus / "a.flac")
+    (corpus / "a.txt").write_text(TEXT)
+    expected = {
+        "asr-align": ["align", str(corpus), "--output", str(output), "--format", "manifest"],
+        "asr-data import": ["data", "import", str(corpus), "--output", str(output)],
+        "asr-data prepare": ["data", "prepare", "yesno", "--output", str(output)],
+    }
+    for prog, result in zip(expected, run_commands(*expected.values()), strict=True):
+        missing = "writing a manifest needs lhotse, which is not installed: pip install 'asr[train]'"
+        assert result == (2, "", f"{prog}: error: {missing}\n")
+    assert not output.exists()
+
+
+def test_numbers_in_words_name_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "manual.md").write_text("Press 22.\n")
+    command = ["lm", "adapt", str(tmp_path / "manual.md"), "--output", str(tmp_path / "m"), "--numbers", "spell"]
+    message = "to spell 22 in words, num2words must be installed: pip install 'asr[numbers]'"
+    assert run_commands(command) == [(2, "", f"asr-lm adapt: error: {message}\n")]
+
+
+def test_a_web_address_names_the_extra() -> None:
+    message = "web addresses need aiohttp, which is not installed: pip install 'asr[urls]'"
+    (result,) = run_commands(["transcribe", "https://host/a.wav"])
+    assert result == (1, "", f"asr-transcribe: error: https://host/a.wav: cannot be reached: {message}\n")
+
+
+@pytest.mark.parametrize(("package", "extra"), sorted(EXTRAS.items()))
+def test_a_package_that_a_command_lacks_is_never_a_traceback(package: str, extra: str) -> None:
+    script = f"""
+from asr.cli.command import run_command
+from argparse import Namespace
+args = Namespace(quiet=False, debug=False)
+def work(_):
+    import {package}.inner
+sys.stderr = sys.stdout
+print(run_command("asr-any", lambda _: args, work, []))
+"""
+    missing = f"asr-any needs {package}, which is not installed: pip install 'asr[{extra}]'"
+    assert run(script) == f"asr-any: error: {missing}\n2\n"
 
 
 @pytest.mark.parametrize("name", ["ctc_loss", "AcousticModel"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import struct
 import subprocess
@@ -38,10 +39,15 @@ _TIMED = (
 )
 # Seconds of silence allowed in total, plus one second per byte of the file: damaged time stamps may ask for days.
 _LONGEST_GAPS = 24 * 3600
+STALL_SECONDS = 60.0  # without output, after which ffmpeg is taken to hang
 _REPORT_BYTES = 2**20  # of ffmpeg's messages; the rest repeats
 # ffmpeg's messages go into a file of 4 MB at most: they may be a hundred times as long as the input. Python and its
 # child processes ignore the signal of a full file.
 _BOUNDED = ["/bin/sh", "-c", 'ulimit -f 8192; exec "$@"', "sh"]
+
+
+class NotSound(DataError):
+    """A file in which neither libsndfile nor ffmpeg finds sound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +72,15 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
         reason: why libsndfile cannot read it.
         track: counted from 0; None takes the first track with the flag "default", or else the first.
     Raises:
-        DataError: there is no ffmpeg, or the file is not sound or video, is encrypted, has no such track, or lists
-            other files.
+        DataError: there is no ffmpeg, or it hangs, or the file is not sound or video, is encrypted, has no such track,
+            or lists other files.
     Warns:
         AsrWarning: the file is truncated or damaged.
         ChoiceWarning: it has more than one track.
     """
     program = shutil.which("ffmpeg")
     if program is None:
-        raise DataError(
+        raise NotSound(
             f"must be sound; libsndfile cannot read it ({reason}); for m4a, mp4, or webm an `ffmpeg` program "
             "must be on PATH and there is none: install ffmpeg, or convert the file to wav or flac",
             path=name,
@@ -86,9 +92,10 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
     while True:
         with _running(_command(program, file, chosen), file.fileno()) as (process, messages):
             assert process.stdout is not None
-            header = process.stdout.read(24)
+            sound = _Pipe(process.stdout, name)
+            header = sound.read(24)
             if not header:
-                process.wait()
+                _await(process, name)
             tracks = _sound_tracks(messages())
             default = next((number for number, described in enumerate(tracks) if described.default), 0)
             if track is None and chosen != default:
@@ -98,12 +105,12 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
                 _check_track(messages(), tracks, chosen, name)
             if track is None and len(tracks) > 1:
                 warnings.warn(ChoiceWarning(f"{name}: {_choice(tracks, chosen)}"), stacklevel=2)
-            for rate, block in _au_blocks(process.stdout, header):
+            for rate, block in _au_blocks(sound, header):
                 decoded += len(block)
                 if decoded > rate * (_LONGEST_GAPS + os.fstat(file.fileno()).st_size):
                     raise DataError("must have time stamps without gaps of days; they are damaged", path=name)
                 yield rate, block
-            process.wait()
+            _await(process, name)
             report = messages()
         break
     if gap := re.search(r"^(?:\[\w+ @ \w+\] )?\[error\] (\d+\.\d{6})\n", report, re.MULTILINE):
@@ -117,7 +124,7 @@ def ffmpeg_blocks(file: IO[bytes], name: str | None, reason: str, *, track: int 
         elsewhere = "Skipped opening external track" in report
         nothing = "its sound is in another file, which is not opened" if elsewhere else "it found no samples"
         detail = problems[0] if problems else nothing
-        raise DataError(f"must be sound; libsndfile cannot read it ({reason}), nor can ffmpeg ({detail})", path=name)
+        raise NotSound(f"must be sound; libsndfile cannot read it ({reason}), nor can ffmpeg ({detail})", path=name)
     # The AMR decoder reports omitted silence as an error.
     if problems and not (tracks and tracks[chosen].codec.startswith("amr")):
         stated = re.search(r"Duration: ([\d:.]+)", report)
@@ -163,7 +170,49 @@ def _running(command: list[str], descriptor: int) -> Iterator[tuple[subprocess.P
             process.kill()  # if the reader stops early, ffmpeg would wait for ever to write to a full pipe
 
 
-def _au_blocks(stream: IO[bytes], header: bytes) -> RatedBlocks:
+class _Pipe:
+    """What a process writes; reading it ends with an error where the process hangs."""
+
+    def __init__(self, stream: IO[bytes], name: str | None):
+        self._descriptor, self._name, self._poll = stream.fileno(), name, select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, or what is left.
+
+        Raises:
+            DataError: nothing comes for `STALL_SECONDS`.
+        """
+        parts: list[bytes] = []
+        while size:
+            if not self._poll.poll(round(STALL_SECONDS * 1000)):
+                raise _stalled(self._name)
+            part = os.read(self._descriptor, size)
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def _await(process: subprocess.Popen[bytes], name: str | None) -> None:
+    """Wait for the end of a process that has closed its output.
+
+    Raises:
+        DataError: it does not end.
+    """
+    try:
+        process.wait(STALL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise _stalled(name) from None
+
+
+def _stalled(name: str | None) -> DataError:
+    message = f"must be sound that ffmpeg can decode; it gave nothing for {STALL_SECONDS:g} s and was stopped"
+    return DataError(message, path=name)
+
+
+def _au_blocks(stream: _Pipe, header: bytes) -> RatedBlocks:
     """The blocks of an AU stream of 32-bit floats, whose first 24 bytes have been read."""
     if len(header) < 24:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from asr.data.manifest import is_manifest
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files.texts import MOST_BYTES, decode_text, read_text
-from asr.files.writing import write_whole
+from asr.files.writing import check_writable, write_whole
 from asr.output.formats import ALIGNMENT_WRITERS
 from asr.output.pictures import check_picture
 from asr.output.retiming import retime, text_of_subtitles
@@ -32,7 +33,7 @@ from asr.text.cues import find_cues
 PROG = "asr-align"
 _SUBTITLES = ("srt", "vtt")
 _MOST_NAMED = 8
-_FLAGS = ("output", "format", "strict", "nproc", "model", "device", "precision", "runtime", "batch_size", "threads")
+_FLAGS = ("format", "strict", "nproc", "model", "device", "precision", "runtime", "batch_size", "threads")
 
 _SHORT = ("audio", "file", "text", "format", "level", "output", "plot", "model", "quiet")
 _EXAMPLES = """\
@@ -115,9 +116,8 @@ def make_parser() -> Parser:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         metavar="FILE|DIR",
-        help="write here (default: standard output); of a corpus, a file for each recording in DIR",
+        help="write to FILE, or a file for each recording in DIR (default: standard output)",
     )
     parser.add_argument(
         "--strict", action="store_true", help="take a text that is doubted for an error, and write nothing for it"
@@ -154,8 +154,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--nproc needs a corpus: a folder of sounds with texts, or a manifest")
     if args.plot is not None:
         check_picture(args.plot)
-    if args.output is not None and args.output.is_dir():
-        raise ConfigError(f"--output must be a file; {args.output} is a folder")
+    name = "stdin" if args.audio == "-" else Path(args.audio).stem
+    output = None if args.output is None else _file_of(args.output, f"{name}.{args.format}", args.file)
     text, subtitles = _read_text(args), ""
     if args.file is not None and (suffix := Path(args.file).suffix.lower().removeprefix(".")) in _SUBTITLES:
         if not find_cues(text):
@@ -163,7 +163,9 @@ def run(args: argparse.Namespace) -> int:
         if args.format in _SUBTITLES and args.format != suffix:
             raise ConfigError(f"--format {args.format} of a .{suffix} file: subtitles with new times keep their format")
         text, subtitles = text_of_subtitles(text), text if args.format == suffix else ""
-    aligned = replace(_align(args, text, options), name="stdin" if args.audio == "-" else Path(args.audio).stem)
+    if output is not None:
+        check_writable(output)
+    aligned = replace(_align(args, text, options), name=name)
     if args.strict and aligned.doubt:
         raise DataError(aligned.doubt, path=args.audio)
     if not args.quiet:
@@ -171,11 +173,25 @@ def run(args: argparse.Namespace) -> int:
             say(f"warning: {remark}", prog=PROG)
         _report(aligned.dropped, aligned.untimed)
     result = retime(subtitles, aligned) if subtitles else ALIGNMENT_WRITERS[args.format](aligned, level)
-    if args.output is None:
+    if output is None:
         write_result(result)
     else:
-        write_whole(args.output, result)
+        write_whole(output, result)
     return 0
+
+
+def _file_of(output: str, name: str, text: str | None) -> Path:
+    """The file that --output means for one recording: a file of this name if it is a folder, or ends like one.
+
+    Raises:
+        ConfigError: the file in the folder is the text itself.
+    """
+    if not (output.endswith(("/", os.sep)) or os.path.isdir(output)):
+        return Path(output)
+    file = Path(output, name)
+    if text is not None and os.path.realpath(file) == os.path.realpath(text):
+        raise ConfigError(f"--output must be another folder, or a file: {file} is the text, which would be lost")
+    return file
 
 
 def _align(args: argparse.Namespace, text: str, options: AlignmentOptions) -> AlignedText:
@@ -212,7 +228,7 @@ def _align_corpus(args: argparse.Namespace, alignment: AlignmentOptions, level: 
     if args.plot is not None:
         raise ConfigError("--plot needs one sound file, not a corpus")
     flags = {name: getattr(args, name) for name in _FLAGS}
-    options = AlignOptions(alignment=alignment, level=level, **sound_flags(args), **flags)
+    options = AlignOptions(alignment=alignment, level=level, output=Path(args.output), **sound_flags(args), **flags)
     pairs = find_pairs(args.audio)
     _warm_up(args)
     errors: list[AsrError] = []

@@ -14,9 +14,10 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import asr
@@ -34,6 +35,7 @@ class Parser(argparse.ArgumentParser):
         prog, usage, description: as for argparse.
         examples: the end of the help; that of --help begins at the line `examples:`.
         short: names of the arguments that --help shows; --help-all shows all. Without names, both show all.
+        foreign: flags of another program that users may type, as --output_dir, and what to write in their place.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Parser(argparse.ArgumentParser):
         description: str,
         examples: str,
         short: Sequence[str] = (),
+        foreign: Mapping[str, str] = MappingProxyType({}),
     ):
         super().__init__(
             prog=prog,
@@ -54,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             add_help=False,
         )
-        self.short = short
+        self.short, self.foreign = short, foreign
         what = "what most people need; --help-all shows all options" if short else "this help"
         self.add_argument("-h", "--help", action=_ShowHelp, nargs=0, default=argparse.SUPPRESS, help=f"show {what}")
         self.add_argument(
@@ -85,12 +88,14 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The arguments, the flag of each as `flags`, and what was typed, as `arguments`.
 
-        An unknown flag is an error that proposes a similar one.
+        Unknown flags are an error that proposes others; True or False after a flag that takes no value is an
+        error that says so.
         """
+        self._refuse_values(arguments)
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
-            near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
-            self.error(f"unknown argument {unknown[0]!r}" + (f": did you mean {near[0]}?" if near else ""))
+            flags = [word for word in unknown if word.startswith("-")] or unknown[:1]
+            self.error("; ".join(f"unknown argument {flag!r}{self._advice(flag.partition('=')[0])}" for flag in flags))
         parsed.flags = {
             action.dest: next(flag for flag in action.option_strings if flag.startswith("--"))
             for action in self._actions
@@ -98,6 +103,29 @@ class Parser(argparse.ArgumentParser):
         }
         parsed.arguments = list(arguments)
         return parsed
+
+    def _refuse_values(self, arguments: Sequence[str]) -> None:
+        """Exit with an error if True or False, as other programs want it, follows a flag that takes no value."""
+        words = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+        for word, following in zip(words, [*words, ""][1:], strict=True):
+            flag, mark, value = word.partition("=")
+            value = value if mark else following
+            action = self._option_string_actions.get(flag)
+            if action is None or action.nargs != 0 or value.lower() not in ("true", "false"):
+                continue
+            negative = next((other for other in action.option_strings if other.startswith("--no-")), None)
+            if value.lower() == "true":
+                advice = f"write {flag} alone"
+            else:
+                advice = f"write {negative}" if negative else "leave it out"
+            self.error(f"{flag} takes no value, but got {value!r}: {advice}")
+
+    def _advice(self, flag: str) -> str:
+        """What to write in place of an unknown flag, as the end of a sentence."""
+        if advice := self.foreign.get("--" + flag[2:].replace("-", "_")):
+            return f": {advice}"
+        near = get_close_matches(flag, self._option_string_actions, n=1)
+        return f": did you mean {near[0]}?" if near else ""
 
     def format_short_help(self) -> str:
         """The help of the arguments `short`."""

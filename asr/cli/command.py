@@ -20,8 +20,8 @@ from threading import current_thread, main_thread
 
 import asr
 from asr.cli.arguments import Parser
-from asr.compute.runtime import needing_torch
 from asr.errors import AsrError, AsrWarning, ConfigError, InputError, visible
+from asr.extras import EXTRAS, needing_extras
 
 # 0 is success. A shell adds 128 to the number of the signal that ended a program: SIGINT, SIGPIPE, SIGTERM.
 DATA_WRONG, USAGE_WRONG, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 128 + 2, 128 + 13, 128 + 15
@@ -39,7 +39,7 @@ def run_command(
     """Run a command; the exit status: 0 success, 1 wrong data, 2 wrong usage.
 
     Results go to stdout, everything else to stderr. An `AsrError`, an `AsrWarning` and an error of the operating system
-    are one line each; any other exception is a bug and keeps its traceback.
+    are one line each, and so is a missing package of an extra; any other exception is a bug and keeps its traceback.
 
     Args:
         prog: name of the command, at the beginning of each line on stderr.
@@ -230,7 +230,7 @@ def _attempt(
 ) -> int:
     args = argparse.Namespace(debug=False)
     try:
-        with needing_torch(prog, extra="train" if "train" in prog else "torch"):
+        with needing_extras(prog, {**EXTRAS, "torch": "train"} if "train" in prog else EXTRAS):
             args = parse(arguments)
             with _warnings_as_lines(prog, quiet=args.quiet, debug=args.debug):
                 return work(args)

@@ -247,9 +247,11 @@ def check(args: argparse.Namespace) -> int:
     from asr.doctor.examination import clean, examine, made_by_fix
     from asr.doctor.page import to_html
     from asr.doctor.report import to_json, to_table
-    from asr.files.writing import write_whole
+    from asr.files.writing import check_writable, write_whole
 
     options = given_options(args, DoctorOptions)
+    for path in filter(None, (args.json, args.html)):
+        check_writable(path)
     manifests = _manifests(args.manifests)
     for path, original in made_by_fix(manifests).items():
         if path in args.manifests:  # SPLIT=path is intended

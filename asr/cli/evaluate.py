@@ -15,7 +15,7 @@ from asr.cli.arguments import Parser, at_least, progress_bar
 from asr.cli.command import DATA_WRONG, run_command, say, write_result
 from asr.cli.recognizer import add_recognizer_flags, load_recognizer, shown_decoding
 from asr.errors import ConfigError, DataError
-from asr.files.writing import write_whole
+from asr.files.writing import check_writable, write_whole
 from asr.options import to_json
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate the model of the arguments; the exit status."""
     if args.format == "json" and args.errors:
         raise ConfigError("--errors needs --format table; json lists every utterance")
+    if args.output:
+        check_writable(args.output)
     utterances, unusable = _utterances(args.manifest)
     if args.tune:
         from asr.evaluation.tuning import check_own

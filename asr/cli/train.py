@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asr.training.config import TrainingConfig
 
 PROG = "asr-train"
+FEATURES = "features"  # of a model's pretrained encoder, in the run folder
 
 _SHORT = (
     "run",
@@ -36,11 +37,12 @@ _SHORT = (
 _EXAMPLES = """\
 precedence of options:
   Flags override the --config file, which overrides the defaults. With --init,
-  the model's text, frontend and encoder options replace the defaults, and the
-  learning rate and epochs are chosen for so many recordings. A --config file is
-  JSON with the names of the flags, such as {"encoder": {"hidden_size": 320}};
-  missing options have their defaults. Every run folder has such a file,
-  config.json. Paths are relative to the working directory.
+  the model's text, frontend and encoder options replace the defaults, and
+  without --config the learning rate and epochs are chosen for so many
+  recordings. A --config file is JSON with the names of the flags, such as
+  {"encoder": {"hidden_size": 320}}; missing options have their defaults. Every
+  run folder has such a file, config.json. Paths are relative to the working
+  directory.
 
 the run folder:
   config.json, log.jsonl, curve.png, tensorboard/, checkpoints/, and at the end
@@ -170,19 +172,24 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
         check_data(values, args.run, what="manifests")
         if not args.config and not args.resume:
-            parts |= chosen_by_rule(values, note=only_first(noter(args, prog=PROG)))
+            # The states in a cache are those of whole utterances, without other augmentation.
+            varies = args.workers or values.get("augment") or values["data"].get("chunked")
+            cache = args.run / FEATURES if model.frontend.has_encoder and not varies else None
+            parts |= chosen_by_rule(values, cache=cache, note=only_first(noter(args, prog=PROG)))
         values = merged(parts, {**values, "init": str(folder)})
     check_data(values, args.run, what="manifests")
     return from_json(TrainingConfig, values)
 
 
-def chosen_by_rule(values: Mapping[str, Any], *, note: Callable[[str], None]) -> dict[str, Any]:
+def chosen_by_rule(
+    values: Mapping[str, Any], *, cache: Path | None, note: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
     """The options of a training from a model, for the training data in `values`; those of the loop are noted."""
     from asr.training.examples import read_utterances
     from asr.training.fine_tuning import fine_tuning_options
 
     utterances = read_utterances(values["data"]["train"])
-    options = fine_tuning_options(utterances)
+    options = fine_tuning_options(utterances, cache=cache)
     loop = options["loop"] | values.get("loop", {})
     minutes = sum(utterance.duration_seconds for utterance in utterances) / 60
     note(

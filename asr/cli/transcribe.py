@@ -64,6 +64,21 @@ _SHORT = (
     "device",
     "quiet",
 )
+# Flags of openai-whisper and programs like it, and what to write here.
+_WHISPER = {
+    "--language": "each model has one language: choose a model with --model",
+    "--output_format": "write --format",
+    "--output_dir": "write --output",
+    "--word_timestamps": "--format json has the times of words, --level word subtitles of one word each",
+    "--initial_prompt": "write the words to expect as --hotwords",
+    "--beam_size": "write --beam-width",
+    "--fp16": "--precision float16 is True, --precision float32 False; no flag here takes True or False",
+    "--highlight_words": "write --highlight-words, which takes no value, or leave it out",
+    "--max_line_width": "write --line-width",
+    "--max_line_count": "write --max-lines",
+    "--task": "there is no translation, leave it out",
+    "--temperature": "there is no sampling, leave it out",
+}
 _EXAMPLES = """\
 output:
   A line for each sentence, or what is spoken between two pauses, as soon as it
@@ -82,8 +97,8 @@ output:
   exist, even if they were made with other options.
 
   The utterances of a manifest (.jsonl, .jsonl.gz) have their ids as names.
-  fsspec opens URLs: s3:// needs the package s3fs, https:// aiohttp and
-  requests; a URL without the suffix of a sound file is a folder.
+  fsspec opens URLs: https:// needs asr[urls], s3:// the package s3fs; a URL
+  without the suffix of a sound file is a folder.
 
 live sound:
   A WAV that comes through a pipe is transcribed while it comes, and so are
@@ -132,6 +147,7 @@ def make_parser(arguments: Sequence[str] = ()) -> Parser:
         description="Transcribe recordings: print the text on standard output, or write files.",
         examples=_EXAMPLES,
         short=_SHORT,
+        foreign=_WHISPER,
     )
     parser.add_argument(
         "paths",
@@ -281,6 +297,8 @@ def check_subtitles(path: Path, options: SubtitleOptions) -> int:
 
 def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Mapping[str, Any]) -> int:
     """Transcribe with a progress bar, and print the results and errors; the exit status."""
+    from asr.audio.ffmpeg import NotSound
+
     flags = {name: getattr(args, name) for name in _FLAGS}
     options = TranscribeOptions(
         formats=formats, decoding=decoding, subtitles=given_options(args, SubtitleOptions), **sound_flags(args), **flags
@@ -313,7 +331,9 @@ def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Ma
                 for result in results:
                     if result.error is not None:
                         num_failed += 1
-                        say(f"error: {result.error}", prog=PROG)
+                        is_raw = result.path == "-" and isinstance(result.error, NotSound)
+                        advice = "; samples without a header need --raw-rate HZ" if is_raw else ""
+                        say(f"error: {result.error}{advice}", prog=PROG)
                     elif result.skipped:
                         num_skipped += 1
                         bar.skip(result.path)
@@ -327,6 +347,8 @@ def _transcribe(args: argparse.Namespace, formats: tuple[str, ...], decoding: Ma
             done = f"{num_done} of {len(recordings)} recordings are done"
             add_note_to_signal(error, lambda: f"{done}{bar.summary}{_how_to_go_on(args, several=several)}")
             raise
+    if args.output is not None and (num_written := num_done - num_skipped):
+        note(f"wrote {num_written} transcript{'s' if num_written > 1 else ''} to {args.output}")
     if num_failed and len(recordings) - num_skipped > 1:
         say(f"{num_failed} of {len(recordings) - num_skipped} could not be transcribed", prog=PROG)
     return DATA_WRONG if num_failed else 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from asr.errors import ConfigError, InputError
+from asr.extras import needing_extras
 
 if TYPE_CHECKING:
     import torch
@@ -65,16 +65,9 @@ def has_torch() -> bool:
     return find_spec("torch") is not None
 
 
-@contextmanager
-def needing_torch(what: str, *, extra: str = "torch") -> Iterator[None]:
+def needing_torch(what: str) -> AbstractContextManager[None]:
     """Make a missing torch a ConfigError that names what needs it, and the extra of this package that brings it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        message = f"{what} needs torch, which is not installed: pip install 'asr[{extra}]'"
-        raise ConfigError(message, what) from None
+    return needing_extras(what, {"torch": "torch"})
 
 
 def check_precision(precision: str, device: torch.device | None = None) -> None:

@@ -1,7 +1,7 @@
 """Files on a disk or at a URL of an object store or a web server, through fsspec.
 
 Most kinds of URL need one more package, named in the error if it is missing: s3fs for s3://, gcsfs for gs://, adlfs for
-az://, aiohttp and requests for https://.
+az://, aiohttp (the extra `urls`) for https://.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def _reached(name: str) -> Iterator[None]:
     except AsrError:
         raise
     except ImportError as error:
-        advice = ": pip install aiohttp requests" if name.lower().startswith(("http://", "https://")) else ""
-        raise ConfigError(f"{name} cannot be reached: {error}{advice}") from error
+        reason = str(error)
+        if name.lower().startswith(("http://", "https://")):  # fsspec names two packages, and needs one
+            reason = "web addresses need aiohttp, which is not installed: pip install 'asr[urls]'"
+        raise ConfigError(f"{name} cannot be reached: {reason}") from error
     except Exception as error:  # each kind of store has its own errors; an unknown kind is a ValueError
         raise DataError(f"cannot be read: {str(error) or type(error).__name__}", path=name) from error

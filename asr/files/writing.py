@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[
                 yield device
             return
         path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary, opened = _temporary(path)
     try:
         with opened as file, _removed_on_failure(temporary, file):
@@ -53,6 +53,29 @@ def replacing(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[
         raise
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check, before long work, that `replacing` can write this file; its folder is made if missing.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if not Path(path).exists() or Path(path).is_file():
+        target = Path(os.path.realpath(path))
+        _make_folder(target.parent)
+        temporary, file = _temporary(target)
+        with file:
+            _remove(temporary, file)
+    elif Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", os.fspath(path))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a part of this path is a file", os.fspath(path)) from error
+
+
 @contextmanager
 def _removed_on_failure(temporary: Path, file: IO[bytes]) -> Iterator[None]:
     """Remove the file if the block fails, while it is still locked against other processes."""
@@ -60,10 +83,15 @@ def _removed_on_failure(temporary: Path, file: IO[bytes]) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(OSError):
-            if sys.platform == "win32":
-                file.close()
-            temporary.unlink()
+            _remove(temporary, file)
         raise
+
+
+def _remove(temporary: Path, file: IO[bytes]) -> None:
+    """Remove the file while it is still locked; Windows does not remove an open file."""
+    if sys.platform == "win32":
+        file.close()
+    temporary.unlink()
 
 
 def _temporary(path: Path) -> tuple[Path, IO[bytes]]:

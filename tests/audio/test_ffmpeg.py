@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 from collections.abc import Callable
@@ -266,6 +267,26 @@ def test_time_stamps_of_days_are_refused(tmp_path: Path, ffmpeg: Callable[[str],
     blocks = stream_audio(tmp_path / "a.mkv", sample_rate=1_000, block_seconds=3_600)
     with pytest.raises(DataError, match=r"a\.mkv: must have time stamps without gaps of days; they are damaged$"):
         assert sum(len(block) for block in blocks) < 25 * 3_600 * 1_000
+
+
+@pytest.mark.parametrize("before", ["", "cat HEADER;", "cat HEADER; head -c 4000 /dev/zero;", "exec >&-;"])
+def test_an_ffmpeg_that_hangs_is_stopped(
+    tmp_path: Path,
+    ffmpeg: Callable[[str], None],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+) -> None:
+    monkeypatch.setattr("asr.audio.ffmpeg.STALL_SECONDS", 0.5)
+    (tmp_path / "header").write_bytes(struct.pack(">4s5I", b".snd", 24, 0xFFFF_FFFF, 6, 16_000, 1))
+    talk = "echo '[info] Input #0, x' >&2; echo '[info]   Stream #0:0: Audio: y' >&2;"
+    ffmpeg(f"{talk} echo $$ > {tmp_path}/pid; {before.replace('HEADER', f'{tmp_path}/header')} exec sleep 100")
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    with pytest.raises(
+        DataError, match=r"a\.m4a: must be sound that ffmpeg can decode; it gave nothing for 0\.5 s and"
+    ):
+        read_audio(tmp_path / "a.m4a")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_what_ffmpeg_says_does_not_fill_the_disk(tmp_path: Path, ffmpeg: Callable[[str], None]) -> None:  # noqa: F811

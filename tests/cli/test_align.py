@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,9 +107,32 @@ def test_output_is_a_file(align, sounds, tmp_path):
     assert (tmp_path / "new" / "b.srt").read_text() == expected
 
 
-def test_output_that_is_a_folder_is_refused_before_anything_is_read(align, tmp_path):
-    assert align("none.wav", "none.txt", "--output", tmp_path) == (
-        2, "", [f"asr-align: error: --output must be a file; {tmp_path} is a folder"],
+def test_output_may_be_a_folder(align, sounds, tmp_path):
+    arguments = [sounds / "b.wav", "--text", "cab ac", "--format", "srt"]
+    expected = align(*arguments)[1]
+    (tmp_path / "old").mkdir()
+    for folder in (tmp_path / "old", f"{tmp_path}/new/"):
+        assert align(*arguments, "--output", folder) == (0, "", [])
+        assert Path(folder, "b.srt").read_text() == expected
+
+
+def test_a_folder_as_output_does_not_replace_the_text(align, sounds, tmp_path):
+    text = tmp_path / "b.srt"
+    text.write_text("1\n00:00:00,000 --> 00:00:01,000\ncab ac\n")
+    before = text.read_text()
+    status, out, errors = align(sounds / "b.wav", text, "--format", "srt", "--output", tmp_path)
+    assert (status, out) == (2, "")
+    message = f"--output must be another folder, or a file: {text} is the text, which would be lost"
+    assert errors == [f"asr-align: error: {message}"]
+    assert text.read_text() == before
+    assert align(sounds / "b.wav", text, "--format", "srt", "--output", f"{tmp_path}/new/") == (0, "", [])
+
+
+def test_output_that_cannot_be_written_is_refused_before_the_sound_is_read(align, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    assert align("none.wav", "--text", "cab", "--output", file / "a.ctm") == (
+        1, "", [f"asr-align: error: {file}: a part of this path is a file"],
     )  # fmt: skip
 
 

@@ -230,7 +230,7 @@ def test_letters_that_the_terminal_lacks_are_escaped():
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(lambda: write_whole(tmp_path / "file" / "x.txt", "text")) == 1
-    assert capsys.readouterr().err == f"prog: error: {tmp_path / 'file'}: File exists\n"
+    assert capsys.readouterr().err == f"prog: error: {tmp_path / 'file'}: a part of this path is a file\n"
 
 
 @pytest.mark.parametrize("cleaned_up", [True, False])

@@ -33,6 +33,13 @@ def test_a_healthy_corpus_is_status_0(corpus, capsys):
     assert captured.err == ""
 
 
+@pytest.mark.parametrize("flag", ["--json", "--html"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_examination(tmp_path, capsys, flag):
+    (tmp_path / "file").touch()
+    assert main(["check", str(tmp_path / "none.jsonl"), flag, str(tmp_path / "file" / "r")]) == 1
+    assert capsys.readouterr().err == f"asr-data check: error: {tmp_path / 'file'}: a part of this path is a file\n"
+
+
 def test_findings_are_status_1_with_reports_and_cleaned_manifests(corpus, tmp_path, capsys):
     corpus.sound("train", 4).unlink()
     corpus.set_text("train", 6, "")

@@ -213,6 +213,12 @@ def test_an_utterance_that_cannot_be_read_is_named_and_the_status_is_1(model, de
     assert printed.err.count("\n") == 1
 
 
+def test_output_that_cannot_be_written_is_refused_before_the_evaluation(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["none", str(tmp_path / "none.jsonl"), "--output", str(tmp_path / "file" / "o.json")]) == 1
+    assert capsys.readouterr().err == f"asr-evaluate: error: {tmp_path / 'file'}: a part of this path is a file\n"
+
+
 def test_a_line_that_cannot_be_used_is_named_and_the_others_are_done(model, dev, tmp_path, capsys):
     lines = gzip.decompress(dev.read_bytes()).decode().splitlines()
     lines[1] = lines[1].replace('"start": ', '"start": 1e308, "was": ', 1)

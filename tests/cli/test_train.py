@@ -92,6 +92,24 @@ def test_epochs_and_rate_are_chosen_for_so_many_recordings(folder, model, tone_c
     assert read("--run r --config c.json") == config and capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("flags", "cache"),
+    [
+        ("", "r/features"),
+        ("--workers 2", None),
+        ("--augment.speeds 0.9,1,1.1", None),
+        ("--data.chunked 0.5", None),
+        ("--data.chunked 0.5 --data.feature-cache elsewhere --data.feature-variants 1", "elsewhere"),
+        ("--data.feature-cache elsewhere", "elsewhere"),
+    ],
+)
+def test_features_of_an_encoder_are_kept_by_rule(folder, tone_corpus, flags, cache):
+    data = f"--data.train {tone_corpus}/train.jsonl.gz --data.dev d.jsonl"
+    config = read(f"--run r {data} --init english {flags}")
+    assert config.data.feature_cache == (str(folder / cache) if cache == "r/features" else cache)
+    assert (config.data.feature_variants == 1) == (not flags or "cache" in flags)
+
+
 @pytest.mark.parametrize(("minutes", "epochs"), [(1, 20), (5, 20), (10, 14), (20, 10), (40, 7), (240, 3), (6000, 3)])
 def test_fewer_epochs_for_more_recordings(minutes, epochs):
     utterances = [
@@ -121,6 +139,7 @@ def test_merged_goes_into_groups_and_changes_neither():
         (f"--run r --config odd.json {DATA}", "encoder: unknown option 'hidden'; known are"),
         (f"--run r --config datalist.json {DATA}", "unknown option 'oops'"),
         (f"--run r {DATA} --encoder.dropout 1", "encoder.dropout must be at least 0 and below 1, not 1.0"),
+        (f"--run r {DATA} --data.chunked 2", "data.chunked must be between 0 and 1, not 2.0"),
     ],
 )
 def test_configurations_that_are_refused(folder, line, message):
@@ -247,4 +266,5 @@ def test_help_fits_a_terminal(monkeypatch, capsys):
     assert main(["--help-all"]) == 0
     printed = capsys.readouterr().out
     assert "--encoder.hidden-size N" in printed and "--auxiliary.lexicon" in printed
+    assert "--data.chunked NUMBER" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -20,7 +20,7 @@ import torch
 import asr
 from asr.acoustic.model import AcousticModel
 from asr.cli.progress import clock
-from asr.cli.transcribe import main
+from asr.cli.transcribe import main, make_parser
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.waveforms import read_waveform
 from asr.output.formats import WRITERS
@@ -45,6 +45,11 @@ def transcribe(model, capsys):
         return status, printed.out.splitlines(), printed.err.splitlines()
 
     return run
+
+
+def wrote(count: int, folder: Path) -> str:
+    """The note about results in a folder."""
+    return f"asr-transcribe: wrote {count} transcript{'s' * (count > 1)} to {folder}"
 
 
 def test_one_file_gives_its_bare_text(transcribe, sounds, texts):
@@ -102,7 +107,7 @@ def test_json_and_ctm_of_several_can_be_told_apart(transcribe, sounds, texts):
 def test_output_is_a_file_for_each_recording_and_format(transcribe, sounds, texts, tmp_path):
     out = tmp_path / "out" / "here"
     arguments = [sounds, sounds / "b.wav", "--format", "txt,srt", "--format", "json", "--output", out]
-    assert transcribe(*arguments) == (0, [], [])
+    assert transcribe(*arguments) == (0, [], [wrote(5, out)])
     found = sorted(str(path.relative_to(out)) for path in out.rglob("[!.]*") if path.is_file())
     stems = ["a", "b", "b-2", "day 1/a", "day 1/c"]
     assert found == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("txt", "srt", "json"))
@@ -113,7 +118,7 @@ def test_output_is_a_file_for_each_recording_and_format(transcribe, sounds, text
 
 
 def test_all_formats_and_the_short_flags(transcribe, sounds, texts, tmp_path):
-    assert transcribe(sounds / "b.wav", "-f", "all", "-o", tmp_path / "out") == (0, [], [])
+    assert transcribe(sounds / "b.wav", "-f", "all", "-o", tmp_path / "out") == (0, [], [wrote(1, tmp_path / "out")])
     assert {path.name for path in (tmp_path / "out").glob("b.*")} == {f"b.{name}" for name in FORMATS}
     assert (tmp_path / "out" / "b.txt").read_text() == f"{texts[1]}\n"
     status, _, errors = transcribe(sounds / "b.wav", "-f", "all")
@@ -135,7 +140,8 @@ def test_sentences_are_lines_with_times_if_wished(transcribe, recognizer, rng, t
     status, lines, _ = transcribe(path, "--verbose")
     assert status == 0 and lines[-1].startswith("[01:0") and lines[-1].endswith(f"]  {segments[-1].text}")
     assert lines[0] == f"[{clock(segments[0].start)} --> {clock(segments[0].end)}]  {segments[0].text}"
-    assert transcribe(path, "--verbose", "--output", tmp_path / "out") == (0, lines, [])
+    expected = 0, lines, [wrote(1, tmp_path / "out")]
+    assert transcribe(path, "--verbose", "--output", tmp_path / "out") == expected
     assert (tmp_path / "out" / "long.txt").read_text() == "".join(f"{segment.text}\n" for segment in segments)
     assert transcribe(path, path)[1] == [f"{path}\t{segment.text}" for segment in [*segments, *segments]]
 
@@ -332,6 +338,22 @@ def test_track(transcribe, recognizer, rng, tmp_path):
     assert status == 1 and "track must be below the number of sound tracks, 2; got 2" in errors[0]
 
 
+@needs_ffmpeg
+def test_a_stream_of_bare_samples_is_told_the_flag_for_them(transcribe, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello" * 99)))
+    status, _, errors = transcribe("-")
+    assert status == 1 and errors[0].startswith("asr-transcribe: error: <stdin>: must be sound; ")
+    assert errors[0].endswith("); samples without a header need --raw-rate HZ")
+
+
+def test_a_stream_of_bare_samples_is_told_it_without_ffmpeg_too(transcribe, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello" * 99)))
+    status, _, errors = transcribe("-")
+    assert status == 1
+    assert errors[0].endswith("or convert the file to wav or flac; samples without a header need --raw-rate HZ")
+
+
 def test_a_stream_that_holds_more_than_it_may(transcribe, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(3_000_000))))
     status, _, errors = transcribe("-", "--max-input-bytes", 2_000_000)
@@ -343,6 +365,20 @@ def test_one_file_that_fails_is_one_line(transcribe, tmp_path):
     path = tmp_path / "missing.wav"
     error = f"asr-transcribe: error: {path}: cannot be opened: No such file or directory"
     assert transcribe(path) == (1, [], [error])
+
+
+def test_a_decoder_that_hangs_is_an_error_of_its_file(transcribe, sounds, texts, tmp_path, monkeypatch):
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexec sleep 100\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("asr.audio.ffmpeg.STALL_SECONDS", 0.2)
+    status, lines, errors = transcribe(tmp_path / "a.m4a", sounds / "b.wav")
+    assert (status, lines) == (1, [f"{sounds / 'b.wav'}\t{texts[1]}"])
+    assert errors[0] == (
+        f"asr-transcribe: error: {tmp_path / 'a.m4a'}: must be sound that ffmpeg can decode; it gave nothing for 0.2 s "
+        "and was stopped"
+    )
 
 
 def test_threads(transcribe, sounds, texts):
@@ -424,6 +460,39 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("x.wav --nproc 2 --model no-such-model", "no model 'no-such-model'"),
         ("x.wav --nproc 0", "argument --nproc: must be at least 1, not 0"),
         ("x.wav --modle y", "unknown argument '--modle': did you mean --model?"),
+        (
+            "x.wav --language en",
+            "unknown argument '--language': each model has one language: choose a model with --model (see",
+        ),
+        ("x.wav --output_format srt", "unknown argument '--output_format': write --format (see"),
+        (
+            "x.wav --task transcribe --output_dir d --zzz",
+            "unknown argument '--task': there is no translation, leave it out; unknown argument '--output_dir': write "
+            "--output; unknown argument '--zzz' (see",
+        ),
+        ("x.wav --output-format=srt", "unknown argument '--output-format=srt': write --format (see"),
+        ("x.wav --verbose False", "--verbose takes no value, but got 'False': leave it out (see"),
+        ("--verbose True x.wav", "--verbose takes no value, but got 'True': write --verbose alone (see"),
+        ("x.wav --verbose=True", "--verbose takes no value, but got 'True': write --verbose alone (see"),
+        ("x.wav --highlight-words False", "--highlight-words takes no value, but got 'False': write --no-highlight"),
+        (
+            "x.wav --highlight_words True",
+            "unknown argument '--highlight_words': write --highlight-words, which takes no value, or leave it out (see",
+        ),
+        (
+            "x.wav --fp16 False",
+            "unknown argument '--fp16': --precision float16 is True, --precision float32 False; no flag here takes",
+        ),
+        ("x.wav --output_dir d", "unknown argument '--output_dir': write --output (see"),
+        (
+            "x.wav --word_timestamps True",
+            "unknown argument '--word_timestamps': --format json has the times of words, --level word subtitles of one",
+        ),
+        (
+            "x.wav --model small",
+            "no model 'small': give a model folder, or one of the embedded models: an4, english; Whisper's models are",
+        ),
+        ("x.wav --model large-v3-turbo", "no model 'large-v3-turbo': give a model folder, or one of the embedded"),
     ],
 )
 def test_wrong_usage(line, message, capsys):
@@ -513,6 +582,13 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
         "  Other tones.",
         f"  en, {megabytes:.1f} MB",
     ]
+
+
+def test_the_flags_that_replace_those_of_whisper_exist():
+    flags = make_parser()._option_string_actions
+    for foreign, advice in make_parser().foreign.items():
+        assert foreign not in flags
+        assert set(re.findall(r"--[\w-]+", advice)) <= flags.keys()
 
 
 def test_no_models_to_list(monkeypatch, capsys):
@@ -630,12 +706,13 @@ def test_several_processes_give_what_one_gives(transcribe, sounds, tmp_path):
 
 def test_resume_does_only_what_is_not_there(transcribe, sounds, texts, tmp_path):
     out = tmp_path / "out"
-    assert transcribe(sounds, "--output", out, "--format", "txt,json") == (0, [], [])
+    assert transcribe(sounds, "--output", out, "--format", "txt,json") == (0, [], [wrote(4, out)])
     (out / "a.txt").write_text("kept\n")
     (out / "b.json").unlink()
     (out / "day 1" / "c.txt").unlink()
     status, lines, errors = transcribe(sounds, "--output", out, "--format", "txt,json", "--resume")
-    assert (status, lines, errors) == (0, [], ["asr-transcribe: skipped 2 of 4 recordings: their files exist"])
+    skipped = "asr-transcribe: skipped 2 of 4 recordings: their files exist"
+    assert (status, lines, errors) == (0, [], [skipped, wrote(2, out)])
     assert (out / "a.txt").read_text() == "kept\n"
     assert json.loads((out / "b.json").read_text())["text"] == texts[1]
     assert (out / "day 1" / "c.txt").read_text() == f"{texts[3]}\n"
@@ -649,7 +726,7 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
     assert transcribe(folder, "--output", out, "--resume")[0] == 0
     os.link(sounds / "a.flac", folder / "talk.flac")  # which comes first by its name
     status, _, errors = transcribe(folder, "--output", out, "--resume")
-    assert (status, errors) == (0, ["asr-transcribe: skipped 1 of 2 recordings: their files exist"])
+    assert (status, errors) == (0, ["asr-transcribe: skipped 1 of 2 recordings: their files exist", wrote(1, out)])
     assert (out / "talk.txt").read_text() == f"{texts[1]}\n"
     assert (out / "talk-2.txt").read_text() == f"{texts[0]}\n"
     assert transcribe(folder, "--output", out, "--resume") == (
@@ -672,14 +749,17 @@ def test_a_recording_that_comes_later_does_not_take_anothers_result(transcribe, 
 
 def test_a_result_is_replaced_by_that_of_the_same_recording_alone(transcribe, sounds, texts, tmp_path):
     out = tmp_path / "out"
-    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
+    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [wrote(1, out)])
     (out / "a.txt").write_text("old")
     assert transcribe(sounds / "day 1" / "a.wav", "--output", out, "--quiet") == (0, [], [])
     note = f"1 of 1 results were renamed, because their names are in use: the result of {sounds}"
-    assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [f"asr-transcribe: {note}/day 1/a.wav is a-2"]
+    assert transcribe(sounds / "day 1" / "a.wav", "--output", out)[2] == [
+        f"asr-transcribe: {note}/day 1/a.wav is a-2",
+        wrote(1, out),
+    ]
     assert (out / "a.txt").read_text() == "old"
     assert (out / "a-2.txt").read_text() == f"{texts[2]}\n"
-    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [])
+    assert transcribe(sounds / "a.flac", "--output", out) == (0, [], [wrote(1, out)])
     assert (out / "a.txt").read_text() == f"{texts[0]}\n"
 
 
@@ -749,6 +829,7 @@ def test_a_mountain_is_done_though_it_is_killed_in_the_middle_and_a_recording_ki
     assert lines[1:] == [
         f"asr-transcribe: error: {folder}/030-killer.wav: the process that read it was killed by SIGKILL "
         "(by the system, if memory ran out), twice",
+        wrote(59 - len(before), out),
         f"asr-transcribe: 1 of {60 - len(before)} could not be transcribed",
     ]
     assert len(written()) == 59 and written().items() >= before.items()

@@ -139,10 +139,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         read_audio("s3://bucket/a.wav")
 
 
-def test_of_a_web_address_the_missing_packages_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_web_address_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def lacking(*_: object) -> None:
         raise ImportError("HTTPFileSystem requires more")
 
     monkeypatch.setattr("fsspec.open", lacking)
-    with pytest.raises(ConfigError, match=r"https://host/a\.wav cannot be reached: .*: pip install aiohttp requests$"):
+    with pytest.raises(ConfigError, match=r"a\.wav cannot be reached: web addresses need aiohttp, .* 'asr\[urls\]'$"):
         read_audio("https://host/a.wav")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from asr.files.reading import identity, open_regular, read_json, read_regular
-from asr.files.writing import replacing, write_whole
+from asr.files.writing import check_writable, replacing, write_whole
 
 
 def test_a_file_is_written_whole_with_its_folder(tmp_path):
@@ -43,6 +43,40 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch
         write_whole(path, "new and longer")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["x.txt"]
+
+
+def test_a_place_is_checked_before_the_work(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    check_writable(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_text("old")
+    check_writable(path)
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        check_writable(tmp_path)
+    for write in (check_writable, lambda place: write_whole(place, "x")):
+        for below in (path / "b.txt", path / "c" / "b.txt"):
+            with pytest.raises(NotADirectoryError, match="a part of this path is a file"):
+                write(below)
+    check_writable("/dev/null")
+
+
+def test_on_windows_a_place_is_checked_without_removing_an_open_file(tmp_path, monkeypatch):
+    unlink, opened = Path.unlink, []
+
+    def refuse_open(path: Path) -> None:
+        assert all(file.closed for file in opened)
+        unlink(path)
+
+    def remember(path: Path, mode: str) -> object:
+        opened.append(open(path, mode))  # noqa: SIM115 - check_writable closes it
+        return opened[-1]
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Path, "unlink", refuse_open)
+    monkeypatch.setattr("asr.files.writing.open", remember, raising=False)
+    check_writable(tmp_path / "a.txt")
+    assert opened and os.listdir(tmp_path) == []
 
 
 def test_an_error_in_the_writer_leaves_nothing(tmp_path):
