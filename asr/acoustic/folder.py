@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from asr.options import replace_options
 
 KIND: Final = "acoustic model"
 DEFAULT_MODEL = "english"
+_WHISPER = re.compile(r"(?:tiny|base|small|medium|large(?:-v\d)?)(?:-turbo)?(?:\.en)?|turbo")
 BUNDLE = "torchaudio:"  # before the name of a bundle of torchaudio, a model or an encoder
 
 
@@ -41,7 +43,10 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         has_config = (folder / CONFIG_FILE).is_file()
         return _in_run(folder) if has_config and is_run(read_values(folder)) else folder
     names = ", ".join(embedded) or "none"
-    raise InputError(f"no model {os.fspath(model)!r}: give a model folder, or one of the embedded models: {names}")
+    others = "; Whisper's models are no CTC models" if _WHISPER.fullmatch(os.fspath(model)) else ""
+    raise InputError(
+        f"no model {os.fspath(model)!r}: give a model folder, or one of the embedded models: {names}{others}"
+    )
 
 
 def is_run(values: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from asr.errors import DataError, InputError
+from asr.extras import check_installed
 from asr.files.reading import open_regular, parse_json
 from asr.files.texts import MOST_LINE, lines_with_ends, unpacked
 from asr.files.writing import write_whole
@@ -137,11 +138,17 @@ def write_manifest(utterances: Iterable[Utterance], path: str | os.PathLike[str]
     Raises:
         InputError: another suffix, or two utterances with the same id.
         DataError: an audio file is missing, is not audio, has no such channel, or ends before an utterance in it does.
-        ImportError: Lhotse is not installed.
+        ConfigError: Lhotse is not installed.
     """
     path = Path(path)
     _check_suffix(path, InputError)
+    check_can_write()
     write_lines(path, [json.dumps(cut, ensure_ascii=False) + "\n" for cut in _cuts(utterances)])
+
+
+def check_can_write() -> None:
+    """Raise a ConfigError, before work whose result is a manifest, if Lhotse is not installed."""
+    check_installed("lhotse", "writing a manifest")
 
 
 def read_manifest(path: str | os.PathLike[str], *, check_audio: bool = False) -> list[Utterance]:
@@ -277,10 +284,7 @@ def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None
 
 def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:
     """Each utterance as the dictionary of a Lhotse MonoCut; utterances of one file share one Recording."""
-    try:
-        from lhotse import AudioSource, Recording
-    except ImportError as error:
-        raise ImportError(f"writing a manifest needs Lhotse, which asr's extra `train` installs: {error}") from error
+    from lhotse import AudioSource, Recording
 
     recordings: dict[Path, Recording] = {}
     seen: set[str] = set()

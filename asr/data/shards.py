@@ -22,6 +22,7 @@ from asr.audio.waveform import stream_channels
 from asr.data.manifest import Utterance, make_cut, read_manifest, read_shard
 from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import ConfigError, DataError
+from asr.extras import needing_extras
 from asr.files.remote import names_below, opened
 from asr.files.texts import lines_with_ends, unpacked
 
@@ -67,10 +68,8 @@ def write_shards(
         raise ConfigError(f"the folder for the shards must be a new one, but {folder} exists")
     if shard_size < 1:
         raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
-    try:
+    with needing_extras("writing shards"):
         from lhotse.shar import AudioTarWriter, JsonlShardWriter
-    except ImportError as error:
-        raise ConfigError(f"writing shards needs Lhotse, which asr's extra `train` installs: {error}") from error
     utterances = read_manifest(manifest, check_audio=True)
     if not utterances:
         raise DataError("the manifest must hold utterances, but there are none", path=manifest)

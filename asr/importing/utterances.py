@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.manifest import Utterance, check_can_write, read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 from asr.files.writing import write_whole
 from asr.importing.cutting import make_utterances
@@ -84,9 +84,11 @@ def import_recordings(
         reading, splitting: None means the defaults.
         progress: called after each recording with the number of recordings done, and of all.
     Raises:
-        ConfigError: a source needs pyarrow, or the spelling of numbers num2words, which is not installed.
+        ConfigError: Lhotse is not installed; or a source needs pyarrow, or the spelling of numbers num2words, which is
+            not.
         DataError: a source is missing or cannot be read at all, or nothing in them can be used.
     """
+    check_can_write()
     output = Path(os.path.abspath(output))
     reading = reading or SourceOptions()
     problems: list[str] = []

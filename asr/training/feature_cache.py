@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import time
 import zlib
@@ -92,7 +93,7 @@ class FeatureCache:
         Raises:
             DataError: the sound cannot be read, or the states on disk are damaged.
         """
-        key = f"{variant} {utterance.id} {utterance.place} {utterance.start_seconds} {utterance.duration_seconds}"
+        key = _key(utterance, variant)
         if key in self._entries:
             return _read(self._entries[key], self._width)
         states = self._compute(utterance, variant, sounds)
@@ -100,21 +101,30 @@ class FeatureCache:
         return states
 
     def plan(self, train: Sequence[Example], dev: Sequence[Example]) -> str:
-        """A sentence on the size of the complete cache, its present size, and the time for the rest."""
-        seconds = self.num_variants * sum(example.seconds for example in train) + sum(
-            example.seconds for example in dev
-        )
+        """A sentence on the size that these examples take, how much of it is there, and the time for the rest."""
+        wanted = [
+            (utterance, variant)
+            for examples, num_variants in ((train, self.num_variants), (dev, 1))
+            for example in examples
+            for utterance, variant in itertools.product(example.utterances, range(num_variants))
+        ]
+        seconds = sum(utterance.duration_seconds for utterance, _ in wanted)
+        missing = sum(one.duration_seconds for one, variant in wanted if _key(one, variant) not in self._entries)
         rate, hop_length = self.augmentation.sample_rate, self.frontend.encoder.shape.hop_length
         gigabytes = seconds * rate / hop_length * BYTES * self._width / 1e9
-        there = self._num_bytes() / 1e9
+        has = f"the cache of features in {self.folder} has {gigabytes:.2g} GB for these utterances"
+        if not missing:
+            return has
         samples = torch.zeros(1, 10 * rate, device=self.device)
         start = time.perf_counter()
         with torch.inference_mode(), autocast(self.precision, self.device):
             self.frontend.states(samples, torch.tensor([samples.shape[1]]))
-        hours = seconds * max(0.0, 1 - there / gigabytes) * (time.perf_counter() - start) / 10 / 3600
+        minutes = missing * (time.perf_counter() - start) / 10 / 60
+        rest = f"{math.ceil(minutes)} min" if minutes < 60 else f"{minutes / 60:.1f} hours"
+        epochs = "epoch" if self.num_variants == 1 else f"{self.num_variants} epochs"
         return (
-            f"the cache of features in {self.folder} has {there:.2g} of {gigabytes:.2g} GB; "
-            f"the encoder takes about {hours:.2g} hours for the rest, in the first {self.num_variants} epochs"
+            f"the cache of features in {self.folder} takes {gigabytes:.2g} GB for these utterances, and lacks "
+            f"{missing / seconds:.0%} of it: the encoder computes it in the first {epochs}, in about {rest}"
         )
 
     def _num_bytes(self) -> int:
@@ -192,6 +202,10 @@ def cache_folder(parent: str | os.PathLike[str], frontend: PretrainedFrontend, a
     for sound in (*augmentation.noises, *augmentation.impulse_responses):
         digest.update(sound.tobytes())
     return Path(parent) / digest.hexdigest()[:16]
+
+
+def _key(utterance: Utterance, variant: int) -> str:
+    return f"{variant} {utterance.id} {utterance.place} {utterance.start_seconds} {utterance.duration_seconds}"
 
 
 def _read_index(path: Path, width: int) -> dict[str, _Entry]:
