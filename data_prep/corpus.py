@@ -35,7 +35,7 @@ from asr.audio.sound_files import sound_header
 from asr.audio.source import SOUND_SUFFIXES
 from asr.corpora.archives import extract
 from asr.corpora.download import download
-from asr.data.manifest import Utterance, write_manifest
+from asr.data.manifest import Utterance, check_can_write, write_manifest
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files.texts import read_text
 from asr.files.writing import write_whole
@@ -121,7 +121,7 @@ class Corpus:
             output: folder to write to.
             progress: bars on stderr; None means only on a terminal.
         Raises:
-            ConfigError: there is no source, and the corpus cannot be downloaded.
+            ConfigError: there is no source, and the corpus cannot be downloaded; or Lhotse is not installed.
             DataError: lists are missing or damaged, a file is not audio, there are no utterances, or from `download`
                 and `extract`.
         Warns:
@@ -140,6 +140,7 @@ class Corpus:
         marker = output / ".complete.json"
         if manifests := _finished(marker, state()):
             return manifests
+        check_can_write()
         root = self._folder(source, output / "corpus", progress=progress)
         marker.unlink(missing_ok=True)
         splits, problems = _collect(self.read(root), self.name, progress=progress)

@@ -13,11 +13,13 @@ from asr.corpora import aishell
 from asr.text.normalization import TextOptions
 from asr.training.augmentation import AugmentOptions
 from asr.training.config import DataOptions, LoopOptions, TrainingConfig
+from recipes import pretrained
 from recipes.stages import Note, Recipe, some_utterances
 
 
 def add_flags(parser: Parser) -> None:
-    """--held-out and --overfit."""
+    """--held-out, --overfit, --pretrained and its companions."""
+    pretrained.add_pretrained(parser)
     parser.add_argument(
         "--held-out", default="", metavar="SPEAKER", help="test on this speaker of the sample only; S0150 or S0252"
     )
@@ -40,9 +42,9 @@ def prepare(args: argparse.Namespace, folder: Path, *, note: Note, progress: boo
 
 
 def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> TrainingConfig:
-    """The choices of this recipe: a smaller encoder for the sample, no regularisation for --overfit."""
+    """The choices of this recipe: smaller for the sample, on an encoder if given, no regularisation for --overfit."""
     small = args.source is not None and (args.source / "manifest.tsv").is_file()
-    return TrainingConfig(
+    config = TrainingConfig(
         data=DataOptions(
             train=(str(manifests["train"]),),
             dev=(str(manifests["dev"]),),
@@ -62,6 +64,7 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
         name="aishell",
         description="Mandarin read aloud, in simplified characters",
     )
+    return pretrained.on_encoder(config, args) if pretrained.has_encoder(args) else config
 
 
 RECIPE = Recipe(
@@ -71,7 +74,9 @@ RECIPE = Recipe(
   python -m recipes.aishell.run --nproc 2
   python -m recipes.aishell.run --source aishell_sample --held-out S0252
   python -m recipes.aishell.run --source aishell_sample --overfit 50 \\
-      --epochs 100 --output runs/aishell-overfit""",
+      --epochs 100 --output runs/aishell-overfit
+  python -m recipes.aishell.run --source aishell_sample --epochs 12 \\
+      --pretrained encoders/whisper-base --output runs/aishell-encoder""",
     corpus="AISHELL-1, Beijing Shell Shell Technology, https://www.openslr.org/33/",
     licence="Apache License 2.0",
     epochs=60,

@@ -3,7 +3,8 @@
     python -m recipes.english.gather librispeech LibriSpeech/dev-clean collection/librispeech_dev_clean --split test
     python -m recipes.english.gather ljspeech LJSpeech-1.1 collection/ljspeech
     python -m recipes.english.gather arctic cmu_us_slt_arctic collection/arctic_slt
-    python -m recipes.english.gather rhasspy dataset-voice-kathleen collection/kathleen_more --without rhasspy_kathleen
+    python -m recipes.english.gather rhasspy dataset-voice-kathleen collection/kathleen_more \\
+        --without collection/rhasspy_kathleen
     python -m recipes.english.gather african-storybook asp-audio/en collection/african_storybook --texts asp-source/en
 
 Layouts:
@@ -194,7 +195,7 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(
         PROG,
-        usage="python -m recipes.english.gather LAYOUT CORPUS FOLDER [--split SPLIT] [--texts PATH] [--without NAME]",
+        usage="python -m recipes.english.gather LAYOUT CORPUS FOLDER [OPTION...]",
         description="Gather a corpus in its publisher's layout into a collection.",
         examples="\n".join((__doc__ or "").splitlines()[2:]),
     )
@@ -204,13 +205,16 @@ def make_parser() -> Parser:
     parser.add_argument("--split", choices=("train", "dev", "test"), default="train", help="default: train")
     parser.add_argument("--texts", type=Path, metavar="PATH", help="texts, if the layout has them elsewhere")
     parser.add_argument(
-        "--without", type=Path, nargs="+", default=[], metavar="CORPUS", help="leave out recordings of these corpora"
+        "--without", type=Path, nargs="+", default=[], metavar="FOLDER", help="leave out recordings of these corpora"
     )
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Gather one corpus."""
+    for corpus in args.without:
+        if not corpus.is_dir():
+            raise ConfigError(f"--without must be the folder of a corpus, but {corpus} is none")
     elsewhere = {path.stem for corpus in args.without for path in corpus.rglob("*") if path.is_file()}
     all_recordings = list(LAYOUTS[args.layout](args.corpus, args.texts))
     recordings = [recording for recording in all_recordings if recording.name not in elsewhere]

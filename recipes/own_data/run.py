@@ -88,11 +88,16 @@ def configure(manifests: Mapping[str, Path], args: argparse.Namespace) -> Traini
     model = read_config(start)
     if not args.extend_alphabet:
         check_characters(manifests, model)
-    chosen = fine_tuning_options(read_manifest(manifests["train"]))
+    cache = args.output / "features" if model.frontend.has_encoder and not args.workers else None
+    chosen = fine_tuning_options(read_manifest(manifests["train"]), cache=cache)
     loop = chosen["loop"] | ({"epochs": args.epochs} if args.epochs else {})
     return TrainingConfig(
         data=DataOptions(
-            train=(str(manifests["train"]),), dev=(str(manifests["dev"]),), batch_seconds=60.0, max_seconds=30.0
+            train=(str(manifests["train"]),),
+            dev=(str(manifests["dev"]),),
+            batch_seconds=60.0,
+            max_seconds=30.0,
+            **chosen["data"],
         ),
         text=model.text,
         frontend=model.frontend,

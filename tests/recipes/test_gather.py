@@ -59,6 +59,10 @@ def test_what_other_corpora_hold_is_left_out(tmp_path: Path, capsys: pytest.Capt
     )
     assert [row[0] for row in rows(folder)] == ["84-121-0001.flac"]
     assert "1 of 2 left out: they are in other corpora" in capsys.readouterr().err
+    arguments = ["librispeech", str(librispeech(tmp_path)), str(tmp_path / "other"), "--without", "no/such/corpus"]
+    assert gather.main(arguments) == 2
+    assert "--without must be the folder of a corpus, but no/such/corpus is none" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_ljspeech(tmp_path: Path) -> None:

@@ -114,6 +114,23 @@ def test_the_sample_of_aishell(tmp_path: Path, flags: list[str], measured: list[
 
 
 @pytest.fixture
+def encoder(tmp_path: Path) -> str:
+    """The folder of a small pretrained encoder."""
+    shape = WhisperShape(d_model=24, encoder_layers=2, encoder_attention_heads=3, encoder_ffn_dim=32)
+    return str(write_folder(tmp_path / "whisper", shape))
+
+
+@needs_corpora
+def test_the_sample_of_aishell_on_a_pretrained_encoder(encoder: str, tmp_path: Path) -> None:
+    source = str(CORPORA / "aishell_sample")
+    arguments = ["--source", source, "--output", str(tmp_path / "out"), "--smoke", "--quiet", "--pretrained", encoder]
+    assert aishell.main(arguments) == 0
+    config = json.loads((tmp_path / "out" / "smoke" / "aishell" / "config.json").read_text())
+    assert config["provenance"]["pretrained"]["name"] == "someone/encoder"
+    assert config["text"]["language"] == "zh"
+
+
+@pytest.fixture
 def books(tmp_path: Path) -> Path:
     """Tones in LibriSpeech's layout, a few utterances in each part that a recipe wants."""
     rng = np.random.default_rng(0)
@@ -137,10 +154,8 @@ def test_mini_librispeech(books: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::asr.errors.AsrWarning")
-def test_mini_librispeech_on_a_pretrained_encoder(books: Path, tmp_path: Path) -> None:
-    shape = WhisperShape(d_model=24, encoder_layers=2, encoder_attention_heads=3, encoder_ffn_dim=32)
-    encoder = write_folder(tmp_path / "whisper", shape)
-    arguments = ["--source", str(books), "--output", str(tmp_path / "out"), "--pretrained", str(encoder)]
+def test_mini_librispeech_on_a_pretrained_encoder(books: Path, encoder: str, tmp_path: Path) -> None:
+    arguments = ["--source", str(books), "--output", str(tmp_path / "out"), "--pretrained", encoder]
     assert mini_librispeech.main([*arguments, "--smoke", "--quiet"]) == 0
     model = tmp_path / "out" / "smoke" / "mini_librispeech"
     assert list(results(model)) == ["dev-clean-2"]
@@ -200,6 +215,13 @@ def test_own_data(recordings: Path, tmp_path: Path, tone_run: tuple[Path, list[s
     assert "dev" in found
     assert {name.partition(",")[0] for name in found} <= {"dev", "test"}
     assert {f"{name}, before" for name in found if "," not in name} == {name for name in found if "," in name}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_own_data_keeps_the_features_of_an_encoder_unless_workers_read(tone_corpus: Path, workers: str) -> None:
+    args = own_data.RECIPE.make_parser().parse(["--source", "x", "--workers", workers])
+    manifests = {split: tone_corpus / f"{split}.jsonl.gz" for split in ("train", "dev")}
+    assert (own_data.configure(manifests, args).data.feature_cache is None) == (workers == "2")
 
 
 def test_own_data_with_digits(

@@ -90,8 +90,10 @@ def test_the_same_configuration_gives_the_same_losses(tone_config, tmp_path):
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
-def test_a_run_interrupted_in_an_epoch_resumes_loss_for_loss(tone_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("chunked", [0.0, 0.6])
+def test_a_run_interrupted_in_an_epoch_resumes_loss_for_loss(tone_config, tmp_path, monkeypatch, chunked):
     config = tone_config()
+    config = replace(config, data=replace(config.data, chunked=chunked))
     train(config, tmp_path / "whole")
     interrupt_at(monkeypatch, len(losses(tmp_path / "whole")) // 3 + 1)
     with pytest.raises(Interrupted, match="stopped in epoch 2; the same command resumes from here"):
@@ -262,7 +264,7 @@ def test_characters_outside_the_alphabet_are_named_or_counted(tone_config, tone_
     notes: list[str] = []
     task = prepare_acoustic_task(replace(config, data=data), device=torch.device("cpu"), note=notes.append)
     assert "~" not in task.alphabet.characters
-    assert any("'~' 1 times" in note for note in notes)
+    assert any("'~' (1)" in note for note in notes)
 
 
 class BrokenTask:
@@ -387,7 +389,7 @@ def test_cached_features_train_the_same_model_and_are_computed_once(tone_config,
     train(config, tmp_path / "plain")
     train(cached, tmp_path / "cached", notes)
     assert epochs(tmp_path / "cached")[-1]["loss"] == pytest.approx(epochs(tmp_path / "plain")[-1]["loss"], rel=0.02)
-    assert any("has 0 of 0.0" in note and "the first 1 epochs" in note for note in notes)
+    assert any("lacks 100% of it" in note and "in the first epoch" in note for note in notes)
     (folder,) = (tmp_path / "cache").iterdir()
     size = (folder / "0.f16").stat().st_size
 
@@ -511,13 +513,16 @@ def test_a_cache_of_features_survives_kills_and_names_damage(tone_config, pretra
     )
     config = replace(config, data=replace(config.data, feature_cache=str(tmp_path / "cache"), feature_variants=2))
 
+    notes: list[str] = []
+
     def caches():
-        task = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda sentence: None)
+        task = prepare_acoustic_task(config, device=torch.device("cpu"), note=notes.append)
         return task.cache, task.train_examples[0].utterances[0], task.train_examples[1].utterances[0]
 
     cache, one, other = caches()
     plain, augmented, second = cache.states(one, 0, {}), cache.states(one, 1, {}), cache.states(other, 0, {})
     assert plain.shape != augmented.shape and plain.dtype == np.float16
+    assert sum("lacks 100% of it" in note and "in the first 2 epochs" in note for note in notes) == 1
     index, data = cache.folder / "0.jsonl", cache.folder / "0.f16"
     lines = index.read_text().splitlines(keepends=True)
     index.write_text("".join(lines[:2]) + lines[2][:20])  # killed while it wrote the third line
@@ -532,6 +537,22 @@ def test_a_cache_of_features_survives_kills_and_names_damage(tone_config, pretra
     with pytest.raises(DataError, match="cached features are damaged: delete this folder"):
         cache.states(one, 0, {})
     assert np.array_equal(cache.states(other, 0, {}), second)
+
+
+def test_a_cache_says_what_it_lacks_of_these_utterances_alone(tone_config, pretrained, tmp_path):
+    config = tone_config(
+        frontend=FrontendOptions(pretrained=str(pretrained)),
+        encoder=EncoderOptions(reduction="stack", time_strides=(2,), pool_after_layer=0, num_layers=1, hidden_size=8),
+    )
+    config = replace(config, data=replace(config.data, feature_cache=str(tmp_path / "cache"), feature_variants=1))
+    task = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda sentence: None)
+    first, second, others = task.train_examples[:1], task.train_examples[1:2], task.train_examples[1:]
+    for example in others:
+        task.cache.states(example.utterances[0], 0, {})
+    assert "lacks 100% of it: the encoder computes it in the first epoch, in about 1 min" in task.cache.plan(first, ())
+    assert task.cache.plan(second, ()).endswith("GB for these utterances")
+    share = first[0].utterances[0].duration_seconds / sum(example.seconds for example in (*first, *second))
+    assert f"lacks {share:.0%} of it" in task.cache.plan([*first, *second], ())
 
 
 def test_a_full_cache_computes_the_rest_each_time(tone_config, pretrained, tmp_path):
