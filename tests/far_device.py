@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,16 +169,20 @@ def steps(task: Task, options: LoopOptions) -> list[float]:
 
 
 def training(device: torch.device, folder: Path) -> list[float]:
-    """Losses and gradients of acoustic models, phones as a second target, and dev figures."""
+    """Losses and gradients of acoustic models, phones as a second target, whole and in chunks, and dev figures."""
     from asr.training.acoustic_task import prepare_acoustic_task
     from asr.training.config import AuxiliaryOptions
     from tests import tones
 
     tones.make_corpus(folder)
     auxiliary = AuxiliaryOptions(lexicon=str(folder / "lexicon.txt"), layer=1, weight=0.3)
-    task = prepare_acoustic_task(tones.make_config(folder, auxiliary=auxiliary), device=device, note=print)
-    task.rehearse()
-    return steps(task, task.config.loop)
+    config, figures = tones.make_config(folder, auxiliary=auxiliary), []
+    for chunked in (0.0, 1.0):
+        config = replace(config, data=replace(config.data, chunked=chunked))
+        task = prepare_acoustic_task(config, device=device, note=print)
+        task.rehearse()
+        figures += steps(task, task.config.loop)
+    return figures
 
 
 def language_model(device: torch.device, folder: Path) -> list[float]:
