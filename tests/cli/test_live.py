@@ -50,7 +50,7 @@ def test_a_sentence_is_printed_while_the_pipe_is_still_written(model, samples):
     with start(model, "-", "--verbose", "--step", "0.5") as process:
         feed(process, header() + samples, until=3)
         first = process.stdout.readline().decode()
-        assert first.startswith("[00:00.1")
+        assert first.startswith("[00:00.")  # trained weights, and so times, differ between processors
         assert first.endswith(f"]  {SENTENCES[0]}\n")
         assert process.poll() is None
         feed(process, samples[6 * RATE :])
