@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from asr.decoding.options import DecodingOptions
-from asr.errors import DataError, InputError
-from asr.files.model_config import CONFIG_FILE, embedded_folders, read_values
+from asr.errors import InputError
+from asr.files.model_config import embedded_folders, out_of_run
 from asr.options import replace_options
 
 KIND: Final = "acoustic model"
@@ -39,28 +38,11 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
     if str(model) in embedded:
         return embedded[str(model)]
     if Path(model).is_dir():
-        folder = Path(model)
-        has_config = (folder / CONFIG_FILE).is_file()
-        return _in_run(folder) if has_config and is_run(read_values(folder)) else folder
+        return out_of_run(Path(model))
     names = ", ".join(embedded) or "none"
     others = "; Whisper's models are no CTC models" if _WHISPER.fullmatch(os.fspath(model)) else ""
     raise InputError(
         f"no model {os.fspath(model)!r}: give a model folder, or one of the embedded models: {names}{others}"
-    )
-
-
-def is_run(values: Mapping[str, Any]) -> bool:
-    """Whether the values of a config.json are those of a run folder: the options of a training, and no format."""
-    return "format_version" not in values and values.keys() >= {"data", "loop"}
-
-
-def _in_run(run: Path) -> Path:
-    """The model in a run folder."""
-    if (run / "model" / CONFIG_FILE).is_file():
-        return run / "model"
-    raise DataError(
-        f"this training has no finished model yet; to continue it: asr-train --run {run} --resume",
-        path=run,
     )
 
 

@@ -279,7 +279,10 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
 
 def _check_suffix(path: Path, error: type[InputError] | type[DataError]) -> None:
     if not is_manifest(path):
-        raise error(f"a manifest's name must end in .jsonl or .jsonl.gz, got {path.name!r} (lhotse: cuts.to_jsonl)")
+        raise error(
+            f"a manifest's name must end in .jsonl or .jsonl.gz, got {path.name!r} (lhotse: cuts.to_jsonl); "
+            "asr-data import makes manifests of recordings with texts, and of tables"
+        )
 
 
 def _cuts(utterances: Iterable[Utterance]) -> Iterable[dict[str, Any]]:

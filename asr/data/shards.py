@@ -131,7 +131,8 @@ def read_shards(source: str) -> list[Utterance]:
     if not numbers:
         raise DataError(
             "must be a manifest (.jsonl or .jsonl.gz), or a folder of shards (cuts.000000.jsonl.gz, "
-            "recording.000000.tar), but it has no shards",
+            "recording.000000.tar), but it has no shards; asr-data import makes manifests of recordings with "
+            "texts, and of tables",
             path=source,
         )
     utterances: list[Utterance] = []

@@ -227,7 +227,7 @@ def named_files(options: DecodingOptions) -> list[str]:
     names += [
         os.path.join(folder, inner, file)
         for folder in folders
-        for inner in ("", "lm", "model")
+        for inner in ("", "lm", "model", "model/lm")  # as `find_language_model` looks
         for file in _MODEL_FILES
     ]
     return names + [entry[1:] for entry in options.language.hotwords if entry.startswith("@")]

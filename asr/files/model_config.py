@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -61,6 +63,31 @@ def embedded_folders(kind: Kind) -> dict[str, Path]:
 def holds(folder: str | os.PathLike[str], kind: Kind) -> bool:
     """Whether there is a model folder of that kind."""
     return (Path(folder) / CONFIG_FILE).is_file() and read_values(folder).get("kind", "acoustic model") == kind
+
+
+def is_run(values: Mapping[str, Any]) -> bool:
+    """Whether the values of a config.json are those of a run folder: the options of a training, and no format."""
+    return "format_version" not in values and values.keys() >= {"data", "loop"}
+
+
+def out_of_run(folder: Path) -> Path:
+    """The model in the run folder of a training; any other folder itself.
+
+    Raises:
+        DataError: the training has not finished a model.
+    """
+    if not (folder / CONFIG_FILE).is_file() or not is_run(values := read_values(folder)):
+        return folder
+    if (folder / "model" / CONFIG_FILE).is_file():
+        return folder / "model"
+    command = resume_command(folder, values)
+    raise DataError(f"this training has no finished model yet; to continue it: {command}", path=folder)
+
+
+def resume_command(run: Path, values: Mapping[str, Any]) -> str:
+    """The command that continues the training in a run folder, whose options are `values`."""
+    command = "asr-lm train" if "vocabulary" in values else "asr-train"
+    return f"{command} --run {shlex.quote(str(run))} --resume"
 
 
 def read_values(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -117,10 +117,12 @@ def import_recordings(
                 problems.append(str(result))
         if progress:
             progress(number, len(by_audio))
+    write_whole(output / PROBLEMS, "".join(f"{problem}\n" for problem in problems))
     if not utterances:
-        example = f": {problems[0]}" if problems else ""
+        example = problems[0] if problems else "it has no entries"
         count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
-        raise DataError(f"no utterance can be imported ({count}){example}", path=str(sources[0]))
+        listed = f", all in {output / PROBLEMS}" if len(problems) > 1 else ""
+        raise DataError(f"no utterance can be imported ({count}{listed}): {example}", path=str(sources[0]))
 
     splits, notes = _split({index: candidates[index] for index in sorted(utterances)}, splitting or SplitOptions())
     notes += _moved({utterances[index].id: split for index, split in splits.items()}, output)
@@ -136,7 +138,6 @@ def import_recordings(
             write_manifest(members[split], path)
         else:
             path.unlink(missing_ok=True)  # of an earlier import
-    write_whole(output / PROBLEMS, "".join(f"{problem}\n" for problem in problems))
     return Imported(
         manifests={split: path for split, path in manifests.items() if members[split]},
         seconds={split: math.fsum(u.duration_seconds for u in members[split]) for split in SPLITS if members[split]},

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from asr.errors import ConfigError, InputError
-from asr.files.model_config import embedded_folders, holds
+from asr.files.model_config import embedded_folders, holds, out_of_run
 from asr.lm.perplexity import SentenceScore
 from asr.lm.vocabulary import EOS, EOS_TEXT, Unit, Vocabulary
 from asr.options import check_options, option
@@ -217,19 +217,20 @@ def embedded_language_models() -> dict[str, Path]:
 def find_language_model(model: str | os.PathLike[str] | None = None) -> Path:
     """The folder of a language model, given a folder, the name of an embedded one, or None for the default.
 
-    The folder of an acoustic model gives the language model in its subfolder `lm`, a run folder the one in `model`.
+    The folder of a training stands for the model in it, and an acoustic model for the language model in its subfolder
+    `lm`.
 
     Raises:
         InputError: it is neither a folder nor the name of an embedded language model.
-        DataError: the configuration in the folder cannot be read.
+        DataError: the configuration in the folder cannot be read, or its training has not finished a model.
     """
     embedded = embedded_language_models()
     model = model or DEFAULT_LANGUAGE_MODEL
     if str(model) in embedded:
         return embedded[str(model)]
     if Path(model).is_dir():
-        inner = (Path(model) / name for name in ("lm", "model"))
-        return Path(model) if holds(model, KIND) else next((each for each in inner if holds(each, KIND)), Path(model))
+        folder = out_of_run(Path(model))
+        return folder / "lm" if not holds(folder, KIND) and holds(folder / "lm", KIND) else folder
     if Path(model).is_file():
         raise InputError(f"{os.fspath(model)} must be the folder of a recurrent language model, but is a file")
     names = ", ".join(embedded) or "none"

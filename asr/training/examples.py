@@ -79,19 +79,17 @@ def label_examples(
     Characters outside the alphabet are left out, and counted in `dropped`.
 
     Raises:
-        DataError: such a character is not among the `optional` ones; None: all are.
+        DataError: such characters are not among the `optional` ones; None: all are.
     """
     examples = []
+    refused: list[Utterance] = []
+    lacking: set[str] = set()
     for utterance, text in zip(utterances, texts, strict=True):
         counts: Counter[str] = Counter()
         labels = alphabet.encode(text, dropped=counts)
         if optional is not None and (unexpected := set(counts) - set(optional)):
-            raise DataError(
-                f"the alphabet must have the characters of {utterance.id!r}, but lacks "
-                f"{', '.join(map(repr, sorted(unexpected)))}{_remedy(unexpected)}; name them in "
-                "data.unknown_characters to leave them out",
-                path=utterance.audio,
-            )
+            refused.append(utterance)
+            lacking |= unexpected
         dropped.update(counts)
         phones = lexicon.encode(text) if lexicon else None
         examples.append(
@@ -102,7 +100,21 @@ def label_examples(
                 phones=None if phones is None else compact(phones),
             )
         )
+    if refused:
+        names = ", ".join(repr(utterance.id) for utterance in refused[:MOST_NAMED])
+        raise DataError(
+            f"the alphabet must have the characters of {names}{_more(refused)}, but lacks "
+            f"{', '.join(map(repr, sorted(lacking)))}{_remedy(lacking)}; name them in "
+            "data.unknown_characters to leave them out, or give init_alphabet extend to add them, without the "
+            "model's language models",
+            path=refused[0].audio,
+        )
     return examples
+
+
+def _more(items: Sequence[object]) -> str:
+    """How many there are beyond the named ones."""
+    return f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
 
 
 def _remedy(characters: Iterable[str]) -> str:

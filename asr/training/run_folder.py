@@ -16,6 +16,7 @@ import torch
 from asr.compute.device import MakeCell, can_run, choose_precision
 from asr.errors import AsrWarning, ConfigError
 from asr.files import locks
+from asr.files.model_config import CONFIG_FILE, resume_command
 from asr.files.reading import read_json
 from asr.files.writing import write_whole
 from asr.options import differences, from_json, to_json
@@ -29,6 +30,8 @@ CHANGEABLE = frozenset(
     }
 )
 """The options that a run may change when it resumes: they decide no step that has been done."""
+
+_NAMED = 3  # options in a message
 
 Config = TypeVar("Config", TrainingConfig, LanguageTrainingConfig)
 
@@ -57,8 +60,8 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     the losses. If this processor cannot run it, the run continues in float32.
 
     Raises:
-        ConfigError: the run in the folder has other options; the first difference is named, and the command that
-            starts another run from its model.
+        ConfigError: the run in the folder has other options; the first differences are named, with the command that
+            continues the run, and the one that starts another run from its model.
     Warns:
         AsrWarning: the run continues in float32.
     """
@@ -78,7 +81,7 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
         config = _with_precision(config, old.loop.precision)
     changes = differences(to_json(old), to_json(config))
     if any(name not in CHANGEABLE for name in changes):
-        raise ConfigError(_refusal(folder, config, changes))
+        raise ConfigError(_refusal(folder, config, changes, resume=resume_command(folder, before)))
     if changes:
         write_whole(path, json.dumps(to_json(config), ensure_ascii=False, indent=2) + "\n")
     if precision == "auto" and not can_run(make_cell, getattr(torch, config.loop.precision), device, training=True):
@@ -90,22 +93,23 @@ def claim_run_folder(folder: Path, config: Config, *, device: torch.device, make
     return config
 
 
-def _refusal(folder: Path, config: Config, changes: Mapping[str, tuple[Any, Any]]) -> str:
-    """Why a run cannot continue with other options, and how to start another one from its model if that is possible."""
-    name = next(name for name in changes if name not in CHANGEABLE)
-    old, new = changes[name]
+def _refusal(folder: Path, config: Config, changes: Mapping[str, tuple[Any, Any]], *, resume: str) -> str:
+    """Why a run cannot continue with other options; how to continue it, or start another from its model if possible."""
+    fixed = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in changes.items() if name not in CHANGEABLE]
     message = (
-        f"{folder} holds a run with other options ({name} was {old!r}, now {new!r}); use the same options, or another "
-        "folder"
+        f"{folder} holds a run with other options ({'; '.join(fixed[:_NAMED])}{'; ...' * (len(fixed) > _NAMED)}); to "
+        f"continue it with its own: {resume}; to train with these, choose another folder"
     )
     parts = {change.partition(".")[0] for change in changes}
     if isinstance(config, LanguageTrainingConfig) or parts & {"text", "frontend", "encoder", "init", "init_alphabet"}:
         return message  # another model: it begins anew
     if config.frontend.pretrained:  # config.json names the encoder, but the model has it inside
         return message
+    if not (folder / "model" / CONFIG_FILE).is_file():  # the run has not ended
+        return message
     flags = " ".join(_flag(change, value) for change, (_, value) in changes.items())
-    start = f"--config {folder / 'config.json'} --init {folder / 'model'}"
-    return f"{message}; to start from its model: asr-train --run NEW {start} {flags}"
+    start = shlex.join(["--config", str(folder / "config.json"), "--init", str(folder / "model")])
+    return f"{message}; to start there from the model of this run: asr-train --run NEW {start} {flags}"
 
 
 def _flag(name: str, value: Any) -> str:

@@ -115,20 +115,26 @@ def check_characters(manifests: Mapping[str, Path], model: ModelConfig) -> None:
     """Check that the start model can write all texts.
 
     Raises:
-        DataError: it cannot; the message names the first such utterance and its characters.
+        DataError: it cannot; the message names the first such utterance and its characters, and counts the others.
     """
     alphabet = Alphabet(model.characters)
+    refused = []
     for path in manifests.values():
         for utterance in read_manifest(path):
             dropped: Counter[str] = Counter()
             alphabet.encode(spelled_text(utterance, model.text), dropped=dropped)
             if dropped:
-                raise DataError(
-                    f"the alphabet of the start model must have the characters of {utterance.id!r}, but lacks "
-                    f"{', '.join(map(repr, sorted(dropped)))} in {utterance.text!r:.80}; correct the text, give "
-                    "--numbers spell (numbers in English words), or --extend-alphabet, which loses the language models",
-                    path=path,
-                )
+                refused.append((path, utterance, dropped))
+    if refused:
+        path, utterance, dropped = refused[0]
+        others = f"; {len(refused) - 1} other texts have such ones" if refused[1:] else ""
+        raise DataError(
+            f"the alphabet of the start model must have the characters of {utterance.id!r}, but lacks "
+            f"{', '.join(map(repr, sorted(dropped)))} in {utterance.text!r:.80}; correct the text, give "
+            f"--numbers spell (numbers in English words), or --extend-alphabet, which loses the language models"
+            f"{others}",
+            path=path,
+        )
 
 
 RECIPE = Recipe(

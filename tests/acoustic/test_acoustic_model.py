@@ -440,11 +440,11 @@ def test_positions_are_whole_samples(model: AcousticModel) -> None:
 
 
 def test_the_folder_of_a_training_stands_for_its_model(tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run = tmp_path / "my run"
     run.mkdir()
     (run / "config.json").write_text(json.dumps({"data": {"train": ["a"]}, "loop": {"epochs": 3}}))
     with pytest.raises(
-        DataError, match=r"run: this training has no finished model yet; .*: asr-train --run .* --resume$"
+        DataError, match=r"run: this training has no finished model yet; .*: asr-train --run '.*my run' --resume$"
     ):
         find_model(run)
     make_model().save(run / "model")

@@ -363,7 +363,10 @@ def test_a_file_that_is_missing_or_damaged(tmp_path: Path, utterances: list[Utte
         path.write_bytes(data)
         with pytest.raises(DataError, match=r"cuts.jsonl.gz:\d+: (cannot be read|each line)"):
             read_manifest(path)
-    with pytest.raises(DataError, match=r"must end in .jsonl or .jsonl.gz, got 'cuts.json' \(lhotse: cuts.to_jsonl\)"):
+    with pytest.raises(
+        DataError,
+        match=r"must end in .jsonl or .jsonl.gz, got 'cuts.json' \(lhotse: cuts.to_jsonl\); asr-data import makes",
+    ):
         read_manifest(tmp_path / "cuts.json")
     with pytest.raises(InputError, match=r"must end in .jsonl or .jsonl.gz"):
         write_manifest(utterances, tmp_path / "cuts.csv")

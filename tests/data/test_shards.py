@@ -186,7 +186,11 @@ def test_what_cannot_be_written_is_refused(manifest: Path, tmp_path: Path, chang
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("nothing", DataError, "nothing: must be a manifest .* or a folder of shards .* but it has no shards"),
+        (
+            "nothing",
+            DataError,
+            "nothing: must be a manifest .* or a folder of shards .* but it has no shards; asr-data import makes ",
+        ),
         ("memory://nothing", DataError, "memory://nothing: must be a manifest"),
         ("nosuch://bucket/x", DataError, "nosuch://bucket/x: cannot be read: Protocol not known"),
     ],

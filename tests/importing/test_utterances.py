@@ -272,13 +272,23 @@ def test_an_id_that_comes_again_gets_a_number(folder: Path, rng) -> None:
         ("t.jsonl", '{"type": "MonoCut", "supervisions": []}', "t.jsonl:1: is already a Lhotse manifest"),
         ("t.csv", "path,text\nnone.wav,one\n", r"no utterance can be imported \(1 problem\): .*t.csv:2: "),
         ("t.xls", "?", r"a source must be a folder, or a table by its suffix \(.csv, .json"),
-        ("t.csv", "", r"no utterance can be imported \(0 problems\)"),
+        ("t.csv", "", r"no utterance can be imported \(0 problems\): it has no entries"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_wrong(folder: Path, name: str, content: str, message: str) -> None:
     (folder / name).write_text(content)
     with pytest.raises(DataError, match=message):
         import_recordings([folder / name], folder / "out")
+
+
+def test_all_problems_are_listed_even_if_nothing_is_imported(folder: Path) -> None:
+    (folder / "t.csv").write_text("path,text\nnone.wav,one\na.wav,\n")
+    with pytest.raises(DataError, match=r"\(2 problems, all in .*problems.txt\): .*t.csv:3: has no text"):
+        import_recordings([folder / "t.csv"], folder / "out")
+    assert [line.partition(": ")[2][:11] for line in (folder / "out" / "problems.txt").read_text().splitlines()] == [
+        "has no text",
+        str(folder / "none.wav")[:11],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -467,6 +468,26 @@ def test_the_language_model_of_an_acoustic_model_is_found(folder: Path, tmp_path
     assert find_language_model(tmp_path / "acoustic") == tmp_path / "acoustic" / "lm"
     with pytest.raises(DataError, match=r"not a model folder: it has no config.json"):
         LanguageModel.load(find_language_model(tmp_path))
+
+
+def test_the_folder_of_a_training_stands_for_its_language_model(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text('{"data": {}, "loop": {}, "vocabulary": {}}')
+    with pytest.raises(
+        DataError,
+        match=r"run: this training has no finished model yet; to continue it: asr-lm train --run \S+ --resume$",
+    ):
+        find_language_model(run)
+    make_model().save(run / "model")
+    assert find_language_model(run) == run / "model"
+    shutil.rmtree(run / "model")  # an acoustic model
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text('{"format_version": 1}')
+    with pytest.raises(DataError, match="must hold a model of the kind 'language model', not 'acoustic model'"):
+        LanguageModel.load(find_language_model(run))
+    make_model().save(run / "model" / "lm")
+    assert find_language_model(run) == run / "model" / "lm"
 
 
 def test_text_is_normalised_as_the_model_says() -> None:

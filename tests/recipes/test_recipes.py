@@ -237,7 +237,9 @@ def test_own_data_with_digits(
     assert own_data.main([*flags, "--epochs", "2", "--quiet"]) == 1
     error = capsys.readouterr().err
     assert re.search(r"must have the characters of '\d', but lacks '1', '9' in 'ab 19'; correct the text", error)
-    assert "--numbers spell" in error and "--extend-alphabet, which loses the language models" in error
+    assert (
+        "--numbers spell" in error and "--extend-alphabet, which loses the language models; 5 other texts have" in error
+    )
     assert not (output / "seed-0").exists()
     order: list[str] = []
     train, measure = stages.train_acoustic_model, stages.measure

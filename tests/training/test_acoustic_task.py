@@ -161,6 +161,10 @@ def test_a_character_that_the_given_model_lacks_is_refused(
     (example,) = (example for example in task.train_examples if example.id == "tone-03")
     assert task.alphabet.decode(example.labels) == "A  B"
     assert "characters outside the alphabet were left out of training targets: 'X' (1), 'Y' (1)" in notes
+    several = with_texts(config, tmp_path, tone_03="A XY B", tone_04="A 1")
+    expected = r"of 'tone-03', 'tone-04', but lacks '1', 'X', 'Y'; give text.numbers .*, or give init_alphabet"
+    with pytest.raises(DataError, match=expected):
+        make_task(several)
 
 
 def test_characters_of_dev_outside_the_alphabet_are_counted(

@@ -182,9 +182,15 @@ def test_what_the_device_lacks_is_refused_before_there_is_a_folder(tone_config, 
 
 
 def test_another_configuration_in_the_same_run_folder_is_refused(tone_config, tmp_path):
-    train(tone_config(epochs=1), tmp_path)
-    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); use the same options"):
-        train(tone_config(epochs=1, seed=5), tmp_path)
+    run = tmp_path / "a run"
+    train(tone_config(epochs=1), run)
+    with pytest.raises(ConfigError, match=r"other options \(loop.seed was 0, now 5\); to continue it") as caught:
+        train(tone_config(epochs=1, seed=5), run)
+    assert f": asr-train --run '{run}' --resume; to train with these, choose another folder" in str(caught.value)
+    assert str(caught.value).endswith(f"--config '{run}/config.json' --init '{run}/model' --loop.seed 5")
+    shutil.rmtree(run / "model")  # as before the end of the run
+    with pytest.raises(ConfigError, match=r"--resume; to train with these, choose another folder$"):
+        train(tone_config(epochs=1, seed=5), run)
 
 
 def test_other_data_in_the_same_run_folder_are_refused(tone_config, tone_corpus, tmp_path):

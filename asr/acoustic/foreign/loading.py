@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.acoustic.folder import BUNDLE, embedded_models, is_run
+from asr.acoustic.folder import BUNDLE, embedded_models
 from asr.compute.runtime import needing_torch
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, ConfigError, DataError, InputError
-from asr.files.model_config import CONFIG_FILE, read_values
+from asr.files.model_config import CONFIG_FILE, is_run, read_values
 from asr.files.reading import read_json
 from asr.files.writing import write_whole
 from asr.options import from_json, to_json
