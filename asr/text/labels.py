@@ -53,7 +53,7 @@ class Labels:
             labels, blank = [*labels, ""], len(labels)
         self.num_columns = len(labels)
         self.blank_column = _blank_column(labels, blank)
-        spoken = [column for column, label in enumerate(labels) if column != self.blank_column and _is_spoken(label)]
+        spoken = [column for column, label in enumerate(labels) if column != self.blank_column and is_spoken(label)]
         counts = Counter(labels[column] for column in spoken)
         if repeated := ", ".join(repr(label) for label, count in counts.items() if count > 1):
             raise InputError(f"labels must differ; repeated: {repeated}")
@@ -73,7 +73,8 @@ class Labels:
         return np.concatenate([blank, log_probs[:, self.columns]], axis=1)
 
 
-def _is_spoken(label: str) -> bool:
+def is_spoken(label: str) -> bool:
+    """Whether a label is more than a mark in brackets."""
     if label.casefold() in NAMED_SPACES or BYTE.fullmatch(label):
         return True
     return bool(label) and label not in _UNUSED and not _SPECIAL.fullmatch(label)
@@ -85,7 +86,8 @@ def _checked_labels(source: object) -> list[str]:
     if isinstance(source, os.PathLike) or (isinstance(source, str) and os.path.isfile(source)):
         labels = read_labels(source)
     if isinstance(labels, Mapping):
-        if all(isinstance(key, int) and isinstance(value, str) for key, value in labels.items()):
+        labels = {key: int(value) if isinstance(value, np.integer) else value for key, value in labels.items()}
+        if labels and all(isinstance(key, int) and isinstance(value, str) for key, value in labels.items()):
             raise InputError("labels by name must be {label: column}; this is {column: label}: swap keys and values")
         if fault := columns_fault(list(labels.values())):
             raise InputError(f"labels by name {fault}")
