@@ -25,7 +25,7 @@ from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
 from asr.text.normalization import HYPHENS, is_han
-from asr.text.transcript import find_words
+from asr.text.transcript import find_words, split_words
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
@@ -88,7 +88,7 @@ def make_search(
     for spelling, weight in _spell_hotwords(language.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
     if options.search.only_lexicon:  # the search finds no other words
-        for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
+        for word in (word for spelling in hotword_weights for word in split_words(alphabet.decode(spelling))):
             lexicon.setdefault(spell(word, alphabet), _number(lm, word))
     expected, hotwords = _expect(hotword_weights, lexicon, alphabet, options.search)
     labelled = list(enumerate(alphabet.characters, start=1))
@@ -196,14 +196,14 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
 
 
 def spell_words(words: Sequence[str], alphabet: Alphabet) -> list[tuple[int, ...]]:
-    """`spell` of each word; none for what white space separates into several.
+    """`spell` of each word; none for what is no word, or several.
 
     They are spelled together, in a third of the time, if the alphabet has all their characters as written.
     """
     text = " ".join(words)
     labels = alphabet.spell(text)
-    if labels is None or len(labels) != len(text):
-        return [spell(word, alphabet) if len(word.split()) == 1 else () for word in words]
+    if labels is None or len(labels) != len(text) or any(map(is_han, alphabet.characters)):
+        return [spell(word, alphabet) if _is_word(word) else () for word in words]
     ends = accumulate(len(word) + 1 for word in words)
     return [labels[end - 1 - len(word) : end - 1] for word, end in zip(words, ends, strict=True)]
 
@@ -300,7 +300,8 @@ def _check_script(
         number, known, units = len(real), len(spellings), "words of the language model"
         condition, example = "spelled in the model's alphabet", ""
         if 2 * known < number:  # a search of its own, which takes time
-            example = next((word for word in real if not spell(word, alphabet)), "")
+            example = next((word for word in real if not (_is_word(word) and spell(word, alphabet))), "")
+            condition += ", each Chinese character as a word" * any(map(is_han, example))
     if not known:
         raise InputError(
             f"{units} must be {condition}; none of the {number} is, {example!r} for example; give a language model in "
@@ -318,7 +319,7 @@ def _check_script(
 def _read_words(options: LanguageOptions, alphabet: Alphabet) -> list[str]:
     """The words of a lexicon, from its file or list."""
     words = []
-    for index, line in enumerate(options.known_words):
+    for index, line in enumerate(map(str.strip, options.known_words)):
         if fault := _fault(line, alphabet):
             raise InputError(f"lexicon[{index}]: {fault}")
         words.append(line)
@@ -335,7 +336,14 @@ def _fault(line: str, alphabet: Alphabet) -> str:
     """The reason why a line is no word of a lexicon; empty if it is one."""
     if len(line.split()) > 1:
         return f"a line of a lexicon must be one word, not {line!r}"
+    if line and not _is_word(line):
+        return f"a line of a lexicon must be one word, as each Chinese character is, not {line!r}; give it as a hotword"
     return "" if spell(line, alphabet) else f"{line!r} cannot be spelled in the model's alphabet"
+
+
+def _is_word(text: str) -> bool:
+    """Whether the search finds a text as one word; a Chinese character is a word of its own."""
+    return len(text.split()) == 1 and (text.isascii() or len(split_words(text)) == 1)
 
 
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 from asr.ctc.beam import BONUS, LARGEST_SCORE, WEIGHT, BeamOptions
@@ -170,6 +171,8 @@ class DecodingOptions:
         lexicon = changes.get("lexicon")
         if lexicon is not None and not isinstance(lexicon, (str, os.PathLike)):
             changes |= {"lexicon": None, "known_words": tuple(lexicon)}
+            if not changes["known_words"]:
+                raise ConfigError("lexicon must have at least one word, or be None; it is empty", "lexicon")
         elif lexicon:
             changes.setdefault("known_words", ())
         for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
@@ -205,4 +208,7 @@ _FILES = tuple(name for name, entry in flat_fields(DecodingOptions).items() if e
 
 
 def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
+    for word, nats in hotwords.items():
+        if not isinstance(nats, Real):
+            raise ConfigError(f"the weight of hotword {word!r} must be a number of nats, not {nats!r}", "hotwords")
     return tuple(f"{word}:{nats:g}" for word, nats in hotwords.items())

@@ -127,6 +127,13 @@ def test_tensors_are_as_good_as_arrays(dtype):
     assert decode(tensor, ENGLISH).text == "AB CC"
 
 
+def test_flat_rows_in_bfloat16_are_log_probabilities():
+    labels = Alphabet(tuple(map(chr, range(0xAC00, 0xAC00 + 4999))))
+    tensor = torch.zeros(2, 5000).log_softmax(dim=1).bfloat16()
+    assert abs(tensor.float().exp().sum(dim=1) - 1).max() > 0.015
+    assert len(decode(tensor, labels).text) <= 2
+
+
 def test_minus_infinity_is_a_probability():
     with np.errstate(divide="ignore"):
         assert decode(np.log(np.eye(6)[[2, 0, 2]]), ENGLISH).text == "AA"
@@ -246,6 +253,7 @@ def test_a_word_list_makes_a_recogniser_of_commands(tmp_path):
     ("content", "message"),
     [
         ("A\nA B\n", "commands.txt:2: a line of a lexicon must be one word, not 'A B'"),
+        ("A\n我B\n", "commands.txt:2: a line .* must be one word, as each Chinese character is, not "),
         ("A\nXYZ\n", "commands.txt:2: 'XYZ' cannot be spelled in the model's alphabet"),
         ("\n", "commands.txt: a lexicon must have at least one word; it has none"),
         (None, "commands.txt: this file of words cannot be read: No such file or directory"),
@@ -277,6 +285,12 @@ def test_a_bad_lexicon_is_refused(tmp_path, content, message):
 def test_words_are_spelled_together_as_one_by_one(alphabet, words):
     apart = [spell(word, alphabet) if len(word.split()) == 1 else () for word in words]
     assert spell_words(words, alphabet) == apart
+
+
+def test_words_of_several_chinese_characters_are_several_words():
+    assert spell_words(["好", "好棒", "Py", "好P"], CHINESE) == [(1,), (), (3, 4), ()]
+    options = DecodingOptions.of(beam_width=8, lexicon=["Py"], only_lexicon=True, hotwords=["好棒:2"])
+    assert decode(emission_of("好棒-P", CHINESE), CHINESE, options).text == "好棒"
 
 
 @pytest.mark.parametrize("spelling", ["cab", "CAB", "Cab"])
@@ -526,6 +540,8 @@ def test_changes_to_the_options_of_a_model():
         ({"lm_weight": 1.0}, "lm_weight needs lm or fuse_lm; give one, or leave it out"),
         ({"beam_width": 8, "rescore_count": 9}, "rescore_count needs rescore_lm; give one"),
         ({"rescore_lm": "rnn", "source_weight": 0.0}, "source_weight needs source_lm; give one"),
+        ({"lexicon": []}, "lexicon must have at least one word, or be None; it is empty"),
+        ({"hotwords": {"A": "2"}}, "the weight of hotword 'A' must be a number of nats, not '2'"),
     ):
         with pytest.raises(ConfigError, match=message):
             DecodingOptions().changed(changes)
