@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,8 +24,10 @@ from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOption
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
+from asr.readable.style import is_english
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
-from asr.text.normalization import HYPHENS, is_han
+from asr.text.normalization import HYPHENS, TextOptions, is_han
+from asr.text.numbers import can_spell_numbers, spell_numbers
 from asr.text.transcript import find_words, split_words
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 _APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are often typed instead of an apostrophe
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
+_FIGURES = re.compile(  # of 3M, 101st, R2-D2, 12:30
+    rf"[{HYPHENS}]?([0-9](?:[0-9.,:/]*[0-9])?(?:(?i:st|nd|rd|th|s)\b)?)[{HYPHENS}]?"
+)
 _MODEL_FILES = ("config.json", "weights.safetensors")
 _last_seen: dict[str, Identity] = {}  # by path; a file that disappears counts as unchanged
 
@@ -349,25 +355,30 @@ def _is_word(text: str) -> bool:
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:
     """Labels and weight of each hotword that can be spelled, with a warning for the others."""
     problems = []
-    num_spelled = 0
+    num_spelled, has_figures = 0, False
     for text, weight, prefix in _parse_hotwords(entries):
         spoken = _spoken(text, alphabet)
         if spelling := spell(spoken, alphabet):
             num_spelled += 1
             yield spelling, weight
             continue
+        has_figures |= _FIGURES.search(spoken) is not None
         characters = dict.fromkeys("".join(spoken.split()))
         missing = [repr(character) for character in characters if not spell(character, alphabet)]
         problems.append(f"{prefix}{text!r} has {', '.join(missing) or 'no characters'}")
     if problems:
         message = f"hotwords must be spelled in the model's alphabet; {'; '.join(problems)}"
+        if has_figures and is_english(alphabet, TextOptions()):
+            message += "; to spell figures, pip install 'asr[numbers]'"
         if not num_spelled:
             raise InputError(message)
         warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
 
 
 def _spoken(hotword: str, alphabet: Alphabet) -> str:
-    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two."""
+    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two; 15 is fifteen in English."""
+    if _FIGURES.search(hotword) and is_english(alphabet, TextOptions()) and can_spell_numbers():
+        hotword = _FIGURES.sub(lambda figures: f" {spell_numbers(figures[1])} ", hotword)
     if any(mark in hotword for mark in HYPHENS) and alphabet.spell(" "):
         return "".join(" " if mark in HYPHENS and not alphabet.spell(mark) else mark for mark in hotword)
     return hotword

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import pytest
@@ -355,6 +356,39 @@ def test_a_hyphen_is_a_space_where_the_alphabet_has_none():
     for alphabet, hotword, missing in ((Alphabet(("好",)), "好-", "'-'"), (ENGLISH, "É-A", "'É'")):
         with pytest.raises(InputError, match=f"in the model's alphabet; '{hotword}' has {missing}$"):
             Decoder(alphabet, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
+
+
+@pytest.mark.parametrize(
+    ("hotword", "words"),
+    [
+        ("iPhone 15", "IPHONE FIFTEEN"),
+        ("3M", "THREE M"),  # no million
+        ("4K", "FOUR K"),
+        ("R2-D2", "R TWO D TWO"),
+        ("7-Eleven", "SEVEN ELEVEN"),
+        ("Boeing 747", "BOEING SEVEN HUNDRED FORTY SEVEN"),
+        ("101st", "ONE HUNDRED FIRST"),
+        ("101 St James", "ONE HUNDRED ONE ST JAMES"),
+        ("Ubuntu 22.04", "UBUNTU TWENTY TWO POINT ZERO FOUR"),
+    ],
+)
+@pytest.mark.parametrize("others", [(), ("-",)])
+def test_figures_in_hotwords_are_expected_as_english_says_them(hotword, words, others):
+    pytest.importorskip("num2words")
+    letters = Alphabet((" ", *ascii_uppercase, "'", *others))
+    decoder = Decoder(letters, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
+    assert [each.text for each in decoder._hotwords] == [words]
+    assert decoder.hotword_spellings == {tuple(words.lower().split()): hotword}
+    foreign = Alphabet((*letters.characters, "É"))
+    with pytest.raises(InputError, match=f"in the model's alphabet; '{hotword}' has '[0-9]'"):
+        Decoder(foreign, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
+
+
+def test_without_num2words_an_error_says_how_to_spell_figures(monkeypatch):
+    monkeypatch.setattr(search, "can_spell_numbers", lambda: False)
+    letters = Alphabet((" ", *ascii_uppercase, "'"))
+    with pytest.warns(AsrWarning, match=r"'3M' has '3'; to spell figures, pip install 'asr\[numbers\]'; left out"):
+        Decoder(letters, DecodingOptions.of(beam_width=8, hotwords=("3M", "ACME")))
 
 
 def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
