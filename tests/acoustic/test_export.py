@@ -179,6 +179,8 @@ def test_an_exported_folder_is_replaced_and_another_one_is_not(tmp_path: Path) -
     (tmp_path / "letters" / "a.txt").touch()
     with pytest.raises(ConfigError, match="letters exists and is no exported model, so it is not replaced"):
         export_onnx(tmp_path / "model", tmp_path / "letters")
+    with pytest.raises(ConfigError, match="exported is a model of others or an exported one; only models of asr can"):
+        export_onnx(tmp_path / "exported", tmp_path / "again")
 
 
 def test_an_encoder_of_wav2vec2_cannot_be_exported(tmp_path: Path) -> None:
