@@ -16,12 +16,14 @@ pytest.importorskip("onnx")
 import asr
 from asr.acoustic.config import ModelConfig
 from asr.acoustic.export import export_onnx
+from asr.acoustic.foreign.onnx_export import load_onnx
 from asr.acoustic.model import AcousticModel
 from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.acoustic.pretrained import PretrainedFrontend
 from asr.acoustic.shapes import Wav2Vec2Shape
 from asr.cli.export import main
 from asr.errors import ConfigError, DataError
+from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 from tests import foreign_models
 from tests.whispers import TINY
@@ -164,6 +166,13 @@ def test_int8_is_far_smaller_and_almost_as_exact(tmp_path: Path, name: str, shar
     assert sizes[1] < share * sizes[0]
     assert np.abs(probabilities[1] - probabilities[0]).max(axis=1).mean() < 0.03
     assert (probabilities[1].argmax(axis=1) == probabilities[0].argmax(axis=1)).mean() > 0.95
+
+
+def test_any_alphabet_comes_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = replace(make_model().config, characters=(" ", *"_#5<Ġé我'-"))
+    folder = exported_folder(AcousticModel(config).eval(), tmp_path)
+    assert load_onnx(folder / "model.onnx").alphabet == Alphabet(config.characters)
 
 
 def test_an_exported_folder_is_replaced_and_another_one_is_not(tmp_path: Path) -> None:

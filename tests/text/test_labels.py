@@ -29,6 +29,7 @@ BPE = ["<unk>", "▁the", "s", "▁a"]
         (["", "A", "<0x41>"], None, Subwords(("A", "A")), 0, 3),  # two labels with one spelling
         ([" ", "a", "b"], "append", Alphabet((" ", "a", "b")), 3, 4),
         (["<pad>", "Ġ", "Ħ", "Ż", "|"], None, Alphabet(("Ġ", "Ħ", "Ż", " ")), 0, 5),  # Maltese, not bytes
+        (["<blk>", "<space>", "Ġ", "Ż"], None, Alphabet((" ", "Ġ", "Ż")), 0, 4),
         (["<pad>", "Ġ", "a", "Ã", "©"], None, Subwords((" ", "a", "\U0010ffc3", "\U0010ffa9")), 0, 5),  # bytes
         ({"<pad>": np.int64(1), "a": np.int64(0)}, None, Alphabet(("a",)), 1, 2),
     ],
