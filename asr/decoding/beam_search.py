@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import warnings
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -376,9 +377,15 @@ def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tupl
 
 
 def _spoken(hotword: str, alphabet: Alphabet) -> str:
-    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two; 15 is fifteen in English."""
-    if _FIGURES.search(hotword) and is_english(alphabet, TextOptions()) and can_spell_numbers():
-        hotword = _FIGURES.sub(lambda figures: f" {spell_numbers(figures[1])} ", hotword)
+    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two.
+
+    In English, 15 is fifteen, and Beyoncé has no accent.
+    """
+    if not (hotword.isascii() and _FIGURES.search(hotword) is None) and is_english(alphabet, TextOptions()):
+        decomposed = unicodedata.normalize("NFD", hotword)
+        hotword = "".join(character for character in decomposed if not unicodedata.combining(character))
+        if can_spell_numbers():
+            hotword = _FIGURES.sub(lambda figures: f" {spell_numbers(figures[1])} ", hotword)
     if any(mark in hotword for mark in HYPHENS) and alphabet.spell(" "):
         return "".join(" " if mark in HYPHENS and not alphabet.spell(mark) else mark for mark in hotword)
     return hotword

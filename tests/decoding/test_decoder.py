@@ -384,6 +384,16 @@ def test_figures_in_hotwords_are_expected_as_english_says_them(hotword, words, o
         Decoder(foreign, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
 
 
+def test_english_hotwords_are_expected_without_accents():
+    letters = Alphabet((" ", *ascii_uppercase, "'"))
+    with pytest.warns(AsrWarning, match=r"'Bjørk' has 'ø'; left out"):
+        decoder = Decoder(
+            letters, DecodingOptions.of(beam_width=8, hotwords=("Beyonce\u0301", "Señor’s", "Bjørk", "Zoë\u2011É"))
+        )
+    assert [each.text for each in decoder._hotwords] == ["BEYONCE", "SENOR'S", "ZOE E"]
+    assert decoder.hotword_spellings[("senor's",)] == "Señor’s"
+
+
 def test_without_num2words_an_error_says_how_to_spell_figures(monkeypatch):
     monkeypatch.setattr(search, "can_spell_numbers", lambda: False)
     letters = Alphabet((" ", *ascii_uppercase, "'"))
