@@ -21,7 +21,7 @@ from asr.ctc.beam import LARGEST_SCORE, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.spellings import Spellings
 from asr.ctc.trie import WordTrie
-from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions
+from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions, ends_with_time
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
@@ -417,6 +417,11 @@ def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
 
 
 def _parse_hotword(entry: str, prefix: str) -> tuple[str, float]:
+    if ends_with_time(shown := entry.strip()):
+        raise InputError(
+            f"{prefix}a hotword must not end in what may be a time or a weight; got {shown!r}: write {shown}.0 for the "
+            f"weight, {shown}:{HOTWORD_WEIGHT:g} for the time"
+        )
     text, colon, number = entry.rpartition(":")
     try:
         weight = float(number) if colon else HOTWORD_WEIGHT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
@@ -13,6 +14,7 @@ from asr.errors import ConfigError
 from asr.options import check_options, flat_fields, group, option, replace_options, to_json
 
 HOTWORD_WEIGHT = 6.0  # nats, if no weight is given
+_TIME = re.compile(r"(?:.*[^0-9])?(?:[01]?[0-9]|2[0-4]):[0-5][0-9]", re.DOTALL)
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # if an option needs a beam and no width is given
 
 
@@ -211,4 +213,10 @@ def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
     for word, nats in hotwords.items():
         if not isinstance(nats, Real):
             raise ConfigError(f"the weight of hotword {word!r} must be a number of nats, not {nats!r}", "hotwords")
-    return tuple(f"{word}:{nats:g}" for word, nats in hotwords.items())
+    entries = (f"{word}:{nats:g}" for word, nats in hotwords.items())
+    return tuple(f"{entry}.0" if ends_with_time(entry) else entry for entry in entries)
+
+
+def ends_with_time(entry: str) -> bool:
+    """Whether a hotword ends like a time of day, 12:30, which might also be a number and its weight."""
+    return _TIME.fullmatch(entry) is not None

@@ -404,6 +404,7 @@ def test_without_num2words_an_error_says_how_to_spell_figures(monkeypatch):
 def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
     (tmp_path / "names.txt").write_text("cab:3\nb a\n", encoding="utf-8")
     assert LanguageOptions(hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")
+    assert LanguageOptions(hotwords={"A 15": 12, "A 39": 12}).hotwords == ("A 15:12.0", "A 39:12")  # 15:12 is a time
     options = DecodingOptions.of(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",))
     assert decode(ambiguous(), ENGLISH, options).text == "A CAB"
     chinese = DecodingOptions.of(beam_width=8, hotwords=("棒棒",))
@@ -420,6 +421,7 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
         (("CAB", "@"), "a file name must follow the @, as in @names.txt; got '@'$"),
         (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
         (("CAB:-2",), r"the weight of a hotword must be finite and above 0 nats, 1e\+06 at most; got 'CAB:-2'"),
+        (("AT 12:30 ",), "a time or a weight; got 'AT 12:30': write AT 12:30.0 for the weight, AT 12:30:6 for the"),
         (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),
     ],
 )
