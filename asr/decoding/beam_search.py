@@ -293,9 +293,15 @@ def _check_script(
     """Refuse a language model without words or letters of the alphabet; warn if it has few.
 
     Raises:
-        InputError: none of its words can be spelled, or it has no word of the lexicon, or no letter.
+        InputError: none of its words can be spelled, or it has no word of the lexicon, or no letter, or its units are
+            those of NeMo's script.
     """
     if label_words is not None:
+        if any(chr(control) in lm.vocabulary for control in range(0x80, 0xA0)):  # token i is chr(100 + i)
+            raise InputError(
+                f"lm must be an n-gram model of words or characters, but {options.lm} is one of the encoded pieces of "
+                "NeMo: give a model of plain words, such as asr-lm makes"
+            )
         letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
         number, known, units = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
         condition, example = "known to the language model", alphabet.characters[letters[0] - 1] if letters else ""

@@ -156,6 +156,11 @@ def test_a_language_model_of_another_script_is_refused(tmp_path):
     message = "only 1 of the 3 words of the language model are spelled in the model's alphabet, not 'да' for example"
     with pytest.warns(AsrWarning, match=message):
         build_decoder(labels, model("да", "нет", "cab"))
+    encoded = [chr(100 + token) for token in range(128)]
+    with pytest.raises(
+        InputError, match=r"d-128\.arpa is one of the encoded pieces of NeMo: give a model of plain words"
+    ):
+        build_decoder([*labels, *"defghij"], model(*encoded))
     message = "none of the 2 is, 'BA好' for example; give a language model in the script"
     with pytest.raises(InputError, match="in the model's alphabet, each Chinese character as a word; " + message):
         build_decoder([*labels, "好"], model("BA好", "好好"))
