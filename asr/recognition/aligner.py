@@ -22,6 +22,7 @@ from asr.recognition.character_places import Places, TooShort, place_letters, pl
 from asr.recognition.differences import LEAST_WORDS, Difference, find_differences
 from asr.recognition.sentences import SentenceEnd, group_sentences, timed_sentence
 from asr.recognition.word_characters import (
+    composed,
     first_characters,
     known_characters,
     spell_words,
@@ -181,7 +182,7 @@ def align_text(
     dropped: Counter[str] = Counter()
     text_options = text_options or text_like(labels)
     readings, note = read_words(text, spans, text_options, lambda character: bool(alphabet.spell(character)))
-    characters, owners = spell_words(readings, text_options)
+    characters, owners = composed(*spell_words(readings, text_options), alphabet)
     unread = unread_words(readings, owners)
     characters, owners = known_characters(characters, owners, alphabet, dropped)
     unread |= unread_words(readings, owners)

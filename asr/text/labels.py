@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Labels:
             raise InputError(f"labels must have at least one label with a character; got {labels!r:.80}")
         texts = tuple(filter(None, pieces))
         letters = all(len(piece) == 1 and not is_byte(piece) for piece in texts) and len(set(texts)) == len(texts)
-        self.alphabet = Alphabet(texts) if letters else Subwords(texts)
+        self.alphabet = Alphabet(texts) if letters else Subwords(tuple(normalize("NFC", text) for text in texts))
 
     def arrange(self, log_probs: np.ndarray) -> np.ndarray:
         """(T, V) log-probabilities of the model's columns as those of `alphabet`: Φ first, silent labels in it."""

@@ -31,6 +31,7 @@ BPE = ["<unk>", "▁the", "s", "▁a"]
         (["<pad>", "Ġ", "Ħ", "Ż", "|"], None, Alphabet(("Ġ", "Ħ", "Ż", " ")), 0, 5),  # Maltese, not bytes
         (["<blk>", "<space>", "Ġ", "Ż"], None, Alphabet((" ", "Ġ", "Ż")), 0, 4),
         (["<pad>", "Ġ", "a", "Ã", "©"], None, Subwords((" ", "a", "\U0010ffc3", "\U0010ffa9")), 0, 5),  # bytes
+        (["", "ক\u09df", "\u09df"], None, Subwords(("ক\u09af\u09bc", "\u09af\u09bc")), 0, 3),  # all in NFC
         ({"<pad>": np.int64(1), "a": np.int64(0)}, None, Alphabet(("a",)), 1, 2),
     ],
 )
