@@ -379,13 +379,19 @@ def _words(
     confidences: Sequence[float],
     timeline: Timeline,
 ) -> Iterator[Word]:
-    """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`."""
-    limit = timeline.num_frames
-    for (start, end), confidence in zip(list(find_words(spelled))[::-1], reversed(confidences), strict=True):
-        end_frame = min(spans[end - 1][1], limit)
-        limit = min(spans[start][0], end_frame - 1)
+    """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`.
+
+    Several words may have one label, and so one frame: each takes a frame of its own. Words for which there is no frame
+    are joined with the one after them.
+    """
+    limit, words = timeline.num_frames, list(find_words(spelled))
+    if (surplus := len(words) - limit) > 0:
+        words, confidences = [(0, words[surplus][1]), *words[surplus + 1 :]], confidences[surplus:]
+    for place, ((start, end), confidence) in list(enumerate(zip(words, confidences, strict=True)))[::-1]:
+        end_frame = max(min(spans[end - 1][1], limit), place + 1)
+        limit = max(min(spans[start][0], end_frame - 1), place)
         yield Word(
-            text=join_bytes(spelled[start:end]),
+            text=join_bytes("".join(spelled[start:end].split())),
             start_frame=limit,
             end_frame=end_frame,
             confidence=confidence,

@@ -119,6 +119,22 @@ def test_two_words_of_one_label_follow_one_another():
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
 
+@pytest.mark.parametrize("width", [1, 16])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (["▁我们", "", "▁a", ""], [("我", 0, 1), ("们", 1, 2), ("a", 2, 3)]),
+        (["▁我们", "▁a"], [("我们", 0, 1), ("a", 1, 2)]),  # three words in two frames
+        (["▁of▁the"], [("ofthe", 0, 1)]),
+        (["", "▁我们▁of", ""], [("我", 0, 1), ("们", 1, 2), ("of", 2, 3)]),
+    ],
+)
+def test_words_of_one_label_have_frames_of_their_own(width, path, words):
+    labels = ["", "▁of▁the", "▁我们", "▁a", "▁我们▁of"]
+    transcript = build_decoder(labels, beam_width=width).decode(emission_of(labels, path))
+    assert [(word.text, word.start_frame, word.end_frame) for word in transcript.words] == words
+
+
 def test_a_confidence_is_that_of_the_words_share_and_labels():
     labels = ["", "▁a", "▁b", "▁", "a"]
     probabilities = np.array([[0.05, 0.55, 0.3, 0.05, 0.05], [0.9, 0.025, 0.025, 0.025, 0.025]])
