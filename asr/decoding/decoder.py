@@ -23,7 +23,16 @@ from asr.files.reading import Identity
 from asr.options import to_json
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
 from asr.text.subwords import Subwords
-from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words, split_words
+from asr.text.transcript import (
+    Hypothesis,
+    SpottedHotword,
+    Timeline,
+    Transcript,
+    Word,
+    find_words,
+    join_texts,
+    split_words,
+)
 
 _SUM_TOLERANCE = 0.02  # rounding of bfloat16, at most 1.6 %; for logits and probabilities the error is much larger
 _NUM_WEIGHED = 32  # hypotheses for confidences, at most
@@ -267,9 +276,11 @@ class Decoder:
 
         The first hypothesis has the characters `spelled` with these spans.
         """
+        words = tuple(_words(spelled, spans, confidences, timeline))[::-1]
+        whole = len(words) == len(confidences)
         return Transcript(
-            text=hypotheses[0].text,
-            words=tuple(_words(spelled, spans, confidences, timeline))[::-1],
+            text=hypotheses[0].text if whole else join_texts(word.text for word in words),
+            words=words,
             hypotheses=tuple(hypotheses),
             timeline=timeline,
             options=self._effective_options,
@@ -381,8 +392,8 @@ def _words(
 ) -> Iterator[Word]:
     """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`.
 
-    Several words may have one label, and so one frame: each takes a frame of its own. Words for which there is no frame
-    are joined with the one after them.
+    Several words may have one label, and so one frame: each takes a frame of its own. If there are more words than
+    frames, the first ones are joined.
     """
     limit, words = timeline.num_frames, list(find_words(spelled))
     if (surplus := len(words) - limit) > 0:

@@ -13,6 +13,7 @@ import torch
 import asr
 from asr.decoding.label_decoder import build_decoder
 from asr.errors import AsrWarning, ConfigError, InputError
+from asr.text.segments import find_segments
 from tests.ctc.enumeration import labelling_probabilities
 
 BPE = ["<unk>", "▁the", "▁th", "e", "▁", "t", "h", "s", "▁thes", "▁he", "<blk>"]
@@ -133,6 +134,7 @@ def test_words_of_one_label_have_frames_of_their_own(width, path, words):
     labels = ["", "▁of▁the", "▁我们", "▁a", "▁我们▁of"]
     transcript = build_decoder(labels, beam_width=width).decode(emission_of(labels, path))
     assert [(word.text, word.start_frame, word.end_frame) for word in transcript.words] == words
+    assert [segment.text for segment in find_segments(transcript.text, transcript.words)] == [transcript.text]
 
 
 def test_a_confidence_is_that_of_the_words_share_and_labels():
