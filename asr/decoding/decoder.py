@@ -393,11 +393,12 @@ def _words(
     """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`.
 
     Several words may have one label, and so one frame: each takes a frame of its own. If there are more words than
-    frames, the first ones are joined.
+    frames, the first ones are joined; a sound without a frame, of less than 2 ms, has no words.
     """
     limit, words = timeline.num_frames, list(find_words(spelled))
-    if (surplus := len(words) - limit) > 0:
-        words, confidences = [(0, words[surplus][1]), *words[surplus + 1 :]], confidences[surplus:]
+    if limit < len(words):
+        first = [(0, words[-limit][1])] if limit else []
+        words, confidences = [*first, *words[len(words) - limit + 1 :]], confidences[len(words) - limit :]
     for place, ((start, end), confidence) in list(enumerate(zip(words, confidences, strict=True)))[::-1]:
         end_frame = max(min(spans[end - 1][1], limit), place + 1)
         limit = max(min(spans[start][0], end_frame - 1), place)

@@ -117,6 +117,12 @@ def test_a_frame_past_the_sound_moves_its_words_back_inside():
     assert packed.hypotheses[0].spans == ((1, 2), (2, 3), (3, 4), (4, 5))
 
 
+@pytest.mark.parametrize("options", [None, DecodingOptions.of(beam_width=8)])
+def test_a_sound_of_no_frame_has_no_words(options):
+    transcript = decode(emission_of("A", ENGLISH), ENGLISH, options, frame_seconds=0.04, duration_seconds=0.0001)
+    assert (transcript.text, transcript.words, transcript.hypotheses[0].text) == ("", (), "A")
+
+
 def test_a_sound_longer_than_its_frames_keeps_its_length():
     transcript = decode(emission_of("A", ENGLISH), ENGLISH, frame_seconds=0.04, duration_seconds=2.5)
     assert (transcript.duration_seconds, transcript.words[0].end) == (2.5, 0.04)
