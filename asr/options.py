@@ -200,6 +200,8 @@ def _instance(kind: type[Options], values: Any, *, name: str, before: Options | 
 
 def _convert(hint: Any, value: Any, *, name: str) -> Any:
     """`value` converted to the type `hint`."""
+    if type(value).__module__ == "numpy" and not value.shape:  # a number of NumPy
+        value = value.item()
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _instance(hint, value, name=name)  # type: ignore[arg-type]

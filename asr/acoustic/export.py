@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asr.acoustic.config import ModelConfig, read_config
 from asr.acoustic.folder import in_folder, out_of_folder, own_files
-from asr.acoustic.foreign.loading import write_decoding
+from asr.acoustic.foreign.loading import find_foreign, write_decoding
 from asr.acoustic.foreign.onnx_export import OURS
 from asr.acoustic.graph import acoustic_graph, torch_only
 from asr.compute.onnx_graph import is_ours
@@ -36,10 +36,13 @@ def export_onnx(model: str | os.PathLike[str], folder: str | os.PathLike[str], *
         int8: quantise the encoder's matrices, each row or column with a step of its own: a quarter of the size, or half
             of it with a Whisper encoder, whose last matrix of each layer stays float32.
     Raises:
-        ConfigError: the model has a part that cannot be exported; or the folder holds something else.
+        ConfigError: the model is none of ours or has a part that cannot be exported; or the folder holds something
+            else.
         DataError: the folder of the model is damaged.
     """
     model, folder = Path(model), Path(folder)
+    if find_foreign(model):
+        raise ConfigError(f"{model} is a model of others or an exported one; only models of asr can be exported")
     config = read_config(model)
     _check(config, folder)
     graph = acoustic_graph(config, int8=int8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 import warnings
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,19 +21,24 @@ from asr.ctc.beam import LARGEST_SCORE, BeamOptions, BeamSearch, LabelModel
 from asr.ctc.hotwords import Hotwords
 from asr.ctc.spellings import Spellings
 from asr.ctc.trie import WordTrie
-from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions
+from asr.decoding.options import HOTWORD_WEIGHT, DecodingOptions, LanguageOptions, ends_with_time
 from asr.errors import AsrWarning, ConfigError, DataError, InputError
 from asr.files.reading import Identity, identity, read_regular
 from asr.files.texts import decode_text
+from asr.readable.style import is_english
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
-from asr.text.normalization import HYPHENS, is_han
-from asr.text.transcript import find_words
+from asr.text.normalization import HYPHENS, TextOptions, is_han
+from asr.text.numbers import can_spell_numbers, spell_numbers
+from asr.text.transcript import find_words, split_words
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
 
 _APOSTROPHES = "'\u2019\u02bc\u2018\uff07\u2032`\u00b4"  # the last three are often typed instead of an apostrophe
 _WORDS_BYTES = 1 << 28  # of a lexicon or a list of hotwords: some ten million words
+_FIGURES = re.compile(  # of 3M, 101st, R2-D2, 12:30
+    rf"[{HYPHENS}]?([0-9](?:[0-9.,:/]*[0-9])?(?:(?i:st|nd|rd|th|s)\b)?)[{HYPHENS}]?"
+)
 _MODEL_FILES = ("config.json", "weights.safetensors")
 _last_seen: dict[str, Identity] = {}  # by path; a file that disappears counts as unchanged
 
@@ -88,7 +95,7 @@ def make_search(
     for spelling, weight in _spell_hotwords(language.hotwords, alphabet):
         hotword_weights[spelling] = max(weight, hotword_weights.get(spelling, 0.0))
     if options.search.only_lexicon:  # the search finds no other words
-        for word in (word for spelling in hotword_weights for word in alphabet.decode(spelling).split()):
+        for word in (word for spelling in hotword_weights for word in split_words(alphabet.decode(spelling))):
             lexicon.setdefault(spell(word, alphabet), _number(lm, word))
     expected, hotwords = _expect(hotword_weights, lexicon, alphabet, options.search)
     labelled = list(enumerate(alphabet.characters, start=1))
@@ -196,14 +203,14 @@ def spell(text: str, alphabet: Alphabet) -> tuple[int, ...]:
 
 
 def spell_words(words: Sequence[str], alphabet: Alphabet) -> list[tuple[int, ...]]:
-    """`spell` of each word; none for what white space separates into several.
+    """`spell` of each word; none for what is no word, or several.
 
     They are spelled together, in a third of the time, if the alphabet has all their characters as written.
     """
     text = " ".join(words)
     labels = alphabet.spell(text)
-    if labels is None or len(labels) != len(text):
-        return [spell(word, alphabet) if len(word.split()) == 1 else () for word in words]
+    if labels is None or len(labels) != len(text) or any(map(is_han, alphabet.characters)):
+        return [spell(word, alphabet) if _is_word(word) else () for word in words]
     ends = accumulate(len(word) + 1 for word in words)
     return [labels[end - 1 - len(word) : end - 1] for word, end in zip(words, ends, strict=True)]
 
@@ -286,9 +293,15 @@ def _check_script(
     """Refuse a language model without words or letters of the alphabet; warn if it has few.
 
     Raises:
-        InputError: none of its words can be spelled, or it has no word of the lexicon, or no letter.
+        InputError: none of its words can be spelled, or it has no word of the lexicon, or no letter, or its units are
+            those of NeMo's script.
     """
     if label_words is not None:
+        if any(chr(control) in lm.vocabulary for control in range(0x80, 0xA0)):  # token i is chr(100 + i)
+            raise InputError(
+                f"lm must be an n-gram model of words or characters, but {options.lm} is one of the encoded pieces of "
+                "NeMo: give a model of plain words, such as asr-lm makes"
+            )
         letters = [label for label, character in enumerate(alphabet.characters, start=1) if character != " "]
         number, known, units = len(letters), int(np.count_nonzero(label_words[letters])), "characters of the alphabet"
         condition, example = "known to the language model", alphabet.characters[letters[0] - 1] if letters else ""
@@ -300,7 +313,8 @@ def _check_script(
         number, known, units = len(real), len(spellings), "words of the language model"
         condition, example = "spelled in the model's alphabet", ""
         if 2 * known < number:  # a search of its own, which takes time
-            example = next((word for word in real if not spell(word, alphabet)), "")
+            example = next((word for word in real if not (_is_word(word) and spell(word, alphabet))), "")
+            condition += ", each Chinese character as a word" * any(map(is_han, example))
     if not known:
         raise InputError(
             f"{units} must be {condition}; none of the {number} is, {example!r} for example; give a language model in "
@@ -318,7 +332,7 @@ def _check_script(
 def _read_words(options: LanguageOptions, alphabet: Alphabet) -> list[str]:
     """The words of a lexicon, from its file or list."""
     words = []
-    for index, line in enumerate(options.known_words):
+    for index, line in enumerate(map(str.strip, options.known_words)):
         if fault := _fault(line, alphabet):
             raise InputError(f"lexicon[{index}]: {fault}")
         words.append(line)
@@ -335,31 +349,49 @@ def _fault(line: str, alphabet: Alphabet) -> str:
     """The reason why a line is no word of a lexicon; empty if it is one."""
     if len(line.split()) > 1:
         return f"a line of a lexicon must be one word, not {line!r}"
+    if line and not _is_word(line):
+        return f"a line of a lexicon must be one word, as each Chinese character is, not {line!r}; give it as a hotword"
     return "" if spell(line, alphabet) else f"{line!r} cannot be spelled in the model's alphabet"
+
+
+def _is_word(text: str) -> bool:
+    """Whether the search finds a text as one word; a Chinese character is a word of its own."""
+    return len(text.split()) == 1 and (text.isascii() or len(split_words(text)) == 1)
 
 
 def _spell_hotwords(entries: Iterable[str], alphabet: Alphabet) -> Iterator[tuple[tuple[int, ...], float]]:
     """Labels and weight of each hotword that can be spelled, with a warning for the others."""
     problems = []
-    num_spelled = 0
+    num_spelled, has_figures = 0, False
     for text, weight, prefix in _parse_hotwords(entries):
         spoken = _spoken(text, alphabet)
         if spelling := spell(spoken, alphabet):
             num_spelled += 1
             yield spelling, weight
             continue
+        has_figures |= _FIGURES.search(spoken) is not None
         characters = dict.fromkeys("".join(spoken.split()))
         missing = [repr(character) for character in characters if not spell(character, alphabet)]
         problems.append(f"{prefix}{text!r} has {', '.join(missing) or 'no characters'}")
     if problems:
         message = f"hotwords must be spelled in the model's alphabet; {'; '.join(problems)}"
+        if has_figures and is_english(alphabet, TextOptions()):
+            message += "; to spell figures, pip install 'asr[numbers]'"
         if not num_spelled:
             raise InputError(message)
         warnings.warn(AsrWarning(f"{message}; left out"), stacklevel=2)
 
 
 def _spoken(hotword: str, alphabet: Alphabet) -> str:
-    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two."""
+    """A hotword in the words that a model writes: without hyphens, Wi-Fi is two.
+
+    In English, 15 is fifteen, and Beyoncé has no accent.
+    """
+    if not (hotword.isascii() and _FIGURES.search(hotword) is None) and is_english(alphabet, TextOptions()):
+        decomposed = unicodedata.normalize("NFD", hotword)
+        hotword = "".join(character for character in decomposed if not unicodedata.combining(character))
+        if can_spell_numbers():
+            hotword = _FIGURES.sub(lambda figures: f" {spell_numbers(figures[1])} ", hotword)
     if any(mark in hotword for mark in HYPHENS) and alphabet.spell(" "):
         return "".join(" " if mark in HYPHENS and not alphabet.spell(mark) else mark for mark in hotword)
     return hotword
@@ -391,6 +423,11 @@ def _parse_hotwords(entries: Iterable[str]) -> Iterator[tuple[str, float, str]]:
 
 
 def _parse_hotword(entry: str, prefix: str) -> tuple[str, float]:
+    if ends_with_time(shown := entry.strip()):
+        raise InputError(
+            f"{prefix}a hotword must not end in what may be a time or a weight; got {shown!r}: write {shown}.0 for the "
+            f"weight, {shown}:{HOTWORD_WEIGHT:g} for the time"
+        )
     text, colon, number = entry.rpartition(":")
     try:
         weight = float(number) if colon else HOTWORD_WEIGHT

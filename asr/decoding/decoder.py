@@ -23,9 +23,18 @@ from asr.files.reading import Identity
 from asr.options import to_json
 from asr.text.alphabet import BLANK, Alphabet, join_bytes
 from asr.text.subwords import Subwords
-from asr.text.transcript import Hypothesis, SpottedHotword, Timeline, Transcript, Word, find_words, split_words
+from asr.text.transcript import (
+    Hypothesis,
+    SpottedHotword,
+    Timeline,
+    Transcript,
+    Word,
+    find_words,
+    join_texts,
+    split_words,
+)
 
-_SUM_TOLERANCE = 0.01  # rounding of half precision; for logits and probabilities the error is much larger
+_SUM_TOLERANCE = 0.02  # rounding of bfloat16, at most 1.6 %; for logits and probabilities the error is much larger
 _NUM_WEIGHED = 32  # hypotheses for confidences, at most
 _UNLISTED = ("prior", "known_words")  # long options, which transcripts do not repeat
 _NEGLIGIBLE = 7.0  # nats behind the best: a thousandth of its probability
@@ -267,9 +276,11 @@ class Decoder:
 
         The first hypothesis has the characters `spelled` with these spans.
         """
+        words = tuple(_words(spelled, spans, confidences, timeline))[::-1]
+        whole = len(words) == len(confidences)
         return Transcript(
-            text=hypotheses[0].text,
-            words=tuple(_words(spelled, spans, confidences, timeline))[::-1],
+            text=hypotheses[0].text if whole else join_texts(word.text for word in words),
+            words=words,
             hypotheses=tuple(hypotheses),
             timeline=timeline,
             options=self._effective_options,
@@ -379,13 +390,20 @@ def _words(
     confidences: Sequence[float],
     timeline: Timeline,
 ) -> Iterator[Word]:
-    """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`."""
-    limit = timeline.num_frames
-    for (start, end), confidence in zip(list(find_words(spelled))[::-1], reversed(confidences), strict=True):
-        end_frame = min(spans[end - 1][1], limit)
-        limit = min(spans[start][0], end_frame - 1)
+    """Words from the last to the first, without overlap; `spans` are those of the characters of `spelled`.
+
+    Several words may have one label, and so one frame: each takes a frame of its own. If there are more words than
+    frames, the first ones are joined; a sound without a frame, of less than 2 ms, has no words.
+    """
+    limit, words = timeline.num_frames, list(find_words(spelled))
+    if limit < len(words):
+        first = [(0, words[-limit][1])] if limit else []
+        words, confidences = [*first, *words[len(words) - limit + 1 :]], confidences[len(words) - limit :]
+    for place, ((start, end), confidence) in list(enumerate(zip(words, confidences, strict=True)))[::-1]:
+        end_frame = max(min(spans[end - 1][1], limit), place + 1)
+        limit = max(min(spans[start][0], end_frame - 1), place)
         yield Word(
-            text=join_bytes(spelled[start:end]),
+            text=join_bytes("".join(spelled[start:end].split())),
             start_frame=limit,
             end_frame=end_frame,
             confidence=confidence,

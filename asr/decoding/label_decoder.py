@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -125,7 +125,7 @@ def build_decoder(
     *,
     blank: str | int | None = None,
     logits: bool = False,
-    lexicon: str | os.PathLike[str] | Collection[str] | None = None,
+    lexicon: str | os.PathLike[str] | Iterable[str] | None = None,
     **options: Any,
 ) -> LabelDecoder:
     """A beam search over the labels of any CTC model, called like pyctcdecode's `build_ctcdecoder`.
@@ -159,7 +159,7 @@ def build_decoder(
     if ngram_path is not None:
         options["lm"] = os.fspath(ngram_path)
     if lexicon is not None:
-        options["lexicon"] = os.fspath(lexicon) if isinstance(lexicon, os.PathLike) else lexicon
+        options["lexicon"] = os.fspath(lexicon) if isinstance(lexicon, (str, os.PathLike)) else tuple(lexicon)
     decoding = DecodingOptions.of(**{"beam_width": BEAM_WIDTH, **options})
     return LabelDecoder(labels, decoding, blank=blank, logits=logits)
 

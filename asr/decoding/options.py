@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 from asr.ctc.beam import BONUS, LARGEST_SCORE, WEIGHT, BeamOptions
@@ -12,6 +14,7 @@ from asr.errors import ConfigError
 from asr.options import check_options, flat_fields, group, option, replace_options, to_json
 
 HOTWORD_WEIGHT = 6.0  # nats, if no weight is given
+_TIME = re.compile(r"(?:.*[^0-9])?(?:[01]?[0-9]|2[0-4]):[0-5][0-9]", re.DOTALL)
 BEAM_WIDTH, RESCORING_WIDTH = 16, 100  # if an option needs a beam and no width is given
 
 
@@ -170,6 +173,8 @@ class DecodingOptions:
         lexicon = changes.get("lexicon")
         if lexicon is not None and not isinstance(lexicon, (str, os.PathLike)):
             changes |= {"lexicon": None, "known_words": tuple(lexicon)}
+            if not changes["known_words"]:
+                raise ConfigError("lexicon must have at least one word, or be None; it is empty", "lexicon")
         elif lexicon:
             changes.setdefault("known_words", ())
         for name, other in (("lm", "fuse_lm"), ("fuse_lm", "lm")):
@@ -205,4 +210,13 @@ _FILES = tuple(name for name, entry in flat_fields(DecodingOptions).items() if e
 
 
 def _entries(hotwords: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(f"{word}:{nats:g}" for word, nats in hotwords.items())
+    for word, nats in hotwords.items():
+        if not isinstance(nats, Real):
+            raise ConfigError(f"the weight of hotword {word!r} must be a number of nats, not {nats!r}", "hotwords")
+    entries = (f"{word}:{nats:g}" for word, nats in hotwords.items())
+    return tuple(f"{entry}.0" if ends_with_time(entry) else entry for entry in entries)
+
+
+def ends_with_time(entry: str) -> bool:
+    """Whether a hotword ends like a time of day, 12:30, which might also be a number and its weight."""
+    return _TIME.fullmatch(entry) is not None

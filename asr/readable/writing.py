@@ -182,6 +182,12 @@ def _hotword_tokens(
 
 
 def _spoken_sizes(parts: Sequence[str], size: int) -> list[int]:
-    """The number of spoken words of each written one: Wi-Fi has two, or one if the model has hyphens."""
+    """The number of spoken words of each written one: Wi-Fi has two, or one if the model has hyphens.
+
+    Figures may have any number: in Boeing 747 the longest have all words that the others do not need.
+    """
     sizes = [len(_HYPHENS.sub(" ", part).split()) for part in parts]
+    figures = [sum(map(str.isdecimal, part)) for part in parts]
+    if any(figures):
+        sizes[figures.index(max(figures))] += max(size - sum(sizes), 0)
     return sizes if sum(sizes) == size else [1] * len(parts)

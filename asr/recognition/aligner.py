@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from asr.acoustic.foreign.model import text_like
 from asr.ctc.greedy import best_path
 from asr.decoding.places import place_path
 from asr.errors import AsrError, InputError
@@ -21,6 +22,7 @@ from asr.recognition.character_places import Places, TooShort, place_letters, pl
 from asr.recognition.differences import LEAST_WORDS, Difference, find_differences
 from asr.recognition.sentences import SentenceEnd, group_sentences, timed_sentence
 from asr.recognition.word_characters import (
+    composed,
     first_characters,
     known_characters,
     spell_words,
@@ -156,7 +158,7 @@ def align_text(
         labels: an alphabet; or subwords, of which the most probable segmentation is aligned: a character then has the
             frames of its label.
         options: None means the defaults.
-        text_options: how the model's texts were normalised; None means the defaults.
+        text_options: how the model's texts were normalised; None means in the case of the labels, see `text_like`.
         frame_seconds: from one frame to the next; left at 1, all times count frames.
         duration_seconds: of the sound; None means T * frame_seconds. Frames that begin later are left out.
     Raises:
@@ -178,9 +180,9 @@ def align_text(
     spans = list(find_words(text))
     words = [text[start:end] for start, end in spans]
     dropped: Counter[str] = Counter()
-    text_options = text_options or TextOptions()
+    text_options = text_options or text_like(labels)
     readings, note = read_words(text, spans, text_options, lambda character: bool(alphabet.spell(character)))
-    characters, owners = spell_words(readings, text_options)
+    characters, owners = composed(*spell_words(readings, text_options), alphabet)
     unread = unread_words(readings, owners)
     characters, owners = known_characters(characters, owners, alphabet, dropped)
     unread |= unread_words(readings, owners)

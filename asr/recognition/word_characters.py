@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,17 @@ def spell_words(words: Sequence[str], options: TextOptions) -> tuple[str, list[i
     owners = iter([index for index, piece in enumerate(pieces) for character in piece if character != " "])
     characters = normalize(" ".join(pieces), options)
     return characters, [-1 if character == " " else next(owners) for character in characters]
+
+
+def composed(characters: str, owners: Sequence[int], alphabet: Alphabet) -> tuple[str, list[int]]:
+    """The characters in those of the alphabet that are not in NFC, such as Bengali U+09DF, and their owners."""
+    kept = list(owners)
+    for spelling, character in alphabet.outside_nfc:
+        places = [match.start() for match in re.finditer(re.escape(spelling), characters)]
+        for place in reversed(places):
+            del kept[place + 1 : place + len(spelling)]
+        characters = characters.replace(spelling, character)
+    return characters, kept
 
 
 def known_characters(

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from asr.decoding.options import ends_with_time
 from asr.output.formats import to_srt, to_txt, to_vtt
 from asr.output.subtitles import milliseconds
 from asr.server.errors import RequestError, unknown_model
@@ -112,8 +113,8 @@ def read_request(form: FormData, *, models: Sequence[str], language: str) -> Tra
 def hotwords_of(prompt: str, keywords: Sequence[str] = ()) -> tuple[str, ...]:
     """The words and phrases of a prompt, which commas, lines and ends of sentences divide, and the keywords.
 
-    A phrase may end in a weight, as in `KUBERNETES:8`; another colon is a space. An @ never begins one, as it does in
-    options, where it names a file.
+    A phrase may end in a weight, as in `KUBERNETES:8`; another colon, and that of 12:30, is a space. An @ never begins
+    one, as it does in options, where it names a file.
 
     Raises:
         RequestError: they are too many or too long.
@@ -131,7 +132,7 @@ def hotwords_of(prompt: str, keywords: Sequence[str] = ()) -> tuple[str, ...]:
 
 def _hotword(phrase: str) -> str:
     text, colon, weight = phrase.strip().rpartition(":")
-    if colon and re.fullmatch(r"\s*\d{1,3}(?:\.\d{1,6})?\s*", weight):
+    if colon and re.fullmatch(r"\s*\d{1,3}(?:\.\d{1,6})?\s*", weight) and not ends_with_time(phrase.strip()):
         text, weight = _plain(text), f":{weight.strip()}"
         return text + weight if text else ""
     return _plain(phrase)

@@ -61,7 +61,7 @@ class Alphabet:
         return {character: label for label, character in enumerate(self.characters, start=1)}
 
     @cached_property
-    def _outside_nfc(self) -> list[tuple[str, str]]:
+    def outside_nfc(self) -> list[tuple[str, str]]:
         """(NFC spelling, character) of each character that is not in NFC; the longest spelling first."""
         spellings = [(unicodedata.normalize("NFC", character), character) for character in self.characters]
         # If both are labels, text in NFC is encoded as the spelling.
@@ -71,7 +71,7 @@ class Alphabet:
     def _in_characters(self, text: str) -> str:
         """The text in NFC, except the characters of the alphabet that are not in NFC."""
         text = unicodedata.normalize("NFC", text)
-        for spelling, character in self._outside_nfc:
+        for spelling, character in self.outside_nfc:
             text = text.replace(spelling, character)
         if self._has_bytes:
             text = "".join(character if character in self._labels else _in_bytes(character) for character in text)

@@ -12,7 +12,8 @@ from asr.files.reading import parse_json, read_regular
 from asr.files.texts import decode_text
 
 MOST_BYTES = 1 << 26  # a hundred times the size of common vocabularies
-_NUMBERED = re.compile(r"(.*)[ \t]([0-9]{1,18})", re.DOTALL)
+_NUMBERED = re.compile(r"(.*)[ \t]([0-9]{1,18})[ \t]*", re.DOTALL)
+_COLUMN_FIRST = re.compile(r"[0-9]{1,18}[ \t]+[^ \t].*")
 _DISAMBIGUATION = re.compile("#[0-9]+")  # of a lexicon in k2 and icefall: no column of the model
 _SILENT_TYPES = (2, 3, 5)  # of pieces in SentencePiece: unknown, control, unused
 
@@ -20,7 +21,7 @@ _SILENT_TYPES = (2, 3, 5)  # of pieces in SentencePiece: unknown, control, unuse
 def read_labels(path: str | os.PathLike[str]) -> list[str]:
     """The labels of a file, in the order of their columns.
 
-    - tokens.txt (k2, icefall, sherpa-onnx, WeNet): a label and its column in each line
+    - tokens.txt (k2, icefall, sherpa-onnx, WeNet): a label and its column in each line; without a label, a space
     - vocab.txt: a label in each line
     - vocab.json (Hugging Face): the column of each label; or a list of labels
     - tokenizer.json (Hugging Face tokenizers): its vocabulary and the added tokens
@@ -44,10 +45,17 @@ def read_labels(path: str | os.PathLike[str]) -> list[str]:
 def _in_lines(text: str, path: str | os.PathLike[str]) -> list[str]:
     lines = text.removesuffix("\n").split("\n")
     lines = [line.removesuffix("\r") for line in lines]
-    numbered = [match for line in lines if line.strip() and (match := _NUMBERED.fullmatch(line))]
-    if len(numbered) < sum(1 for line in lines if line.strip()):
+    written = {number: line for number, line in enumerate(lines, start=1) if line.strip()}
+    numbered = {number: match for number, line in written.items() if (match := _NUMBERED.fullmatch(line))}
+    if written and all(map(_COLUMN_FIRST.fullmatch, written.values())) and len(numbered) < len(written):
+        raise DataError("a label must come before its column, as in 'a 1'; here the columns come first", path=path)
+    if 2 * len(numbered) <= len(written):
         return lines
-    labels = [(match[1], int(match[2])) for match in numbered]
+    for number, line in written.items():
+        if number not in numbered:
+            message = f"each line must be a label and its column, as most lines are; got {line!r:.80}"
+            raise DataError(message, path=path, line=number)
+    labels = [(match[1].strip(" \t") or " ", int(match[2])) for match in numbered.values()]
     while labels and _DISAMBIGUATION.fullmatch(labels[-1][0]):
         labels.pop()
     return _ordered(labels, path)
@@ -96,7 +104,10 @@ def columns_fault(columns: Sequence[object]) -> str:
     """What is wrong with the columns of labels; empty if they are 0, 1, ... each once."""
     if all(type(column) is int for column in columns) and set(columns) == set(range(len(columns))):
         return ""
-    shown = ", ".join(map(str, columns[:9])) + ", ..." * (len(columns) > 9)
+    shown = ", ".join(map(str, columns[:9]))
+    if len(columns) > 9:
+        whole = {column for column in columns if type(column) is int}
+        shown += f", ... without {min(set(range(len(columns))) - whole)}"
     return f"must have the columns 0 .. {len(columns) - 1}, each once; got {shown}"
 
 

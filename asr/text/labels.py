@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Labels:
             labels, blank = [*labels, ""], len(labels)
         self.num_columns = len(labels)
         self.blank_column = _blank_column(labels, blank)
-        spoken = [column for column, label in enumerate(labels) if column != self.blank_column and _is_spoken(label)]
+        spoken = [column for column, label in enumerate(labels) if column != self.blank_column and is_spoken(label)]
         counts = Counter(labels[column] for column in spoken)
         if repeated := ", ".join(repr(label) for label, count in counts.items() if count > 1):
             raise InputError(f"labels must differ; repeated: {repeated}")
@@ -65,7 +66,7 @@ class Labels:
             raise InputError(f"labels must have at least one label with a character; got {labels!r:.80}")
         texts = tuple(filter(None, pieces))
         letters = all(len(piece) == 1 and not is_byte(piece) for piece in texts) and len(set(texts)) == len(texts)
-        self.alphabet = Alphabet(texts) if letters else Subwords(texts)
+        self.alphabet = Alphabet(texts) if letters else Subwords(tuple(normalize("NFC", text) for text in texts))
 
     def arrange(self, log_probs: np.ndarray) -> np.ndarray:
         """(T, V) log-probabilities of the model's columns as those of `alphabet`: Φ first, silent labels in it."""
@@ -73,7 +74,8 @@ class Labels:
         return np.concatenate([blank, log_probs[:, self.columns]], axis=1)
 
 
-def _is_spoken(label: str) -> bool:
+def is_spoken(label: str) -> bool:
+    """Whether a label is more than a mark in brackets."""
     if label.casefold() in NAMED_SPACES or BYTE.fullmatch(label):
         return True
     return bool(label) and label not in _UNUSED and not _SPECIAL.fullmatch(label)
@@ -85,7 +87,8 @@ def _checked_labels(source: object) -> list[str]:
     if isinstance(source, os.PathLike) or (isinstance(source, str) and os.path.isfile(source)):
         labels = read_labels(source)
     if isinstance(labels, Mapping):
-        if all(isinstance(key, int) and isinstance(value, str) for key, value in labels.items()):
+        labels = {key: int(value) if isinstance(value, np.integer) else value for key, value in labels.items()}
+        if labels and all(isinstance(key, int) and isinstance(value, str) for key, value in labels.items()):
             raise InputError("labels by name must be {label: column}; this is {column: label}: swap keys and values")
         if fault := columns_fault(list(labels.values())):
             raise InputError(f"labels by name {fault}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 
 from asr.errors import ConfigError
 
@@ -86,6 +87,11 @@ def spell_numbers(text: str) -> str:
     for pattern, spell in _RULES:
         text = pattern.sub(spell, text)
     return text
+
+
+def can_spell_numbers() -> bool:
+    """Whether num2words is installed."""
+    return find_spec("num2words") is not None
 
 
 def spell_number_places(text: str) -> list[tuple[int, int, str]]:

@@ -81,8 +81,10 @@ def spell_labels(labels: Sequence[str]) -> list[str]:
     plain = [label for label in labels if label not in SPACES]
     word_pieces = any(label.startswith("##") and len(label) > 2 for label in plain)
     sentence_pieces = any("▁" in label for label in plain)
-    in_bytes = not (word_pieces or sentence_pieces) and any("Ġ" in label for label in plain)
     space = next((label for label in SPACES if label in labels), None)
+    has_space = space is not None or any(label.casefold() in NAMED_SPACES for label in labels)
+    spaced = [label for label in plain if "Ġ" in label]  # one alone beside a space is a letter of Maltese
+    in_bytes = not (word_pieces or sentence_pieces) and bool(spaced) and not (spaced == ["Ġ"] and has_space)
     return [
         _visible(_spell(label, space, word_pieces=word_pieces, sentence_pieces=sentence_pieces, in_bytes=in_bytes))
         for label in labels

@@ -16,12 +16,14 @@ pytest.importorskip("onnx")
 import asr
 from asr.acoustic.config import ModelConfig
 from asr.acoustic.export import export_onnx
+from asr.acoustic.foreign.onnx_export import load_onnx
 from asr.acoustic.model import AcousticModel
 from asr.acoustic.options import EncoderOptions, FrontendOptions
 from asr.acoustic.pretrained import PretrainedFrontend
 from asr.acoustic.shapes import Wav2Vec2Shape
 from asr.cli.export import main
 from asr.errors import ConfigError, DataError
+from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 from tests import foreign_models
 from tests.whispers import TINY
@@ -166,6 +168,13 @@ def test_int8_is_far_smaller_and_almost_as_exact(tmp_path: Path, name: str, shar
     assert (probabilities[1].argmax(axis=1) == probabilities[0].argmax(axis=1)).mean() > 0.95
 
 
+def test_any_alphabet_comes_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = replace(make_model().config, characters=(" ", *"_#5<Ġé我'-"))
+    folder = exported_folder(AcousticModel(config).eval(), tmp_path)
+    assert load_onnx(folder / "model.onnx").alphabet == Alphabet(config.characters)
+
+
 def test_an_exported_folder_is_replaced_and_another_one_is_not(tmp_path: Path) -> None:
     make_model().save(tmp_path / "model")
     for _ in range(2):
@@ -179,6 +188,8 @@ def test_an_exported_folder_is_replaced_and_another_one_is_not(tmp_path: Path) -
     (tmp_path / "letters" / "a.txt").touch()
     with pytest.raises(ConfigError, match="letters exists and is no exported model, so it is not replaced"):
         export_onnx(tmp_path / "model", tmp_path / "letters")
+    with pytest.raises(ConfigError, match="exported is a model of others or an exported one; only models of asr can"):
+        export_onnx(tmp_path / "exported", tmp_path / "again")
 
 
 def test_an_encoder_of_wav2vec2_cannot_be_exported(tmp_path: Path) -> None:

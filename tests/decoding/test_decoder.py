@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import pytest
@@ -116,6 +117,12 @@ def test_a_frame_past_the_sound_moves_its_words_back_inside():
     assert packed.hypotheses[0].spans == ((1, 2), (2, 3), (3, 4), (4, 5))
 
 
+@pytest.mark.parametrize("options", [None, DecodingOptions.of(beam_width=8)])
+def test_a_sound_of_no_frame_has_no_words(options):
+    transcript = decode(emission_of("A", ENGLISH), ENGLISH, options, frame_seconds=0.04, duration_seconds=0.0001)
+    assert (transcript.text, transcript.words, transcript.hypotheses[0].text) == ("", (), "A")
+
+
 def test_a_sound_longer_than_its_frames_keeps_its_length():
     transcript = decode(emission_of("A", ENGLISH), ENGLISH, frame_seconds=0.04, duration_seconds=2.5)
     assert (transcript.duration_seconds, transcript.words[0].end) == (2.5, 0.04)
@@ -125,6 +132,13 @@ def test_a_sound_longer_than_its_frames_keeps_its_length():
 def test_tensors_are_as_good_as_arrays(dtype):
     tensor = torch.from_numpy(emission_of("AB- -C-C", ENGLISH)).to(dtype).requires_grad_()
     assert decode(tensor, ENGLISH).text == "AB CC"
+
+
+def test_flat_rows_in_bfloat16_are_log_probabilities():
+    labels = Alphabet(tuple(map(chr, range(0xAC00, 0xAC00 + 4999))))
+    tensor = torch.zeros(2, 5000).log_softmax(dim=1).bfloat16()
+    assert abs(tensor.float().exp().sum(dim=1) - 1).max() > 0.015
+    assert len(decode(tensor, labels).text) <= 2
 
 
 def test_minus_infinity_is_a_probability():
@@ -246,6 +260,7 @@ def test_a_word_list_makes_a_recogniser_of_commands(tmp_path):
     ("content", "message"),
     [
         ("A\nA B\n", "commands.txt:2: a line of a lexicon must be one word, not 'A B'"),
+        ("A\n我B\n", "commands.txt:2: a line .* must be one word, as each Chinese character is, not "),
         ("A\nXYZ\n", "commands.txt:2: 'XYZ' cannot be spelled in the model's alphabet"),
         ("\n", "commands.txt: a lexicon must have at least one word; it has none"),
         (None, "commands.txt: this file of words cannot be read: No such file or directory"),
@@ -277,6 +292,12 @@ def test_a_bad_lexicon_is_refused(tmp_path, content, message):
 def test_words_are_spelled_together_as_one_by_one(alphabet, words):
     apart = [spell(word, alphabet) if len(word.split()) == 1 else () for word in words]
     assert spell_words(words, alphabet) == apart
+
+
+def test_words_of_several_chinese_characters_are_several_words():
+    assert spell_words(["好", "好棒", "Py", "好P"], CHINESE) == [(1,), (), (3, 4), ()]
+    options = DecodingOptions.of(beam_width=8, lexicon=["Py"], only_lexicon=True, hotwords=["好棒:2"])
+    assert decode(emission_of("好棒-P", CHINESE), CHINESE, options).text == "好棒"
 
 
 @pytest.mark.parametrize("spelling", ["cab", "CAB", "Cab"])
@@ -343,9 +364,53 @@ def test_a_hyphen_is_a_space_where_the_alphabet_has_none():
             Decoder(alphabet, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
 
 
+@pytest.mark.parametrize(
+    ("hotword", "words"),
+    [
+        ("iPhone 15", "IPHONE FIFTEEN"),
+        ("3M", "THREE M"),  # no million
+        ("4K", "FOUR K"),
+        ("R2-D2", "R TWO D TWO"),
+        ("7-Eleven", "SEVEN ELEVEN"),
+        ("Boeing 747", "BOEING SEVEN HUNDRED FORTY SEVEN"),
+        ("101st", "ONE HUNDRED FIRST"),
+        ("101 St James", "ONE HUNDRED ONE ST JAMES"),
+        ("Ubuntu 22.04", "UBUNTU TWENTY TWO POINT ZERO FOUR"),
+    ],
+)
+@pytest.mark.parametrize("others", [(), ("-",)])
+def test_figures_in_hotwords_are_expected_as_english_says_them(hotword, words, others):
+    pytest.importorskip("num2words")
+    letters = Alphabet((" ", *ascii_uppercase, "'", *others))
+    decoder = Decoder(letters, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
+    assert [each.text for each in decoder._hotwords] == [words]
+    assert decoder.hotword_spellings == {tuple(words.lower().split()): hotword}
+    foreign = Alphabet((*letters.characters, "É"))
+    with pytest.raises(InputError, match=f"in the model's alphabet; '{hotword}' has '[0-9]'"):
+        Decoder(foreign, DecodingOptions.of(beam_width=8, hotwords=(hotword,)))
+
+
+def test_english_hotwords_are_expected_without_accents():
+    letters = Alphabet((" ", *ascii_uppercase, "'"))
+    with pytest.warns(AsrWarning, match=r"'Bjørk' has 'ø'; left out"):
+        decoder = Decoder(
+            letters, DecodingOptions.of(beam_width=8, hotwords=("Beyonce\u0301", "Señor’s", "Bjørk", "Zoë\u2011É"))
+        )
+    assert [each.text for each in decoder._hotwords] == ["BEYONCE", "SENOR'S", "ZOE E"]
+    assert decoder.hotword_spellings[("senor's",)] == "Señor’s"
+
+
+def test_without_num2words_an_error_says_how_to_spell_figures(monkeypatch):
+    monkeypatch.setattr(search, "can_spell_numbers", lambda: False)
+    letters = Alphabet((" ", *ascii_uppercase, "'"))
+    with pytest.warns(AsrWarning, match=r"'3M' has '3'; to spell figures, pip install 'asr\[numbers\]'; left out"):
+        Decoder(letters, DecodingOptions.of(beam_width=8, hotwords=("3M", "ACME")))
+
+
 def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_path):
     (tmp_path / "names.txt").write_text("cab:3\nb a\n", encoding="utf-8")
     assert LanguageOptions(hotwords={"CAB": 3.0, "B A": 2}).hotwords == ("CAB:3", "B A:2")
+    assert LanguageOptions(hotwords={"A 15": 12, "A 39": 12}).hotwords == ("A 15:12.0", "A 39:12")  # 15:12 is a time
     options = DecodingOptions.of(beam_width=8, hotwords=(f"@{tmp_path / 'names.txt'}",))
     assert decode(ambiguous(), ENGLISH, options).text == "A CAB"
     chinese = DecodingOptions.of(beam_width=8, hotwords=("棒棒",))
@@ -362,6 +427,7 @@ def test_hotwords_come_as_a_mapping_from_a_file_and_with_default_weights(tmp_pat
         (("CAB", "@"), "a file name must follow the @, as in @names.txt; got '@'$"),
         (("CAB:",), "a hotword must be WORD or WORD:NATS; got 'CAB:'"),
         (("CAB:-2",), r"the weight of a hotword must be finite and above 0 nats, 1e\+06 at most; got 'CAB:-2'"),
+        (("AT 12:30 ",), "a time or a weight; got 'AT 12:30': write AT 12:30.0 for the weight, AT 12:30:6 for the"),
         (("",), "hotwords must be spelled in the model's alphabet; '' has no characters"),
     ],
 )
@@ -526,6 +592,8 @@ def test_changes_to_the_options_of_a_model():
         ({"lm_weight": 1.0}, "lm_weight needs lm or fuse_lm; give one, or leave it out"),
         ({"beam_width": 8, "rescore_count": 9}, "rescore_count needs rescore_lm; give one"),
         ({"rescore_lm": "rnn", "source_weight": 0.0}, "source_weight needs source_lm; give one"),
+        ({"lexicon": []}, "lexicon must have at least one word, or be None; it is empty"),
+        ({"hotwords": {"A": "2"}}, "the weight of hotword 'A' must be a number of nats, not '2'"),
     ):
         with pytest.raises(ConfigError, match=message):
             DecodingOptions().changed(changes)

@@ -156,6 +156,14 @@ def test_a_language_model_of_another_script_is_refused(tmp_path):
     message = "only 1 of the 3 words of the language model are spelled in the model's alphabet, not 'да' for example"
     with pytest.warns(AsrWarning, match=message):
         build_decoder(labels, model("да", "нет", "cab"))
+    encoded = [chr(100 + token) for token in range(128)]
+    with pytest.raises(
+        InputError, match=r"d-128\.arpa is one of the encoded pieces of NeMo: give a model of plain words"
+    ):
+        build_decoder([*labels, *"defghij"], model(*encoded))
+    message = "none of the 2 is, 'BA好' for example; give a language model in the script"
+    with pytest.raises(InputError, match="in the model's alphabet, each Chinese character as a word; " + message):
+        build_decoder([*labels, "好"], model("BA好", "好好"))
     with warnings.catch_warnings():
         warnings.simplefilter("error", AsrWarning)
         build_decoder(labels, model("да", "нет", "cab", "ab\u00a0c", "ba", "ca"))  # a no-break space is no space
@@ -165,6 +173,12 @@ def test_options_are_those_of_decoding(emission):
     decoder = build_decoder(["", *CHARACTERS], logits=True, beam_width=4, hotwords={"ABBA": 90.0})
     assert "ABBA" in decoder.decode(emission).text.split()
     assert decoder.decoder.options.search.beam_width == 4
+    width, bonus = np.int64(4), np.float32(0.5)
+    search = build_decoder(["", *CHARACTERS], beam_width=width, word_bonus=bonus).decoder.options.search
+    assert (search.beam_width, search.word_bonus) == (4, 0.5)
+    for lexicon in (["AB", " A "], np.array(["AB", "A"]), iter(("AB", "A"))):
+        found = build_decoder(["", *CHARACTERS], lexicon=lexicon, only_lexicon=True, logits=True).decode(emission)
+        assert {*found.text.split()} <= {"AB", "A"}
     with pytest.raises(ConfigError, match="unknown option 'alphas'"):
         build_decoder(["", *CHARACTERS], alphas=0.5)
     with pytest.raises(ConfigError, match=r"^alpha of pyctcdecode is lm_weight here; docs/pyctcdecode\.md converts"):

@@ -13,6 +13,7 @@ import torch
 import asr
 from asr.decoding.label_decoder import build_decoder
 from asr.errors import AsrWarning, ConfigError, InputError
+from asr.text.segments import find_segments
 from tests.ctc.enumeration import labelling_probabilities
 
 BPE = ["<unk>", "▁the", "▁th", "e", "▁", "t", "h", "s", "▁thes", "▁he", "<blk>"]
@@ -117,6 +118,23 @@ def test_two_words_of_one_label_follow_one_another():
     assert transcript.text == "of the a"
     spans = [(word.start_frame, word.end_frame) for word in transcript.words]
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("width", [1, 16])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (["▁我们", "", "▁a", ""], [("我", 0, 1), ("们", 1, 2), ("a", 2, 3)]),
+        (["▁我们", "▁a"], [("我们", 0, 1), ("a", 1, 2)]),  # three words in two frames
+        (["▁of▁the"], [("ofthe", 0, 1)]),
+        (["", "▁我们▁of", ""], [("我", 0, 1), ("们", 1, 2), ("of", 2, 3)]),
+    ],
+)
+def test_words_of_one_label_have_frames_of_their_own(width, path, words):
+    labels = ["", "▁of▁the", "▁我们", "▁a", "▁我们▁of"]
+    transcript = build_decoder(labels, beam_width=width).decode(emission_of(labels, path))
+    assert [(word.text, word.start_frame, word.end_frame) for word in transcript.words] == words
+    assert [segment.text for segment in find_segments(transcript.text, transcript.words)] == [transcript.text]
 
 
 def test_a_confidence_is_that_of_the_words_share_and_labels():

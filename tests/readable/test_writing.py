@@ -126,6 +126,18 @@ def test_hotwords_with_hyphens_are_one_word_of_several_spoken_ones() -> None:
         assert [word.text for word in wireless.spoken] == ["WI", "FI"]
 
 
+def test_hotwords_with_figures_are_written_as_the_user_has_them() -> None:
+    text = "The iphone fifteen of a boeing seven hundred forty seven crew, r two d two."
+    hotwords = {
+        ("iphone", "fifteen"): "iPhone 15",
+        ("boeing", "seven", "hundred", "forty", "seven", "crew"): "Boeing 747 crew",
+        ("r", "two", "d", "two"): "R2-D2",
+    }
+    ((written, words, _), *_) = write_words(parts_of(words_of(text), [30]), Planted(text), hotwords)  # type: ignore[arg-type]
+    assert written == "The iPhone 15 of a Boeing 747 crew, R2-D2."
+    assert [len(word.spoken) for word in words] == [1, 1, 1, 1, 1, 1, 4, 1, 4]
+
+
 def test_a_hyphen_alone_in_a_hotword_stands_for_no_word() -> None:
     text = "The wi fi of spider man works."
     hotwords = {("wi", "fi"): "Wi-Fi -", ("spider", "man"): "Spider - Man"}

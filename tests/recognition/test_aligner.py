@@ -29,6 +29,16 @@ SPEECH = Path(os.environ.get("ASR_LONG_SPEECH", "../shared/corpora/long_speech")
 ENGLISH = Alphabet((" ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
 
+def test_characters_outside_nfc_are_aligned():
+    for others in ("", "\u09af\u09bc"):  # Bengali letters of which U+09DF, which NFC takes apart, is composed
+        bengali = Alphabet((" ", "ক", "া", "\u09df", *others))
+        emission = heard("_কা_\u09df_ ক_\u09df_", bengali)
+        aligned = align_text(emission, "কা\u09af\u09bc ক\u09df।", bengali)
+        assert not aligned.dropped
+        parts = [[(part.text, part.start_frame) for part in word.parts] for word in aligned.words]
+        assert parts == [[("ক", 1), ("া", 2), ("\u09df", 4)], [("ক", 7), ("\u09df", 9)]]
+
+
 def heard(spoken: str, alphabet: Alphabet = ENGLISH, *, sure: float = 0.98) -> np.ndarray:
     """An emission with one frame for each character; _ is Φ."""
     emission = np.full((len(spoken), alphabet.size), math.log((1 - sure) / (alphabet.size - 1)))

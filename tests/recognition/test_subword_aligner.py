@@ -42,6 +42,17 @@ def test_words_have_the_frames_of_their_labels(path, words):
     assert all(word.confidence == pytest.approx(0.95) for word in aligned.words)
 
 
+def test_without_options_the_text_has_the_case_of_the_labels():
+    emission, subwords = spoken(["<blk>", "▁the", "<blk>", "▁cat", "s", "<blk>"])
+    assert align_text(emission, "The cats.", subwords) == align_text(
+        emission, "The cats.", subwords, text_options=LOWER
+    )
+    cased = Labels(["<blk>", "▁A", "b", "▁a", "B", "."])
+    emission = np.log(np.full((4, 6), 0.02) + 0.88 * np.eye(6)[[1, 2, 0, 5]])
+    words = align_text(cased.arrange(emission), "Ab.", cased.alphabet).words
+    assert [(part.text, part.start_frame) for part in words[0].parts] == [("A", 0), ("b", 1), (".", 3)]
+
+
 def test_a_character_in_bytes_has_the_frames_of_all_its_bytes():
     emission, subwords = spoken(["▁th", "<0xC3>", "<blk>", "<0xA9>", "s"])
     aligned = align_text(emission, "thés", subwords, text_options=LOWER)

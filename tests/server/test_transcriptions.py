@@ -111,6 +111,7 @@ def test_a_prompt_is_hotwords(client, recognizer):
         ("This is about ZyntriQix, Digique Plus.", ("This is about ZyntriQix", "Digique Plus")),
         ('a\nb; c. d? "e"', ("a", "b", "c", "d", "e")),
         ("U.S. 3.14", ("U.S", "3.14")),
+        ("Meet at 12:30, at 7:05:8, Pier 39:12", ("Meet at 12 30", "at 7 05:8", "Pier 39:12")),
         ("KUBERNETES:8, Topic: cars, a:b:2.5, :7, x:nan", ("KUBERNETES:8", "Topic cars", "a b:2.5", "x nan")),
         ("@/etc/passwd, @@x, a@b", ("/etc/passwd", "x", "a@b")),
         ("b, a, b", ("b", "a")),

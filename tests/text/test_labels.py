@@ -28,6 +28,11 @@ BPE = ["<unk>", "▁the", "s", "▁a"]
         (["<blk>", "<0xE6>", "我"], None, Subwords(("\U0010ffe6", "我")), 0, 3),
         (["", "A", "<0x41>"], None, Subwords(("A", "A")), 0, 3),  # two labels with one spelling
         ([" ", "a", "b"], "append", Alphabet((" ", "a", "b")), 3, 4),
+        (["<pad>", "Ġ", "Ħ", "Ż", "|"], None, Alphabet(("Ġ", "Ħ", "Ż", " ")), 0, 5),  # Maltese, not bytes
+        (["<blk>", "<space>", "Ġ", "Ż"], None, Alphabet((" ", "Ġ", "Ż")), 0, 4),
+        (["<pad>", "Ġ", "a", "Ã", "©"], None, Subwords((" ", "a", "\U0010ffc3", "\U0010ffa9")), 0, 5),  # bytes
+        (["", "ক\u09df", "\u09df"], None, Subwords(("ক\u09af\u09bc", "\u09af\u09bc")), 0, 3),  # all in NFC
+        ({"<pad>": np.int64(1), "a": np.int64(0)}, None, Alphabet(("a",)), 1, 2),
     ],
 )
 def test_labels_become_an_alphabet_or_subwords(source, blank, alphabet, blank_column, num_columns):
@@ -47,6 +52,13 @@ def test_silent_labels_count_as_the_blank():
     [
         (["", "▁the", "▁the"], None, "labels must differ; repeated: '▁the'"),
         (["", "A", "A"], None, "labels must differ; repeated: 'A'"),
+        ({}, None, "labels must have one blank"),
+        (
+            {chr(column): column for column in range(97, 120)},
+            None,
+            "labels by name must have the columns 0 .. 22, each once; got 97, 98, 99, 100, 101, 102, 103, 104, 105, "
+            "... without 0",
+        ),
         (["<s>", "<pad>"], "<pad>", "labels must have at least one label with a character"),
         (BPE, None, "if the list leaves it out, put '' where its column is, or give blank='append' if it is the last"),
         ("A" * 5000, None, "labels must be a list of strings, one for each column; got"),
@@ -85,6 +97,7 @@ def sentence_piece_model(pieces: list[tuple[str, int]]) -> bytes:
     [
         ("tokens.txt", "<blk> 0\n▁THE 2\nS 1\n#0 3\n#1 4\n", ["<blk>", "S", "▁THE"]),
         ("tokens.txt", "<blk>\t0\r\n \t1\r\na\t2\r\n", ["<blk>", " ", "a"]),
+        ("tokens.txt", "\ufeff 0\na  1 \n\n<blk> 2\n\n", [" ", "a", "<blk>"]),  # sherpa-onnx trims lines, too
         ("vocab.txt", "[PAD]\nthe\n##s\n", ["[PAD]", "the", "##s"]),
         ("vocab.txt", "<blank>\n \na", ["<blank>", " ", "a"]),
         ("labels.txt", "<blank>\n1\n2\n", ["<blank>", "1", "2"]),  # digits are labels
@@ -127,6 +140,8 @@ def test_a_column_of_thousands_of_digits_is_part_of_a_label(tmp_path):
     ("name", "content", "message"),
     [
         ("tokens.txt", "a 0\nb 0\n", r"labels must have the columns 0 \.\. 1, each once; got 0, 0"),
+        ("tokens.txt", "a 0\nb\nc 2\n", r"tokens.txt:2: each line must be a label and its column, .*; got 'b'"),
+        ("tokens.txt", "0 <blk>\n1 1\n2 2\n", "a label must come before its column, as in 'a 1'; here the columns"),
         ("dict.txt", "E 94802\nT 51860\n", r"labels must have the columns 0 \.\. 1, each once; got 94802, 51860"),
         ("vocab.json", '{"a": 0, "b": 2}', r"labels must have the columns 0 \.\. 1, each once; got 0, 2"),
         ("vocab.json", '{"a": "0"}', "each label must be a text with a whole number, its column"),

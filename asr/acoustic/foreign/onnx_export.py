@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,14 @@ from asr.errors import ConfigError, DataError, InputError
 from asr.files.reading import parse_json, read_json
 from asr.options import check_limits, from_json, shown
 from asr.text.label_files import read_labels
-from asr.text.labels import APPEND, Labels
+from asr.text.labels import APPEND, PADS, Labels, is_spoken
 from asr.text.normalization import TextOptions
 
 if TYPE_CHECKING:
     from asr.compute.runtime import Precision
 
 LABEL_FILES = ("tokens.txt", "vocab.txt", "vocab.json", "tokenizer.json", "tokenizer.model", "bpe.model")
+SETTINGS_FILE = "preprocessor_config.json"  # of Hugging Face
 BLANKS = ("<blk>", "<blank>", "<eps>", "<pad>", "[PAD]")  # the first that is a label
 OURS = "asr"  # the model_type of `asr.acoustic.export`
 MOST_BINS = 1024  # mel filters; published models have 80 or 128
@@ -103,7 +105,7 @@ class OnnxNetwork:
     def _outputs(self, waveform: np.ndarray) -> np.ndarray:
         values = self.family.inputs(waveform)
         names = [(entry.name, entry.type) for entry in self._session.get_inputs()]
-        feeds = {names[0][0]: values}
+        feeds = {names[0][0]: values.astype(np.float16) if "float16" in names[0][1] else values}
         length = values.shape[self.family.time_axis]
         for name, kind in names[1:]:
             integer = np.int32 if "int32" in kind else np.int64
@@ -163,15 +165,15 @@ def load_onnx(path: Path) -> ForeignModel:
     labels = _labels(path, session, config)
     try:
         text = from_json(TextOptions, parse_json(metadata["text"].encode())) if family.exact_batches else None
-        sample_rate = int(metadata["sample_rate"]) if family.exact_batches else SAMPLE_RATE
-        check_limits("sample_rate", sample_rate, least=1, most=MOST_RATE)
+        own_rate = int(metadata["sample_rate"]) if family.exact_batches else SAMPLE_RATE
+        check_limits("sample_rate", own_rate, least=1, most=MOST_RATE)
     except (KeyError, ValueError) as error:
         raise DataError(f"the metadata of a model of asr must have text and sample_rate: {error}", path=path) from None
     return ForeignModel(
         name=metadata.get("name") or path.resolve().parent.name,
         network=network,
         labels=labels,
-        sample_rate=sample_rate,
+        sample_rate=own_rate if family.exact_batches or family.step > 1 else _sample_rate(path),
         samples_per_frame=_samples_per_frame(network, metadata, config),
         text=text or text_like(labels.alphabet),
         exact_batches=family.exact_batches,
@@ -277,14 +279,23 @@ def _is_normalized(path: Path, kind: str) -> bool:
     """Whether a model of samples takes them normalised."""
     if kind == "wav2vec2-ctc":  # of onnx-asr, which normalises inside the model
         return False
-    settings = path.parent / "preprocessor_config.json"
+    settings = path.parent / SETTINGS_FILE
     if not settings.is_file():
         raise DataError(
-            "a model of samples must have a preprocessor_config.json beside it, whose do_normalize says whether "
+            f"a model of samples must have a {SETTINGS_FILE} beside it, whose do_normalize says whether "
             "samples are normalised",
             path=path,
         )
     return bool(_read_config(settings).get("do_normalize", True))
+
+
+def _sample_rate(path: Path) -> int:
+    """Of the waveforms of a model of samples."""
+    settings = path.parent / SETTINGS_FILE
+    rate = _read_config(settings).get("sampling_rate", SAMPLE_RATE)
+    if type(rate) is not int or not 1 <= rate <= MOST_RATE:
+        raise DataError(f"sampling_rate must be a whole number from 1 to {MOST_RATE}, not {shown(rate)}", path=settings)
+    return rate
 
 
 def _samples_per_frame(network: OnnxNetwork, metadata: Mapping[str, str], config: Mapping[str, Any]) -> int:
@@ -308,16 +319,26 @@ def _labels(path: Path, session: Any, config: Mapping[str, Any]) -> Labels:
     labels = read_labels(file)
     while labels and not labels[-1]:  # empty lines at the end of a file
         labels.pop()
+    if file.name == "vocab.json":
+        labels += _added_tokens(path.parent / "added_tokens.json", len(labels))
     num_columns = (session.get_outputs()[0].shape or [None])[-1]
+    while isinstance(num_columns, int) and len(labels) > num_columns and not is_spoken(labels[-1]):
+        labels.pop()  # a tokenizer may have more, such as <s>
     blank: str | int | None = config.get("pad_token_id") if "architectures" in config else None
     if blank is None:
         blank = next((name for name in BLANKS if labels.count(name) == 1), None)
-    if blank is None and num_columns == len(labels) + 1:
-        blank = APPEND
+    if num_columns == len(labels) + 1 and (blank is None or (isinstance(blank, str) and blank.lower() in PADS)):
+        blank = APPEND  # of NeMo, whose tokenizers may have a <pad> that is no blank
     try:
         return Labels(labels, blank=blank)
     except InputError as error:
         raise DataError(str(error), path=file) from None
+
+
+def _added_tokens(path: Path, first: int) -> list[str]:
+    """The labels that a tokenizer of Hugging Face has after those of its vocabulary, from column `first` on."""
+    added = {column: label for label, column in _read_config(path).items() if isinstance(column, int)}
+    return list(takewhile(bool, (added.get(column, "") for column in count(first))))
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -162,6 +162,65 @@ def test_exports_of_wav2vec2(tmp_path: Path, rng: np.random.Generator, normalize
         np.testing.assert_allclose(log_probs, in_order(expected, foreign_models.LETTERS, (1, 2, 3), 0), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("num_columns", "vocabulary", "added", "blank"),
+    [
+        (6, ["a", "|", "<unk>", "<pad>"], {"</s>": 5, "<s>": 4}, 3),  # columns for the added tokens
+        (4, ["a", "|", "<unk>", "<pad>"], {"</s>": 5, "<s>": 4}, 3),  # and none
+        (4, ["a", "|", "<unk>", "<pad>", "<s>"], {}, 3),
+    ],
+)
+def test_added_tokens_may_have_columns(
+    tmp_path: Path, num_columns: int, vocabulary: list[str], added: dict[str, int], blank: int
+) -> None:
+    """As many tokenizers of wav2vec 2.0 have them; the model takes 8 kHz."""
+
+    class Frames(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output = torch.nn.Linear(320, num_columns)
+
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            return self.output(samples[:, : samples.shape[1] // 320 * 320].reshape(samples.shape[0], -1, 320))
+
+    foreign_models.export(Frames(), tmp_path / "model.onnx", {"input_values": torch.zeros(1, 960)}, ["logits"])
+    foreign_models.write_vocabulary(tmp_path / "vocab.json", vocabulary)
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Wav2Vec2ForCTC"], "pad_token_id": 3}))
+    settings = tmp_path / "preprocessor_config.json"
+    settings.write_text('{"do_normalize": false, "sampling_rate": 8000}')
+    model = prepared(tmp_path / "model.onnx")
+    assert (model.labels.num_columns, model.labels.blank_column, model.labels.columns) == (num_columns, blank, [0, 1])
+    assert (model.sample_rate, model.frame_seconds) == (8000, 0.04)
+    assert model.log_probs([np.zeros(8000, np.float32)])[0].shape == (25, 3)
+    settings.write_text('{"do_normalize": false, "sampling_rate": "8k"}')
+    with pytest.raises(DataError, match="sampling_rate must be a whole number from 1 to 1000000, not '8k'"):
+        load_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("pad", ["[PAD]", "<pad>"])
+def test_a_column_after_the_labels_is_the_blank_of_nemo_though_there_is_a_pad(tmp_path: Path, pad: str) -> None:
+    write_nemo(tmp_path)
+    (tmp_path / "vocab.txt").write_text(f"{pad}\nthe\n##s\na\nb\nc\nd\n")
+    labels = prepared(tmp_path / "model.onnx").labels
+    assert (labels.blank_column, labels.num_columns, labels.columns) == (7, 8, [1, 2, 3, 4, 5, 6])
+
+
+def test_a_model_may_take_half_precision(tmp_path: Path, rng: np.random.Generator) -> None:
+    class Frames(torch.nn.Module):
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            return samples[:, : samples.shape[1] // 160 * 160].reshape(samples.shape[0], -1, 160)[..., :3]
+
+    inputs = {"input_values": torch.zeros(1, 960).half()}
+    foreign_models.export(Frames(), tmp_path / "model.onnx", inputs, ["logits"])
+    foreign_models.write_tokens(tmp_path / "tokens.txt", ("<blk>", "a", "b"))
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    waveform = rng.normal(0, 0.1, 16_000).astype(np.float32)
+    (log_probs,) = prepared(tmp_path / "model.onnx").log_probs([waveform])
+    expected = torch.from_numpy(waveform).reshape(100, 160)[:, :3].log_softmax(dim=1).numpy()
+    np.testing.assert_allclose(log_probs, expected, atol=1e-3)
+
+
 def test_short_sound_has_frames_too(tmp_path: Path, rng: np.random.Generator) -> None:
     foreign_models.write_subsampled(tmp_path, lengths="log_probs_len", model_type="zipformer2_ctc")
     model = prepared(tmp_path / "model.onnx")
