@@ -163,6 +163,15 @@ def test_a_training_from_a_model_has_its_options(config, tmp_path, change, messa
         train(replace(first, init=str(tmp_path / "first" / "model"), **change), tmp_path / "second")
 
 
+def test_a_training_from_a_model_of_characters_counts_no_words(config, tmp_path):
+    options = {"loop": replace(config.loop, epochs=1)}
+    train(replace(config, vocabulary=VocabularyOptions(unit="character"), **options), tmp_path / "first")
+    again = replace(config, init=str(tmp_path / "first" / "model"), **options)
+    notes: list[str] = []
+    prepare_language_task(again, tmp_path / "second", device=torch.device("cpu"), note=notes.append)
+    assert " tokens in the vocabulary" in notes[-1] and "<unk>" not in notes[-1]
+
+
 def test_a_training_from_a_model_chooses_no_vocabulary(config):
     with pytest.raises(ConfigError, match="a training from a model has its vocabulary: leave out vocabulary"):
         replace(config, init="english-lm", vocabulary=VocabularyOptions(unit="character"))
