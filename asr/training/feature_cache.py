@@ -4,8 +4,8 @@ utterance, variant ─▶ on disk? ─yes─▶ states (T, S) float16, their che
                          └─no─▶ waveform ─▶ augmentation of the variant ─▶ frozen layers ─▶ disk
 
 The name of a cache's folder is a digest of the frozen layers' weights, the options of augmentation, the noises and the
-seed. Each process, also of another run, appends to files of its own, which it locks, and reads all. A line is added to
-the index after the states are written; after a kill, only states without a line are computed again.
+seed. Each process, also of another run, appends to files of its own, which it locks, and reads all once an epoch. A line
+is added to the index after the states are written; after a kill, only states without a line are computed again.
 """
 
 from __future__ import annotations
@@ -75,6 +75,10 @@ class FeatureCache:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Know the states that other processes have added."""
         for index in sorted(self.folder.glob("*.jsonl")):
             self._entries |= _read_index(index, self._width)
 
