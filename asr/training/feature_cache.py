@@ -4,8 +4,8 @@ utterance, variant ─▶ on disk? ─yes─▶ states (T, S) float16, their che
                          └─no─▶ waveform ─▶ augmentation of the variant ─▶ frozen layers ─▶ disk
 
 The name of a cache's folder is a digest of the frozen layers' weights, the options of augmentation, the noises and the
-seed. Each process, also of another run, appends to files of its own, which it locks, and reads all once an epoch. A line
-is added to the index after the states are written; after a kill, only states without a line are computed again.
+seed. Each process, also of another run, appends to files of its own, which it locks, and reads all once an epoch. A
+line is added to the index after the states are written; after a kill, only states without a line are computed again.
 """
 
 from __future__ import annotations

@@ -553,6 +553,10 @@ def test_a_cache_says_what_it_lacks_of_these_utterances_alone(tone_config, pretr
     assert task.cache.plan(second, ()).endswith("GB for these utterances")
     share = first[0].utterances[0].duration_seconds / sum(example.seconds for example in (*first, *second))
     assert f"lacks {share:.0%} of it" in task.cache.plan([*first, *second], ())
+    another = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda sentence: None)
+    another.cache.states(first[0].utterances[0], 0, {})
+    task.batches(0, start=0)  # an epoch begins
+    assert task.cache.plan([*first, *second], ()).endswith("GB for these utterances")
 
 
 def test_a_full_cache_computes_the_rest_each_time(tone_config, pretrained, tmp_path):
