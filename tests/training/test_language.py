@@ -315,6 +315,10 @@ def test_ngrams_come_from_the_same_text(config, tmp_path):
     assert characters.over_characters and "<space>" in characters.vocabulary
     with pytest.raises(ConfigError, match=r"must end in .arpa, .arpa.gz, .safetensors, not '.*lm.txt'"):
         train_ngram(made, tmp_path / "lm.txt")
+    (tmp_path / "folder.arpa").mkdir()
+    with pytest.raises(IsADirectoryError):
+        train_ngram(made, tmp_path / "folder.arpa", note=notes.append)
+    assert len(notes) == 2  # it comes before the work
 
 
 @pytest.mark.parametrize("wanted", [False, True])
