@@ -172,6 +172,7 @@ def test_a_recording_that_cannot_be_read_leaves_nothing(manifest: Path, tmp_path
     ("change", "error", "message"),
     [
         ({"folder": "."}, ConfigError, "the folder for the shards must be a new one, but .* exists"),
+        ({"folder": "empty.jsonl/new"}, NotADirectoryError, "a part of this path is a file: .*empty.jsonl'$"),
         ({"shard_size": 0}, ConfigError, "shard_size must be at least 1, not 0"),
         ({"manifest": "empty.jsonl"}, DataError, "the manifest must hold utterances, but there are none"),
     ],
