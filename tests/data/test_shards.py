@@ -198,7 +198,8 @@ def test_a_source_that_has_none_is_named(source: str, error, message: str) -> No
 
 
 def test_without_lhotse_the_extra_is_named(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lhotse.shar", None)
+    for name in ("lhotse", "lhotse.shar"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=r"writing shards needs lhotse, which is not installed: .*'asr\[train\]'$"):
         write_shards(manifest, tmp_path / "shards", shard_size=3)
 
