@@ -33,6 +33,7 @@ from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import DataError
 from asr.files.locks import locked
 from asr.options import to_json
+from asr.training.distributed import num_processes
 from asr.training.examples import Example
 from asr.training.sound import Augmentation, Recordings
 
@@ -123,7 +124,7 @@ class FeatureCache:
         start = time.perf_counter()
         with torch.inference_mode(), autocast(self.precision, self.device):
             self.frontend.states(samples, torch.tensor([samples.shape[1]]))
-        minutes = missing * (time.perf_counter() - start) / 10 / 60
+        minutes = missing * (time.perf_counter() - start) / 10 / 60 / num_processes()
         rest = f"{math.ceil(minutes)} min" if minutes < 60 else f"{minutes / 60:.1f} hours"
         epochs = "epoch" if self.num_variants == 1 else f"{self.num_variants} epochs"
         return (
