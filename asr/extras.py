@@ -51,7 +51,7 @@ def needing_extras(what: str, extras: Mapping[str, str] = EXTRAS) -> Iterator[No
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in extras:
+        if package not in extras or find_spec(package):  # an installed one may lack a module
             raise
         raise _missing(package, what, extras[package]) from None
 

@@ -40,6 +40,7 @@ _TIMED = (
 # Seconds of silence allowed in total, plus one second per byte of the file: damaged time stamps may ask for days.
 _LONGEST_GAPS = 24 * 3600
 STALL_SECONDS = 60.0  # without output, after which ffmpeg is taken to hang
+_WAITS = 60  # in these seconds
 _REPORT_BYTES = 2**20  # of ffmpeg's messages; the rest repeats
 # ffmpeg's messages go into a file of 4 MB at most: they may be a hundred times as long as the input. Python and its
 # child processes ignore the signal of a full file.
@@ -185,7 +186,8 @@ class _Pipe:
         """
         parts: list[bytes] = []
         while size:
-            if not self._poll.poll(round(STALL_SECONDS * 1000)):
+            # A wait ends at once where this process goes on after a stop (Ctrl-Z); so there are many short ones.
+            if not any(self._poll.poll(1000 * STALL_SECONDS / _WAITS) for _ in range(_WAITS)):
                 raise _stalled(self._name)
             part = os.read(self._descriptor, size)
             if not part:

@@ -163,8 +163,8 @@ def run(args: argparse.Namespace) -> int:
         if args.format in _SUBTITLES and args.format != suffix:
             raise ConfigError(f"--format {args.format} of a .{suffix} file: subtitles with new times keep their format")
         text, subtitles = text_of_subtitles(text), text if args.format == suffix else ""
-    if output is not None:
-        check_writable(output)
+    for path in filter(None, (output, args.plot)):
+        check_writable(path)
     aligned = replace(_align(args, text, options), name=name)
     if args.strict and aligned.doubt:
         raise DataError(aligned.doubt, path=args.audio)

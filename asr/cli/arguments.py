@@ -113,11 +113,12 @@ class Parser(argparse.ArgumentParser):
             action = self._option_string_actions.get(flag)
             if action is None or action.nargs != 0 or value.lower() not in ("true", "false"):
                 continue
-            negative = next((other for other in action.option_strings if other.startswith("--no-")), None)
+            is_no = flag.startswith("--no-")
+            opposite = next((other for other in action.option_strings if other.startswith("--no-") != is_no), None)
             if value.lower() == "true":
                 advice = f"write {flag} alone"
             else:
-                advice = f"write {negative}" if negative else "leave it out"
+                advice = f"write {opposite}" if opposite else "leave it out"
             self.error(f"{flag} takes no value, but got {value!r}: {advice}")
 
     def _advice(self, flag: str) -> str:

@@ -202,11 +202,11 @@ def read_training_config(args: argparse.Namespace) -> LanguageTrainingConfig:
     from asr.training.config import LanguageTrainingConfig
 
     values = configured_values(args, LanguageTrainingConfig)
-    if values.get("init"):
+    if (init := values.get("init")) and isinstance(init, str):
         from asr.files.model_config import read_model_config
         from asr.lm.recurrent import KIND, LanguageModelConfig, find_language_model
 
-        folder = find_language_model(values["init"])
+        folder = find_language_model(init)
         model = read_model_config(folder, LanguageModelConfig, kind=KIND)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "network")}
         values = merged(parts, {**values, "init": str(folder)})

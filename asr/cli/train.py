@@ -162,12 +162,12 @@ def read_training_config(args: argparse.Namespace) -> TrainingConfig:
     from asr.training.config import TrainingConfig
 
     values = configured_values(args, TrainingConfig)
-    if values.get("init"):
+    if (init := values.get("init")) and isinstance(init, str):
         from asr.acoustic.config import read_config
         from asr.acoustic.folder import find_model
         from asr.training.distributed import only_first
 
-        folder = find_model(values["init"])
+        folder = find_model(init)
         model = read_config(folder)
         parts = {part: to_json(getattr(model, part)) for part in ("text", "frontend", "encoder")}
         check_data(values, args.run, what="manifests")

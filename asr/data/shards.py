@@ -25,6 +25,7 @@ from asr.errors import ConfigError, DataError
 from asr.extras import needing_extras
 from asr.files.remote import names_below, opened
 from asr.files.texts import lines_with_ends, unpacked
+from asr.files.writing import make_folder
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -62,12 +63,14 @@ def write_shards(
     Raises:
         ConfigError: the folder exists, `shard_size` is below 1, or Lhotse is not installed.
         DataError: the manifest cannot be read or holds no utterances, or a recording cannot be read.
+        OSError: the folder cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
         raise ConfigError(f"the folder for the shards must be a new one, but {folder} exists")
     if shard_size < 1:
         raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
+    make_folder(folder.parent)
     with needing_extras("writing shards"):
         from lhotse.shar import AudioTarWriter, JsonlShardWriter
     utterances = read_manifest(manifest, check_audio=True)
@@ -77,7 +80,7 @@ def write_shards(
         utterances = [utterances[index] for index in np.random.default_rng(0).permutation(len(utterances))]
 
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    unfinished.mkdir(parents=True)
+    unfinished.mkdir()
     prefix = str(unfinished).replace("%", "%%")  # the writers format the number with %
     try:
         with (

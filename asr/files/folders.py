@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asr.files.locks import try_lock
-from asr.files.writing import FULL
+from asr.files.writing import FULL, make_folder
 
 _ENDING = ".new"
 _FRESH = 60.0  # seconds within which a new folder may still be unlocked
@@ -37,7 +37,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _filled(folder: Path) -> Iterator[Path]:
     """See `replacing_folder`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     for other in folder.parent.glob(f".{glob.escape(folder.name)}.*{_ENDING}"):
         _remove_if_dead(other)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_ENDING, dir=folder.parent))

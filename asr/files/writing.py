@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[
                 yield device
             return
         path = Path(os.path.realpath(path))
-    _make_folder(path.parent)
+    make_folder(path.parent)
     temporary, opened = _temporary(path)
     try:
         with opened as file, _removed_on_failure(temporary, file):
@@ -61,7 +61,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """
     if not Path(path).exists() or Path(path).is_file():
         target = Path(os.path.realpath(path))
-        _make_folder(target.parent)
+        make_folder(target.parent)
         temporary, file = _temporary(target)
         with file:
             _remove(temporary, file)
@@ -69,7 +69,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(errno.EISDIR, "is a folder", os.fspath(path))
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        NotADirectoryError: a part of the path is a file.
+        OSError: it cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -20,7 +20,7 @@ from asr.server.options import ServeOptions
 from asr.server.workers import Vocabularies
 
 LARGEST_MESSAGE = 2**20  # bytes: half a minute at 16 kHz
-WRONG, TOO_MUCH, GOING_AWAY = 1007, 1008, 1012  # codes of RFC 6455 and its registry
+DONE, WRONG, TOO_MUCH, GOING_AWAY = 1000, 1007, 1008, 1012  # codes of RFC 6455 and its registry
 _REASON_BYTES = 120  # of a WebSocket's closing frame
 Value = TypeVar("Value")
 
@@ -156,17 +156,22 @@ async def send(websocket: WebSocket, options: ServeOptions, answer: dict[str, An
 
     Raises:
         TimeoutError: the client does not read.
+        WebSocketDisconnect: it has gone.
     """
     text = json.dumps(answer, ensure_ascii=False).encode(errors="backslashreplace").decode()  # no half of a surrogate
     await _in_time(websocket.send_text(text), options)
 
 
 async def close(websocket: WebSocket, options: ServeOptions, code: int, reason: str) -> None:
-    """End the connection with a code and its reason."""
+    """End the connection with a code and its reason. Raises: as `send`."""
     short = reason.encode(errors="backslashreplace")[:_REASON_BYTES].decode(errors="ignore")
     await _in_time(websocket.close(code, short), options)
 
 
 async def _in_time(action: Awaitable[None], options: ServeOptions) -> None:
-    async with asyncio.timeout(options.patience):
-        await action
+    """Do it before the patience ends. Raises: TimeoutError, WebSocketDisconnect."""
+    try:
+        async with asyncio.timeout(options.patience):
+            await action
+    except RuntimeError as error:  # the connection is closed already
+        raise WebSocketDisconnect(1006) from error

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from asr.errors import AsrError
 from asr.output.subtitles import milliseconds
 from asr.server.connection import (
+    DONE,
     WRONG,
     Ended,
     Hearing,
@@ -138,7 +139,7 @@ async def hear_live(websocket: WebSocket, hearing: Hearing, options: ServeOption
         except Ended as end:
             await send(websocket, options, await speaker.finish())
             await close(websocket, options, end.code, str(end))
-    except (WebSocketDisconnect, TimeoutError, RuntimeError):  # RuntimeError: the connection is closed already
+    except (WebSocketDisconnect, TimeoutError):
         return
 
 
@@ -162,7 +163,7 @@ async def _converse(websocket: WebSocket, speaker: _Speaker, options: ServeOptio
             await speaker.configure(order["config"])
         elif order.get("eof") == 1:
             await send(websocket, options, await speaker.finish())
-            await websocket.close()
+            await close(websocket, options, DONE, "")
             return
         elif order.get("reset") == 1:
             await send(websocket, options, await speaker.finish())

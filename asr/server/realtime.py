@@ -311,7 +311,7 @@ async def hear_realtime(
             await _tell(websocket, options, await conversation.finish())
             await _tell(websocket, options, [error_event(RequestError(400, str(end), code=end.name))])
             await close(websocket, options, end.code, str(end))
-    except (WebSocketDisconnect, TimeoutError, RuntimeError):  # RuntimeError: the connection is closed already
+    except (WebSocketDisconnect, TimeoutError):
         return
 
 

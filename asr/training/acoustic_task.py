@@ -92,6 +92,8 @@ class AcousticTask:
     def batches(self, epoch: int, *, start: int) -> Iterator[Batch]:
         """This process's rows of an epoch's batches from number `start` on, augmented, prepared in advance."""
         self.tune(epoch)
+        if self.cache:
+            self.cache.refresh()
         windows = self.plan(epoch)
         count = sum(map(len, windows)) - start
         recordings = self._recordings(epoch, without_first(windows, start))

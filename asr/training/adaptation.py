@@ -22,6 +22,7 @@ from asr.acoustic.folder import KIND, find_model, in_folder
 from asr.errors import AsrWarning, ConfigError, InputError
 from asr.files.folders import replacing_folder
 from asr.files.model_config import holds
+from asr.files.writing import check_writable
 from asr.lm.arpa import UNKNOWN
 from asr.lm.documents import read_sentences_of
 from asr.lm.estimation import estimate_ngram
@@ -98,11 +99,14 @@ def adapt(
         ConfigError: the model has no n-gram model of words, or the folder holds something else.
         DataError: a text cannot be read.
         InputError: there is no such model, or the texts have too few sentences.
+        OSError: the folder cannot be written.
     """
     options = options or AdaptationOptions()
     folder, start = Path(folder), find_model(model)
     if folder.exists() and not holds(folder, KIND):
         raise ConfigError(f"{folder} exists and is not a model folder, so it is not replaced: choose another folder")
+    if not folder.exists():
+        check_writable(folder)
     config = read_config(start)
     lm = in_folder(config.decoding, start).language.lm
     general = NgramModel.read(lm) if lm else None

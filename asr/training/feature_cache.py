@@ -4,8 +4,8 @@ utterance, variant ─▶ on disk? ─yes─▶ states (T, S) float16, their che
                          └─no─▶ waveform ─▶ augmentation of the variant ─▶ frozen layers ─▶ disk
 
 The name of a cache's folder is a digest of the frozen layers' weights, the options of augmentation, the noises and the
-seed. Each process, also of another run, appends to files of its own, which it locks, and reads all. A line is added to
-the index after the states are written; after a kill, only states without a line are computed again.
+seed. Each process, also of another run, appends to files of its own, which it locks, and reads all once an epoch. A
+line is added to the index after the states are written; after a kill, only states without a line are computed again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from asr.data.waveforms import Sounds, read_waveform
 from asr.errors import DataError
 from asr.files.locks import locked
 from asr.options import to_json
+from asr.training.distributed import num_processes
 from asr.training.examples import Example
 from asr.training.sound import Augmentation, Recordings
 
@@ -75,6 +76,10 @@ class FeatureCache:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Know the states that other processes have added."""
         for index in sorted(self.folder.glob("*.jsonl")):
             self._entries |= _read_index(index, self._width)
 
@@ -119,7 +124,7 @@ class FeatureCache:
         start = time.perf_counter()
         with torch.inference_mode(), autocast(self.precision, self.device):
             self.frontend.states(samples, torch.tensor([samples.shape[1]]))
-        minutes = missing * (time.perf_counter() - start) / 10 / 60
+        minutes = missing * (time.perf_counter() - start) / 10 / 60 / num_processes()
         rest = f"{math.ceil(minutes)} min" if minutes < 60 else f"{minutes / 60:.1f} hours"
         epochs = "epoch" if self.num_variants == 1 else f"{self.num_variants} epochs"
         return (

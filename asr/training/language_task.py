@@ -127,7 +127,7 @@ class LanguageTask:
     def description(self) -> str:
         """A sentence about the sizes of text, vocabulary and model."""
         counts, unknown = self.text, f"{self.dev_counts.unknown_rate:.2%} of dev"
-        if self.config.vocabulary.unit == "word":
+        if self.model.vocabulary.unit == "word":
             rate = counts.num_unknown / (len(counts.tokens) - counts.num_sentences)
             rates = f", <unk> {rate:.2%} of train and {unknown}"
         else:

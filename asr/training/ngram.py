@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from asr.errors import ConfigError
+from asr.files.writing import check_writable
 from asr.lm.corpus import read_sentences
 from asr.lm.estimation import estimate_ngram
 from asr.lm.ngram import ENDINGS, NgramModel, characters
@@ -25,9 +26,11 @@ def train_ngram(
         ConfigError: the name of the file, the order or the pruning is wrong.
         DataError: a text cannot be read.
         InputError: there is no text.
+        OSError: the file cannot be written.
     """
     if not os.fspath(path).endswith(ENDINGS):
         raise ConfigError(f"the name of an n-gram model must end in {', '.join(ENDINGS)}, not {os.fspath(path)!r}")
+    check_writable(path)
     model = estimate_ngram(_tokens(config), order=config.order, prune=config.prune, vocabulary=config.max_words or None)
     note("n-grams of each length: " + ", ".join(map(str, model.num_ngrams)))
     model.write(path)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,6 +270,26 @@ def test_time_stamps_of_days_are_refused(tmp_path: Path, ffmpeg: Callable[[str],
     blocks = stream_audio(tmp_path / "a.mkv", sample_rate=1_000, block_seconds=3_600)
     with pytest.raises(DataError, match=r"a\.mkv: must have time stamps without gaps of days; they are damaged$"):
         assert sum(len(block) for block in blocks) < 25 * 3_600 * 1_000
+
+
+def test_time_in_which_all_is_stopped_is_none_in_which_ffmpeg_hangs() -> None:
+    """As after Ctrl-Z and fg."""
+    script = """
+import subprocess
+from asr.audio import ffmpeg
+ffmpeg.STALL_SECONDS = 2.0
+with subprocess.Popen(["/bin/sh", "-c", "sleep 1; printf sound"], stdout=subprocess.PIPE) as process:
+    print("ready", flush=True)
+    print(ffmpeg._Pipe(process.stdout, "a").read(5))
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.stdout.read() == "b'sound'\n"
 
 
 @pytest.mark.parametrize("before", ["", "cat HEADER;", "cat HEADER; head -c 4000 /dev/zero;", "exec >&-;"])

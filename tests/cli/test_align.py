@@ -179,6 +179,14 @@ def test_plot_draws_a_picture(align, sounds, tmp_path, monkeypatch):
     assert path.read_bytes() == content
 
 
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(align, sounds, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    refused = align(sounds / "b.wav", "--text", "cab ac", "--plot", folder)
+    assert refused == (1, "", [f"asr-align: error: {folder}: is a folder"])
+
+
 def test_plot_of_a_long_recording_says_that_it_shows_a_part(align, tmp_path, rng):
     pytest.importorskip("matplotlib")
     path = tmp_path / "long.wav"

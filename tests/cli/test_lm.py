@@ -201,6 +201,9 @@ def test_an_initial_model_brings_its_shape_and_its_spelling(words, tmp_path):
     assert read("--run r --data.train a --data.dev d --init english-lm").network.hidden_size == 640
     with pytest.raises(InputError, match="no language model 'nix': give a model folder"):
         read("--run r --data.train a --data.dev d --init nix")
+    (tmp_path / "number.json").write_text('{"init": 5}')
+    with pytest.raises(ConfigError, match="init must be text, not 5"):
+        read(f"--run r --data.train a --data.dev d --config {tmp_path / 'number.json'}")
 
 
 def test_train_leaves_a_model_that_the_other_commands_take(tmp_path, capsys, rng):

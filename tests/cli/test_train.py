@@ -138,12 +138,19 @@ def test_merged_goes_into_groups_and_changes_neither():
         ("--run r --config list.json", "list.json must hold a JSON object of options, not a list"),
         (f"--run r --config odd.json {DATA}", "encoder: unknown option 'hidden'; known are"),
         (f"--run r --config datalist.json {DATA}", "unknown option 'oops'"),
+        (f"--run r --config five.json {DATA}", "init must be text, not 5"),
         (f"--run r {DATA} --encoder.dropout 1", "encoder.dropout must be at least 0 and below 1, not 1.0"),
         (f"--run r {DATA} --data.chunked 2", "data.chunked must be between 0 and 1, not 2.0"),
     ],
 )
 def test_configurations_that_are_refused(folder, line, message):
-    files = {"text": "x", "list": "[]", "odd": '{"encoder": {"hidden": 3}}', "datalist": '{"data": [], "oops": 1}'}
+    files = {
+        "text": "x",
+        "list": "[]",
+        "odd": '{"encoder": {"hidden": 3}}',
+        "datalist": '{"data": [], "oops": 1}',
+        "five": '{"init": 5}',
+    }
     for name, content in files.items():
         (folder / f"{name}.json").write_text(content)
     (folder / "old").mkdir()

@@ -474,6 +474,10 @@ def test_progress_is_on_stderr_and_only_when_asked_for_off_a_terminal(model, sou
         ("x.wav --verbose False", "--verbose takes no value, but got 'False': leave it out (see"),
         ("--verbose True x.wav", "--verbose takes no value, but got 'True': write --verbose alone (see"),
         ("x.wav --verbose=True", "--verbose takes no value, but got 'True': write --verbose alone (see"),
+        (
+            "x.wav --no-highlight-words False",
+            "--no-highlight-words takes no value, but got 'False': write --highlight-",
+        ),
         ("x.wav --highlight-words False", "--highlight-words takes no value, but got 'False': write --no-highlight"),
         (
             "x.wav --highlight_words True",

@@ -172,6 +172,7 @@ def test_a_recording_that_cannot_be_read_leaves_nothing(manifest: Path, tmp_path
     ("change", "error", "message"),
     [
         ({"folder": "."}, ConfigError, "the folder for the shards must be a new one, but .* exists"),
+        ({"folder": "empty.jsonl/new"}, NotADirectoryError, "a part of this path is a file: .*empty.jsonl'$"),
         ({"shard_size": 0}, ConfigError, "shard_size must be at least 1, not 0"),
         ({"manifest": "empty.jsonl"}, DataError, "the manifest must hold utterances, but there are none"),
     ],
@@ -201,7 +202,8 @@ def test_a_source_that_has_none_is_named(source: str, error, message: str) -> No
 
 
 def test_without_lhotse_the_extra_is_named(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lhotse.shar", None)
+    for name in ("lhotse", "lhotse.shar"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=r"writing shards needs lhotse, which is not installed: .*'asr\[train\]'$"):
         write_shards(manifest, tmp_path / "shards", shard_size=3)
 

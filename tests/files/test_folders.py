@@ -110,6 +110,12 @@ def test_a_folder_that_cannot_be_made_has_its_own_name(tmp_path, monkeypatch):
     assert caught.value.filename == str(tmp_path / "model")
 
 
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(NotADirectoryError, match=r"a part of this path is a file: .*a\.txt'$"):
+        replacing_folder(tmp_path / "a.txt" / "folder").__enter__()
+
+
 @pytest.mark.parametrize("name", ["x", "x[1]"])
 def test_what_a_killed_process_left_goes_with_the_next_one(folder, monkeypatch, name):
     folder = folder.rename(folder.with_name(name))

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 import websockets
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asr.recognition.recognizer import Recognizer
-from asr.recognition.streaming import StreamUpdate
+from asr.recognition.streaming import Stream, StreamUpdate
+from asr.server.application import Application
+from asr.server.options import ServeOptions
 from tests.server.conftest import MERCHANT, UPGRADE, seconds_of_a_flood, serving
 
 Value = TypeVar("Value")
@@ -245,6 +248,18 @@ def test_a_speaker_gets_the_last_words_of_a_server_that_stops(speech):
         text, code = connected(server.live_url, talk)
         assert text and code == 1012
         assert server.process.wait(30) == 0
+
+
+def test_an_error_of_the_recogniser_is_not_taken_for_a_client_that_has_gone(recognizer, monkeypatch):
+    def fail(stream: Stream, samples: Any, rate: int | None = None) -> StreamUpdate:
+        raise RuntimeError("no room on the GPU")
+
+    monkeypatch.setattr(Stream, "accept", fail)
+    application = Application(recognizer, ServeOptions())
+    connection = TestClient(application).websocket_connect("ws://127.0.0.1/")
+    with pytest.raises(RuntimeError, match="no room on the GPU"), connection as websocket:  # the server logs it
+        websocket.send_bytes(bytes(1600))
+    application.close()
 
 
 def test_a_trickle_of_sound_does_not_keep_its_place():

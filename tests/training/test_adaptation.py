@@ -104,6 +104,10 @@ def test_what_cannot_be_adapted_is_refused(model: Path, text: Path, tmp_path: Pa
         adapt([text], tmp_path / "mine", model="an4")
     shutil.copytree(model, tmp_path / "other")
     (tmp_path / "other/config.json").unlink()
+    notes: list[str] = []
+    with pytest.raises(NotADirectoryError, match="a part of this path is a file"):
+        adapt([text], few / "mine", model=model, note=notes.append)
+    assert notes == []  # it comes before the work
     with pytest.raises(ConfigError, match="exists and is not a model folder"):
         adapt([text], tmp_path / "other", model=model)
     assert not (tmp_path / "mine").exists()

@@ -52,6 +52,16 @@ def test_runs_that_share_a_cache_keep_all_states(tmp_path: Path) -> None:
     assert [states(again, number) for number in range(9)] == list(range(9)) and again.computed == 0
 
 
+def test_processes_of_one_training_compute_each_state_once(tmp_path: Path) -> None:
+    caches = [open_cache(tmp_path) for _ in range(2)]
+    for epoch in range(3):  # in each epoch, a process has other utterances
+        for cache in caches:
+            cache.refresh()
+        for number in range(6):
+            assert states(caches[(number + epoch) % 2], number) == number
+    assert [cache.computed for cache in caches] == [3, 3]
+
+
 def test_states_of_a_run_that_has_ended_since_are_not_cut_off(tmp_path: Path) -> None:
     later, earlier = open_cache(tmp_path), open_cache(tmp_path)
     assert states(earlier, 1) == 1

@@ -163,6 +163,15 @@ def test_a_training_from_a_model_has_its_options(config, tmp_path, change, messa
         train(replace(first, init=str(tmp_path / "first" / "model"), **change), tmp_path / "second")
 
 
+def test_a_training_from_a_model_of_characters_counts_no_words(config, tmp_path):
+    options = {"loop": replace(config.loop, epochs=1)}
+    train(replace(config, vocabulary=VocabularyOptions(unit="character"), **options), tmp_path / "first")
+    again = replace(config, init=str(tmp_path / "first" / "model"), **options)
+    notes: list[str] = []
+    prepare_language_task(again, tmp_path / "second", device=torch.device("cpu"), note=notes.append)
+    assert " tokens in the vocabulary" in notes[-1] and "<unk>" not in notes[-1]
+
+
 def test_a_training_from_a_model_chooses_no_vocabulary(config):
     with pytest.raises(ConfigError, match="a training from a model has its vocabulary: leave out vocabulary"):
         replace(config, init="english-lm", vocabulary=VocabularyOptions(unit="character"))
@@ -306,6 +315,10 @@ def test_ngrams_come_from_the_same_text(config, tmp_path):
     assert characters.over_characters and "<space>" in characters.vocabulary
     with pytest.raises(ConfigError, match=r"must end in .arpa, .arpa.gz, .safetensors, not '.*lm.txt'"):
         train_ngram(made, tmp_path / "lm.txt")
+    (tmp_path / "folder.arpa").mkdir()
+    with pytest.raises(IsADirectoryError):
+        train_ngram(made, tmp_path / "folder.arpa", note=notes.append)
+    assert len(notes) == 2  # it comes before the work
 
 
 @pytest.mark.parametrize("wanted", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -545,7 +546,7 @@ def test_a_cache_of_features_survives_kills_and_names_damage(tone_config, pretra
     assert np.array_equal(cache.states(other, 0, {}), second)
 
 
-def test_a_cache_says_what_it_lacks_of_these_utterances_alone(tone_config, pretrained, tmp_path):
+def test_a_cache_says_what_it_lacks_of_these_utterances_alone(tone_config, pretrained, tmp_path, monkeypatch):
     config = tone_config(
         frontend=FrontendOptions(pretrained=str(pretrained)),
         encoder=EncoderOptions(reduction="stack", time_strides=(2,), pool_after_layer=0, num_layers=1, hidden_size=8),
@@ -556,9 +557,17 @@ def test_a_cache_says_what_it_lacks_of_these_utterances_alone(tone_config, pretr
     for example in others:
         task.cache.states(example.utterances[0], 0, {})
     assert "lacks 100% of it: the encoder computes it in the first epoch, in about 1 min" in task.cache.plan(first, ())
+    monkeypatch.setattr("asr.training.feature_cache.num_processes", lambda: 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("time.perf_counter", count(step=6000.0).__next__)  # ten minutes for a second of sound
+        assert task.cache.plan(first, ()).endswith(f"in about {math.ceil(5 * first[0].seconds)} min")
     assert task.cache.plan(second, ()).endswith("GB for these utterances")
     share = first[0].utterances[0].duration_seconds / sum(example.seconds for example in (*first, *second))
     assert f"lacks {share:.0%} of it" in task.cache.plan([*first, *second], ())
+    another = prepare_acoustic_task(config, device=torch.device("cpu"), note=lambda sentence: None)
+    another.cache.states(first[0].utterances[0], 0, {})
+    task.batches(0, start=0)  # an epoch begins
+    assert task.cache.plan([*first, *second], ()).endswith("GB for these utterances")
 
 
 def test_a_full_cache_computes_the_rest_each_time(tone_config, pretrained, tmp_path):
