@@ -30,6 +30,23 @@ from asr.readable.times import (
     read_year_or_decade,
 )
 
+_DETERMINERS = (
+    "a",
+    "an",
+    "the",
+    "this",
+    "that",
+    "each",
+    "every",
+    "no",
+    "my",
+    "your",
+    "his",
+    "her",
+    "its",
+    "our",
+    "their",
+)
 _ROUND_ORDINALS = ("hundredth", "thousandth", "millionth")
 
 
@@ -117,7 +134,7 @@ def _digit_run(words: Sequence[str], start: int) -> list[Token] | None:
         if len(digits) == 7:
             return [Token(_grouped(f"{DIGITS[words[start]]}00{digits}"), end)]
     digits, end = read_digits(words, start)
-    while end > start and words[end - 1] == "oh":
+    while end > start and words[end - 1] == "oh" and (end < len(words) or len(digits) < 5):
         digits, end = digits[:-1], end - 1
     if not digits or (word_at(words, start) == "oh" and len(digits) < 7):
         return None
@@ -128,12 +145,18 @@ def _digit_run(words: Sequence[str], start: int) -> list[Token] | None:
         return [Token(_grouped(digits), end)]
     if len(digits) > 1:
         return [Token("", end)]  # one two three: counting
-    if not is_code or digits in ("", "0"):
+    if not is_code or digits in ("", "0") or _is_no_code(words, start - 1):
         return None
     rest = read_below_hundred(words, end)
     if rest and rest.number > 9 and word_at(words, rest.end) not in ("hundred", *SCALES):
         return [Token(f"{digits}{rest.number}", rest.end)]
     return [Token(digits, end)] if word_at(words, end) not in NUMBER_WORDS else None
+
+
+def _is_no_code(words: Sequence[str], place: int) -> bool:
+    """Whether a word does not name the digit after it: call one of them; in the room one man; the number two does."""
+    name, before = words[place], word_at(words, place - 1)
+    return name in ("call", "dial") or (name != "number" and before in _DETERMINERS)
 
 
 def _grouped(digits: str) -> str:
@@ -152,6 +175,12 @@ def _ordinal_number(words: Sequence[str], start: int) -> list[Token] | None:
     ordinal = read_ordinal(words, start)
     if ordinal is None:
         return None
+    if (
+        words[ordinal.end - 1] == "second"
+        and ordinal.end - start == 2
+        and word_at(words, start - 1) in ("a", "another")
+    ):
+        return [Token(str(ordinal.number - 2), ordinal.end - 1), Token("", ordinal.end)]  # a thirty second break
     stays = ordinal.number < 10 or words[start] in _ROUND_ORDINALS or _is_fraction(words, start, ordinal.end)
     return [Token("" if stays else ordinal_figures(ordinal.number), ordinal.end)]
 
