@@ -23,6 +23,7 @@ from asr.text.metrics import align_tokens
 from asr.text.segments import TextSegment, find_segments, find_turns
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
+_ARROW = re.compile("--+>")
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control characters
 
 
@@ -71,7 +72,11 @@ def to_srt(transcript: Transcript, options: SubtitleOptions | None = None) -> st
     A word that is spoken is marked by <u>, if the options say so. SubRip cannot escape the arrow of its times, so -->
     becomes ->, as in Whisper.
     """
-    return _srt(_shown(transcript_cues(transcript, options), options, lambda text: text.replace("-->", "->")))
+    return _srt(_shown(transcript_cues(transcript, options), options, _without_arrows))
+
+
+def _without_arrows(text: str) -> str:
+    return _ARROW.sub("->", text)
 
 
 def to_vtt(transcript: Transcript, options: SubtitleOptions | None = None) -> str:
@@ -228,7 +233,7 @@ def alignment_to_srt(aligned: AlignedText, level: Level) -> str:
 
     A word without a time is in the cue of the word before it.
     """
-    return _srt(_shown(_aligned_cues(aligned, level), None, lambda text: text.replace("-->", "->")))
+    return _srt(_shown(_aligned_cues(aligned, level), None, _without_arrows))
 
 
 def alignment_to_vtt(aligned: AlignedText, level: Level) -> str:
@@ -421,7 +426,8 @@ def _ass_line(cue: Cue, *, highlight: bool) -> str:
     shown = [piece.gap + mark + piece.text.translate(_ASS_QUOTED) for piece, mark in zip(pieces, marks, strict=True)]
     ends = accumulate(map(len, cue.lines))
     text = r"\N".join("".join(shown[end - len(line) : end]).strip() for line, end in zip(cue.lines, ends, strict=True))
-    stamps = ",".join(_timestamp((time + 5) // 10 * 10, ".")[1:-1] for time in (cue.start, cue.end))
+    start, end = (cue.start + 5) // 10, (cue.end + 5) // 10
+    stamps = ",".join(_timestamp(10 * time, ".")[1:-1] for time in (start, max(end, start + 1)))
     return f"Dialogue: 0,{stamps},Default,,0,0,0,,{text}\n"
 
 

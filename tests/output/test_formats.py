@@ -240,6 +240,27 @@ def test_speakers_are_in_each_format():
     assert [segment["speaker"] for segment in document["segments"]] == ["ANN", "BOB"]
 
 
+def test_the_name_of_a_speaker_is_never_alone_in_a_cue():
+    entries = [
+        ("YES", 25, 50),
+        ("INCOMPREHENSIBILITIES", 50, 75),
+        *(("EXTRAORDINARILY", 75 + n, 76 + n) for n in range(4)),
+    ]
+    transcript = with_speakers(make_transcript(entries, duration_seconds=8.0), "ANN", *["SPEAKER_01"] * 5)
+    words = parse_srt(WRITERS["srt"](transcript, SubtitleOptions(level="word")))
+    assert [lines for _, _, lines in words[:3]] == [
+        ["[ANN]: YES"],
+        ["[SPEAKER_01]: INCOMPREHENSIBILITIES"],
+        ["EXTRAORDINARILY"],
+    ]
+    assert all(start < end for start, end, _ in words)
+    narrow = SubtitleOptions(level="word", line_width=21)
+    assert parse_srt(WRITERS["srt"](transcript, narrow))[1][2] == ["[SPEAKER_01]:", "INCOMPREHENSIBILITIES"]
+    for options in (None, narrow):
+        cues = parse_srt(WRITERS["srt"](transcript, options))
+        assert not [lines for _, _, lines in cues if lines == ["[SPEAKER_01]:"]]
+
+
 def test_highlighted_words_are_marked_one_after_the_other():
     options = SubtitleOptions(highlight_words=True)
     assert WRITERS["vtt"](speak("A <b>", frames_a_word=50), options) == (
@@ -319,11 +340,11 @@ def test_a_word_too_wide_for_a_line_is_cut():
     assert cues[0][0] == 0 and cues[-1][1] >= 4000
 
 
-@pytest.mark.parametrize("word", ["<i>", "-->", "&amp;", "a&b", "x-->y", "<", "\\h", "{b}"])
+@pytest.mark.parametrize("word", ["<i>", "-->", "--->", "&amp;", "a&b", "x-->y", "<", "\\h", "{b}"])
 def test_marks_of_the_format_are_only_text(word):
     transcript = speak(f"A {word} B")
     assert parse_vtt(WRITERS["vtt"](transcript))[0][2] == [f"A {word} B"]
-    assert parse_srt(WRITERS["srt"](transcript))[0][2] == [f"A {word} B".replace("-->", "->")]
+    assert parse_srt(WRITERS["srt"](transcript))[0][2] == [re.sub("--+>", "->", f"A {word} B")]
     assert WRITERS["txt"](transcript) == f"A {word} B\n"
 
 
