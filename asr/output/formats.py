@@ -24,6 +24,7 @@ from asr.text.segments import TextSegment, find_segments, find_turns
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
 _ARROW = re.compile("--+>")
+_CHANNEL = re.compile(r"CHANNEL_(\d+)")
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control characters
 
 
@@ -103,12 +104,17 @@ def to_ass(transcript: Transcript, options: SubtitleOptions | None = None) -> st
 def to_ctm(transcript: Transcript) -> str:
     """One line a word: `<utterance> <channel> <start> <duration> <word> <confidence>`, times in seconds.
 
-    The utterance is the name of the transcript with _ for white space, or `audio` without a name; the channel is 1. The
+    The utterance is the name of the transcript with _ for white space, or `audio` without a name. The channel is 1; for
+    the speakers CHANNEL_0, CHANNEL_1 of a call it is 1, 2, one channel after the other, each in order of time. The
     words are as the model emits them, because the format is for scoring.
 
     Source: NIST SCTK, "CTM Format"; Kaldi writes the same.
     """
-    return _ctm(transcript.name, transcript.raw_words)
+    channels: dict[int, list[Word]] = {}
+    for word in transcript.raw_words:
+        channel = _CHANNEL.fullmatch(word.speaker)
+        channels.setdefault(int(channel[1]) + 1 if channel else 1, []).append(word)
+    return "".join(_ctm(transcript.name, words, channel) for channel, words in sorted(channels.items()))
 
 
 def to_tsv(transcript: Transcript) -> str:
@@ -457,13 +463,13 @@ def _vtt(cues: Iterable[tuple[int, int, str]]) -> str:
     return "WEBVTT\n\n" + "".join(lines)
 
 
-def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
+def _ctm(name: str, words: Iterable[Word | Segment], channel: int = 1) -> str:
     utterance = "_".join(_PRINTED.findall(name)) or "audio"
     lines = []
     for word in words:
         start, end = milliseconds(word.start), milliseconds(word.end)
         duration = (end - start) / 1000
-        lines.append(f"{utterance} 1 {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
+        lines.append(f"{utterance} {channel} {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
     return "".join(lines)
 
 

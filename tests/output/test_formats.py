@@ -200,6 +200,17 @@ def test_ctm_fields_and_durations_add_up():
     assert WRITERS["ctm"](speak("ONE")).startswith("audio 1 0.000 0.280 ONE")
 
 
+def test_ctm_has_the_channels_of_a_call_one_after_the_other():
+    entries = [("HOW", 0, 25), ("YES", 25, 50), ("ARE", 50, 75), ("YOU", 75, 100)]
+    transcript = make_transcript(entries, duration_seconds=8.0, name="call")
+    how, yes, are, you = with_speakers(transcript, "CHANNEL_0", "CHANNEL_1", "CHANNEL_0", "CHANNEL_0").words
+    transcript = replace(transcript, text="HOW ARE YES YOU", words=(how, are, yes, you))
+    lines = [line.split()[1:5] for line in WRITERS["ctm"](transcript).splitlines()]
+    assert [(channel, start, word) for channel, start, _, word in lines] == [
+        ("1", "0.000", "HOW"), ("1", "2.000", "ARE"), ("1", "3.000", "YOU"), ("2", "1.000", "YES")
+    ]  # fmt: skip
+
+
 def test_ctm_has_no_control_characters_of_a_name():
     evil = "evil\x1b[31m\n\x07name\x9b1m\x7f"
     assert WRITERS["ctm"](speak("ONE", name=evil)).startswith("evil_[31m_name_1m 1 0.000 0.280 ONE")
