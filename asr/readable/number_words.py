@@ -14,6 +14,7 @@ _TEENS = (
     *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+CENTURIES = _TEENS[3:]
 DIGITS = {word: number for number, word in enumerate(_UNITS)}
 _BELOW_TWENTY = {**DIGITS, **{word: number for number, word in enumerate(_TEENS, start=10)}}
 _WHOLE_TENS = {word: 10 * number for number, word in enumerate(_TENS, start=2)}

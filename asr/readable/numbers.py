@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from asr.readable.number_words import (
+    CENTURIES,
     DIGITS,
     NUMBER_WORDS,
     SCALES,
@@ -92,8 +93,25 @@ def write_numbers(text: str) -> str:
 
 
 def _continues(words: Sequence[str], index: int) -> bool:
-    """Whether a number goes on after a mark: two thousand, five hundred."""
-    return words[index].lower() in SCALES and words[index + 1].lower() in NUMBER_WORDS
+    """Whether a number goes on after a mark: two thousand, five hundred; at seven. Oh, five."""
+    first, second = words[index].lower(), words[index + 1].lower()
+    if "oh" in (first, second):
+        return _is_zero([word.lower() for word in words], index + (second == "oh"))
+    return first in SCALES and second in NUMBER_WORDS
+
+
+def _is_zero(words: Sequence[str], place: int) -> bool:
+    """Whether the word oh in a place is a zero even if marks are beside it: in long codes, years and sure times."""
+    start = place
+    while word_at(words, start - 1) in DIGITS or word_at(words, start - 1) == "oh":
+        start -= 1
+    digits, end = read_digits(words, start)
+    hour, after = word_at(words, place - 1), word_at(words, place + 1)
+    if after not in DIGITS or read_below_hundred([hour], 0) is None:
+        return len(digits) > 4 and start < place
+    is_time = word_at(words, end) in ("a", "p", "am", "pm") or (word_at(words, place - 2) == "at" and after != "one")
+    is_code = word_at(words, start - 1) in BEFORE_CODES
+    return is_time or is_code or len(digits) > 4 or hour in CENTURIES
 
 
 def _in_run(words: Sequence[str], offset: int) -> Iterator[Written]:

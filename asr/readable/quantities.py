@@ -58,7 +58,8 @@ def read_quantity(words: Sequence[str], start: int) -> list[Token] | None:
         return [Token("", tokens[-1].end)] if stays else tokens
     last = words[amount[-1].end - 1]
     is_singular = not any(word.endswith("s") for word in words[tokens[-1].end : amount[-1].end])
-    if word_at(words, start) == "a" and is_singular and last not in _SAME_PLURALS:  # a hundred dollar bill
+    is_article = word_at(words, start) == "a" and tokens[-1].end > start + 1
+    if is_article and is_singular and last not in _SAME_PLURALS:  # a hundred dollar bill
         return [Token("", start + 1), *amount]
     return amount
 
@@ -140,6 +141,12 @@ def _number(words: Sequence[str], start: int) -> tuple[list[Token], bool] | None
     ):
         words = [*words[:start], "one", *words[start + 1 :]]
     value = read_cardinal(words, start)
+    if (
+        word_at(words, start) == "a"
+        and word_at(words, start + 1) in ("dollar", "euro")
+        and _bare_cents(words, start + 2)
+    ):
+        value = Value(1, start + 1)  # a dollar fifty
     if value is None:
         return None
     for phrase, sign in (("and a half", "½"), ("and a quarter", "¼"), ("and three quarters", "¾")):
@@ -203,8 +210,7 @@ def _money(words: Sequence[str], tokens: list[Token]) -> list[Token] | None:
         is_whole = len(tokens) == 1 and tokens[0].text.strip("-").replace(",", "").isdecimal()
         if cents and is_whole and word_at(words, cents.end) in _CENTS.get(sign, ()):
             return _extended(tokens, cents.end + 1, prefix=sign, suffix=f".{cents.number:02d}")
-        cents = read_below_hundred(words, end)
-        if cents and cents.number > 9 and is_whole and sign in _CENTS and word_at(words, cents.end) in _AFTER_CENTS:
+        if is_whole and sign in _CENTS and (cents := _bare_cents(words, end)):
             return _extended(tokens, cents.end, prefix=sign, suffix=f".{cents.number}")
         return _extended(tokens, end, prefix=sign)
     if word_at(words, place) in ("pound", "pounds") and word_at(words, place + 1) == "and":
@@ -212,6 +218,12 @@ def _money(words: Sequence[str], tokens: list[Token]) -> list[Token] | None:
         if pence and word_at(words, pence.end) in _CENTS["£"]:
             return _extended(tokens, pence.end + 1, prefix="£", suffix=f".{pence.number:02d}")
     return None
+
+
+def _bare_cents(words: Sequence[str], start: int) -> Value | None:
+    """The fifty of five dollars fifty."""
+    cents = read_below_hundred(words, start)
+    return cents if cents and cents.number > 9 and word_at(words, cents.end) in _AFTER_CENTS else None
 
 
 def _unit(words: Sequence[str], place: int) -> Token | None:

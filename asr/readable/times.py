@@ -146,7 +146,8 @@ def read_year_or_decade(words: Sequence[str], start: int) -> list[Token] | None:
     if year is None or has_unit(words, year.end):
         return None
     first, second = divmod(year.number, 100)
-    is_pair = second != first + 1 and (
+    is_between = before in NUMBER_WORDS or word_at(words, year.end) in NUMBER_WORDS
+    is_pair = (second != first + 1 or (first in (19, 20) and not is_between)) and (
         16 <= first <= 20 or (first < 13 and word_at(words, year.end) not in NUMBER_WORDS)
     )
     is_list = before in NUMBER_WORDS - SCALES.keys() and not 17 <= first <= 19
