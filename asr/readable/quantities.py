@@ -81,8 +81,11 @@ def _range(words: Sequence[str], start: int, tokens: list[Token], *, is_small: b
     joiner = word_at(words, end)
     if joiner not in ("to", "or") and not (joiner == "and" and word_at(words, start - 1) == "between"):
         return None
-    if (other := _number(words, end + 1)) is None or word_at(words, end + 1) == "a":
+    is_negative = word_at(words, end + 1) in ("minus", "negative")
+    if (other := _number(words, end + 1 + is_negative)) is None:
         return None
+    if is_negative:
+        other[0][0] = Token(f"-{other[0][0].text}", other[0][0].end)
     last = other[0][-1].end
     first, scale = _shared_scale(words, tokens, end + 1, last)
     amount = _amount(words, other[0])
@@ -91,13 +94,16 @@ def _range(words: Sequence[str], start: int, tokens: list[Token], *, is_small: b
         is_word = scale >= 10**6
         shown = tokens if scale == 1 or is_word else [Token(f"{first * scale:,}", end)]
         return [*_extended(shown, end, prefix=sign), Token(joiner, end + 1), *amount]
+    if word_at(words, end + 1) == "a":
+        return None
     if scale == 1:
         is_up = joiner == "to" and is_small and not other[1]
         shown = _extended(tokens, end) if len(other[0]) > 1 else tokens
         return [*shown, Token("to", end + 1), *other[0]] if is_up else None
     second = words[end + 1 : last].index(scale_word := words[last - 1]) + end + 1
     value = read_cardinal(words[:second], end + 1)
-    if value is None or value.end != second or scale == 100 or (scale == 1000 and value.number < 10):
+    is_shared = SCALES.get(scale_word) == scale and value is not None and value.end == second
+    if value is None or not is_shared or (scale == 1000 and value.number < 10):
         return [Token("", last)]  # two or three hundred
     return [*tokens, Token(joiner, end + 1), Token(str(value.number), second), Token(scale_word, last)]
 
@@ -164,7 +170,9 @@ def _bare_fraction(words: Sequence[str], start: int) -> tuple[str, int] | None:
     if decimal is None:
         return None
     end = start + decimal[1] - 1
-    return (decimal[0], end) if has_unit(words, end) or word_at(words, end) in SCALES else None
+    other = read_cardinal(words, end + 1) if word_at(words, end) in ("to", "or") else None
+    is_amount = word_at(words, end) in SCALES or has_unit(words, other.end if other else end)
+    return (decimal[0], end) if is_amount else None
 
 
 def _is_part(words: Sequence[str], start: int) -> bool:
