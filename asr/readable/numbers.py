@@ -31,6 +31,7 @@ from asr.readable.times import (
     read_year_or_decade,
 )
 
+_LONGEST_CODE = 16  # digits that are looked at on each side of oh
 _DETERMINERS = (
     "a",
     "an",
@@ -76,9 +77,9 @@ def find_numbers(words: Sequence[str], breaks: Sequence[bool] | None = None) -> 
         breaks: whether a mark follows each word; a number never goes past one.
     """
     numbers: list[Written] = []
-    start = 0
+    start, lower = 0, [word.lower() for word in words]
     for index in range(len(words)):
-        if index + 1 == len(words) or (breaks is not None and breaks[index] and not _continues(words, index)):
+        if index + 1 == len(words) or (breaks is not None and breaks[index] and not _continues(lower, index)):
             numbers += _in_run(words[start : index + 1], start)
             start = index + 1
     return numbers
@@ -94,9 +95,10 @@ def write_numbers(text: str) -> str:
 
 def _continues(words: Sequence[str], index: int) -> bool:
     """Whether a number goes on after a mark: two thousand, five hundred; at seven. Oh, five."""
-    first, second = words[index].lower(), words[index + 1].lower()
+    first, second = words[index], words[index + 1]
     if "oh" in (first, second):
-        return _is_zero([word.lower() for word in words], index + (second == "oh"))
+        before = min(index, _LONGEST_CODE)
+        return _is_zero(words[index - before : index + _LONGEST_CODE], before + (second == "oh"))
     return first in SCALES and second in NUMBER_WORDS
 
 
