@@ -396,7 +396,7 @@ def _published() -> Iterator[str]:
     """Models of others, and how to get them."""
     from asr.acoustic.foreign.published import PUBLISHED_MODELS
 
-    yield "models of others: give --model the folder, or the name if it begins with torchaudio:"
+    yield "models of others: give --model the folder, or a name with torchaudio:"
     for model in PUBLISHED_MODELS:
         yield f"{model.name}"
         for line in (f"{model.language}; {model.size}; {model.licence}", f"WER: {model.error}", model.how):

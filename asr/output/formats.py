@@ -23,6 +23,8 @@ from asr.text.metrics import align_tokens
 from asr.text.segments import TextSegment, find_segments, find_turns
 from asr.text.transcript import Hypothesis, Timeline, Transcript, Word, split_words
 
+_ARROW = re.compile("--+>")
+_CHANNEL = re.compile(r"CHANNEL_(\d+)")
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")  # neither blanks nor control characters
 
 
@@ -71,7 +73,11 @@ def to_srt(transcript: Transcript, options: SubtitleOptions | None = None) -> st
     A word that is spoken is marked by <u>, if the options say so. SubRip cannot escape the arrow of its times, so -->
     becomes ->, as in Whisper.
     """
-    return _srt(_shown(transcript_cues(transcript, options), options, lambda text: text.replace("-->", "->")))
+    return _srt(_shown(transcript_cues(transcript, options), options, _without_arrows))
+
+
+def _without_arrows(text: str) -> str:
+    return _ARROW.sub("->", text)
 
 
 def to_vtt(transcript: Transcript, options: SubtitleOptions | None = None) -> str:
@@ -98,12 +104,17 @@ def to_ass(transcript: Transcript, options: SubtitleOptions | None = None) -> st
 def to_ctm(transcript: Transcript) -> str:
     """One line a word: `<utterance> <channel> <start> <duration> <word> <confidence>`, times in seconds.
 
-    The utterance is the name of the transcript with _ for white space, or `audio` without a name; the channel is 1. The
+    The utterance is the name of the transcript with _ for white space, or `audio` without a name. The channel is 1; for
+    the speakers CHANNEL_0, CHANNEL_1 of a call it is 1, 2, one channel after the other, each in order of time. The
     words are as the model emits them, because the format is for scoring.
 
     Source: NIST SCTK, "CTM Format"; Kaldi writes the same.
     """
-    return _ctm(transcript.name, transcript.raw_words)
+    channels: dict[int, list[Word]] = {}
+    for word in transcript.raw_words:
+        channel = _CHANNEL.fullmatch(word.speaker)
+        channels.setdefault(int(channel[1]) + 1 if channel else 1, []).append(word)
+    return "".join(_ctm(transcript.name, words, channel) for channel, words in sorted(channels.items()))
 
 
 def to_tsv(transcript: Transcript) -> str:
@@ -228,7 +239,7 @@ def alignment_to_srt(aligned: AlignedText, level: Level) -> str:
 
     A word without a time is in the cue of the word before it.
     """
-    return _srt(_shown(_aligned_cues(aligned, level), None, lambda text: text.replace("-->", "->")))
+    return _srt(_shown(_aligned_cues(aligned, level), None, _without_arrows))
 
 
 def alignment_to_vtt(aligned: AlignedText, level: Level) -> str:
@@ -421,7 +432,8 @@ def _ass_line(cue: Cue, *, highlight: bool) -> str:
     shown = [piece.gap + mark + piece.text.translate(_ASS_QUOTED) for piece, mark in zip(pieces, marks, strict=True)]
     ends = accumulate(map(len, cue.lines))
     text = r"\N".join("".join(shown[end - len(line) : end]).strip() for line, end in zip(cue.lines, ends, strict=True))
-    stamps = ",".join(_timestamp((time + 5) // 10 * 10, ".")[1:-1] for time in (cue.start, cue.end))
+    start, end = (cue.start + 5) // 10, (cue.end + 5) // 10
+    stamps = ",".join(_timestamp(10 * time, ".")[1:-1] for time in (start, max(end, start + 1)))
     return f"Dialogue: 0,{stamps},Default,,0,0,0,,{text}\n"
 
 
@@ -451,13 +463,13 @@ def _vtt(cues: Iterable[tuple[int, int, str]]) -> str:
     return "WEBVTT\n\n" + "".join(lines)
 
 
-def _ctm(name: str, words: Iterable[Word | Segment]) -> str:
+def _ctm(name: str, words: Iterable[Word | Segment], channel: int = 1) -> str:
     utterance = "_".join(_PRINTED.findall(name)) or "audio"
     lines = []
     for word in words:
         start, end = milliseconds(word.start), milliseconds(word.end)
         duration = (end - start) / 1000
-        lines.append(f"{utterance} 1 {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
+        lines.append(f"{utterance} {channel} {start / 1000:.3f} {duration:.3f} {word.text} {word.confidence:.3f}\n")
     return "".join(lines)
 
 

@@ -89,7 +89,7 @@ def _words(text: str) -> frozenset[str]:
 _SENTENCE_COST, _CLAUSE_COST, _PAUSE_COST, _WORD_COST = 0.0, 2.0, 0.5, 6.0
 _PAUSE = 500  # milliseconds that are a reason as good as a mark; shorter ones are better reasons than none
 _BEFORE_GAIN, _AFTER_COST = 2.0, 4.0  # before a word of _OPENING, after a word of _BOUND
-_PART_COST = 20.0  # within a word, or after the name of a speaker
+_PART_COST, _NAME_COST = 20.0, 1000.0  # within a word; after the name of a speaker, which has no time of its own
 _CUE_COST = 3.0  # of each cue: fewer are calmer
 _ALONE_COST = 6.0  # of a word alone in a cue or a line
 _INNER_SENTENCE_COST = 2.0  # of a sentence that ends within a cue
@@ -121,12 +121,12 @@ def break_costs(pieces: Sequence[Piece]) -> list[float]:
     for piece, following in pairwise(pieces):
         pause = min(max(following.start - piece.end, 0), _PAUSE)
         cost = _WORD_COST + (_PAUSE_COST - _WORD_COST) * pause / _PAUSE
-        if is_sentence_end(piece.text, following.text):
+        if following.is_part:
+            cost = _NAME_COST if following.gap else _PART_COST
+        elif is_sentence_end(piece.text, following.text):
             cost = _SENTENCE_COST
         elif _CLAUSE_END.search(piece.text):
             cost = min(cost, _CLAUSE_COST)
-        elif following.is_part:
-            cost = _PART_COST
         else:
             if _plain(following.text) in _OPENING:
                 cost = max(cost - _BEFORE_GAIN, _PAUSE_COST)
@@ -253,11 +253,22 @@ class Layout:
 
 
 def word_cues(pieces: Sequence[Piece], options: SubtitleOptions, *, limit: int) -> list[Cue]:
-    """A cue for each piece; it stays for the shortest time, unless the next piece or the limit is earlier."""
-    cues = []
-    for piece, latest in zip(pieces, [*(piece.start for piece in pieces[1:]), limit], strict=False):
+    """A cue for each piece; it stays for the shortest time, unless the next piece or the limit is earlier.
+
+    The name of a speaker is in the cue of the first word.
+    """
+    cues, name = [], None
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=False):
+        if following and following.is_part and following.gap:
+            name = piece
+            continue
+        latest = following.start if following else limit
         end = max(piece.end, min(piece.start + round(1000 * options.shortest_cue), latest))
-        cues.append(Cue(piece.start, min(end, piece.start + round(1000 * options.longest_cue)), ((piece,),)))
+        end = min(end, piece.start + round(1000 * options.longest_cue))
+        is_wide = name and name.width + 1 + piece.width > options.line_width
+        lines = ((name,), (piece,)) if name and is_wide else ((name, piece),) if name else ((piece,),)
+        cues.append(Cue(piece.start, end, lines))
+        name = None
     return cues
 
 

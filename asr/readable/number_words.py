@@ -14,6 +14,7 @@ _TEENS = (
     *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+CENTURIES = _TEENS[3:]
 DIGITS = {word: number for number, word in enumerate(_UNITS)}
 _BELOW_TWENTY = {**DIGITS, **{word: number for number, word in enumerate(_TEENS, start=10)}}
 _WHOLE_TENS = {word: 10 * number for number, word in enumerate(_TENS, start=2)}
@@ -113,9 +114,11 @@ def read_year(words: Sequence[str], start: int) -> Value | None:
 
 
 def read_decade(words: Sequence[str], start: int) -> Value | None:
-    """eighties, nineteen twenties, twenty tens."""
+    """eighties, nineteen twenties, twenty tens, two thousands."""
     if decade := _DECADES.get(word_at(words, start)):
         return Value(decade, start + 1)
+    if list(words[start : start + 2]) == ["two", "thousands"]:
+        return Value(2000, start + 2)
     century = read_below_hundred(words, start)
     if century is None or not 10 <= century.number <= 20:
         return None
@@ -135,7 +138,7 @@ def read_digits(words: Sequence[str], start: int) -> tuple[str, int]:
 
 def read_decimal(words: Sequence[str], start: int) -> tuple[str, int] | None:
     """three point one four -> 3.14; two point zero point one -> 2.0.1."""
-    whole = read_cardinal(words, start)
+    whole = Value(0, start + 1) if word_at(words, start) in ("oh", "nought", "naught") else read_cardinal(words, start)
     if whole is None:
         return None
     text, end = str(whole.number), whole.end

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from asr.readable.number_words import (
+    CENTURIES,
     DIGITS,
     NUMBER_WORDS,
     SCALES,
@@ -30,6 +31,24 @@ from asr.readable.times import (
     read_year_or_decade,
 )
 
+_LONGEST_CODE = 16  # digits that are looked at on each side of oh
+_DETERMINERS = (
+    "a",
+    "an",
+    "the",
+    "this",
+    "that",
+    "each",
+    "every",
+    "no",
+    "my",
+    "your",
+    "his",
+    "her",
+    "its",
+    "our",
+    "their",
+)
 _ROUND_ORDINALS = ("hundredth", "thousandth", "millionth")
 
 
@@ -58,9 +77,9 @@ def find_numbers(words: Sequence[str], breaks: Sequence[bool] | None = None) -> 
         breaks: whether a mark follows each word; a number never goes past one.
     """
     numbers: list[Written] = []
-    start = 0
+    start, lower = 0, [word.lower() for word in words]
     for index in range(len(words)):
-        if index + 1 == len(words) or (breaks is not None and breaks[index] and not _continues(words, index)):
+        if index + 1 == len(words) or (breaks is not None and breaks[index] and not _continues(lower, index)):
             numbers += _in_run(words[start : index + 1], start)
             start = index + 1
     return numbers
@@ -75,8 +94,26 @@ def write_numbers(text: str) -> str:
 
 
 def _continues(words: Sequence[str], index: int) -> bool:
-    """Whether a number goes on after a mark: two thousand, five hundred."""
-    return words[index].lower() in SCALES and words[index + 1].lower() in NUMBER_WORDS
+    """Whether a number goes on after a mark: two thousand, five hundred; at seven. Oh, five."""
+    first, second = words[index], words[index + 1]
+    if "oh" in (first, second):
+        before = min(index, _LONGEST_CODE)
+        return _is_zero(words[index - before : index + _LONGEST_CODE], before + (second == "oh"))
+    return first in SCALES and second in NUMBER_WORDS
+
+
+def _is_zero(words: Sequence[str], place: int) -> bool:
+    """Whether the word oh in a place is a zero even if marks are beside it: in long codes, years and sure times."""
+    start = place
+    while word_at(words, start - 1) in DIGITS or word_at(words, start - 1) == "oh":
+        start -= 1
+    digits, end = read_digits(words, start)
+    hour, after = word_at(words, place - 1), word_at(words, place + 1)
+    if after not in DIGITS or read_below_hundred([hour], 0) is None:
+        return len(digits) > 4 and start < place
+    is_time = word_at(words, end) in ("a", "p", "am", "pm") or (word_at(words, place - 2) == "at" and after != "one")
+    is_code = word_at(words, start - 1) in BEFORE_CODES
+    return is_time or is_code or len(digits) > 4 or hour in CENTURIES
 
 
 def _in_run(words: Sequence[str], offset: int) -> Iterator[Written]:
@@ -117,7 +154,7 @@ def _digit_run(words: Sequence[str], start: int) -> list[Token] | None:
         if len(digits) == 7:
             return [Token(_grouped(f"{DIGITS[words[start]]}00{digits}"), end)]
     digits, end = read_digits(words, start)
-    while end > start and words[end - 1] == "oh":
+    while end > start and words[end - 1] == "oh" and (end < len(words) or len(digits) < 5):
         digits, end = digits[:-1], end - 1
     if not digits or (word_at(words, start) == "oh" and len(digits) < 7):
         return None
@@ -128,12 +165,18 @@ def _digit_run(words: Sequence[str], start: int) -> list[Token] | None:
         return [Token(_grouped(digits), end)]
     if len(digits) > 1:
         return [Token("", end)]  # one two three: counting
-    if not is_code or digits in ("", "0"):
+    if not is_code or digits in ("", "0") or _is_no_code(words, start - 1):
         return None
     rest = read_below_hundred(words, end)
     if rest and rest.number > 9 and word_at(words, rest.end) not in ("hundred", *SCALES):
         return [Token(f"{digits}{rest.number}", rest.end)]
     return [Token(digits, end)] if word_at(words, end) not in NUMBER_WORDS else None
+
+
+def _is_no_code(words: Sequence[str], place: int) -> bool:
+    """Whether a word does not name the digit after it: call one of them; in the room one man; the number two does."""
+    name, before = words[place], word_at(words, place - 1)
+    return name in ("call", "dial") or (name != "number" and before in _DETERMINERS)
 
 
 def _grouped(digits: str) -> str:
@@ -152,6 +195,12 @@ def _ordinal_number(words: Sequence[str], start: int) -> list[Token] | None:
     ordinal = read_ordinal(words, start)
     if ordinal is None:
         return None
+    if (
+        words[ordinal.end - 1] == "second"
+        and ordinal.end - start == 2
+        and word_at(words, start - 1) in ("a", "another")
+    ):
+        return [Token(str(ordinal.number - 2), ordinal.end - 1), Token("", ordinal.end)]  # a thirty second break
     stays = ordinal.number < 10 or words[start] in _ROUND_ORDINALS or _is_fraction(words, start, ordinal.end)
     return [Token("" if stays else ordinal_figures(ordinal.number), ordinal.end)]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from asr.errors import ConfigError
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 from asr.text.subwords import Subwords
@@ -35,8 +36,10 @@ def writer_of(
     Args:
         alphabet, text: of the model.
         hotwords: the user's spelling of words, by the words in lower case.
+    Raises:
+        ConfigError: there is no such style.
     """
-    if style == "raw" or not is_english(alphabet, text):
+    if _is_raw(style, alphabet, text):
         return lambda parts: parts
     from asr.readable.punctuator import english_punctuator
     from asr.readable.writing import write_words
@@ -48,12 +51,18 @@ def live_writer_of(
     style: Style, alphabet: Alphabet | Subwords, text: TextOptions, hotwords: Mapping[tuple[str, ...], str]
 ) -> LiveWriter | None:
     """As `writer_of`, for the segments of a live stream, each as soon as it ends; None where the words stay."""
-    if style == "raw" or not is_english(alphabet, text):
+    if _is_raw(style, alphabet, text):
         return None
     from asr.readable.punctuator import english_punctuator
     from asr.readable.writing import write_live_words
 
     return partial(write_live_words, context=[], punctuator=english_punctuator(), hotwords=hotwords)
+
+
+def _is_raw(style: Style, alphabet: Alphabet | Subwords, text: TextOptions) -> bool:
+    if style not in (styles := get_args(Style)):
+        raise ConfigError(f"style must be one of {', '.join(styles)}, not {style!r}", "style")
+    return style == "raw" or not is_english(alphabet, text)
 
 
 def is_english(alphabet: Alphabet | Subwords, text: TextOptions) -> bool:

@@ -30,6 +30,7 @@ BEFORE_CODES = (
     *("room", "number", "flight", "route", "highway", "bus", "extension", "code", "gate", "dial", "call"),
     *("suite", "apartment", "channel", "pin", "platform", "line"),
 )
+_LATE_HOURS = (13, 14, 15, 21, 22, 23)  # 16 to 20 begin years too
 _BEFORE_DATES = ("on", "by", "until", "till", "since", "of", "from", "to", "before", "after")
 _BEFORE_DECADES = ("the", "early", "late", "mid", "his", "her", "their", "my", "our", "and")
 _DAYTIMES = ("morning", "afternoon", "evening", "night")
@@ -38,10 +39,12 @@ _DAYTIMES = ("morning", "afternoon", "evening", "night")
 def read_clock_phrase(words: Sequence[str], start: int) -> list[Token] | None:
     """half past seven -> 7:30, a quarter to eight -> 7:45, ten past six -> 6:10; at ten to six -> at 5:50."""
     place = start + (word_at(words, start) == "a")
-    word, relation = word_at(words, place), word_at(words, place + 1)
-    minutes = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20}.get(word)
-    hour = read_below_hundred(words, place + 2)
-    if minutes is None or relation not in ("past", "to") or hour is None or hour.number > 12:
+    word = word_at(words, place)
+    part = {"half": Value(30, place + 1), "quarter": Value(15, place + 1)}.get(word) or read_below_hundred(words, place)
+    if part is None or part.number not in (5, 10, 15, 20, 25, 30):
+        return None
+    minutes, relation, hour = part.number, word_at(words, part.end), read_below_hundred(words, part.end + 1)
+    if relation not in ("past", "to") or hour is None or hour.number > 12:
         return None
     is_word = word in ("half", "quarter")
     if (place > start and not is_word) or word_at(words, hour.end) in (*AFTER_AMOUNTS, "miles", "years"):
@@ -49,7 +52,8 @@ def read_clock_phrase(words: Sequence[str], start: int) -> list[Token] | None:
     if relation == "to" and (word == "half" or (not is_word and word_at(words, start - 1) != "at")):
         return None
     total = (hour.number * 60 + (minutes if relation == "past" else -minutes)) % 720
-    return [Token(f"{total // 60 or 12}:{total % 60:02d}", hour.end), *_half_of_day(words, hour.end)]
+    end = hour.end + (word_at(words, hour.end) == "o'clock")
+    return [Token(f"{total // 60 or 12}:{total % 60:02d}", end), *_half_of_day(words, end)]
 
 
 def read_date(words: Sequence[str], start: int) -> list[Token] | None:
@@ -97,7 +101,8 @@ def _year_of_date(words: Sequence[str], start: int) -> Value | None:
 def read_time(words: Sequence[str], start: int) -> list[Token] | None:
     """seven thirty p m -> 7:30 p.m.; at seven oh five -> at 7:05; ten o'clock -> 10 o'clock."""
     hour, before = read_below_hundred(words, start), word_at(words, start - 1)
-    if hour is None or hour.number > 12 or before in BEFORE_CODES:
+    is_late = before == "at" and hour is not None and hour.number in _LATE_HOURS
+    if hour is None or (hour.number > 12 and not is_late) or before in BEFORE_CODES:
         return None
     if word_at(words, hour.end) == "o'clock":
         return [Token(str(hour.number) if hour.number > 9 else "", hour.end)]
@@ -141,7 +146,8 @@ def read_year_or_decade(words: Sequence[str], start: int) -> list[Token] | None:
     if year is None or has_unit(words, year.end):
         return None
     first, second = divmod(year.number, 100)
-    is_pair = second != first + 1 and (
+    is_between = before in NUMBER_WORDS or word_at(words, year.end) in NUMBER_WORDS
+    is_pair = (second != first + 1 or (first in (19, 20) and not is_between)) and (
         16 <= first <= 20 or (first < 13 and word_at(words, year.end) not in NUMBER_WORDS)
     )
     is_list = before in NUMBER_WORDS - SCALES.keys() and not 17 <= first <= 19

@@ -151,7 +151,9 @@ def _plain(marked: Sequence[MarkedWord], place: int) -> str:
     """A word by itself, or a title before a name: Mr."""
     text = marked[place].text
     title = _TITLES.get(text.lower())
-    is_name = place + 1 < len(marked) and marked[place].mark == 0 and marked[place + 1].text[:1].isupper()
+    following = [word.text for word in marked[place + 1 : place + 3]]
+    is_pair = following[:1] == ["and"] and following[-1].lower() in _TITLES  # Mr. and Mrs.
+    is_name = marked[place].mark == 0 and bool(following) and (following[0][:1].isupper() or is_pair)
     return title if title and is_name and text[0].isupper() else text
 
 

@@ -219,6 +219,13 @@ def _money(match: re.Match[str]) -> str:
     return prefix + " and ".join(parts)
 
 
+def _money_range(match: re.Match[str]) -> str:
+    """$5-6 million -> five to six million dollars."""
+    scale = (match["scale"] or "").strip().lower()
+    words = [_number(match["first"]), "to", _number(match["second"]), _SCALES.get(scale, scale)]
+    return " ".join(filter(None, [*words, _CURRENCIES[match["currency"]][1]]))
+
+
 def _time(match: re.Match[str]) -> str:
     parts = match.groupdict()
     hour, minute, second = int(match["hour"]), parts.get("minute"), parts.get("second")
@@ -337,16 +344,32 @@ def _grouped(match: re.Match[str]) -> str:
 _SIGNS = {"+": "plus", "=": "equals", "*": "times", "÷": "divided by"}
 _BEFORE = {"#": "number", "№": "number", "§": "section", "no.": "number", "nos.": "numbers"}
 _HALF = r"(?P<half>[aApP](?:\.[mM]\.|[mM]\b))"
+_CLOCK, _HALF_AFTER = r"\d?\d(?::\d\d)?", r"[ ]?[aApP](?:\.[mM]\.|[mM]\b)"
 _SUFFIX = "(?:st|nd|rd|th|ST|ND|RD|TH)"
 _DAY = rf"(?P<day>[12]\d|3[01]|0?[1-9]){_SUFFIX}?"
-_AMOUNT = rf"(?P<amount>{_NUMBER})(?P<scale>[ ](?:{_SCALE_WORDS})\b|[ ]?(?:[kKmMbB]|mn|bn|tn)\b)?"
+_SCALE = rf"[ ](?:{_SCALE_WORDS})\b|[ ]?(?:[kKmMbB]|mn|bn|tn)\b"
+_AMOUNT = rf"(?P<amount>{_NUMBER})(?P<scale>{_SCALE})?"
 _BETWEEN = rf"(?P<first>{_NUMBER})[ ]?{_DASH}[ ]?(?P<second>{_NUMBER})"
+_MEASURE = rf"{_NUMBER}\s?(?:{_UNIT})(?![\w/²³])"
+_SUM = rf"{_CURRENCY}[ ]?{_NUMBER}(?:{_SCALE})?"
+_ENDS = [  # of ranges with a sign or a unit on both sides, and of times and days
+    (rf"{_CLOCK}(?:{_HALF_AFTER})?", rf"{_CLOCK}{_HALF_AFTER}"),
+    (_MEASURE, _MEASURE),
+    (_SUM, _SUM),
+    (r"\d{3}0s", r"\d{3}0s\b"),
+    (rf"\d\d?{_SUFFIX}?", rf"{_DAY}[ ](?:of[ ])?{_MONTH}(?!\w)"),
+]
 
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     # spaces between thousands
     (
         re.compile(rf"{_START}(?<![\d)+-] )[1-9]\d{{0,2}}(?:(?:[ ]000)+|(?:[\u00a0\u2009\u202f]\d{{3}})+)(?![\w])"),
         _grouped,
+    ),
+    # ranges of amounts, times, decades and days
+    *(
+        (re.compile(rf"{_START}(?P<first>{first})[ ]?{_DASH}[ ]?(?={second})"), lambda match: f"{match['first']} to ")
+        for first, second in _ENDS
     ),
     # dates
     (re.compile(rf"{_START}(?P<year>\d{{4}})-(?P<month>\d\d)-(?P<day>\d\d)(?![\w-])"), _iso_date),
@@ -389,8 +412,8 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     (re.compile(rf"{_START}(?P<first>\d+):(?P<second>\d+)(?![\w:])"), _range),
     # money
     (
-        re.compile(rf"(?P<currency>{_CURRENCY})[ ]?{_BETWEEN}(?![\w]|[.,]\d)"),
-        lambda match: f"{_number(match['first'])} to {_number(match['second'])} {_CURRENCIES[match['currency']][1]}",
+        re.compile(rf"(?P<currency>{_CURRENCY})[ ]?{_BETWEEN}(?P<scale>{_SCALE})?(?![\w]|[.,]\d)"),
+        _money_range,
     ),
     (re.compile(rf"(?P<sign>(?<!\w)[-−])?(?:\bUS|\bA|\bC)?(?P<currency>{_CURRENCY})[ ]?{_AMOUNT}"), _money),
     (re.compile(rf"(?P<sign>(?<!\w)[-−])?{_START}{_AMOUNT}\s?(?P<currency>{_CURRENCY})"), _money),

@@ -184,6 +184,15 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback():
     assert printed == b"prog: interrupted\n"
 
 
+def test_ctrl_c_while_the_modules_of_a_command_load_has_no_traceback():
+    code = "import sys\nsys.argv[0] = {!r}\nimport asr.cli\nraise KeyboardInterrupt"
+    for program, is_ours in (("/bin/asr-transcribe", True), ("notebook.py", False)):
+        done = subprocess.run([sys.executable, "-c", code.format(program)], capture_output=True, text=True)
+        assert done.returncode == -signal.SIGINT
+        assert (done.stderr == "asr-transcribe: interrupted\n") == is_ours
+        assert ("Traceback" in done.stderr) != is_ours
+
+
 @pytest.mark.parametrize(
     ("signal_number", "status", "line"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )

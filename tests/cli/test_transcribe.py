@@ -573,7 +573,7 @@ def test_list_models(model, monkeypatch, tmp_path, capsys):
     )
     assert main(["--list-models"]) == 0
     ours, _, others = capsys.readouterr().out.partition("\n\n")
-    assert others.startswith("models of others: give --model the folder, or the name if it begins with torchaudio:\n")
+    assert others.startswith("models of others: give --model the folder, or a name with torchaudio:\n")
     assert ours.splitlines() == [
         "english (default)",
         "  Tones.",

@@ -200,6 +200,17 @@ def test_ctm_fields_and_durations_add_up():
     assert WRITERS["ctm"](speak("ONE")).startswith("audio 1 0.000 0.280 ONE")
 
 
+def test_ctm_has_the_channels_of_a_call_one_after_the_other():
+    entries = [("HOW", 0, 25), ("YES", 25, 50), ("ARE", 50, 75), ("YOU", 75, 100)]
+    transcript = make_transcript(entries, duration_seconds=8.0, name="call")
+    how, yes, are, you = with_speakers(transcript, "CHANNEL_0", "CHANNEL_1", "CHANNEL_0", "CHANNEL_0").words
+    transcript = replace(transcript, text="HOW ARE YES YOU", words=(how, are, yes, you))
+    lines = [line.split()[1:5] for line in WRITERS["ctm"](transcript).splitlines()]
+    assert [(channel, start, word) for channel, start, _, word in lines] == [
+        ("1", "0.000", "HOW"), ("1", "2.000", "ARE"), ("1", "3.000", "YOU"), ("2", "1.000", "YES")
+    ]  # fmt: skip
+
+
 def test_ctm_has_no_control_characters_of_a_name():
     evil = "evil\x1b[31m\n\x07name\x9b1m\x7f"
     assert WRITERS["ctm"](speak("ONE", name=evil)).startswith("evil_[31m_name_1m 1 0.000 0.280 ONE")
@@ -238,6 +249,27 @@ def test_speakers_are_in_each_format():
     document = json.loads(WRITERS["json"](transcript))
     assert [word["speaker"] for word in document["words"]] == ["ANN", "BOB", "BOB"]
     assert [segment["speaker"] for segment in document["segments"]] == ["ANN", "BOB"]
+
+
+def test_the_name_of_a_speaker_is_never_alone_in_a_cue():
+    entries = [
+        ("YES", 25, 50),
+        ("INCOMPREHENSIBILITIES", 50, 75),
+        *(("EXTRAORDINARILY", 75 + n, 76 + n) for n in range(4)),
+    ]
+    transcript = with_speakers(make_transcript(entries, duration_seconds=8.0), "ANN", *["SPEAKER_01"] * 5)
+    words = parse_srt(WRITERS["srt"](transcript, SubtitleOptions(level="word")))
+    assert [lines for _, _, lines in words[:3]] == [
+        ["[ANN]: YES"],
+        ["[SPEAKER_01]: INCOMPREHENSIBILITIES"],
+        ["EXTRAORDINARILY"],
+    ]
+    assert all(start < end for start, end, _ in words)
+    narrow = SubtitleOptions(level="word", line_width=21)
+    assert parse_srt(WRITERS["srt"](transcript, narrow))[1][2] == ["[SPEAKER_01]:", "INCOMPREHENSIBILITIES"]
+    for options in (None, narrow):
+        cues = parse_srt(WRITERS["srt"](transcript, options))
+        assert not [lines for _, _, lines in cues if lines == ["[SPEAKER_01]:"]]
 
 
 def test_highlighted_words_are_marked_one_after_the_other():
@@ -319,11 +351,11 @@ def test_a_word_too_wide_for_a_line_is_cut():
     assert cues[0][0] == 0 and cues[-1][1] >= 4000
 
 
-@pytest.mark.parametrize("word", ["<i>", "-->", "&amp;", "a&b", "x-->y", "<", "\\h", "{b}"])
+@pytest.mark.parametrize("word", ["<i>", "-->", "--->", "&amp;", "a&b", "x-->y", "<", "\\h", "{b}"])
 def test_marks_of_the_format_are_only_text(word):
     transcript = speak(f"A {word} B")
     assert parse_vtt(WRITERS["vtt"](transcript))[0][2] == [f"A {word} B"]
-    assert parse_srt(WRITERS["srt"](transcript))[0][2] == [f"A {word} B".replace("-->", "->")]
+    assert parse_srt(WRITERS["srt"](transcript))[0][2] == [re.sub("--+>", "->", f"A {word} B")]
     assert WRITERS["txt"](transcript) == f"A {word} B\n"
 
 

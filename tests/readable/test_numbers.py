@@ -79,6 +79,25 @@ def test_a_mark_ends_a_number() -> None:
     assert [number.text for number in find_numbers(words, [False, True, False, False])] == ["2,500"]
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("call five five five. oh, one nine nine.", ["555-0199"]),
+        ("at seven. oh, five a m", ["7:05", "a.m."]),
+        ("room two, oh, five", ["205"]),
+        ("nineteen, oh, five", ["1905"]),
+        ("i have seven. oh, one more.", []),
+        ("he said two. oh, three of them", []),
+        ("at seven. oh, one thing", []),
+        ("five. oh, no", []),
+    ],
+)
+def test_a_zero_is_no_exclamation(text, numbers):
+    words = text.split()
+    marks = [word[-1] in ".," for word in words]
+    assert [number.text for number in find_numbers([word.strip(".,") for word in words], marks)] == numbers
+
+
 @given(st.lists(st.sampled_from(WORDS), max_size=25))
 def test_any_words_give_tokens_in_order(words: list[str]) -> None:
     place = 0

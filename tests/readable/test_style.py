@@ -6,7 +6,8 @@ from string import ascii_lowercase, ascii_uppercase
 
 import pytest
 
-from asr.readable.style import is_english, writer_of
+from asr.errors import ConfigError
+from asr.readable.style import is_english, live_writer_of, writer_of
 from asr.text.alphabet import Alphabet
 from asr.text.normalization import TextOptions
 
@@ -36,3 +37,9 @@ def test_raw_words_stay() -> None:
     assert list(writer_of("raw", ENGLISH, TextOptions(), {})(parts)) == parts
     assert list(writer_of("readable", Alphabet(("的",)), TextOptions(language="zh"), {})(parts)) == parts
     assert len(list(writer_of("readable", ENGLISH, TextOptions(), {})([("", [], 1.0)]))) == 2
+
+
+@pytest.mark.parametrize("writer", [writer_of, live_writer_of])
+def test_an_unknown_style_is_an_error(writer) -> None:
+    with pytest.raises(ConfigError, match="style must be one of raw, readable, not 'pretty'"):
+        writer("pretty", Alphabet(("的",)), TextOptions(language="zh"), {})

@@ -179,6 +179,15 @@ def test_live_segments_are_written_at_once_with_the_words_before_them_in_view() 
     assert write_live_words([], 300.0, context, Planted(), {}, is_last=True) == []
 
 
+def test_titles_before_names() -> None:
+    for text, written in (
+        ("Mister and Missus Brown met the doctor.", "Mr. and Mrs. Brown met the doctor."),
+        ("Mister and nobody else.", "Mister and nobody else."),
+        ("Doctor, and Missus Brown.", "Doctor, and Mrs. Brown."),
+    ):
+        assert write_text(text.replace(".", "").replace(",", "").upper(), Planted(text)) == written
+
+
 def test_a_capital_follows_a_question() -> None:
     assert write_text("WHAT HE ASKED", Planted("What? he asked.")) == "What? He asked."
     words = words_of("What? he asked.")
