@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -492,6 +493,26 @@ def test_a_server_that_stops_completes_what_was_said(speech, turns):
         for transcript, item_id in zip(transcripts, dict.fromkeys(event.item_id for event in deltas), strict=True):
             assert "".join(event.delta for event in deltas if event.item_id == item_id) == transcript
         assert (events[-1].error.code, events[-1].error.message) == ("server_stopping", "the server stops")
+        assert server.process.wait(30) == 0
+
+
+def test_a_server_that_stops_does_not_hear_all_that_a_fast_client_sends(speech):
+    def send(connection: Any) -> None:
+        with pytest.raises(ConnectionClosed):
+            for _ in range(1_000):
+                say(connection, speech.tobytes())
+
+    with serving() as server:
+        with session(server, {"turn_detection": None}) as connection:
+            sender = threading.Thread(target=send, args=(connection,))
+            sender.start()
+            first = events_until(connection, DELTA)
+            server.process.terminate()
+            events = [*first, *events_to_the_end(connection, 1012)]
+            sender.join()
+        (transcript,) = [event.transcript for event in events if event.type == COMPLETED]
+        assert transcript == "".join(event.delta for event in events if event.type == DELTA)
+        assert events[-1].error.code == "server_stopping"
         assert server.process.wait(30) == 0
 
 
