@@ -53,7 +53,8 @@ class LiveSound:
     def _checked_rate(self, rate: int | None) -> int:
         if rate is None:
             return self._rate or self.sample_rate
-        if not isinstance(rate, numbers.Integral) or not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
+        is_whole = isinstance(rate, numbers.Real) and float(rate).is_integer()  # sounddevice gives floats
+        if not is_whole or not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
             raise InputError(f"sample_rate must be an integer, {rate_range()}; got {rate!r}")
         if self._rate not in (None, rate):
             raise InputError(
@@ -64,14 +65,18 @@ class LiveSound:
 
 def _checked(samples: Any) -> Waveform:
     """(N,) float32 of its own."""
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"samples must be an array; got {type(samples).__name__} ({error})") from error
     if array.ndim != 1:
         raise InputError(f"samples must be (N,), one channel; got shape {array.shape}")
-    if array.dtype == np.int16:
+    if array.dtype.name == "int16":  # of either byte order
         return array.astype(np.float32) / np.float32(2**15)
     if array.dtype.kind != "f" and array.size:  # [] is float64, but so may be an empty list of anything
         raise InputError(f"samples must be floating with full scale 1, or int16; got {array.dtype}")
-    waveform = array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        waveform = array.astype(np.float32)
     usable = np.abs(waveform) <= LARGEST_SAMPLE  # false for NaN
     if not usable.all():
         first = int(np.argmin(usable))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -21,6 +23,7 @@ from asr.audio.waveform import mono_blocks
 from asr.errors import DataError
 
 _BYTES = 1 << 16  # that a block has at most: what a pipe holds
+_HEAD_SECONDS = 0.05  # from the first byte of a WAV to its samples
 _FORMAT_BYTES = 40  # of a `fmt ` chunk that matter
 _EXTENSIBLE = 0xFFFE  # the tag is then the beginning of a longer one
 _KINDS = {
@@ -46,6 +49,9 @@ def is_pipe(file: IO[bytes]) -> bool:
 
 def is_live_wav(pipe: io.BufferedReader) -> bool:
     """Whether a pipe begins with a WAV that `wav_blocks` can read; waits for its first bytes, and leaves them there."""
+    if os.name == "posix":  # arecord writes the head in four parts, of which a read may get the first alone
+        select.select([pipe], [], [])
+        time.sleep(_HEAD_SECONDS)
     head = pipe.peek(12)
     if head[:4] not in _FORMS or head[8:12] != b"WAVE":
         return False

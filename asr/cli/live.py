@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli.arguments import given_options, show_progress
 from asr.cli.recognizer import load_recognizer
+from asr.errors import AsrError
 from asr.recognition.stream_options import StreamOptions
 from asr.text.segments import TextSegment
 
@@ -44,14 +45,18 @@ def find_live_blocks(args: argparse.Namespace) -> RatedBlocks | None:
 
 
 def transcribe_live(args: argparse.Namespace, blocks: RatedBlocks, show: Callable[[TextSegment], None]) -> bool:
-    """Show the sentences of live sound until it ends or Ctrl-C ends it; whether there were any."""
+    """Show the sentences of live sound until it ends or Ctrl-C ends it; whether there were any.
+
+    Raises:
+        AsrError: the sound is wrong, or ends in an error; the sentences before it are shown.
+    """
     recognizer = load_recognizer(args, args.model)
     options = given_options(args, StreamOptions)
     line = OpenLine(shown=show_progress(args))
     if not line.shown and not hasattr(args, "step"):
         options = replace(options, step=UNSEEN_STEP)
     stream = recognizer.stream(options, style=args.style)
-    num_shown = 0
+    num_shown, fault = 0, None
 
     def tell(update: StreamUpdate) -> None:
         nonlocal num_shown
@@ -64,11 +69,16 @@ def transcribe_live(args: argparse.Namespace, blocks: RatedBlocks, show: Callabl
 
     try:
         with Interruptible() as interruption:
-            for rate, block in interruption.until_interrupted(blocks):
-                tell(stream.accept(block, rate))
+            try:
+                for rate, block in interruption.until_interrupted(blocks):
+                    tell(stream.accept(block, rate))
+            except AsrError as error:  # of the sound; what was heard before it is shown
+                fault = error
         tell(stream.finish())
     finally:
         line.write("", "")
+    if fault:
+        raise fault
     return num_shown > 0
 
 

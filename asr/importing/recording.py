@@ -172,9 +172,15 @@ class SystemMicrophone:
         def keep(block: np.ndarray, *_: object) -> None:
             blocks.append(block[:, 0].copy())
 
+        with self._listening(keep):
+            yield blocks
+
+    @contextmanager
+    def _listening(self, keep: Callable[..., None]) -> Iterator[None]:
+        """Call a function with each block (n, 1), until the context ends."""
         try:
             with self._sounddevice.InputStream(samplerate=RATE, channels=1, dtype="float32", callback=keep):
-                yield blocks
+                yield
         except self._sounddevice.PortAudioError as error:
             raise ConfigError(f"the microphone cannot record: {error}") from None
 
@@ -185,7 +191,7 @@ class SystemMicrophone:
         def keep(block: np.ndarray, *_: object) -> None:
             recorded.put(block[:, 0].copy())
 
-        with self._sounddevice.InputStream(samplerate=RATE, channels=1, dtype="float32", callback=keep):
+        with self._listening(keep):
             while True:
                 blocks = [recorded.get()]
                 while not recorded.empty():

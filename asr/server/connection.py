@@ -111,13 +111,13 @@ async def next_message(websocket: WebSocket, options: ServeOptions, closing: asy
     stopping = asyncio.ensure_future(closing.wait())
     try:
         await asyncio.wait((receiving, stopping), timeout=options.patience, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():  # first: a client that sends fast always has a message here
+            raise Ended(GOING_AWAY, "server_stopping", "the server stops")
         if receiving.done():
             message = receiving.result()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1006))
             return dict(message)
-        if stopping.done():
-            raise Ended(GOING_AWAY, "server_stopping", "the server stops")
         pause = f"live speech must have no pause of {options.patience:g} s between its blocks"
         raise Ended(TOO_MUCH, "timeout", pause)
     finally:

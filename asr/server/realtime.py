@@ -34,7 +34,7 @@ from asr.text.segments import TextSegment
 from asr.text.transcript import join_texts
 
 PROTOCOL = "realtime"  # of a WebSocket, which clients in JavaScript offer
-_BETA_HEADER = "realtime=v1"
+_BETA_HEADER, _BETA_PROTOCOL = "realtime=v1", "openai-beta.realtime-v1"  # the second of clients in browsers
 _EVENTS = (
     "session.update",
     "transcription_session.update",
@@ -185,8 +185,10 @@ class _Conversation:
                 events += self._started(begin + segments[0].start)
             assert self._item is not None
             self._item.add(segments)
-            events += [*self._stopped(begin + segments[-1].end), *self._completed(begin + segments[-1].end)]
+            stop = max(begin + segments[-1].end, self._item.start)  # it may begin late, after noise that was an item
+            events += [*self._stopped(stop), *self._completed(stop)]
         now = self._hearing.seconds
+        certain = self._config.silence / 1000 + self._hearing.stream_options.look_ahead  # labels may come back before
         if update.text:
             if self._item is None:
                 assert self._hearing.stream is not None
@@ -194,7 +196,7 @@ class _Conversation:
             assert self._item is not None
             self._item.heard = now
             events += self._deltas(self._item, update.stable)
-        elif self._item and now - self._item.heard >= self._config.silence / 1000:  # it was no speech after all
+        elif self._item and now - self._item.heard >= certain:  # it was no speech after all
             events += [*self._stopped(now), *self._completed(now)]
         return events
 
@@ -299,7 +301,8 @@ async def hear_realtime(
     """
     await accept(websocket, PROTOCOL)
     conversation = _Conversation(hearing, options, models=models, language=language)
-    conversation.is_beta = websocket.headers.get("openai-beta") == _BETA_HEADER
+    is_offered = _BETA_PROTOCOL in websocket.scope.get("subprotocols", [])
+    conversation.is_beta = is_offered or websocket.headers.get("openai-beta") == _BETA_HEADER
     try:
         await _tell(websocket, options, conversation.created(dict(websocket.query_params)))
         try:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,8 @@ from asr.server.options import ServeOptions
 _HEAD_BYTES = 2**15
 _ACCEPTED_AT_ONCE = 128  # connections, before those beyond the limit are closed again
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_FAREWELL_SECONDS = 5.0  # for the last words of live speakers
+_BAD_HEAD = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_FAREWELL_SECONDS, _CLOSING_SECONDS = 60.0, 5.0  # for the last words of live speakers; for their clients to close
 _QUIET_SECONDS = 0.2  # for requests that are on their way
 
 
@@ -69,6 +71,12 @@ class _LiveProtocol(WebSocketsSansIOProtocol):
 
     patience = 30.0  # seconds
     _stalled: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:  # websockets refuses the head, which is whole: uvicorn would wait for more
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_HEAD)
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -119,11 +127,16 @@ class _Server(uvicorn.Server):
             server.close()
         self._application.closing.set()
         await asyncio.sleep(_QUIET_SECONDS)
-        for _ in range(int(_FAREWELL_SECONDS / 0.05)):
-            if not self._application.access.num_live or self.force_exit:
-                break
-            await asyncio.sleep(0.05)
+        seconds = min(_FAREWELL_SECONDS, self._application.options.stop_seconds or _FAREWELL_SECONDS)
+        await self._wait(lambda: not self._application.access.num_live, seconds)
+        await self._wait(lambda: not any(isinstance(each, _LiveProtocol) for each in self.server_state.connections))
         await super().shutdown(sockets)
+
+    async def _wait(self, is_done: Callable[[], bool], seconds: float = _CLOSING_SECONDS) -> None:
+        """Wait for so many seconds at most, until it is done or a second signal comes."""
+        deadline = time.monotonic() + seconds
+        while not (is_done() or self.force_exit) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
 
 
 def listen(options: ServeOptions) -> socket.socket:
@@ -148,8 +161,8 @@ def listen(options: ServeOptions) -> socket.socket:
 
 
 def _is_own_fault(record: logging.LogRecord) -> bool:
-    """Whether a message is worth the log; a broken text over a WebSocket would fill it with tracebacks."""
-    return not record.getMessage().startswith("Invalid UTF-8")
+    """Whether a message is worth the log; broken texts over WebSockets, and those that are refused, would fill it."""
+    return not record.getMessage().startswith(("Invalid UTF-8", "ASGI callable returned without completing handshake"))
 
 
 def serve(application: Application, listener: socket.socket, *, ready: Callable[[], object]) -> bool:
@@ -179,6 +192,7 @@ def serve(application: Application, listener: socket.socket, *, ready: Callable[
         h11_max_incomplete_event_size=_HEAD_BYTES,
         ws_max_size=LARGEST_MESSAGE,
         ws_per_message_deflate=False,
+        ws_ping_interval=None,  # the pong of a client that sends fast waits behind its sound
         timeout_graceful_shutdown=options.stop_seconds,  # type: ignore[arg-type]
     )
     server = _Server(config, application)

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from asr.errors import DataError
 RATE = 16_000
 
 
-def piped(content: bytes, sizes: list[int]) -> io.BufferedReader:
-    """A pipe into which a thread writes the content in parts of these sizes, again and again."""
+def piped(content: bytes, sizes: list[int], *, pause: float = 0.0) -> io.BufferedReader:
+    """A pipe into which a thread writes the content in parts of these sizes, again and again, after pauses (s)."""
     reader, writer = os.pipe()
 
     def write() -> None:
         with suppress(BrokenPipeError), open(writer, "wb", buffering=0) as file:
             at = number = 0
             while at < len(content):
+                time.sleep(pause)
                 part = content[at : at + sizes[number % len(sizes)]]
                 file.write(part)
                 at, number = at + len(part), number + 1
@@ -50,6 +52,13 @@ def samples(rng) -> np.ndarray:
 def wav(path: Path, samples: np.ndarray, subtype: str = "PCM_16", form: str = "WAV") -> bytes:
     soundfile.write(path, samples, RATE, subtype=subtype, format=form)
     return path.read_bytes()
+
+
+def test_a_head_may_come_in_parts(samples, tmp_path):
+    content = wav(tmp_path / "a.wav", samples[:100])
+    pipe = piped(content, [12, 8, 16, 8, 1000], pause=0.005)
+    assert is_live_wav(pipe)
+    np.testing.assert_array_equal(heard(pipe), read_audio(tmp_path / "a.wav"))
 
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX"])

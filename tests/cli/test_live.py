@@ -69,6 +69,21 @@ def test_raw_samples_and_a_wav_give_the_text_of_the_file(model, samples, monkeyp
     assert lines == SENTENCES
 
 
+def test_what_was_heard_before_an_error_is_printed(model, samples):
+    with start(model, "-", "--step", "10", stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(header(len(samples)) + samples + b"\1" * 100)
+    assert out.decode().splitlines() == SENTENCES
+    assert b"error: <stdin>: a chunk of a WAV file must come after its samples" in err
+    assert process.returncode == 1
+
+
+def test_a_closed_standard_input_is_empty(model):
+    command = f'"$0" -m asr.cli.transcribe --model "$1" - --raw-rate {RATE} <&-'
+    result = subprocess.run(["sh", "-c", command, sys.executable, model], capture_output=True, text=True)
+    assert result.stderr == "asr-transcribe: error: <stdin>: must hold sound; it holds no samples\n"
+    assert (result.returncode, result.stdout) == (1, "")
+
+
 def test_ctrl_c_ends_the_sound_and_prints_what_was_heard(model, samples):
     with start(model, "-", "--step", "0.5", stderr=subprocess.PIPE) as process:
         feed(process, header() + samples, until=3.5)

@@ -180,6 +180,8 @@ def test_a_microphone_that_fails_is_one_sentence(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", device)
     with pytest.raises(ConfigError, match="the microphone cannot record: Device unavailable"):
         SystemMicrophone().recording().__enter__()
+    with pytest.raises(ConfigError, match="the microphone cannot record: Device unavailable"):
+        next(SystemMicrophone().blocks())
     with pytest.raises(ConfigError, match="this system cannot play sound at 16000 Hz: Device unavailable"):
         SystemMicrophone().play(tone(1.0))
 

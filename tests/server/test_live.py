@@ -289,6 +289,43 @@ def test_a_text_that_is_no_utf_8_leaves_the_log_alone():
     assert len(server.log) == 1
 
 
+@pytest.mark.parametrize(
+    "header, status",
+    [
+        (b"X-Long: " + b"a" * 9_000, b"431"),
+        (b"\r\n".join(b"X-%d: a" % number for number in range(200)), b"431"),
+        (b"Content-Length: 2", b"400"),
+        (b"Origin: https://evil.example", b"403"),
+    ],
+    ids=["long", "many", "body", "origin"],
+)
+def test_a_refused_head_has_an_answer_and_leaves_the_log_alone(header, status):
+    with serving() as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+            connection.sendall(UPGRADE[:-2] + header + b"\r\n\r\n")
+            answer = b""
+            while block := connection.recv(2**12):
+                answer += block
+            assert answer.startswith(b"HTTP/1.1 " + status)
+        server.stop()
+    assert len(server.log) == 1
+
+
+@pytest.mark.slow
+def test_a_client_whose_pongs_wait_behind_its_sound_stays(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+        connection.sendall(UPGRADE)
+        assert connection.recv(2**12).startswith(b"HTTP/1.1 101")
+        for _ in range(9):
+            connection.sendall(b"\x82\x80\0\0\0\0")  # a block without samples
+            time.sleep(5)
+        connection.sendall(b'\x81\x8a\0\0\0\0{"eof": 1}')
+        answers = b""
+        while b'{"text": ""}' not in answers and (block := connection.recv(2**12)):
+            answers += block
+        assert answers.count(b'{"partial": ""}') == 9
+
+
 def test_pings_whose_answers_nobody_reads():
     pings = (b"\x89\xfd\0\0\0\0" + b"a" * 125) * 1_000
     assert seconds_of_a_flood(UPGRADE, pings) < 15

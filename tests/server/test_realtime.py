@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from asr.recognition.streaming import Stream, StreamOptions, StreamUpdate
 from asr.server.application import Application
 from asr.server.options import ServeOptions
 from asr.text.segments import TextSegment
-from asr.text.transcript import join_texts
+from asr.text.transcript import Timeline, Word, join_texts
 from tests.server.conftest import MERCHANT, UPGRADE, Server, seconds_of_a_flood, serving
 
 RATE = 24_000
@@ -332,6 +333,12 @@ def test_the_form_of_the_beta(server, speech):
         assert error.message.startswith("session.input_audio_format must be pcm16 or g711_ulaw or g711_alaw, not")
 
 
+def test_the_beta_as_browsers_ask_for_it(server):
+    with connect(f"{server.live_url}/v1/realtime", subprotocols=["realtime", "openai-beta.realtime-v1"]) as websocket:
+        assert websocket.subprotocol == "realtime"
+        assert json.loads(websocket.recv())["type"] == "transcription_session.created"
+
+
 def update(**audio_input: Any) -> str:
     session = {"type": "transcription", "audio": {"input": audio_input}}
     return json.dumps({"type": "session.update", "session": session})
@@ -495,6 +502,26 @@ def test_a_server_that_stops_completes_what_was_said(speech, turns):
         assert server.process.wait(30) == 0
 
 
+def test_a_server_that_stops_does_not_hear_all_that_a_fast_client_sends(speech):
+    def send(connection: Any) -> None:
+        with pytest.raises(ConnectionClosed):
+            for _ in range(1_000):
+                say(connection, speech.tobytes())
+
+    with serving() as server:
+        with session(server, {"turn_detection": None}) as connection:
+            sender = threading.Thread(target=send, args=(connection,))
+            sender.start()
+            first = events_until(connection, DELTA)
+            server.process.terminate()
+            events = [*first, *events_to_the_end(connection, 1012)]
+            sender.join()
+        (transcript,) = [event.transcript for event in events if event.type == COMPLETED]
+        assert transcript == "".join(event.delta for event in events if event.type == DELTA)
+        assert events[-1].error.code == "server_stopping"
+        assert server.process.wait(30) == 0
+
+
 def test_a_client_that_goes_leaves_its_place(server, speech):
     async def go() -> None:
         for _ in range(12):  # more than may be heard at a time
@@ -541,17 +568,23 @@ def test_an_error_of_the_recogniser_is_told(recognizer, speech, monkeypatch, cap
 
 
 def test_noise_that_was_taken_for_speech_is_an_item_without_text(recognizer, monkeypatch):
-    updates = iter([StreamUpdate(unstable="A"), StreamUpdate(), StreamUpdate(unstable="A"), *[StreamUpdate()] * 3])
+    line = Timeline(frame_seconds=0.02, duration_seconds=9)
+    word = Word(text="A", start_frame=25, end_frame=50, confidence=1.0, timeline=line)
+    nothing, late = StreamUpdate(), TextSegment(text="A", words=(word,))
+    noise = [StreamUpdate(unstable="A"), nothing, StreamUpdate(unstable="A"), *[nothing] * 8]
+    updates = iter([*noise, StreamUpdate(segments=(late,), utterance_ends=(1,))])
     monkeypatch.setattr(Stream, "accept", lambda stream, samples, rate=None: next(updates))
     events: list[Any] = []
     with in_process(recognizer) as websocket:
-        for block in blocks_of(bytes(6 * RATE // 5 * 2)):
+        for block in blocks_of(bytes(12 * RATE // 5 * 2)):
             websocket.send_text(json.dumps({"type": "input_audio_buffer.append", "audio": block}))
-        while not events or events[-1]["type"] != COMPLETED:
+        while sum(event["type"] == COMPLETED for event in events) < 2:
             events.append(websocket.receive_json())
-    kinds = [event["type"].rpartition(".")[2] for event in events]
-    assert kinds == ["speech_started", "speech_stopped", "committed", "added", "done", "completed"]
-    assert events[-1]["transcript"] == "" and events[1]["audio_end_ms"] == 1200
+    kinds = [event["type"].rpartition(".")[2] for event in events if event["type"] != DELTA]
+    assert kinds == ["speech_started", "speech_stopped", "committed", "added", "done", "completed"] * 2
+    times = [event[name] for event in events for name in ("audio_start_ms", "audio_end_ms") if name in event]
+    assert times == [0, 2200, 2200, 2200]  # half a second of silence and one of look-ahead after 0.6 s
+    assert [event["transcript"] for event in events if event["type"] == COMPLETED] == ["", "A"]
 
 
 def test_errors_that_nobody_reads():
