@@ -46,5 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if Path(name).suffix.lower() in SOUND_SUFFIXES:
         near = [f"asr-transcribe {visible(name)}"]
     advice = f"did you mean {near[0]}?" if near else "asr alone lists the commands"
-    print(f"asr: error: there is no command {visible(name)!r}: {advice}", file=sys.stderr)
+    error = f"there is no command {visible(name)!r}: {advice}"
+    if name in COMMANDS:
+        error = f"{name} is a command of its own: write it without asr before it"
+    print(f"asr: error: {error}", file=sys.stderr)
     return 2

@@ -45,6 +45,11 @@ def test_a_word_that_is_no_command(name, advice, capsys):
     assert capsys.readouterr().err == f"asr: error: there is no command {name!r}: {advice}\n"
 
 
+def test_a_command_after_asr(capsys):
+    assert main(["asr-export"]) == 2
+    assert capsys.readouterr().err == "asr: error: asr-export is a command of its own: write it without asr before it\n"
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"asr {asr.__version__}\n"
