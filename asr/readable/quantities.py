@@ -15,6 +15,7 @@ from asr.readable.number_words import (
     word_at,
 )
 
+_FACTORS = {"hundred": 100, **SCALES}
 _CURRENCIES = {"dollar": "$", "euro": "€", "yen": "¥", "rupee": "₹", "pound sterling": "£"}
 _CENTS = {"$": ("cent", "cents"), "€": ("cent", "cents"), "£": ("penny", "pence"), "₹": ("paisa", "paise")}
 _SYMBOLS = {
@@ -114,7 +115,7 @@ def _shared_scale(words: Sequence[str], tokens: list[Token], start: int, end: in
     two to three thousand is 2000 to 3000, but fifty to two hundred is 50 to 200.
     """
     scale, place = 1, end
-    while place > start and (value := {"hundred": 100, **SCALES}.get(words[place - 1])):
+    while place > start and (value := _FACTORS.get(words[place - 1])):
         scale, place = scale * value, place - 1
     second = read_cardinal(words[:place], start)
     text = tokens[0].text
@@ -140,11 +141,7 @@ def _number(words: Sequence[str], start: int) -> tuple[list[Token], bool] | None
         if (scale := word_at(words, decimal[1])) in SCALES:
             tokens.append(Token(scale, decimal[1] + 1))
         return tokens, False
-    if (
-        word_at(words, start) == "a"
-        and word_at(words, start + 1) in ("hundred", *SCALES)
-        and not _is_part(words, start)
-    ):
+    if word_at(words, start) == "a" and word_at(words, start + 1) in _FACTORS and not _is_part(words, start):
         words = [*words[:start], "one", *words[start + 1 :]]
     value = read_cardinal(words, start)
     if (
